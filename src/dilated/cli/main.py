@@ -1,0 +1,73 @@
+"""The command `dilated`: one verb, one file.
+
+dilated demo
+dilated train DATA --out RUN
+dilated evaluate NETWORK DATA
+dilated predict NETWORK INPUT... --out DIR
+dilated info NETWORK
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import tyro
+from rich.console import Console
+
+from dilated.errors import InputError
+
+VERBS = {
+    "demo": "label the sample photographs with a bundled network",
+    "train": "train a network on a folder of pictures and labels",
+    "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
+    "predict": "label pictures and folders of pictures",
+    "info": "what a network file holds: classes, layers, receptive field, card",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a verb; what the user can mend is one message on the error stream and exit status 1, without a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        raise SystemExit(0)
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("dilated"))
+        raise SystemExit(0)
+    verb = given[0]
+    if verb not in VERBS:
+        _fail(f"found the verb {verb!r}; expected one of {', '.join(VERBS)}", status=2)
+    run = importlib.import_module(f"dilated.cli.{verb}").run  # only this verb's imports: torch takes seconds
+    try:
+        tyro.cli(run, prog=f"dilated {verb}", args=given[1:])
+    except InputError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        os._exit(1)  # the reader of our output has gone; nobody is left to tell
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        _fail("interrupted", status=130)
+
+
+def usage() -> str:
+    lines = ["usage: dilated VERB ...", "", "Semantic segmentation with dilated convolutions.", ""]
+    lines += [f"  {verb:<10}{help}" for verb, help in VERBS.items()]
+    return "\n".join([*lines, "", "`dilated VERB --help` tells the rest."])
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+    raise SystemExit(status)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,46 @@
+"""A picture and its label, matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dilated.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample of a data set on disk."""
+
+    image: Path
+    label: Path
+
+    @property
+    def name(self) -> str:
+        return self.image.stem
+
+
+def pair_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Pair]:
+    """Match pictures with labels of the same stem, in the pictures' order.
+
+    Raises:
+        InputError: a picture without a label, a label without a picture, or two of the same stem.
+    """
+    by_stem: dict[str, Path] = {}
+    for label in labels:
+        if label.stem in by_stem:
+            raise InputError(f"{label}: found two labels of the stem {label.stem!r}; expected one a picture")
+        by_stem[label.stem] = label
+    pairs, seen = [], set()
+    for image in images:
+        if image.stem in seen:
+            raise InputError(f"{image}: found two pictures of the stem {image.stem!r}; expected stems that differ")
+        seen.add(image.stem)
+        if image.stem not in by_stem:
+            raise InputError(f"{image}: has no label; expected {folder / image.stem}.png. Add it or move the picture.")
+        pairs.append(Pair(image, by_stem[image.stem]))
+    orphans = sorted(by_stem.keys() - seen)
+    if orphans:
+        raise InputError(f"{by_stem[orphans[0]]}: has no picture of the same stem ({len(orphans)} such labels)")
+    return pairs

@@ -1,0 +1,183 @@
+"""The single authority on labels: which value in a file is which class, in which colour, and what is ignored.
+
+A data folder says so in `classes.toml`:
+
+    ignore = [11]                    # values in the label files that count nowhere; 255 always does
+
+    [[class]]
+    name = "road"
+    color = [128, 64, 128]
+    values = [3]                     # may be several, which are merged; left out: the class's place in the list
+
+Inside the program a label is the class's place in the list, and 255 is ignore. A value that the table does not name is
+an error with the file and the pixel; nothing wraps, nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dilated.data.images import opened
+from dilated.errors import InputError
+
+IGNORE = 255
+Color = tuple[int, int, int]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a data set.
+
+    Args:
+        names: one per class; a class's id is its place.
+        colors: (red, green, blue) of 0..255, one per class.
+        values: the values in label files that mean the class; by default its id.
+        ignore: the values in label files that mean "not labelled".
+
+    Raises:
+        InputError: no class or more than 255, a name or value twice, a colour out of range.
+
+    Example:
+        >>> classes = Classes(("sky", "road"), ((70, 130, 180), (128, 64, 128)), ignore=(9,))
+        >>> classes.decode(np.array([[0, 1, 9, 255]])).tolist()
+        [[0, 1, 255, 255]]
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    values: tuple[tuple[int, ...], ...] = ()
+    ignore: tuple[int, ...] = ()
+    source: str = field(default="classes", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            object.__setattr__(self, "values", tuple((i,) for i in range(len(self.names))))
+        if not 1 <= len(self.names) <= IGNORE:
+            raise InputError(f"{self.source}: found {len(self.names)} classes; expected 1 to {IGNORE}")
+        if not len(self.names) == len(self.colors) == len(self.values):
+            raise InputError(f"{self.source}: names, colours and values differ in number; expected one of each a class")
+        twice = [name for i, name in enumerate(self.names) if name in self.names[:i]]
+        if twice:
+            raise InputError(f"{self.source}: found the name {twice[0]!r} twice; expected names that differ")
+        for name, color in zip(self.names, self.colors, strict=True):
+            if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
+                raise InputError(f"{self.source}: {name}: found the colour {list(color)}; expected three of 0..255")
+        seen: dict[int, str] = dict.fromkeys(self.ignore, "ignore")
+        for name, values in zip(self.names, self.values, strict=True):
+            for value in values:
+                if not 0 <= value <= 65535:
+                    raise InputError(f"{self.source}: {name}: found the value {value}; expected 0 to 65535")
+                if value in seen:
+                    raise InputError(f"{self.source}: value {value} means {seen[value]!r} and {name!r}; expected one")
+                seen[value] = name
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def decode(self, values: NDArray[np.integer], where: str = "label") -> Labels:
+        """Values as stored in a file -> ids, 255 where ignored.
+
+        Raises:
+            InputError: a value that the classes do not name; with its place.
+        """
+        table = np.full(65536, -1, dtype=np.int16)
+        table[IGNORE] = IGNORE
+        table[list(self.ignore)] = IGNORE
+        for i, group in enumerate(self.values):
+            table[list(group)] = i
+        ids = table[values]
+        if (ids < 0).any():
+            y, x = (int(v[0]) for v in np.nonzero(ids < 0))
+            known = ", ".join(
+                f"{g[0] if len(g) == 1 else list(g)} {n}" for n, g in zip(self.names, self.values, strict=True)
+            )
+            raise InputError(
+                f"{where}: found the value {int(values[y, x])} at x={x}, y={y} ({int((ids < 0).sum())} such pixels); "
+                f"expected one of: {known}; ignored: {sorted({*self.ignore, IGNORE})}. "
+                f"Mend the label, or name the value in {self.source}."
+            )
+        return ids.astype(np.uint8)
+
+
+def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None = None) -> Labels:
+    """Read a label picture as class ids: (H, W) uint8, 255 where ignored.
+
+    Modes L, P (the indices, never the colours), 1 and 16-bit are read.
+
+    Args:
+        size: (H, W) that the label must have, that of its picture.
+
+    Raises:
+        InputError: an unreadable file, a colour picture, another size, a value outside the classes.
+    """
+    with opened(Path(path)) as picture:
+        if picture.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
+            raise InputError(
+                f"{path}: found a label of mode {picture.mode!r} (colours); expected one channel of class values. "
+                "Convert colours to values first, each colour to the value in classes.toml."
+            )
+        values = np.asarray(picture).astype(np.int64)
+    if size is not None and values.shape != size:
+        raise InputError(
+            f"{path}: found a label of {values.shape[1]}x{values.shape[0]}; expected {size[1]}x{size[0]}, the size of "
+            "its picture. Export it again at full size, without smoothing."
+        )
+    return classes.decode(values, str(path))
+
+
+def load_classes(path: Path) -> Classes:
+    """Read a `classes.toml`.
+
+    Raises:
+        InputError: the file is missing, is no TOML, or has a key that means nothing here.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected the list of classes") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no TOML: {error}") from error
+    _known(path, "", table, {"ignore", "class"})
+    entries = table.get("class", [])
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and "name" in e for e in entries):
+        raise InputError(f"{path}: expected [[class]] tables, each with a name")
+    names, colors, values = [], [], []
+    for i, entry in enumerate(entries):
+        _known(path, f"class {entry['name']!r}: ", entry, {"name", "color", "values"})
+        if "color" not in entry:
+            raise InputError(f"{path}: class {entry['name']!r} has no color; expected color = [red, green, blue]")
+        names.append(str(entry["name"]))
+        colors.append(tuple(entry["color"]))
+        values.append(tuple(entry.get("values", [i])))
+    return Classes(tuple(names), tuple(colors), tuple(values), tuple(table.get("ignore", [])), source=str(path))
+
+
+def save_classes(classes: Classes, path: Path) -> None:
+    """Write a `classes.toml` that `load_classes` reads back as equal."""
+    lines = [f"ignore = {list(classes.ignore)}"]
+    for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        lines += ["", "[[class]]", f'name = "{quoted}"', f"color = {list(color)}", f"values = {list(values)}"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def template(values: Sequence[int]) -> str:
+    """A `classes.toml` to start from, for the label values that were found."""
+    lines = [
+        f'[[class]]\nname = "class {v}"\ncolor = [{v * 67 % 256}, {v * 131 % 256}, {v * 199 % 256}]\nvalues = [{v}]'
+        for v in values
+    ]
+    return "\n\n".join(lines)
+
+
+def _known(path: Path, where: str, table: dict[str, object], keys: set[str]) -> None:
+    for key in table:
+        if key not in keys:
+            raise InputError(f"{path}: {where}found the key {key!r}; expected one of {sorted(keys)}")

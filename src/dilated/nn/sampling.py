@@ -1,0 +1,127 @@
+"""Where a score sits in the picture, and the up-sampling that puts it there.
+
+Score k along an axis is centred on pixel `start + stride * k`. Networks differ in `start`: symmetric padding gives 0,
+TensorFlow's one-sided "same" padding gives stride - 1, patchify stems give (stride - 1) / 2, the only case for which
+the usual `interpolate(align_corners=False)` is right. A wrong convention shifts every label by some pixels, and by a
+different number once the stride changes. So `start` is measured on the network, and `upsample` honours it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sample k sits at pixel `start + stride * k`, along either axis."""
+
+    stride: int
+    start: float
+
+
+PIXELS = Grid(1, 0.0)
+
+
+def upsample(maps: Tensor, source: Grid, target: Grid, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation from one grid to another; beyond the outermost samples, the nearest one.
+
+    Two matrix products, so it is exact for any stride, start and size, and as deterministic as they are.
+
+    Args:
+        maps: (N, C, h, w) on `source`.
+        size: (H, W), samples of `target`.
+
+    Returns:
+        (N, C, H, W).
+
+    Example:
+        >>> x = torch.tensor([0.0, 8.0]).view(1, 1, 1, 2)
+        >>> upsample(x, Grid(4, 0.0), PIXELS, (1, 6)).flatten().tolist()
+        [0.0, 2.0, 4.0, 6.0, 8.0, 8.0]
+    """
+    rows = weights(maps.shape[-2], source, target, size[0], maps)  # (H, h)
+    columns = weights(maps.shape[-1], source, target, size[1], maps)  # (W, w)
+    return rows @ (maps @ columns.T)
+
+
+def weights(samples: int, source: Grid, target: Grid, size: int, like: Tensor) -> Tensor:
+    """The (size, samples) matrix of linear interpolation along one axis."""
+    pixels = target.start + target.stride * torch.arange(size, device=like.device, dtype=torch.float64)
+    position = ((pixels - source.start) / source.stride).clamp(0, samples - 1)
+    grid = torch.arange(samples, device=like.device, dtype=torch.float64)
+    return (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(like.dtype)
+
+
+def measure(trunk: nn.Module, levels: int) -> list[Grid]:
+    """The grid of each level of a trunk that returns a list of feature maps, found by running it once.
+
+    Each layer that strides moves sample 0 by its kernel's centre less its left padding; layers that run side by side
+    (a shortcut and its branch) must agree.
+
+    Raises:
+        ValueError: layers side by side disagree, or the resolution falls at something that is no convolution or
+            pooling; the message names the layer.
+    """
+    moves: dict[int, tuple[int, float, str]] = {}  # rows before the layer -> its stride, its move, its name
+    handles = []
+    side = 256
+
+    def record(name: str):  # type: ignore[no-untyped-def]
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            stride, move = _stride_and_move(layer, inputs[0].shape[-2])
+            if stride == 1:
+                return
+            rows = inputs[0].shape[-2]
+            known = moves.setdefault(rows, (stride, move, name))
+            if known[:2] != (stride, move):
+                raise ValueError(
+                    f"{name} and {known[2]} run side by side but sample differently: strides {stride} and {known[0]}, "
+                    f"centres {move} and {known[1]}; expected the same. Choose another backbone."
+                )
+
+        return hook
+
+    for name, layer in trunk.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            handles.append(layer.register_forward_hook(record(name)))
+    mode = trunk.training
+    try:
+        with torch.no_grad():
+            maps = trunk.eval()(torch.zeros(1, 3, side, side))
+    finally:
+        trunk.train(mode)
+        for handle in handles:
+            handle.remove()
+
+    grids = []
+    for level in range(levels):
+        rows, stride, start = side, 1, 0.0
+        while rows > maps[level].shape[-2]:
+            if rows not in moves:
+                raise ValueError(
+                    f"level {level}: {rows} rows become fewer in something that is no convolution or pooling; "
+                    "expected a convolutional backbone"
+                )
+            step, move, _ = moves[rows]
+            start += move * stride
+            stride *= step
+            rows = -(-rows // step)
+        grids.append(Grid(stride, start))
+    return grids
+
+
+def _stride_and_move(layer: nn.Module, rows: int) -> tuple[int, float]:
+    kernel, stride, padding, dilation = (
+        _first(getattr(layer, key, 1)) for key in ("kernel_size", "stride", "padding", "dilation")
+    )
+    reach = (kernel - 1) * dilation
+    if type(layer).__name__.endswith("Same"):  # timm's TensorFlow padding: what is needed, the smaller half first
+        padding = max((-(-rows // stride) - 1) * stride + reach + 1 - rows, 0) // 2
+    return stride, reach / 2 - padding
+
+
+def _first(value: int | tuple[int, ...]) -> int:
+    return value if isinstance(value, int) else value[0]

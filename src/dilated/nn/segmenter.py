@@ -1,0 +1,238 @@
+"""The whole network: front end, context module or none, up-sampling.
+
+    image (N,3,H,W) -> front end -> features (N,F,h,w) -> context -> scores (N,C,h,w) -> scores (N,C,H,W)
+
+    segmenter = Segmenter(["sky", "road"], network=Network(output_stride=8, context="basic"))
+    labels = segmenter(images).argmax(1)                 # images: RGB in 0..1; labels: (N, H, W)
+
+The front end is any convolutional network of timm whose late strides are turned into dilation until one sample stands
+for r x r pixels (Section 4 of the paper; r is the output stride). Nothing else distinguishes r = 32 from r = 8, so the
+same weights serve every stride: train coarse, finish fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dilated.kernels.polyphase import use_polyphase
+from dilated.nn.context import DILATIONS, ContextModule
+from dilated.nn.detail import Detail
+from dilated.nn.sampling import PIXELS, Grid, measure, upsample
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a segmenter is built of."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    """A convolutional network of timm, by its name there."""
+    output_stride: int = 8
+    """Pixels per score along each axis: 8, 16 or 32."""
+    features: int = 128
+    """F, the maps that the front end classifies."""
+    context: Literal["none", "basic", "large"] = "none"
+    """The context module (paper, Table 1)."""
+    context_on: Literal["features", "scores"] = "features"
+    """What the context module reads: the F features before the classifier, or the C scores after it (as the paper)."""
+    dilations: tuple[int, ...] = DILATIONS
+    """Of the context module."""
+    padding: Literal["same", "once"] = "same"
+    """What the context module sees beyond the border."""
+    init: Literal["identity", "random"] = "identity"
+    """How the context module starts."""
+    sigma: float = 0.001
+    """Noise on the identity. The authors' 0.01 is for 11 to 21 maps; the noise added grows with sqrt(9 F)."""
+    detail: int = 0
+    """Maps of the correction that brings scores to stride 4 with the trunk's stride-4 features; 0 for none."""
+    dropout: float = 0.0
+    """Share of the features dropped before the classifier while training."""
+
+
+class Segmenter(nn.Module):
+    """A segmentation network with all it takes to be used alone.
+
+    Args:
+        classes: names, in the order of the label ids.
+        colors: one (red, green, blue) of 0..255 per class.
+        network: what it is built of.
+        mean, std: of the RGB values in 0..1; images are normalised inside. By default the backbone's own.
+        card: facts about the network (its data, its licence, its figures) that travel in its file.
+
+    Shapes:
+        images (N, 3, H, W), RGB in 0..1, any H and W -> scores (N, C, H, W), before the softmax.
+
+    Raises:
+        ValueError: a backbone that timm lacks or cannot dilate, a stride that is not 8, 16 or 32, or a number of
+            colours that is not that of the classes.
+
+    Example:
+        >>> net = Network(backbone="test_efficientnet", features=16, context="basic")
+        >>> segmenter = Segmenter(["sky", "road"], [(0, 0, 255), (128, 64, 128)], net)
+        >>> segmenter(torch.rand(1, 3, 50, 70)).shape
+        torch.Size([1, 2, 50, 70])
+    """
+
+    trunk: Any  # timm annotates its networks in part
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color],
+        network: Network | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        card: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(colors) != len(classes) or not classes:
+            raise ValueError(f"Segmenter: found {len(classes)} classes and {len(colors)} colours; expected one each")
+        network = network or Network()
+        self.classes, self.colors = tuple(classes), tuple(colors)
+        self.network, self.card = network, dict(card or {})
+
+        self.trunk = _trunk(network)
+        reduction = self.trunk.feature_info.reduction()
+        channels = self.trunk.feature_info.channels()
+        grids = measure(self.trunk, len(channels))
+        self.grid, self.grids = grids[-1], grids
+        if self.grid.stride != network.output_stride:
+            raise ValueError(
+                f"{network.backbone}: found output stride {self.grid.stride}; expected {network.output_stride}"
+            )
+        # The trunk's levels from stride 8 on. Dilated, they end on one grid, where they are read side by side.
+        original = _strides(network.backbone)
+        self.levels = [i for i, stride in enumerate(original) if stride >= 8]
+        self.fine = max((i for i, stride in enumerate(reduction) if stride <= 4), default=0)
+
+        width, count = network.features, len(classes)
+        self.neck = nn.Sequential(
+            nn.Conv2d(sum(channels[i] for i in self.levels), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.context: ContextModule | None = None
+        if network.context != "none":
+            self.context = ContextModule(
+                width if network.context_on == "features" else count,
+                network.context,
+                network.dilations,
+                network.padding,
+                network.init,
+                network.sigma,
+            )
+        self.dropout = nn.Dropout2d(network.dropout)
+        self.classifier = nn.Conv2d(width, count, 1)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
+        self.detail = Detail(channels[self.fine], count, network.detail) if network.detail else None
+
+        self.mean = tuple(mean or self.trunk.default_cfg["mean"])
+        self.std = tuple(std or self.trunk.default_cfg["std"])
+        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def output_stride(self) -> int:
+        return self.network.output_stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
+        size = images.shape[-2], images.shape[-1]
+        maps = self._trunk_maps(images)
+        scores, grid = self._scores(maps), self.grid  # (N, C, H/r, W/r)
+        if self.detail is not None:
+            fine, features = self.grids[self.fine], maps[self.fine]
+            above = upsample(scores, grid, fine, (features.shape[-2], features.shape[-1]))
+            scores, grid = self.detail(above, features), fine  # (N, C, H/4, W/4)
+        return upsample(scores, grid, PIXELS, size)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r)).
+
+        Score k is centred on pixel `grid.start + grid.stride * k`.
+        """
+        return self._scores(self._trunk_maps(images))
+
+    def _trunk_maps(self, images: Tensor) -> list[Tensor]:
+        x = (images - self._mean) / self._std
+        # Sides become multiples of the stride, with the zeros that the convolutions pad with anyway.
+        r = self.output_stride
+        x = F.pad(x, (0, -x.shape[-1] % r, 0, -x.shape[-2] % r))
+        return self.trunk(x)
+
+    def _scores(self, maps: list[Tensor]) -> Tensor:
+        size = maps[-1].shape[-2], maps[-1].shape[-1]
+        here = [
+            maps[i] if self.grids[i] == self.grid else upsample(maps[i], self.grids[i], self.grid, size)
+            for i in self.levels
+        ]
+        features = self.neck(torch.cat(here, 1))  # (N, F, H/r, W/r), not negative
+        if self.context is None:
+            return self.classifier(self.dropout(features))
+        if self.network.context_on == "features":
+            return self.classifier(self.dropout(self.context(features)))
+        return self.context(non_negative(self.classifier(self.dropout(features))))
+
+    def rebuild(self, **changes: object) -> Segmenter:
+        """A segmenter with other settings of `Network` and the same weights wherever both have them.
+
+        Example: `segmenter.rebuild(output_stride=8)` after training at 16; `segmenter.rebuild(context="basic")`.
+        """
+        network = replace(self.network, **changes)  # type: ignore[arg-type]
+        other = Segmenter(self.classes, self.colors, network, self.mean, self.std, self.card)
+        own = other.state_dict()
+        kept = {k: v for k, v in self.state_dict().items() if k in own and own[k].shape == v.shape}
+        other.load_state_dict(kept, strict=False)
+        return other.to(self._mean.device).train(self.training)
+
+    def save(self, path: str, half: bool = True) -> None:
+        """Write a network file (see `dilated.weights.network_file`); `dilated.load` reads it."""
+        from dilated.weights.network_file import save  # files are not this folder's business, but users look here
+
+        save(self, path, half=half)
+
+
+def non_negative(scores: Tensor) -> Tensor:
+    """Scores less their least over the classes: the same softmax and argmax, and nothing for a ReLU to cut.
+
+    (N, C, h, w) -> (N, C, h, w). A context module on raw scores starts as relu(scores), which forgets whatever is
+    negative; on these it starts as the identity.
+    """
+    return scores - scores.amin(1, keepdim=True)
+
+
+def _trunk(network: Network) -> nn.Module:
+    if network.output_stride not in (8, 16, 32):
+        raise ValueError(f"network.output_stride: found {network.output_stride}; expected 8, 16 or 32")
+    if not timm.is_model(network.backbone):
+        close = timm.list_models(f"*{network.backbone.split('_')[0]}*")[:5]
+        raise ValueError(
+            f"network.backbone: timm has no {network.backbone!r}; similar ones: {', '.join(close) or 'none'}. "
+            "`python -c 'import timm; print(timm.list_models())'` lists all."
+        )
+    try:
+        trunk = timm.create_model(network.backbone, features_only=True, output_stride=network.output_stride)
+    except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"network.backbone: {network.backbone} cannot be built at output stride {network.output_stride}: {error}. "
+            "Expected a convolutional backbone that timm can dilate, such as resnet50 or efficientnet_b0."
+        ) from error
+    return use_polyphase(trunk)
+
+
+def _strides(backbone: str) -> list[int]:
+    """Each level's stride in the undilated network."""
+    with torch.device("meta"):
+        return timm.create_model(backbone, features_only=True).feature_info.reduction()
+
+
+__all__ = ["Grid", "Network", "Segmenter", "non_negative"]

@@ -1,0 +1,95 @@
+"""What a predictor says of one picture, and how it is drawn and kept.
+
+prediction = predictor("photo.jpg")
+prediction.save("photo.png")                         # palette PNG: the ids, shown in the classes' colours
+prediction.overlay().save("photo.overlay.jpg")       # the picture, tinted, with a legend
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Labels for every pixel of a picture.
+
+    `image`: (H, W, 3) uint8. `labels`: (H, W) uint8, ids of `classes`. `scores`: (C, H, W) float32 before the softmax.
+
+    Example:
+        >>> labels = np.array([[0, 0, 0, 1]], np.uint8)
+        >>> image = np.zeros((1, 4, 3), np.uint8)
+        >>> prediction = Prediction(image, labels, None, ["sky", "road"], [(70, 130, 180), (128, 64, 128)])
+        >>> prediction.shares()
+        {'sky': 0.75, 'road': 0.25}
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    scores: Tensor | None
+    classes: Sequence[str]
+    colors: Sequence[Color]
+
+    def shares(self) -> dict[str, float]:
+        """The share of the picture by class, greatest first; classes that do not occur are left out."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes)) / self.labels.size
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[i]: float(counts[i]) for i in order if counts[i] > 0}
+
+    def save(self, path: Path | str) -> None:
+        """Write the ids as a PNG of mode P: a reader of indices gets the ids, a viewer shows the colours."""
+        picture = Image.fromarray(self.labels)
+        picture.putpalette([channel for color in self.colors for channel in color])  # mode L becomes P
+        picture.save(path, format="PNG")
+
+    def overlay(self, opacity: float = 0.55, legend: bool = True) -> Image.Image:
+        """The picture tinted with the classes' colours, borders between classes in white; below it, which is which."""
+        palette = np.array(self.colors, dtype=np.float32)
+        mixed = (1 - opacity) * self.image + opacity * palette[self.labels]
+        mixed[borders(self.labels)] = 255
+        picture = Image.fromarray(mixed.round().astype(np.uint8))
+        return (
+            with_legend(picture, self.shares(), dict(zip(self.classes, self.colors, strict=True)))
+            if legend
+            else picture
+        )
+
+
+def borders(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(H, W) -> (H, W): where the pixel to the right or below is of another class."""
+    edge = np.zeros(labels.shape, dtype=bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1] |= labels[:-1] != labels[1:]
+    return edge
+
+
+def with_legend(picture: Image.Image, shares: dict[str, float], colors: dict[str, Color]) -> Image.Image:
+    """The picture with a strip below it that names each colour and its share of the picture."""
+    size = max(12, min(picture.width // 32, 24))
+    font = ImageFont.load_default(size)
+    gap = size // 2
+    places, x, y = [], gap, gap
+    for name, share in shares.items():
+        text = f"{name} {share:.1%}"
+        wide = size + gap + round(font.getlength(text)) + 2 * gap
+        if x > gap and x + wide > picture.width:
+            x, y = gap, y + size + gap
+        places.append((x, y, name, text))
+        x += wide
+    sheet = Image.new("RGB", (picture.width, picture.height + y + size + gap), "white")
+    sheet.paste(picture)
+    draw = ImageDraw.Draw(sheet)
+    for x, y, name, text in places:
+        top = picture.height + y
+        draw.rectangle((x, top, x + size, top + size), fill=colors[name], outline="black")
+        draw.text((x + size + gap, top + size / 2), text, fill="black", font=font, anchor="lm")
+    return sheet

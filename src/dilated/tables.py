@@ -1,0 +1,113 @@
+"""TOML tables to frozen dataclasses and back; an unknown key or a wrong type is an error that says where.
+
+recipe = build(Recipe, tomllib.loads(text), "my.toml")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+from dilated.errors import InputError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], table: Any, where: str) -> T:
+    """An instance of a dataclass from a table of plain values.
+
+    Args:
+        where: what to call the table in errors, such as its file.
+
+    Raises:
+        InputError: a key that the class has not (with the closest that it has), a value of another type.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Size:
+        ...     width: int = 1
+        >>> build(Size, {"widht": 3}, "size.toml")
+        Traceback (most recent call last):
+        dilated.errors.InputError: size.toml: unknown key 'widht'; did you mean 'width'? Known: width
+    """
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: found {table!r}; expected a table with {', '.join(_names(cls))}")
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            guess = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{where}: unknown key {key!r}; {guess}Known: {', '.join(_names(cls))}")
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in table:
+            raise InputError(f"{where}: the key {field.name!r} is missing")
+    return cls(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """`value` as the annotated type, or an error."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value not in inner:
+            raise InputError(f"{where}: found {value!r}; expected one of {', '.join(map(repr, inner))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _value(next(k for k in inner if k is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where}: found {value!r}; expected a list")
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return tuple(_value(inner[0], v, f"{where}.{i}") for i, v in enumerate(value))
+        if len(value) != len(inner):
+            raise InputError(f"{where}: found {len(value)} values; expected {len(inner)}")
+        return tuple(_value(k, v, where) for k, v in zip(inner, value, strict=True))
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, where)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"{where}: found {value!r}; expected {kind.__name__}")
+    return value
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def to_toml(table: dict[str, Any]) -> str:
+    """TOML of a dataclass's `asdict`: plain values, then tables, then lists of tables."""
+    lines: list[str] = []
+    _emit(table, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _emit(table: dict[str, Any], prefix: str, lines: list[str]) -> None:
+    later = []
+    for key, value in table.items():
+        listed = isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
+        if isinstance(value, dict) or listed:
+            later.append((key, value))
+        elif value is not None:
+            lines.append(f"{key} = {_literal(value)}")
+    for key, value in later:
+        for entry in [value] if isinstance(value, dict) else value:
+            name = prefix + key
+            lines += ["", f"[{name}]" if isinstance(value, dict) else f"[[{name}]]"]
+            _emit(entry, f"{name}.", lines)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_literal(v) for v in value) + "]"
+    return repr(value)

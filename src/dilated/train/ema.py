@@ -1,0 +1,32 @@
+"""A moving average of a network's weights, which generalises better than the last weights and costs no gradient."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from dilated.nn.segmenter import Segmenter
+
+
+class Average:
+    """`weights = decay * weights + (1 - decay) * network's`, with a decay that rises from 0.1 as steps go by.
+
+    Buffers with fractions (the normalisation's statistics) are averaged too; counters are copied.
+    """
+
+    def __init__(self, network: Segmenter, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.network: Segmenter = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: Segmenter) -> None:
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        mine = list(self.network.state_dict().values())
+        theirs = list(network.state_dict().values())
+        floats = [i for i, value in enumerate(mine) if value.is_floating_point()]
+        torch._foreach_lerp_([mine[i] for i in floats], [theirs[i] for i in floats], 1 - decay)
+        for i, value in enumerate(mine):
+            if not value.is_floating_point():
+                value.copy_(theirs[i])

@@ -1,0 +1,55 @@
+"""What a training writes down as it goes: `log.jsonl`, one JSON object a line, and TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dilated.errors import InputError
+
+NAME = "log.jsonl"
+
+
+class Log:
+    """Appends to the run's log.
+
+    Args:
+        out: the run's folder.
+        size: where the log ended at the checkpoint that is resumed; what was written after it is cut off, since those
+            steps are made again.
+        tensorboard: write event files too.
+    """
+
+    def __init__(self, out: Path, size: int = 0, tensorboard: bool = False) -> None:
+        self.file = (out / NAME).open("ab")
+        self.file.truncate(size)
+        self.board = _board(out) if tensorboard else None
+
+    def write(self, step: int, **values: Any) -> None:
+        """One line; numbers go to TensorBoard too."""
+        self.file.write((json.dumps({"step": step, **values}) + "\n").encode())
+        self.file.flush()
+        if self.board is not None:
+            for key, value in values.items():
+                if isinstance(value, int | float):
+                    self.board.add_scalar(key, value, step)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        self.file.seek(0, 2)
+        return self.file.tell()
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _board(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard: the package tensorboard is missing; pip install 'dilated[log]'") from error
+    return SummaryWriter(str(out / "tensorboard"))

@@ -1,0 +1,287 @@
+"""The training loop: stages one after another, each a plain loop over batches.
+
+    train(open_dataset("my-data"), load_recipe("quick"), Path("run"))
+
+Writes into the run's folder: `recipe.toml` (resolved), `log.jsonl`, `checkpoint.pt`, `stage-N.safetensors`, the network
+at the end of each stage, and `best.safetensors`, the one with the best mean IoU on the validation split so far.
+Interrupted in any way, `resume=True` goes on with the same numbers as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from dilated.data.dataset import Data, Samples
+from dilated.data.formats.pairs import Pair
+from dilated.data.order import batches
+from dilated.errors import InputError
+from dilated.evaluate.evaluate import evaluate
+from dilated.nn.segmenter import Network, Segmenter
+from dilated.predict.predictor import Predictor
+from dilated.tables import build, to_toml
+from dilated.train import checkpoint, losses, stages
+from dilated.train.ema import Average
+from dilated.train.log import Log
+from dilated.train.progress import Progress
+from dilated.train.recipe import Recipe, Stage, as_table
+from dilated.weights.network_file import save
+from dilated.weights.sources import load_trunk
+
+BEST = "best.safetensors"
+
+
+class Interrupted(Exception):  # noqa: N818 -- asked for, so no error
+    """Ctrl-C or SIGTERM; a checkpoint of the last whole step has been written."""
+
+
+def train(
+    data: Data,
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    start: Segmenter | None = None,
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+) -> float:
+    """Train a network and keep the best.
+
+    Args:
+        data: with the splits `train` and `val`.
+        out: the run's folder; must be new or empty unless `resume`.
+        resume: go on from the folder's checkpoint; the recipe must be the one that it was made with.
+        start: a network to go on from, instead of a fresh one on the recipe's weights.
+
+    Returns:
+        The best mean IoU on `val`.
+
+    Raises:
+        InputError: wrong data, recipe or folder.
+        Interrupted: asked to stop; `resume=True` goes on.
+    """
+    return Training(data, recipe, out, resume, start, tensorboard, progress or Progress()).run()
+
+
+class Training:
+    """The state of one training."""
+
+    def __init__(
+        self,
+        data: Data,
+        recipe: Recipe,
+        out: Path,
+        resume: bool,
+        start: Segmenter | None,
+        tensorboard: bool,
+        progress: Progress,
+    ) -> None:
+        self.data, self.recipe, self.out, self.progress = data, recipe, out, progress
+        self.pairs: dict[str, list[Pair]] = {split: data.pairs(split) for split in ("train", "val")}
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        state = checkpoint.load(out / checkpoint.NAME) if resume else None
+        if state is not None and state["recipe"] != json.dumps(as_table(recipe)):
+            raise InputError(f"{out}: its checkpoint was made with another recipe; resume with {out / 'recipe.toml'}")
+        if state is None:
+            _new_folder(out)
+        (out / "recipe.toml").write_text(to_toml(as_table(recipe)), encoding="utf-8")
+        torch.manual_seed(recipe.seed)
+        self.stage, self.step, self.best = 0, 0, -1.0
+        if state is None:
+            self.segmenter = self._first(start)
+            self.average: Average | None = None
+            self.optimizer_state: dict[str, Any] | None = None
+            self.log = Log(out, 0, tensorboard)
+        else:
+            self.log = Log(out, state["log"], tensorboard)
+            self._restore(state)
+
+    def run(self) -> float:
+        with _signals() as stop:
+            while self.stage < len(self.recipe.stage):
+                self._stage(self.recipe.stage[self.stage], stop)
+                save(self._network(), self.out / f"stage-{self.stage}.safetensors")
+                self.stage, self.step, self.optimizer_state = self.stage + 1, 0, None
+                self._checkpoint(None)
+        self.log.close()
+        return self.best
+
+    def steps(self, stage: Stage) -> int:
+        """Steps in a stage."""
+        return max(1, round(stage.epochs * len(self.pairs["train"]) / self.recipe.batch))
+
+    def _stage(self, stage: Stage, stop: threading.Event) -> None:
+        recipe, steps = self.recipe, self.steps(stage)
+        if self.step == 0:
+            self.segmenter = stages.enter(self._network(), stage, recipe).to(self.device)
+            self.average = Average(self.segmenter, recipe.ema) if recipe.ema else None
+        stages.set_modes(self.segmenter, stage)
+        optimizer = stages.optimizer(self.segmenter, stage)
+        if self.optimizer_state:
+            optimizer.load_state_dict(self.optimizer_state)
+        every = max(1, round(stage.validate * len(self.pairs["train"]) / recipe.batch))
+        self.progress.stage(self.stage, stage, self.step, steps)
+        for image, label in self._loader(steps):
+            began = time.perf_counter()
+            share = stages.set_rate(optimizer, stage, self.step, steps)
+            loss = self._step(image.to(self.device), label.to(self.device), stage, optimizer)
+            self.step += 1
+            if self.average:
+                self.average.update(self.segmenter)
+            if self.step % 10 == 0 or self.step == steps:
+                value = float(loss)
+                if value != value:
+                    raise InputError(f"step {self.step}: the loss is NaN; lower stage.{self.stage}.lr and start anew")
+                seconds = round(time.perf_counter() - began, 3)
+                self.log.write(self._total(), stage=self.stage, loss=value, rate=stage.lr * share, seconds=seconds)
+                self.progress.loss(value)
+            self.progress.step()
+            if self.step % every == 0 or self.step == steps:
+                self._validate(stage)
+                stages.set_modes(self.segmenter, stage)
+            if stop.is_set() or self.step % recipe.checkpoint_every == 0:
+                self._checkpoint(optimizer)
+            if stop.is_set():
+                self.log.close()
+                raise Interrupted
+
+    def _step(self, image: torch.Tensor, label: torch.Tensor, stage: Stage, optimizer: Optimizer) -> torch.Tensor:
+        with stages.autocast(self.recipe, self.device):
+            scores = self.segmenter(image)
+        scores = scores.float()
+        loss = losses.cross_entropy(scores, label)
+        if self.recipe.jaccard:
+            loss = loss + self.recipe.jaccard * losses.jaccard(scores, label)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if stage.clip:
+            torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), stage.clip)
+        optimizer.step()
+        return loss.detach()
+
+    def _validate(self, stage: Stage) -> None:
+        network = self._network()
+        precision = stages.precision(self.recipe, self.device)
+        predictor = Predictor(network, str(self.device), precision)
+        with self.progress.validation(len(self.pairs["val"])) as tick:
+            result = evaluate(predictor, self.pairs["val"], self.data.classes, tick)
+        score = result.confusion.mean_iou
+        improved = score > self.best
+        if improved:
+            self.best = score
+            network.card = {
+                "data": self.data.root.name,
+                "recipe": as_table(self.recipe),
+                "stage": self.stage,
+                "step": self.step,
+                "val": result.to_dict(),
+            }
+            save(network, self.out / BEST)
+        self.log.write(self._total(), stage=self.stage, val_mean_iou=score, val_iou=result.confusion.iou)
+        self.progress.score(score, improved)
+
+    def _network(self) -> Segmenter:
+        """What is validated and kept: the average where there is one."""
+        return self.average.network if self.average else self.segmenter
+
+    def _loader(self, steps: int) -> DataLoader[Any]:
+        recipe = self.recipe
+        seed = recipe.seed + 1000 * self.stage
+        samples = Samples(self.pairs["train"], self.data.classes, recipe.augment, seed, recipe.cache)
+        order = list(batches(len(samples), recipe.batch, seed, self.step, steps))
+        return DataLoader(
+            samples,
+            batch_sampler=order,
+            num_workers=recipe.workers,
+            worker_init_fn=_leave_signals,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _first(self, start: Segmenter | None) -> Segmenter:
+        classes = self.data.classes
+        first = dataclasses.replace(
+            self.recipe.network, context="none", output_stride=self.recipe.stage[0].output_stride
+        )
+        if start is not None:
+            if start.classes != classes.names:
+                raise InputError(f"start: its classes are {start.classes}; expected the data's, {classes.names}")
+            return start
+        try:
+            segmenter = Segmenter(classes.names, classes.colors, first)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        self.progress.say(load_trunk(segmenter, self.recipe.weights))
+        return segmenter
+
+    def _total(self) -> int:
+        """Steps since the start, over all stages."""
+        return sum(self.steps(stage) for stage in self.recipe.stage[: self.stage]) + self.step
+
+    def _checkpoint(self, optimizer: Optimizer | None) -> None:
+        checkpoint.save(
+            self.out / checkpoint.NAME,
+            {
+                "recipe": json.dumps(as_table(self.recipe)),
+                "stage": self.stage,
+                "step": self.step,
+                "best": self.best,
+                "network": json.dumps(dataclasses.asdict(self.segmenter.network)),
+                "weights": self.segmenter.state_dict(),
+                "average": self.average.network.state_dict() if self.average else None,
+                "average_steps": self.average.steps if self.average else 0,
+                "optimizer": optimizer.state_dict() if optimizer else None,
+                "random": checkpoint.random_state(),
+                "log": self.log.size,
+            },
+        )
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        classes = self.data.classes
+        network = build(Network, json.loads(state["network"]), f"{self.out}: network")
+        self.segmenter = Segmenter(classes.names, classes.colors, network).to(self.device)
+        self.segmenter.load_state_dict(state["weights"])
+        self.average = None
+        if state["average"] is not None:
+            self.average = Average(self.segmenter, self.recipe.ema)
+            self.average.network.load_state_dict(state["average"])
+            self.average.steps = state["average_steps"]
+        self.stage, self.step, self.best = state["stage"], state["step"], state["best"]
+        self.optimizer_state = state["optimizer"]
+        checkpoint.set_random_state(state["random"])
+
+
+def _new_folder(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is not empty; expected a new folder for the run. Use --resume to go on with it.")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _leave_signals(worker: int) -> None:
+    """Signals to the process group reach the workers too; the main process alone answers them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, instead of ending the process in the middle of a step."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

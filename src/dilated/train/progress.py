@@ -1,0 +1,91 @@
+"""What a person sees of a training: by default a line a validation; on a terminal, `RichProgress` draws bars.
+
+The loop calls these methods and knows nothing of terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from dilated.train.recipe import Stage
+
+
+class Progress:
+    """Says nothing; the base of those that do."""
+
+    def say(self, line: str) -> None: ...
+    def stage(self, number: int, stage: Stage, step: int, steps: int) -> None: ...
+    def step(self) -> None: ...
+    def loss(self, loss: float) -> None: ...
+    def score(self, mean_iou: float, improved: bool) -> None: ...
+
+    @contextmanager
+    def validation(self, pictures: int) -> Iterator[Callable[[], object]]:
+        """A context for a validation; calls what it yields after each picture."""
+        yield lambda: None
+
+
+class RichProgress(Progress):
+    """Bars with the time left on a terminal, lines in a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.title, self.last, self.best = "", float("nan"), float("nan")
+        self.done = self.steps = 0
+
+    def __enter__(self) -> RichProgress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False)
+
+    def stage(self, number: int, stage: Stage, step: int, steps: int) -> None:
+        self.title = f"stage {number}: {stage.kind}, stride {stage.output_stride}"
+        self.done, self.steps = step, steps
+        self.say(f"{self.title}: {steps} steps" + (f", from step {step}" if step else ""))
+        if self.task is not None:
+            self.bars.remove_task(self.task)
+        self.task = self.bars.add_task(self.title, total=steps, completed=step)
+
+    def step(self) -> None:
+        self.done += 1
+        if self.task is not None:
+            self.bars.update(self.task, advance=1)
+
+    def loss(self, loss: float) -> None:
+        self.last = loss
+        if self.task is not None:
+            best = "" if self.best != self.best else f", best mIoU {self.best:.3f}"
+            self.bars.update(self.task, description=f"{self.title}, loss {loss:.3f}{best}")
+
+    def score(self, mean_iou: float, improved: bool) -> None:
+        if improved:
+            self.best = mean_iou
+        star = "  best so far, saved" if improved else ""
+        self.say(f"  step {self.done}/{self.steps}: loss {self.last:.4f}, val mean IoU {mean_iou:.4f}{star}")
+
+    @contextmanager
+    def validation(self, pictures: int) -> Iterator[Callable[[], object]]:
+        task = self.bars.add_task("  validation", total=pictures)
+        yield lambda: self.bars.update(task, advance=1)
+        self.bars.remove_task(task)
