@@ -146,28 +146,31 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
-        size = images.shape[-2], images.shape[-1]
-        maps = self._trunk_maps(images)
-        scores, grid = self._scores(maps), self.grid  # (N, C, H/r, W/r)
-        if self.detail is not None:
-            fine, features = self.grids[self.fine], maps[self.fine]
-            above = upsample(scores, grid, fine, (features.shape[-2], features.shape[-1]))
-            scores, grid = self.detail(above, features), fine  # (N, C, H/4, W/4)
-        return upsample(scores, grid, PIXELS, size)
+        scores, grid = self.refined(self.trunk_maps(images))
+        return upsample(scores, grid, PIXELS, (images.shape[-2], images.shape[-1]))
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r)).
 
         Score k is centred on pixel `grid.start + grid.stride * k`.
         """
-        return self._scores(self._trunk_maps(images))
+        return self._scores(self.trunk_maps(images))
 
-    def _trunk_maps(self, images: Tensor) -> list[Tensor]:
+    def trunk_maps(self, images: Tensor) -> list[Tensor]:
+        """The trunk's feature maps, finest first; map i lies on `grids[i]`."""
         x = (images - self._mean) / self._std
         # Sides become multiples of the stride, with the zeros that the convolutions pad with anyway.
         r = self.output_stride
-        x = F.pad(x, (0, -x.shape[-1] % r, 0, -x.shape[-2] % r))
-        return self.trunk(x)
+        return self.trunk(F.pad(x, (0, -x.shape[-1] % r, 0, -x.shape[-2] % r)))
+
+    def refined(self, maps: list[Tensor]) -> tuple[Tensor, Grid]:
+        """The trunk's maps -> the finest scores there are before up-sampling, and their grid."""
+        scores = self._scores(maps)  # (N, C, H/r, W/r)
+        if self.detail is None:
+            return scores, self.grid
+        fine, features = self.grids[self.fine], maps[self.fine]
+        above = upsample(scores, self.grid, fine, (features.shape[-2], features.shape[-1]))
+        return self.detail(above, features), fine  # (N, C, H/4, W/4)
 
     def _scores(self, maps: list[Tensor]) -> Tensor:
         size = maps[-1].shape[-2], maps[-1].shape[-1]

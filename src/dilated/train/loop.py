@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from dilated.data.dataset import Data, Samples
 from dilated.data.formats.pairs import Pair
+from dilated.data.loader import batches_of
 from dilated.data.order import batches
 from dilated.errors import InputError
 from dilated.evaluate.evaluate import evaluate
@@ -101,19 +102,20 @@ class Training:
             self.segmenter = self._first(start)
             self.average: Average | None = None
             self.optimizer_state: dict[str, Any] | None = None
-            self.log = Log(out, 0, tensorboard)
         else:
-            self.log = Log(out, state["log"], tensorboard)
             self._restore(state)
+        self.log = Log(out, state["log"] if state else 0, tensorboard)
 
     def run(self) -> float:
-        with _signals() as stop:
-            while self.stage < len(self.recipe.stage):
-                self._stage(self.recipe.stage[self.stage], stop)
-                save(self._network(), self.out / f"stage-{self.stage}.safetensors")
-                self.stage, self.step, self.optimizer_state = self.stage + 1, 0, None
-                self._checkpoint(None)
-        self.log.close()
+        try:
+            with _signals() as stop:
+                while self.stage < len(self.recipe.stage):
+                    self._stage(self.recipe.stage[self.stage], stop)
+                    save(self._network(), self.out / f"stage-{self.stage}.safetensors")
+                    self.stage, self.step, self.optimizer_state = self.stage + 1, 0, None
+                    self._checkpoint(None)
+        finally:
+            self.log.close()
         return self.best
 
     def steps(self, stage: Stage) -> int:
@@ -131,7 +133,7 @@ class Training:
             optimizer.load_state_dict(self.optimizer_state)
         every = max(1, round(stage.validate * len(self.pairs["train"]) / recipe.batch))
         self.progress.stage(self.stage, stage, self.step, steps)
-        for image, label in self._loader(steps):
+        for image, label in self._batches(steps):
             began = time.perf_counter()
             share = stages.set_rate(optimizer, stage, self.step, steps)
             loss = self._step(image.to(self.device), label.to(self.device), stage, optimizer)
@@ -152,10 +154,9 @@ class Training:
             if stop.is_set() or self.step % recipe.checkpoint_every == 0:
                 self._checkpoint(optimizer)
             if stop.is_set():
-                self.log.close()
                 raise Interrupted
 
-    def _step(self, image: torch.Tensor, label: torch.Tensor, stage: Stage, optimizer: Optimizer) -> torch.Tensor:
+    def _step(self, image: Tensor, label: Tensor, stage: Stage, optimizer: Optimizer) -> Tensor:
         with stages.autocast(self.recipe, self.device):
             scores = self.segmenter(image)
         scores = scores.float()
@@ -194,18 +195,12 @@ class Training:
         """What is validated and kept: the average where there is one."""
         return self.average.network if self.average else self.segmenter
 
-    def _loader(self, steps: int) -> DataLoader[Any]:
+    def _batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         recipe = self.recipe
         seed = recipe.seed + 1000 * self.stage
         samples = Samples(self.pairs["train"], self.data.classes, recipe.augment, seed, recipe.cache)
-        order = list(batches(len(samples), recipe.batch, seed, self.step, steps))
-        return DataLoader(
-            samples,
-            batch_sampler=order,
-            num_workers=recipe.workers,
-            worker_init_fn=_leave_signals,
-            pin_memory=self.device.type == "cuda",
-        )
+        keys = list(batches(len(samples), recipe.batch, seed, self.step, steps))
+        return batches_of(samples, keys, recipe.workers, pin_memory=self.device.type == "cuda")
 
     def _first(self, start: Segmenter | None) -> Segmenter:
         classes = self.data.classes
@@ -264,12 +259,6 @@ def _new_folder(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is not empty; expected a new folder for the run. Use --resume to go on with it.")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _leave_signals(worker: int) -> None:
-    """Signals to the process group reach the workers too; the main process alone answers them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager

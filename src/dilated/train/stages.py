@@ -88,7 +88,6 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the processor multiplies in bf16 (on others, emulating it is slower than fp32)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-        ask: Callable[[], dict[str, Any]] | None = getattr(
-            torch.cpu, "get_capabilities", None
-        )  # since torch 2.9; before, nothing public says it
+    # Before torch 2.9 nothing public says what a CPU can do.
+    ask: Callable[[], dict[str, Any]] | None = getattr(torch.cpu, "get_capabilities", None)
     return device.type == "cpu" and ask is not None and bool(ask().get("avx512_bf16"))

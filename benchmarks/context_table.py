@@ -1,0 +1,196 @@
+"""Does the context module help? One frozen trunk, one front end, the same steps for everyone, intervals over pictures.
+
+    python benchmarks/context_table.py RUN/stage-1.safetensors CAMVID --json benchmarks/results/context.json
+
+The protocol of the paper's Section 5 with a control added. A front end that was trained to its end is frozen up to its
+trunk's feature maps, which are computed once for some augmented views of the training pictures. Then each arm starts
+from the same front-end weights and trains what comes after the trunk for the same steps on the same batches:
+
+    front end        its own layers alone: what more training is worth
+    basic, ...       the same layers and a context module, which differs by one thing from arm to arm
+
+Differences are of mean IoU on the whole validation split at full resolution, against the first arm, with a 95% interval
+from a bootstrap over pictures in which both arms see the same draws. "at the start" is mean IoU before the first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import dilated
+from dilated.data.dataset import Samples
+from dilated.data.order import batches
+from dilated.data.transforms import Augment
+from dilated.evaluate.bootstrap import difference
+from dilated.evaluate.confusion import ConfusionMatrix, mean_iou
+from dilated.nn.sampling import PIXELS, upsample
+from dilated.train import losses
+from dilated.train.recipe import Recipe, Stage
+from dilated.train.stages import autocast, optimizer, set_rate
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to spend the steps."""
+
+    name: str
+    network: dict[str, Any] = field(default_factory=dict)
+    """Changes to the front end's `Network`."""
+
+
+ARMS = (
+    Arm("front end"),
+    Arm("basic on features, identity", {"context": "basic", "context_on": "features", "sigma": 0.001}),
+    Arm("basic on features, random", {"context": "basic", "context_on": "features", "init": "random"}),
+    Arm(
+        "basic on features, identity, no dilation",
+        {"context": "basic", "context_on": "features", "sigma": 0.001, "dilations": (1,) * 7},
+    ),
+    Arm("basic on scores, identity", {"context": "basic", "context_on": "scores", "sigma": 0.001}),
+    Arm("basic on scores, random", {"context": "basic", "context_on": "scores", "init": "random"}),
+    Arm("large on scores, identity", {"context": "large", "context_on": "scores", "sigma": 0.001}),
+)
+
+Cached = tuple[list[Tensor], Tensor]  # the trunk's maps that are read later, and the label
+
+
+class Head:
+    """A segmenter from its trunk's maps on."""
+
+    def __init__(self, segmenter: dilated.Segmenter) -> None:
+        self.segmenter = segmenter
+        self.kept = [*segmenter.levels, segmenter.fine]
+
+    def keep(self, maps: list[Tensor]) -> list[Tensor]:
+        return [maps[i].to(torch.bfloat16) for i in self.kept]
+
+    def __call__(self, kept: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Maps that were kept, (N, ., h, w) each -> scores (N, C, H, W)."""
+        maps: list[Any] = [None] * len(self.segmenter.grids)
+        for i, values in zip(self.kept, kept, strict=True):
+            maps[i] = values
+        maps[-1] = kept[len(self.segmenter.levels) - 1]
+        scores, grid = self.segmenter.refined(maps)
+        return upsample(scores.float(), grid, PIXELS, size)
+
+
+def cache(head: Head, samples: Samples, keys: list[tuple[int, int]], recipe: Recipe) -> list[Cached]:
+    """The trunk's maps of each sample, computed once."""
+    kept = []
+    for key in keys:
+        image, label = samples[key]
+        with torch.inference_mode(), autocast(recipe, torch.device("cpu")):
+            maps = head.segmenter.trunk_maps(image[None])
+        kept.append(([m.clone() for m in head.keep(maps)], label.to(torch.uint8)))
+    return kept
+
+
+def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: int, seed: int, recipe: Recipe) -> None:
+    """Train what comes after the trunk."""
+    stage = Stage("joint", epochs=1, lr=1e-3, warmup=20)
+    segmenter.train()
+    segmenter.trunk.requires_grad_(False).eval()
+    descent, head = optimizer(segmenter, stage), Head(segmenter)
+    for step, keys in enumerate(batches(len(views), batch, seed, 0, steps)):
+        set_rate(descent, stage, step, steps)
+        chosen = [views[i] for i, _ in keys]
+        maps = [torch.cat([view[0][level] for view in chosen]) for level in range(len(head.kept))]
+        label = torch.stack([view[1] for view in chosen]).long()
+        with autocast(recipe, torch.device("cpu")):
+            scores = head(maps, (label.shape[-2], label.shape[-1]))
+        loss = losses.cross_entropy(scores, label) + recipe.jaccard * losses.jaccard(scores, label)
+        descent.zero_grad(set_to_none=True)
+        loss.backward()
+        descent.step()
+
+
+@torch.inference_mode()
+def measure(segmenter: dilated.Segmenter, views: list[Cached], recipe: Recipe) -> np.ndarray:
+    """(pictures, C, C) counts on whole pictures."""
+    segmenter.eval()
+    head, counts = Head(segmenter), []
+    for maps, label in views:
+        with autocast(recipe, torch.device("cpu")):
+            scores = head(maps, (label.shape[-2], label.shape[-1]))
+        one = ConfusionMatrix(segmenter.classes)
+        one.update(scores[0].argmax(0).numpy(), label.numpy())
+        counts.append(one.counts)
+    return np.stack(counts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("front_end", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--views", type=int, default=3, help="augmented views of each training picture")
+    parser.add_argument("--epochs", type=int, default=1, help="passes over all the views")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+
+    front = dilated.load(options.front_end)
+    data = dilated.open_dataset(options.data)
+    recipe = Recipe(stage=(Stage("frontend", 1),), jaccard=0.3)
+    augment = Augment(scale=(0.6, 1.8), brightness=0.4, contrast=0.4, saturation=0.4)
+    pairs = data.pairs("train")
+    began = time.perf_counter()
+    keys = [(i % len(pairs), i) for i in range(options.views * len(pairs))]
+    train_views = cache(Head(front), Samples(pairs, data.classes, augment, seed=7777), keys, recipe)
+    val = data.pairs("val")
+    val_views = cache(Head(front), Samples(val, data.classes, None), [(i, i) for i in range(len(val))], recipe)
+    steps = options.epochs * len(train_views) // options.batch
+    print(f"{len(train_views)} views, {steps} steps of {options.batch}; cached in {time.perf_counter() - began:.0f} s")
+
+    rows: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        control: np.ndarray | None = None
+        for arm in ARMS:
+            torch.manual_seed(seed)
+            segmenter = front.rebuild(**arm.network)
+            at_start = float(mean_iou(measure(segmenter, val_views, recipe).sum(0)))
+            began = time.perf_counter()
+            train(segmenter, train_views, steps, options.batch, seed, recipe)
+            counts = measure(segmenter, val_views, recipe)
+            control = counts if control is None else control
+            gain = difference(counts, control)
+            extra = 0 if segmenter.context is None else sum(p.numel() for p in segmenter.context.parameters())
+            row = {
+                "arm": arm.name,
+                "seed": seed,
+                "parameters": extra,
+                "at_start": at_start,
+                "mean_iou": float(mean_iou(counts.sum(0))),
+                "difference": [gain.value, gain.low, gain.high],
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+            rows.append(row)
+            print(
+                f"{arm.name:<42} {extra:>9,}  start {at_start:.4f}  end {row['mean_iou']:.4f}  "
+                f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points  {row['seconds']} s",
+                flush=True,
+            )
+            if options.json:
+                machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+                facts = {
+                    "front_end": options.front_end.name,
+                    "steps": steps,
+                    "batch": options.batch,
+                    "machine": machine,
+                }
+                options.json.parent.mkdir(parents=True, exist_ok=True)
+                options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Batches of samples, read and augmented in other processes.
+
+for image, label in batches_of(samples, keys, workers=1): ...   # (N, 3, h, w) float32, (N, h, w) int64
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from dilated.data.dataset import Samples
+from dilated.errors import InputError
+
+
+def batches_of(
+    samples: Samples, keys: list[list[tuple[int, int]]], workers: int, pin_memory: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One batch for each list of keys, in order, the same for any number of workers.
+
+    Raises:
+        InputError: what a worker found wrong, word for word.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Carrying(samples),
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_leave_signals,
+        pin_memory=pin_memory,
+    )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+class _Carrying(Dataset[Any]):
+    """Hands errors on as values: raised in a worker, they would arrive wrapped in its traceback."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | InputError:
+        try:
+            return self.samples[key]
+        except InputError as error:
+            return InputError(*error.args)  # without the frames that the caught one holds on to
+
+
+def _collate(samples: list[Any]) -> Any:
+    error = next((s for s in samples if isinstance(s, InputError)), None)
+    return error if error is not None else default_collate(samples)
+
+
+def _leave_signals(worker: int) -> None:
+    """Signals to the process group reach the workers too; the main process alone answers them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

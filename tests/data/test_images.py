@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.Image import Transpose
+
+from dilated.data.images import image_size, pictures_in, read_image
+from dilated.errors import InputError
+
+TURNS = {
+    1: None,
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+def noise(shape: tuple[int, ...], kind: type[np.generic] = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(kind).max, shape, dtype=kind, endpoint=True)
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    Image.fromarray(noise((40, 30, 3))).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    refused(tmp_path / "none.png", "no such file")
+
+
+def test_a_folder_is_refused_by_name(tmp_path: Path) -> None:
+    refused(tmp_path, "found a folder")
+
+
+def test_an_empty_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    refused(tmp_path / "a.png", "found an empty file")
+
+
+def test_text_under_a_picture_name_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not a picture")
+    refused(tmp_path / "a.png", "13 bytes that are no picture")
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_a_truncated_picture_is_refused_and_never_read_in_part(suffix: str, keep: float, tmp_path: Path) -> None:
+    path = tmp_path / f"picture{suffix}"
+    Image.fromarray(noise((40, 30, 3))).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    refused(path, "damaged|no picture format")
+
+
+def test_a_png_with_a_flipped_bit_is_refused(png: Path) -> None:
+    data = bytearray(png.read_bytes())
+    data[len(data) // 2] ^= 1
+    png.write_bytes(bytes(data))
+    refused(png, "damaged")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_mode_without_an_agreed_range_is_refused(mode: str, tmp_path: Path) -> None:
+    Image.new(mode, (3, 2)).save(tmp_path / "a.tif")
+    refused(tmp_path / "a.tif", f"mode '{mode}'")
+
+
+def test_a_picture_too_large_to_be_trusted_is_refused(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    refused(png, "at most 1000 pixels")
+
+
+def test_rgb_is_read_as_it_is(png: Path) -> None:
+    pixels = read_image(png)
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, noise((40, 30, 3)))
+    assert np.array_equal(read_image(str(png)), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("orientation", "turn"), TURNS.items())
+def test_pictures_are_turned_upright(orientation: int, turn: Transpose | None, suffix: str, tmp_path: Path) -> None:
+    picture = Image.fromarray(noise((4, 6, 3)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"picture{suffix}"
+    picture.save(path, exif=exif)
+    upright = picture if turn is None else picture.transpose(turn)
+    assert np.array_equal(read_image(path), np.asarray(upright))
+    assert image_size(path) == (upright.height, upright.width)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_grey_becomes_three_equal_channels(mode: str, tmp_path: Path) -> None:
+    grey = Image.fromarray(noise((5, 7)) // 128 * 255)
+    grey.convert(mode).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.repeat(np.asarray(grey)[:, :, None], 3, axis=2))
+
+
+def test_alpha_is_dropped_and_blends_with_nothing(tmp_path: Path) -> None:
+    pixels = noise((5, 7, 4))
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), pixels[:, :, :3])
+
+
+def test_palette_pictures_are_read_as_their_colours(tmp_path: Path) -> None:
+    indices = noise((5, 7)) % 4
+    palette = noise((4, 3))
+    picture = Image.fromarray(indices, mode=None).convert("P")
+    picture.putdata(indices.flatten().tolist())
+    picture.putpalette(palette.flatten().tolist())
+    picture.save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), palette[indices])
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").tolist() == [[[255, 0, 0]] * 4] * 3
+
+
+def test_16_bit_grey_keeps_its_range(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 257, 32896, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[:, :, 0].tolist() == [[0, 0, 1, 128, 255]]
+    assert read_image(tmp_path / "a.png").shape == (1, 5, 3)
+
+
+def test_the_pictures_of_a_folder_are_sorted_and_nothing_hidden_or_foreign(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.tif"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    assert [path.name for path in pictures_in(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif"]

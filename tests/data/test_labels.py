@@ -1,0 +1,222 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from dilated.data.labels import Classes, load_classes, read_label, save_classes, template
+from dilated.errors import InputError
+
+TWO = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
+
+
+def classes_toml(folder: Path, text: str) -> Path:
+    path = folder / "classes.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def saved(folder: Path, picture: Image.Image, name: str = "label.png") -> Path:
+    picture.save(folder / name)
+    return folder / name
+
+
+def grey(values: list[list[int]], kind: type[np.generic] = np.uint8) -> Image.Image:
+    return Image.fromarray(np.array(values, dtype=kind))
+
+
+@st.composite
+def any_classes(draw: st.DrawFn) -> Classes:
+    names = draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=5, unique=True))
+    values = draw(st.lists(st.integers(0, 65535), unique=True, max_size=12))
+    groups: list[list[int]] = [[] for _ in range(len(names) + 1)]
+    for value in values:
+        groups[draw(st.integers(0, len(names)))].append(value)
+    color = st.tuples(*[st.integers(0, 255)] * 3)
+    colors = draw(st.lists(color, min_size=len(names), max_size=len(names)))
+    return Classes(tuple(names), tuple(colors), tuple(map(tuple, groups[:-1])), tuple(groups[-1]))
+
+
+@pytest.mark.parametrize("count", [0, 256, 300])
+def test_no_class_and_more_than_255_are_refused(count: int) -> None:
+    with pytest.raises(InputError, match=f"found {count} classes; expected 1 to 255"):
+        Classes(tuple(map(str, range(count))), ((0, 0, 0),) * count)
+
+
+def test_255_classes_are_allowed_and_stay_apart_from_ignore() -> None:
+    classes = Classes(tuple(map(str, range(255))), ((0, 0, 0),) * 255)
+    assert classes.decode(np.array([[0, 254, 255]])).tolist() == [[0, 254, 255]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"colors": ((0, 0, 0),)}, "differ in number"),
+        ({"values": ((1,),)}, "differ in number"),
+        ({"names": ("sky", "sky")}, "'sky' twice"),
+        ({"colors": ((0, 0, 0), (0, 0, 256))}, r"road: found the colour \[0, 0, 256\]"),
+        ({"colors": ((0, 0, 0), (0, 0))}, r"road: found the colour \[0, 0\]"),
+        ({"colors": ((0, 0, 0), (0, 0.5, 0))}, r"road: found the colour \[0, 0.5, 0\]"),
+        ({"values": ((1,), (1,))}, "value 1 means 'sky' and 'road'"),
+        ({"values": ((1,), (2, 2))}, "value 2 means 'road' and 'road'"),
+        ({"ignore": (1,)}, "value 1 means 'ignore' and 'road'"),
+        ({"values": ((0,), (65536,))}, "road: found the value 65536"),
+        ({"values": ((0,), (-1,))}, "road: found the value -1"),
+        ({"ignore": (65536,)}, "65536"),
+        ({"ignore": (-1,)}, "-1"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(settings: dict[str, object], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        Classes(**{"names": TWO.names, "colors": TWO.colors, **settings})
+
+
+def test_values_are_remapped_merged_and_ignored() -> None:
+    classes = Classes(TWO.names, TWO.colors, ((7,), (3, 9, 65535)), ignore=(0,))
+    assert classes.decode(np.array([[7, 3, 9], [65535, 0, 255]])).tolist() == [[0, 1, 1], [1, 255, 255]]
+    assert classes.decode(np.array([[7]])).dtype == np.uint8
+
+
+def test_a_class_without_values_occurs_nowhere() -> None:
+    assert Classes(TWO.names, TWO.colors, ((), (4,))).decode(np.array([[4]])).tolist() == [[1]]
+
+
+def test_an_unknown_value_is_an_error_with_file_value_and_place(tmp_path: Path) -> None:
+    path = saved(tmp_path, grey([[0, 1, 0], [1, 42, 42]]))
+    with pytest.raises(InputError, match=r"found the value 42 at x=1, y=1 \(2 such pixels\)") as caught:
+        read_label(path, TWO)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-1, 65536, 70000, -65281])
+def test_a_value_beyond_16_bits_is_unknown_and_never_wraps(value: int) -> None:
+    with pytest.raises(InputError, match=f"found the value {value} at x=1, y=0"):
+        Classes(TWO.names, TWO.colors, ignore=(65535,)).decode(np.array([[0, value]]))
+
+
+def test_an_empty_label_is_no_error() -> None:
+    assert TWO.decode(np.zeros((0, 3), dtype=np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", ["L", "P", "1", "I;16", "I"])
+def test_one_channel_is_read_as_indices(kind: str, tmp_path: Path) -> None:
+    values = [[0, 1, 1], [1, 0, 0]]
+    if kind == "P":
+        picture = Image.fromarray(np.array(values, dtype=np.uint8)).convert("P")
+        picture.putdata([v for row in values for v in row])
+        picture.putpalette([1, 1, 1, 0, 0, 0] + [9] * 762)  # colours that would read as the indices swapped
+    elif kind == "1":
+        picture = Image.fromarray(np.array(values, dtype=bool))
+    else:
+        picture = grey(values, {"L": np.uint8, "I;16": np.uint16, "I": np.int32}[kind])
+    path = saved(tmp_path, picture, "label.tif" if kind == "I" else "label.png")
+    with Image.open(path) as stored:
+        assert stored.mode == kind
+    label = read_label(path, TWO, (2, 3))
+    assert label.tolist() == values
+    assert label.dtype == np.uint8
+
+
+def test_a_16_bit_label_keeps_values_beyond_a_byte(tmp_path: Path) -> None:
+    classes = Classes(TWO.names, TWO.colors, ((256,), (1000, 65535)))
+    path = saved(tmp_path, grey([[256, 1000, 65535]], np.uint16))
+    assert read_label(path, classes).tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
+def test_a_label_in_colours_is_refused(mode: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new(mode, (3, 2)), "label.tif")
+    with pytest.raises(InputError, match=f"mode '{mode}'") as caught:
+        read_label(path, TWO)
+    assert str(path) in str(caught.value)
+
+
+def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new("L", (3, 2)))
+    with pytest.raises(InputError, match=r"found a label of 3x2; expected 2x3") as caught:
+        read_label(path, TWO, (3, 2))
+    assert str(path) in str(caught.value)
+
+
+def test_a_damaged_label_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "label.png"
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"label\.png: found an empty file"):
+        read_label(path, TWO)
+
+
+@settings(deadline=None, max_examples=50)
+@given(any_classes())
+def test_classes_come_back_from_their_file(tmp_path_factory: pytest.TempPathFactory, classes: Classes) -> None:
+    path = tmp_path_factory.mktemp("classes") / "classes.toml"
+    save_classes(classes, path)
+    assert load_classes(path) == classes
+
+
+@pytest.mark.parametrize("name", ['say "road"', "back\\slash", "line\nbreak", "tab\t", "\x00", "\x7f", "straße 🛣"])
+def test_any_name_comes_back_from_the_file(name: str, tmp_path: Path) -> None:
+    save_classes(Classes((name,), ((1, 2, 3),)), tmp_path / "classes.toml")
+    assert load_classes(tmp_path / "classes.toml").names == (name,)
+
+
+def test_left_out_values_are_the_place_in_the_list(tmp_path: Path) -> None:
+    text = '[[class]]\nname = "a"\ncolor = [1, 2, 3]\n[[class]]\nname = "b"\ncolor = [4, 5, 6]\n'
+    assert load_classes(classes_toml(tmp_path, text)) == Classes(("a", "b"), ((1, 2, 3), (4, 5, 6)), ((0,), (1,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ignore = [", "is no TOML"),
+        ("ignor = [3]", "found the key 'ignor'"),
+        ('[[class]]\nname = "a"\ncolour = [1, 2, 3]', "class 'a': found the key 'colour'"),
+        ('[[class]]\nname = "a"', "class 'a' has no color"),
+        ("[[class]]\ncolor = [1, 2, 3]", "each with a name"),
+        ('[class]\nname = "a"', "each with a name"),
+        ("", "found 0 classes"),
+        ('[[class]]\nname = "a"\ncolor = "red"', "colou?r"),
+        ('[[class]]\nname = "a"\ncolor = 7', "color"),
+        ('ignore = 11\n[[class]]\nname = "a"\ncolor = [1, 2, 3]', "ignore"),
+        ('[[class]]\nname = "a"\ncolor = [1, 2, 3]\nvalues = 3', "values"),
+        ('[[class]]\nname = "a"\ncolor = [1, 2, 3]\nvalues = ["3"]', "value"),
+    ],
+)
+def test_a_bad_file_is_an_error_that_names_file_and_key(text: str, named: str, tmp_path: Path) -> None:
+    path = classes_toml(tmp_path, text)
+    with pytest.raises(InputError, match=named) as caught:
+        load_classes(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"classes\.toml: no such file"):
+        load_classes(tmp_path / "classes.toml")
+
+
+def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "classes.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"classes\.toml: is no TOML"):
+        load_classes(tmp_path / "classes.toml")
+
+
+def test_the_template_is_a_file_that_loads(tmp_path: Path) -> None:
+    classes = load_classes(classes_toml(tmp_path, template([3, 7, 200])))
+    assert classes.values == ((3,), (7,), (200,))
+
+
+def brute_force(values: NDArray[np.int64], classes: Classes) -> list[list[int]]:
+    def one(value: int) -> int:
+        return next((i for i, group in enumerate(classes.values) if value in group), 255)
+
+    return [[one(int(v)) for v in row] for row in values]
+
+
+@settings(deadline=None, max_examples=25)
+@given(any_classes(), st.data())
+def test_decoding_is_looking_up_one_value_after_another(classes: Classes, data: st.DataObject) -> None:
+    known = sorted({255, *classes.ignore, *(v for group in classes.values for v in group)})
+    values = np.array(data.draw(st.lists(st.lists(st.sampled_from(known), min_size=3, max_size=3), min_size=1)))
+    assert classes.decode(values).tolist() == brute_force(values, classes)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dilated import InputError, load, load_recipe, open_dataset, train
+from dilated.train import stages
+from dilated.train.recipe import Stage
+
+
+def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        str(recipe_file), ["stage.0.epochs=40", "stage.0.validate=40", "workers=0", "network.dropout=0.0"]
+    )
+    best = train(open_dataset(folder), recipe, tmp_path / "run")
+    assert best > 0.6  # three classes; guessing the field everywhere gives 0.27
+    assert load(tmp_path / "run").card["val"]["mean_iou"] == pytest.approx(best)
+
+
+def test_a_run_holds_what_it_promises(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = load_recipe(str(recipe_file), ["workers=0"])
+    train(open_dataset(folder), recipe, out, tensorboard=True)
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        "recipe.toml", "log.jsonl", "checkpoint.pt", "best.safetensors", "tensorboard",
+        "stage-0.safetensors", "stage-1.safetensors", "stage-2.safetensors",
+    }  # fmt: skip
+    assert load_recipe(str(out / "recipe.toml")) == recipe
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert {line["stage"] for line in lines if "val_mean_iou" in line} == {0, 1, 2}
+    assert load(out / "stage-0.safetensors").output_stride == 16
+    assert load(out / "stage-2.safetensors").output_stride == 8
+
+
+def test_the_context_stage_moves_the_context_module_alone(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0", "ema=0.0"]), out)
+    before, after = load(out / "stage-0.safetensors").state_dict(), load(out / "stage-1.safetensors").state_dict()
+    shared = [k for k in before if k in after]
+    assert len(shared) == len(before)
+    assert all(torch.equal(before[k], after[k]) for k in shared)
+    fresh = load(out / "stage-0.safetensors").rebuild(output_stride=8, context="basic", sigma=0.0).state_dict()
+    assert not torch.allclose(fresh["context.final.weight"], after["context.final.weight"], atol=2e-3)
+
+
+def test_frozen_levels_are_the_first_of_the_trunk(network_file: Path) -> None:
+    segmenter = load(network_file)
+    stages.set_modes(segmenter, Stage("frontend", 1, freeze=2))
+    still = {name for name, p in segmenter.trunk.named_parameters() if not p.requires_grad}
+    moving = {name for name, p in segmenter.trunk.named_parameters() if p.requires_grad}
+    assert "conv_stem.weight" in still
+    assert {name.split(".")[1] for name in still if name.startswith("blocks.")} == {"0", "1"}
+    assert {name.split(".")[1] for name in moving if name.startswith("blocks.")} == {"2", "3", "4"}
+    assert not segmenter.trunk.get_submodule("bn1").training
+    assert segmenter.trunk.training
+
+
+def test_resuming_with_another_recipe_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0"]), out)
+    with pytest.raises(InputError, match="another recipe"):
+        train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0", "seed=5"]), out, resume=True)
+
+
+def test_a_folder_in_use_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").touch()
+    with pytest.raises(InputError, match="not empty"):
+        train(open_dataset(folder), load_recipe(str(recipe_file)), tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    layer = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD([{"params": layer.parameters(), "lr": 2.0, "peak": 2.0}])
+    stage = Stage("frontend", 1, warmup=4)
+    shares = [stages.set_rate(optimizer, stage, step, 100) for step in range(100)]
+    assert shares[0] == pytest.approx(0.25)
+    assert max(shares) == shares[3]
+    assert shares[50] == pytest.approx(0.5**0.9)
+    assert 0 < shares[-1] < 0.02
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * shares[-1])
