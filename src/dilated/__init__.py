@@ -1,23 +1,30 @@
 """Dense prediction that keeps its resolution: dilated networks and multi-scale context for semantic segmentation.
 
-import dilated
-predictor = dilated.Predictor(dilated.load("street"))
-predictor("photo.jpg").overlay().save("labelled.jpg")
+    import dilated
+    predictor = dilated.Predictor(dilated.load("street"))
+    predictor("photo.jpg").overlay().save("labelled.jpg")
+
+The names below are the public surface. They are imported when first used: PyTorch takes seconds, and `dilated --help`
+should not.
 """
 
-from dilated.data.dataset import open_dataset
-from dilated.data.labels import Classes
-from dilated.errors import InputError
-from dilated.evaluate.confusion import ConfusionMatrix
-from dilated.evaluate.evaluate import evaluate
-from dilated.nn.context import ContextModule
-from dilated.nn.field import Layer, coverage, output_size, receptive_field
-from dilated.nn.segmenter import Network, Segmenter
-from dilated.predict.prediction import Prediction
-from dilated.predict.predictor import Predictor
-from dilated.train.loop import train
-from dilated.train.recipe import Recipe, Stage, load_recipe
-from dilated.weights.bundled import load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dilated.data.dataset import open_dataset
+    from dilated.data.labels import Classes
+    from dilated.errors import InputError
+    from dilated.evaluate.confusion import ConfusionMatrix
+    from dilated.nn.context import ContextModule
+    from dilated.nn.field import Layer, coverage, output_size, receptive_field
+    from dilated.nn.segmenter import Network, Segmenter
+    from dilated.predict.prediction import Prediction
+    from dilated.predict.predictor import Predictor
+    from dilated.train.recipe import Recipe, Stage, load_recipe
+    from dilated.weights.bundled import load
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Classes",
@@ -32,11 +39,34 @@ __all__ = [
     "Segmenter",
     "Stage",
     "coverage",
-    "evaluate",
     "load",
     "load_recipe",
     "open_dataset",
     "output_size",
     "receptive_field",
-    "train",
 ]
+
+_HOMES = {
+    "data.dataset": ("open_dataset",),
+    "data.labels": ("Classes",),
+    "errors": ("InputError",),
+    "evaluate.confusion": ("ConfusionMatrix",),
+    "nn.context": ("ContextModule",),
+    "nn.field": ("Layer", "coverage", "output_size", "receptive_field"),
+    "nn.segmenter": ("Network", "Segmenter"),
+    "predict.prediction": ("Prediction",),
+    "predict.predictor": ("Predictor",),
+    "train.recipe": ("Recipe", "Stage", "load_recipe"),
+    "weights.bundled": ("load",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"dilated.{home}"), name)
+    raise AttributeError(f"module 'dilated' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

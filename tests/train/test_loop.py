@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dilated import InputError, load, load_recipe, open_dataset, train
+from dilated import InputError, load, load_recipe, open_dataset
 from dilated.train import stages
+from dilated.train.loop import train
 from dilated.train.recipe import Stage
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 import tyro
 from rich.console import Console
 
+from dilated import __version__
 from dilated.errors import InputError
 
 VERBS = {
@@ -36,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(usage())
         raise SystemExit(0)
     if given[0] == "--version":
-        from importlib.metadata import version
-
-        print(version("dilated"))
+        print(__version__)
         raise SystemExit(0)
     verb = given[0]
     if verb not in VERBS:

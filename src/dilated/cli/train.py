@@ -21,7 +21,7 @@ def run(
     /,
     out: Path,
     recipe: str | None = None,
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = (),
     start: str | None = None,
     resume: bool = False,
     tensorboard: bool = False,
@@ -32,7 +32,7 @@ def run(
         data: a folder with images/ and labels/, split into train and val, and classes.toml; or CamVid's layout.
         out: the run's folder, new: recipe.toml, log.jsonl, checkpoint.pt, best.safetensors.
         recipe: a recipe of the package (default, quick, street) or a .toml file; `default` if not given.
-        set: an override, such as --set stage.0.epochs=5; may be given again.
+        set: overrides, such as --set stage.0.epochs=5 seed=1; may be given again.
         start: a network to go on from: a file, a run, or a bundled name.
         resume: go on with the run in --out, exactly where it was.
         tensorboard: write event files for TensorBoard too.
@@ -42,7 +42,7 @@ def run(
         recipe = str(out / "recipe.toml")
         if not Path(recipe).is_file():
             raise InputError(f"{recipe}: no such file, so there is no run to resume; start without --resume")
-    resolved = load_recipe(recipe or "default", list(set))
+    resolved = load_recipe(recipe or "default", [one for group in set for one in group])
     found = open_dataset(data)
     console.print(f"{data}: {found.layout}, {len(found.classes)} classes, splits {', '.join(found.splits)}")
     with RichProgress(console) as progress:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -31,6 +32,7 @@ def batches_of(
         collate_fn=_collate,
         worker_init_fn=_leave_signals,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # or the loader would draw its seed from the one that dropout draws from
     )
     for batch in loader:
         if isinstance(batch, InputError):

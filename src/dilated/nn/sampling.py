@@ -98,6 +98,11 @@ def measure(trunk: nn.Module, levels: int) -> list[Grid]:
 
     grids = []
     for level in range(levels):
+        if maps[level].shape[-2] != maps[level].shape[-1]:  # of a square picture
+            raise ValueError(
+                f"level {level}: found a map of {tuple(maps[level].shape)}; expected (N, C, h, w). Backbones that keep "
+                "channels last, such as Swin, do not fit; choose a convolutional one."
+            )
         rows, stride, start = side, 1, 0.0
         while rows > maps[level].shape[-2]:
             if rows not in moves:

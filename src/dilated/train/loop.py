@@ -1,6 +1,6 @@
 """The training loop: stages one after another, each a plain loop over batches.
 
-    train(open_dataset("my-data"), load_recipe("quick"), Path("run"))
+    train(open_dataset("my-data"), load_recipe("quick"), Path("runs/mine"))
 
 Writes into the run's folder: `recipe.toml` (resolved), `log.jsonl`, `checkpoint.pt`, `stage-N.safetensors`, the network
 at the end of each stage, and `best.safetensors`, the one with the best mean IoU on the validation split so far.
@@ -131,7 +131,7 @@ class Training:
         optimizer = stages.optimizer(self.segmenter, stage)
         if self.optimizer_state:
             optimizer.load_state_dict(self.optimizer_state)
-        every = max(1, round(stage.validate * len(self.pairs["train"]) / recipe.batch))
+        due = stages.validations(stage, steps)
         self.progress.stage(self.stage, stage, self.step, steps)
         for image, label in self._batches(steps):
             began = time.perf_counter()
@@ -148,7 +148,7 @@ class Training:
                 self.log.write(self._total(), stage=self.stage, loss=value, rate=stage.lr * share, seconds=seconds)
                 self.progress.loss(value)
             self.progress.step()
-            if self.step % every == 0 or self.step == steps:
+            if self.step in due:
                 self._validate(stage)
                 stages.set_modes(self.segmenter, stage)
             if stop.is_set() or self.step % recipe.checkpoint_every == 0:

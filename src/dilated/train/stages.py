@@ -72,6 +72,17 @@ def set_rate(optimizer: Optimizer, stage: Stage, step: int, steps: int) -> float
     return share
 
 
+def validations(stage: Stage, steps: int) -> set[int]:
+    """After which steps to validate: evenly spaced, the last one among them.
+
+    Example:
+        >>> sorted(validations(Stage("frontend", epochs=4, validate=2), steps=183))
+        [92, 183]
+    """
+    number = max(1, round(stage.epochs / stage.validate))
+    return {round(steps * (i + 1) / number) for i in range(number)} - {0}
+
+
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """A context in which the network computes in the recipe's precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(recipe, device) == "bf16")

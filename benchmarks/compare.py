@@ -1,0 +1,55 @@
+"""Several networks on the same pictures: each one's mean IoU, and its difference from the first with a 95% interval.
+
+    python benchmarks/compare.py CAMVID CONTROL.safetensors OTHER.safetensors ... --json benchmarks/results/joint.json
+
+The interval is from a bootstrap over pictures in which both networks see the same draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import dilated
+from dilated.evaluate.bootstrap import difference, interval
+from dilated.evaluate.evaluate import evaluate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    data = dilated.open_dataset(options.data)
+    pairs = data.pairs(options.split)
+    rows, first = [], None
+    for name in options.networks:
+        result = evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes)
+        first = first or result
+        own, gain = interval(result.per_picture), difference(result.per_picture, first.per_picture)
+        rows.append(
+            {
+                "network": name,
+                "mean_iou": own.value,
+                "interval": [own.low, own.high],
+                "difference": [gain.value, gain.low, gain.high],
+                "iou": result.confusion.iou,
+                "pixel_accuracy": result.confusion.pixel_accuracy,
+            }
+        )
+        print(
+            f"{name:<50} {own.value:.4f} [{own.low:.4f}, {own.high:.4f}]   "
+            f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points",
+            flush=True,
+        )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"split": options.split, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
