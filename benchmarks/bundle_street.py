@@ -29,7 +29,7 @@ A segmentation network for photographs taken from a car, bundled with the packag
 
 | | |
 |---|---|
-| architecture | {backbone} (ImageNet), output stride {stride}, {context} context module on {on}, {parameters:,} parameters |
+| architecture | {backbone} (ImageNet), stride {stride}, {context} context module on {on}, {parameters:,} parameters |
 | data | {data} |
 | licence of the data | {data_licence} |
 | licence of the weights | Apache-2.0, like the package; mind the data's licence |
@@ -43,7 +43,7 @@ A segmentation network for photographs taken from a car, bundled with the packag
 |---|---|
 {rows}
 
-Val is known to be easier than CamVid's test split, which nothing was measured on. Trained in Cambridge's streets by day:
+Val is known to be easier than CamVid's test split, which nothing was measured on. The streets are Cambridge's by day:
 expect less elsewhere, at night, or from another height. Not for decisions on which anyone's safety rests.
 
 ## Recipe, every default written out

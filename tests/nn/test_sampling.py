@@ -115,9 +115,7 @@ def test_every_level_sits_where_its_footprint_in_the_picture_is(backbone: str, s
 
 # Dilated, its 2 x 2 reductions become layers of stride 1 that still move the picture.
 @pytest.mark.parametrize("stride", [8, 16])
-def test_a_dilated_backbone_with_even_kernels_is_measured_right_or_refused(
-    stride: int,
-) -> None:
+def test_a_dilated_backbone_with_even_kernels_is_measured_right_or_refused(stride: int) -> None:
     trunk = trunk_of("test_convnext", stride)
     try:
         measured = measure(trunk, len(trunk.feature_info.channels()))

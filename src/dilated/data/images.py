@@ -61,7 +61,8 @@ def image_size(path: Path | str) -> tuple[int, int]:
     """
     with opened(Path(path)) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+        # EXIF orientations 5 to 8 swap the sides; in a TIFF pillow has swapped them already.
+        turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) >= 5
         return (width, height) if turned else (height, width)
 
 

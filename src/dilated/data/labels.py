@@ -2,7 +2,7 @@
 
 A data folder says so in `classes.toml`:
 
-    ignore = [11]                    # values in the label files that count nowhere; 255 always does
+    ignore = [11]                    # values in the label files that count nowhere; so does 255, unless a class has it
 
     [[class]]
     name = "road"
@@ -19,12 +19,14 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import opened
 from dilated.errors import InputError
+from dilated.tables import quoted
 
 IGNORE = 255
 Color = tuple[int, int, int]
@@ -69,10 +71,10 @@ class Classes:
         for name, color in zip(self.names, self.colors, strict=True):
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
                 raise InputError(f"{self.source}: {name}: found the colour {list(color)}; expected three of 0..255")
-        seen: dict[int, str] = dict.fromkeys(self.ignore, "ignore")
-        for name, values in zip(self.names, self.values, strict=True):
+        seen: dict[int, str] = {}
+        for name, values in [("ignore", dict.fromkeys(self.ignore)), *zip(self.names, self.values, strict=True)]:
             for value in values:
-                if not 0 <= value <= 65535:
+                if not isinstance(value, int) or not 0 <= value <= 65535:
                     raise InputError(f"{self.source}: {name}: found the value {value}; expected 0 to 65535")
                 if value in seen:
                     raise InputError(f"{self.source}: value {value} means {seen[value]!r} and {name!r}; expected one")
@@ -92,7 +94,8 @@ class Classes:
         table[list(self.ignore)] = IGNORE
         for i, group in enumerate(self.values):
             table[list(group)] = i
-        ids = table[values]
+        inside = (values >= 0) & (values < len(table))
+        ids = np.where(inside, table[np.where(inside, values, 0)], -1)
         if (ids < 0).any():
             y, x = (int(v[0]) for v in np.nonzero(ids < 0))
             known = ", ".join(
@@ -154,17 +157,24 @@ def load_classes(path: Path) -> Classes:
         if "color" not in entry:
             raise InputError(f"{path}: class {entry['name']!r} has no color; expected color = [red, green, blue]")
         names.append(str(entry["name"]))
-        colors.append(tuple(entry["color"]))
-        values.append(tuple(entry.get("values", [i])))
-    return Classes(tuple(names), tuple(colors), tuple(values), tuple(table.get("ignore", [])), source=str(path))
+        colors.append(_list(path, entry, "color", []))
+        values.append(_list(path, entry, "values", [i]))
+    return Classes(tuple(names), tuple(colors), tuple(values), _list(path, table, "ignore", []), source=str(path))
+
+
+def _list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tuple[Any, ...]:
+    """A list of the table, as a tuple."""
+    value = table.get(key, default)
+    if not isinstance(value, list):
+        raise InputError(f"{path}: {key}: found {value!r}; expected a list")
+    return tuple(value)
 
 
 def save_classes(classes: Classes, path: Path) -> None:
     """Write a `classes.toml` that `load_classes` reads back as equal."""
     lines = [f"ignore = {list(classes.ignore)}"]
     for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
-        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-        lines += ["", "[[class]]", f'name = "{quoted}"', f"color = {list(color)}", f"values = {list(values)}"]
+        lines += ["", "[[class]]", f"name = {quoted(name)}", f"color = {list(color)}", f"values = {list(values)}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

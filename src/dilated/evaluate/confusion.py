@@ -48,8 +48,9 @@ class ConfusionMatrix:
         truth, guess = target[counted].astype(np.int64), labels[counted].astype(np.int64)
         size = len(self.classes)
         for name, ids in (("target", truth), ("labels", guess)):
-            if ids.size and not (ids.min() >= 0 and ids.max() < size):
-                raise ValueError(f"ConfusionMatrix: found the id {ids.max()} in {name}; expected 0 to {size - 1}")
+            wrong = ids[(ids < 0) | (ids >= size)]
+            if wrong.size:
+                raise ValueError(f"ConfusionMatrix: found the id {wrong[0]} in {name}; expected 0 to {size - 1}")
         self.counts += np.bincount(truth * size + guess, minlength=size * size).reshape(size, size)
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from dilated.nn.context import ContextModule
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -123,14 +125,18 @@ def coverage(dilations: Iterable[int], kernel: int = 3) -> list[int]:
 def chain(module: nn.Module) -> list[Layer]:
     """The convolutions and poolings of a module, in order of registration, as `Layer`s."""
     layers = []
-    pad_once = getattr(module, "pad", 0)  # a context module that pads its input once carries that padding itself
+    pad_once = 0
     for name, leaf in module.named_modules():
+        if isinstance(leaf, ContextModule):
+            pad_once = leaf.pad  # a context module that pads its input once carries that padding itself
         if not isinstance(leaf, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             continue
         dilation = getattr(leaf, "dilation", 1)
         stride = leaf.stride if leaf.stride is not None else leaf.kernel_size
         if isinstance(leaf.padding, str):
             total = (_one(leaf.kernel_size, name) - 1) * _one(dilation, name)
+            if leaf.padding == "same" and total % 2:
+                raise ValueError(f"{name}: an even kernel pads one side more; expected the same number on both sides")
             padding = total // 2 if leaf.padding == "same" else 0
         else:
             padding = _one(leaf.padding, name)

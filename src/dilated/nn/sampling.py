@@ -72,6 +72,11 @@ def measure(trunk: nn.Module, levels: int) -> list[Grid]:
     def record(name: str):  # type: ignore[no-untyped-def]
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             stride, move = _stride_and_move(layer, inputs[0].shape[-2])
+            if stride == 1 and move:
+                raise ValueError(
+                    f"{name}: found a layer of stride 1 that moves the samples by {move}; expected layers that move "
+                    "them only where they stride. Choose a greater output stride or another backbone."
+                )
             if stride == 1:
                 return
             rows = inputs[0].shape[-2]

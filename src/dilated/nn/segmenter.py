@@ -12,6 +12,7 @@ same weights serve every stride: train coarse, finish fine.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -217,7 +218,7 @@ def _trunk(network: Network) -> nn.Module:
     if network.output_stride not in (8, 16, 32):
         raise ValueError(f"network.output_stride: found {network.output_stride}; expected 8, 16 or 32")
     if not timm.is_model(network.backbone):
-        close = timm.list_models(f"*{network.backbone.split('_')[0]}*")[:5]
+        close = difflib.get_close_matches(network.backbone, timm.list_models(), n=5)
         raise ValueError(
             f"network.backbone: timm has no {network.backbone!r}; similar ones: {', '.join(close) or 'none'}. "
             "`python -c 'import timm; print(timm.list_models())'` lists all."

@@ -60,17 +60,27 @@ def load(path: Path | str) -> Segmenter:
             f"{path}: a safetensors file of another program (metadata: {sorted(metadata) or 'none'}); expected a "
             "network file that `dilated train` wrote"
         )
-    facts = json.loads(metadata["dilated"])
+    try:
+        facts = dict(json.loads(metadata["dilated"]))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its metadata is damaged ({error}); expected a network file") from error
     if facts.get("version") != VERSION:
         raise InputError(f"{path}: found a network file of version {facts.get('version')}; expected {VERSION}")
-    segmenter = Segmenter(
-        facts["classes"],
-        [tuple(c) for c in facts["colors"]],
-        build(Network, facts["network"], f"{path}: network"),
-        facts["mean"],
-        facts["std"],
-        facts["card"],
-    )
+    try:
+        segmenter = Segmenter(
+            facts["classes"],
+            [tuple(c) for c in facts["colors"]],
+            build(Network, facts["network"], f"{path}: network"),
+            facts["mean"],
+            facts["std"],
+            facts["card"],
+        )
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(f"{path}: its metadata lacks {error}; expected a network file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
     own = segmenter.state_dict()
     wrong = sorted(own.keys() ^ tensors.keys()) + [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
     if wrong:

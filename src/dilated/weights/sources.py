@@ -83,6 +83,9 @@ def _checkpoint(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected weights with timm's names")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything on foreign bytes
         raise InputError(f"{path}: is no file of PyTorch weights ({type(error).__name__}); expected tensors") from error
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise InputError(f"{path}: holds something else than weights by name; expected a state_dict of tensors")
+    return weights

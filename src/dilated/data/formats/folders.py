@@ -54,20 +54,18 @@ def _folders(images: Path, labels: Path) -> list[Pair]:
 
 
 def _listed(root: Path, listing: Path) -> list[Pair]:
-    images = {p.stem: p for p in pictures_in(root / "images")} if (root / "images").is_dir() else {}
-    labels = {p.stem: p for p in pictures_in(root / "labels")} if (root / "labels").is_dir() else {}
+    images, labels = _by_stem(root / "images"), _by_stem(root / "labels")
     pairs = []
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.split()
+    for number, line in enumerate(_lines(listing), 1):
+        words, name = line.split(), line.strip()
         if not words:
             continue
-        if len(words) == 2:
+        if len(words) == 2 and name not in images and Path(name).stem not in images:
             pair = Pair(root / words[0], root / words[1])
             missing = next((p for p in (pair.image, pair.label) if not p.is_file()), None)
             if missing:
                 raise InputError(f"{listing}, line {number}: {missing} does not exist")
         else:
-            name = line.strip()
             stem = name if name in images else Path(name).stem
             if stem not in images or stem not in labels:
                 folder = "images" if stem not in images else "labels"
@@ -78,3 +76,20 @@ def _listed(root: Path, listing: Path) -> list[Pair]:
             pair = Pair(images[stem], labels[stem])
         pairs.append(pair)
     return pairs
+
+
+def _lines(listing: Path) -> list[str]:
+    try:
+        return listing.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a list of pictures") from error
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by stem; none where there is no folder."""
+    found: dict[str, Path] = {}
+    for path in pictures_in(folder) if folder.is_dir() else []:
+        if path.stem in found:
+            raise InputError(f"{path}: found two files of the stem {path.stem!r}; expected stems that differ")
+        found[path.stem] = path
+    return found
