@@ -136,3 +136,12 @@ def test_the_mean_is_that_of_torchmetrics(seed: int) -> None:
         confusion.update(labels.astype(np.uint8), target.astype(np.uint8))
         metric.update(torch.tensor(labels)[None], torch.tensor(target)[None])
     assert confusion.mean_iou == pytest.approx(metric.compute().item(), abs=1e-6)
+
+
+def test_tensors_and_a_number_of_classes_will_do() -> None:
+    by_name, by_number = ConfusionMatrix(["0", "1"]), ConfusionMatrix(2)
+    labels, target = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 1, 255]])
+    by_name.update(labels.numpy(), target.numpy())
+    by_number.update(labels, target)
+    assert by_number.classes == by_name.classes
+    assert np.array_equal(by_number.counts, by_name.counts)

@@ -182,6 +182,19 @@ def test_rebuilding_keeps_what_is_no_weight(tiny: Segmenter) -> None:
     assert segmenter.network.context == "none"
 
 
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "resnet18"])
+@torch.no_grad()
+def test_fewer_levels_give_the_same_maps_for_fewer_weights(backbone: str) -> None:
+    whole, part = build(backbone), build(backbone, levels=4)
+    fresh = part.take(whole)
+    assert set(fresh) == {"neck.0.weight"}  # it reads fewer maps
+    image = torch.rand(1, 3, 64, 64)
+    pairs = list(zip(part.trunk_maps(image), whole.trunk_maps(image), strict=False))
+    assert len(pairs) == 4
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert sum(p.numel() for p in part.trunk.parameters()) < sum(p.numel() for p in whole.trunk.parameters())
+
+
 def test_rebuilding_shares_no_weight_with_its_origin(tiny: Segmenter) -> None:
     other = tiny.rebuild()
     own = {p.data_ptr() for p in tiny.parameters()}

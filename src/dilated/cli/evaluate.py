@@ -39,7 +39,7 @@ def run(
     """
     found = open_dataset(data)
     pairs = found.pairs(split)
-    predictor = Predictor(load(network), device, precision)
+    predictor = Predictor(load(network), device=device, precision=precision)
     bar = iter(track(range(len(pairs) + 1), description=split, console=Console(stderr=True), transient=True))
     next(bar)
     result = evaluate(predictor, pairs, found.classes, lambda: next(bar, None))

@@ -37,7 +37,7 @@ def run(
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
     jobs = plan(inputs, out)
-    predictor = Predictor(load(network), device, precision)
+    predictor = Predictor(load(network), device=device, precision=precision)
     out.mkdir(parents=True, exist_ok=True)
     errors = Console(stderr=True, soft_wrap=True)
     bar = iter(track(range(len(jobs) + 1), description="labelling", console=errors, transient=True))

@@ -33,7 +33,7 @@ def run(
         out: the run's folder, new: recipe.toml, log.jsonl, checkpoint.pt, best.safetensors.
         recipe: a recipe of the package (default, quick, street) or a .toml file; `default` if not given.
         set: overrides, such as --set stage.0.epochs=5 seed=1; may be given again.
-        start: a network to go on from: a file, a run, or a bundled name.
+        start: a network whose weights are taken where they fit: a file, a run, or a bundled name.
         resume: go on with the run in --out, exactly where it was.
         tensorboard: write event files for TensorBoard too.
     """

@@ -1,9 +1,11 @@
 """A data set on disk: its splits, its classes, its samples.
 
-data = open_dataset("my-data")                       # what it is, found by looking
-pairs = data.pairs("train")                          # [Pair(image, label), ...]
-samples = Samples(pairs, data.classes, Augment(), seed=0)
-image, label = samples[(0, 7)]                       # picture 0, in the 8th draw of the training
+    data = open_dataset("my-data")                       # what it is, found by looking
+    pairs = data.pairs("train")                          # [Pair(image, label), ...]
+    samples = Samples(pairs, data.classes, Augment(), seed=0)
+    image, label = samples[(0, 7)]                       # picture 0, in the 8th draw of the training
+
+A picture is read when its sample is asked for; what is wrong with it is an error that names its file.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dilated.data.labels import IGNORE
 
@@ -22,7 +22,7 @@ class ConfusionMatrix:
     """Counts of pixels by true class (rows) and predicted class (columns).
 
     Args:
-        classes: names, in the order of the ids.
+        classes: names, in the order of the ids; or just how many there are.
 
     Example:
         >>> confusion = ConfusionMatrix(["sky", "road"])
@@ -31,17 +31,18 @@ class ConfusionMatrix:
         ([[1, 1], [0, 1]], 0.5)
     """
 
-    def __init__(self, classes: Sequence[str], counts: NDArray[np.int64] | None = None) -> None:
-        self.classes = tuple(classes)
+    def __init__(self, classes: Sequence[str] | int, counts: NDArray[np.int64] | None = None) -> None:
+        self.classes = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
         size = len(self.classes)
         self.counts = np.zeros((size, size), dtype=np.int64) if counts is None else counts
 
-    def update(self, labels: NDArray[np.integer], target: NDArray[np.integer]) -> None:
-        """Count one picture.
+    def update(self, labels: ArrayLike, target: ArrayLike) -> None:
+        """Count one picture: ids as arrays or CPU tensors of the same shape, 255 in the target where it counts nowhere.
 
         Raises:
             ValueError: shapes that differ, or an id outside the classes.
         """
+        labels, target = np.asarray(labels), np.asarray(target)
         if labels.shape != target.shape:
             raise ValueError(f"ConfusionMatrix: found labels {labels.shape} and target {target.shape}; expected equal")
         counted = target != IGNORE

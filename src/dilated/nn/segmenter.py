@@ -38,6 +38,8 @@ class Network:
     """A convolutional network of timm, by its name there."""
     output_stride: int = 8
     """Pixels per score along each axis: 8, 16 or 32."""
+    levels: int = 0
+    """How many of the backbone's levels are used, from the picture on; 0 for all. Fewer see less and cost less."""
     features: int = 128
     """F, the maps that the front end classifies."""
     context: Literal["none", "basic", "large"] = "none"
@@ -112,7 +114,7 @@ class Segmenter(nn.Module):
                 f"{network.backbone}: found output stride {self.grid.stride}; expected {network.output_stride}"
             )
         # The trunk's levels from stride 8 on. Dilated, they end on one grid, where they are read side by side.
-        original = _strides(network.backbone)
+        original = _strides(network)
         self.levels = [i for i, stride in enumerate(original) if stride >= 8]
         self.fine = max((i for i, stride in enumerate(reduction) if stride <= 4), default=0)
 
@@ -193,10 +195,15 @@ class Segmenter(nn.Module):
         """
         network = replace(self.network, **changes)  # type: ignore[arg-type]
         other = Segmenter(self.classes, self.colors, network, self.mean, self.std, self.card)
-        own = other.state_dict()
-        kept = {k: v for k, v in self.state_dict().items() if k in own and own[k].shape == v.shape}
-        other.load_state_dict(kept, strict=False)
+        other.take(self)
         return other.to(self._mean.device).train(self.training)
+
+    def take(self, other: Segmenter) -> list[str]:
+        """Copy each weight that another segmenter has under the same name and shape; returns the names of the rest."""
+        own, theirs = self.state_dict(), other.state_dict()
+        kept = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+        self.load_state_dict(kept, strict=False)
+        return [k for k in own if k not in kept]
 
     def save(self, path: str, half: bool = True) -> None:
         """Write a network file (see `dilated.weights.network_file`); `dilated.load` reads it."""
@@ -224,19 +231,36 @@ def _trunk(network: Network) -> nn.Module:
             "`python -c 'import timm; print(timm.list_models())'` lists all."
         )
     try:
-        trunk = timm.create_model(network.backbone, features_only=True, output_stride=network.output_stride)
+        trunk = timm.create_model(
+            network.backbone, features_only=True, output_stride=network.output_stride, **_levels(network)
+        )
     except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"network.backbone: {network.backbone} cannot be built at output stride {network.output_stride}: {error}. "
-            "Expected a convolutional backbone that timm can dilate, such as resnet50 or efficientnet_b0."
+            f"network.backbone: timm cannot build {network.backbone} at output stride {network.output_stride} "
+            f"({str(error) or type(error).__name__}); expected a convolutional backbone that timm can dilate, such as "
+            "resnet50 or efficientnet_b0"
         ) from error
-    return use_polyphase(trunk)
+    return use_polyphase(_prune(trunk))
 
 
-def _strides(backbone: str) -> list[int]:
+def _prune(trunk: Any) -> nn.Module:
+    """Leave out what comes after the last level that is used; timm runs it in some families, for nothing."""
+    folder, _, last = trunk.feature_info.module_name()[-1].rpartition(".")
+    parent = trunk.get_submodule(folder)
+    names = [name for name, _ in parent.named_children()]
+    for name in names[names.index(last) + 1 :]:
+        setattr(parent, name, nn.Identity())
+    return trunk
+
+
+def _strides(network: Network) -> list[int]:
     """Each level's stride in the undilated network."""
     with torch.device("meta"):
-        return timm.create_model(backbone, features_only=True).feature_info.reduction()
+        return timm.create_model(network.backbone, features_only=True, **_levels(network)).feature_info.reduction()
+
+
+def _levels(network: Network) -> dict[str, Any]:
+    return {"out_indices": tuple(range(network.levels))} if network.levels else {}
 
 
 __all__ = ["Grid", "Network", "Segmenter", "non_negative"]

@@ -1,8 +1,10 @@
 """From one picture to its labels.
 
-predictor = Predictor(dilated.load("street"))
-prediction = predictor("photo.jpg")                  # or an (H, W, 3) uint8 array, or a pillow picture
-prediction.labels                                    # (H, W) uint8, ids of predictor.segmenter.classes
+    predictor = Predictor(dilated.load("street"))
+    prediction = predictor("photo.jpg")                  # or an (H, W, 3) uint8 array, or a pillow picture
+    prediction.labels                                    # (H, W) uint8, ids of predictor.segmenter.classes
+
+Pictures of any size and form go in; one label for each of their pixels comes out.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Predictor:
     """
 
     def __init__(
-        self, segmenter: Segmenter, device: str | None = None, precision: Literal["fp32", "bf16"] = "fp32"
+        self, segmenter: Segmenter, *, device: str | None = None, precision: Literal["fp32", "bf16"] = "fp32"
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.device.type == "cuda" and not torch.cuda.is_available():

@@ -62,7 +62,7 @@ def train(
         data: with the splits `train` and `val`.
         out: the run's folder; must be new or empty unless `resume`.
         resume: go on from the folder's checkpoint; the recipe must be the one that it was made with.
-        start: a network to go on from, instead of a fresh one on the recipe's weights.
+        start: a network whose weights are taken where they fit the recipe's, instead of the recipe's own source.
 
     Returns:
         The best mean IoU on `val`.
@@ -173,7 +173,7 @@ class Training:
     def _validate(self, stage: Stage) -> None:
         network = self._network()
         precision = stages.precision(self.recipe, self.device)
-        predictor = Predictor(network, str(self.device), precision)
+        predictor = Predictor(network, device=str(self.device), precision=precision)
         with self.progress.validation(len(self.pairs["val"])) as tick:
             result = evaluate(predictor, self.pairs["val"], self.data.classes, tick)
         score = result.confusion.mean_iou
@@ -207,15 +207,17 @@ class Training:
         first = dataclasses.replace(
             self.recipe.network, context="none", output_stride=self.recipe.stage[0].output_stride
         )
-        if start is not None:
-            if start.classes != classes.names:
-                raise InputError(f"start: its classes are {start.classes}; expected the data's, {classes.names}")
-            return start
         try:
             segmenter = Segmenter(classes.names, classes.colors, first)
         except ValueError as error:
             raise InputError(str(error)) from error
-        self.progress.say(load_trunk(segmenter, self.recipe.weights))
+        if start is None:
+            self.progress.say(load_trunk(segmenter, self.recipe.weights))
+        else:
+            if start.classes != classes.names:
+                raise InputError(f"start: its classes are {start.classes}; expected the data's, {classes.names}")
+            fresh = segmenter.take(start)
+            self.progress.say(f"weights of the network to start from; fresh: {', '.join(fresh) or 'none'}")
         return segmenter
 
     def _total(self) -> int:

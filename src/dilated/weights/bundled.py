@@ -1,8 +1,10 @@
 """The networks that come with the package, and how any network is found.
 
-segmenter = load("street")                           # bundled
-segmenter = load("runs/mine/best.safetensors")       # a network file
-segmenter = load("runs/mine")                        # a run: its best network
+    segmenter = load("street")                           # bundled
+    segmenter = load("runs/mine/best.safetensors")       # a network file
+    segmenter = load("runs/mine")                        # a run: its best network
+
+Whatever it was given, `load` returns a segmenter that is ready to use, or says what is missing.
 """
 
 from __future__ import annotations
