@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from dilated import InputError, load, load_recipe, open_dataset
+from dilated import InputError, Network, Segmenter, load, load_recipe, open_dataset
 from dilated.train import stages
 from dilated.train.loop import train
 from dilated.train.recipe import Stage
 
 
 def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(
-        str(recipe_file), ["stage.0.epochs=40", "stage.0.validate=40", "workers=0", "network.dropout=0.0"]
-    )
+    overrides = """batch=6 stage.0.epochs=100 stage.0.trunk_lr=1.0 stage.0.validate=100 stage.0.output_stride=8
+        augment.scale=[1.0,1.0] augment.crop=[40,56] augment.brightness=0.0 augment.contrast=0.0 augment.saturation=0.0
+        augment.flip=false network.features=32 network.dropout=0.0 ema=0.0 workers=0"""
+    recipe = load_recipe(str(recipe_file), overrides.split())
     best = train(open_dataset(folder), recipe, tmp_path / "run")
-    assert best > 0.6  # three classes; guessing the field everywhere gives 0.27
+    assert best > 0.5  # three classes; guessing the field everywhere gives 0.28
     assert load(tmp_path / "run").card["val"]["mean_iou"] == pytest.approx(best)
 
 
@@ -59,6 +60,19 @@ def test_frozen_levels_are_the_first_of_the_trunk(network_file: Path) -> None:
     assert {name.split(".")[1] for name in moving if name.startswith("blocks.")} == {"2", "3", "4"}
     assert not segmenter.trunk.get_submodule("bn1").training
     assert segmenter.trunk.training
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "test_convnext"])
+def test_frozen_levels_are_found_in_other_families(backbone: str) -> None:
+    network = Network(backbone, output_stride=32, features=4)
+    segmenter = Segmenter(["a"], [(0, 0, 0)], network)
+    stages.set_modes(segmenter, Stage("frontend", 1, freeze=2))
+    still = [name for name, p in segmenter.trunk.named_parameters() if not p.requires_grad]
+    moving = [name for name, p in segmenter.trunk.named_parameters() if p.requires_grad]
+    names = [name for name, _ in segmenter.trunk.named_parameters()]
+    assert still
+    assert moving
+    assert names == still + moving  # the first ones, in the order in which they run
 
 
 def test_resuming_with_another_recipe_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:

@@ -245,12 +245,19 @@ def _trunk(network: Network) -> nn.Module:
 
 def _prune(trunk: Any) -> nn.Module:
     """Leave out what comes after the last level that is used; timm runs it in some families, for nothing."""
-    folder, _, last = trunk.feature_info.module_name()[-1].rpartition(".")
+    folder, _, last = level_name(trunk, -1).rpartition(".")
     parent = trunk.get_submodule(folder)
     names = [name for name, _ in parent.named_children()]
     for name in names[names.index(last) + 1 :]:
         setattr(parent, name, nn.Identity())
     return trunk
+
+
+def level_name(trunk: Any, level: int) -> str:
+    """The name of the module of a trunk with which a level ends."""
+    name: str = trunk.feature_info.module_name()[level]
+    known = {name for name, _ in trunk.named_modules()}
+    return name if name in known else name.replace(".", "_")  # timm flattens the names in some families
 
 
 def _strides(network: Network) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from dilated.nn.segmenter import Segmenter
+from dilated.nn.segmenter import Segmenter, level_name
 from dilated.train.recipe import Recipe, Stage
 
 
@@ -34,7 +34,7 @@ def frozen(segmenter: Segmenter, levels: int) -> list[nn.Module]:
     """The trunk's modules up to the end of its first levels, in order of registration."""
     if levels == 0:
         return []
-    last = segmenter.trunk.feature_info.module_name()[levels - 1]
+    last = level_name(segmenter.trunk, levels - 1)
     modules: list[nn.Module] = []
     for name, module in segmenter.trunk.named_modules():
         inside = last == name or last.startswith(f"{name}.")
