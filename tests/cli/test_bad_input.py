@@ -75,16 +75,26 @@ def test_a_truncated_picture(capsys: pytest.CaptureFixture[str], folder: Path, n
     assert f"error: {bad}: the picture is damaged" in text
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_label_of_another_size(
-    capsys: pytest.CaptureFixture[str], folder: Path, recipe_file: Path, tmp_path: Path, workers: int
+def test_a_label_of_another_size_before_anything_is_trained(
+    capsys: pytest.CaptureFixture[str], folder: Path, recipe_file: Path, tmp_path: Path
 ) -> None:
     bad = folder / "labels" / "train" / "p3.png"
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(bad)
+    text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--recipe", recipe_file)
+    assert f"error: {bad}: found a label of 12x10; expected 56x40, the size of its picture" in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_wrong_label_that_a_worker_finds(
+    capsys: pytest.CaptureFixture[str], folder: Path, recipe_file: Path, tmp_path: Path, workers: int
+) -> None:
+    bad = folder / "labels" / "train" / "p3.png"
+    Image.fromarray(np.full((40, 56), 50, np.uint8)).save(bad)
     text = complaint(
         capsys, "train", folder, "--out", tmp_path / "run", "--recipe", recipe_file, "--set", f"workers={workers}"
     )
-    assert f"error: {bad}: found a label of 12x10; expected 56x40, the size of its picture" in text
+    assert f"error: {bad}: found the value 50 at x=0, y=0 (2240 such pixels)" in text
     assert "Traceback" not in text
 
 
@@ -171,6 +181,10 @@ def test_a_folder_with_nothing_to_predict(
     (tmp_path / "empty").mkdir()
     text = complaint(capsys, "predict", network_file, tmp_path / "empty", "--out", tmp_path / "out")
     assert "found no picture" in text
+
+
+def test_nothing_to_predict(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:
+    assert "found no input" in complaint(capsys, "predict", network_file, "--out", tmp_path / "out")
 
 
 def test_two_pictures_with_one_name(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:

@@ -82,6 +82,27 @@ def test_resuming_with_another_recipe_is_refused(folder: Path, recipe_file: Path
         train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0", "seed=5"]), out, resume=True)
 
 
+def test_resuming_on_other_data_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "run", load_recipe(str(recipe_file), ["workers=0"])
+    train(open_dataset(folder), recipe, out)
+    for kind in ("images", "labels"):
+        (folder / kind / "train" / "p5.png").unlink()
+    with pytest.raises(InputError, match=r"found \{'train': 5, 'val': 2\} pictures; the run began"):
+        train(open_dataset(folder), recipe, out, resume=True)
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_anew(
+    folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("recipe.toml", "log.jsonl", "checkpoint.pt.part"):
+        (out / name).write_text("half")
+    with pytest.raises(InputError, match="nothing to resume; start without --resume"):
+        train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0"]), out, resume=True)
+    assert train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0"]), out) > 0
+
+
 def test_a_folder_in_use_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").touch()

@@ -19,8 +19,8 @@ from dilated.weights.bundled import load
 
 
 def run(
-    network: Annotated[str, tyro.conf.Positional],
-    data: Annotated[Path, tyro.conf.Positional],
+    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")],
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
     /,
     split: str = "val",
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,

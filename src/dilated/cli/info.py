@@ -14,7 +14,7 @@ from dilated.nn.segmenter import Segmenter
 from dilated.weights.bundled import load
 
 
-def run(network: Annotated[str, tyro.conf.Positional], /) -> None:
+def run(network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")], /) -> None:
     """Show a network's classes, architecture, parameters, its context module's receptive field, and its card.
 
     Args:

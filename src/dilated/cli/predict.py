@@ -16,8 +16,8 @@ from dilated.weights.bundled import load
 
 
 def run(
-    network: Annotated[str, tyro.conf.Positional],
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")],
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")],
     /,
     out: Path,
     overlay: bool = False,

@@ -17,7 +17,7 @@ from dilated.weights.bundled import load
 
 
 def run(
-    data: Annotated[Path, tyro.conf.Positional],
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
     /,
     out: Path,
     recipe: str | None = None,

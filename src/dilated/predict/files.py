@@ -50,6 +50,8 @@ def plan(inputs: Sequence[Path | str], out: Path) -> list[Job]:
             jobs.append(Job(given, out / f"{given.stem}.png"))
         else:
             raise InputError(f"{given}: no such file or folder; expected a picture or a folder of pictures")
+    if not jobs:
+        raise InputError("predict: found no input; expected pictures, or folders of pictures")
     seen: dict[Path, Path] = {}
     for job in jobs:
         if job.target in seen:

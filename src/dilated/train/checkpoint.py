@@ -17,7 +17,7 @@ NAME = "checkpoint.pt"
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint. At any moment, also that of a kill, `path` is the old one or the new one, whole."""
-    partial = path.with_suffix(".part")
+    partial = path.with_name(f"{path.name}.part")
     with partial.open("wb") as file:
         torch.save(state, file)
         file.flush()

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dilated.data.dataset import Data, Samples
-from dilated.data.formats.pairs import Pair
+from dilated.data.formats.pairs import Pair, same_size
 from dilated.data.loader import batches_of
 from dilated.data.order import batches
 from dilated.errors import InputError
@@ -34,7 +34,7 @@ from dilated.predict.predictor import Predictor
 from dilated.tables import build, to_toml
 from dilated.train import checkpoint, losses, stages
 from dilated.train.ema import Average
-from dilated.train.log import Log
+from dilated.train.log import NAME, Log
 from dilated.train.progress import Progress
 from dilated.train.recipe import Recipe, Stage, as_table
 from dilated.weights.network_file import save
@@ -89,11 +89,13 @@ class Training:
     ) -> None:
         self.data, self.recipe, self.out, self.progress = data, recipe, out, progress
         self.pairs: dict[str, list[Pair]] = {split: data.pairs(split) for split in ("train", "val")}
+        for pair in self.pairs["train"] + self.pairs["val"]:
+            same_size(pair)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         state = checkpoint.load(out / checkpoint.NAME) if resume else None
-        if state is not None and state["recipe"] != json.dumps(as_table(recipe)):
-            raise InputError(f"{out}: its checkpoint was made with another recipe; resume with {out / 'recipe.toml'}")
-        if state is None:
+        if state is not None:
+            self._same_training(state)
+        else:
             _new_folder(out)
         (out / "recipe.toml").write_text(to_toml(as_table(recipe)), encoding="utf-8")
         torch.manual_seed(recipe.seed)
@@ -105,6 +107,8 @@ class Training:
         else:
             self._restore(state)
         self.log = Log(out, state["log"] if state else 0, tensorboard)
+        if state is None:
+            self._checkpoint(None)  # from here on there is something to resume
 
     def run(self) -> float:
         try:
@@ -229,6 +233,7 @@ class Training:
             self.out / checkpoint.NAME,
             {
                 "recipe": json.dumps(as_table(self.recipe)),
+                "pictures": self._pictures(),
                 "stage": self.stage,
                 "step": self.step,
                 "best": self.best,
@@ -241,6 +246,19 @@ class Training:
                 "log": self.log.size,
             },
         )
+
+    def _pictures(self) -> dict[str, int]:
+        return {split: len(pairs) for split, pairs in self.pairs.items()}
+
+    def _same_training(self, state: dict[str, Any]) -> None:
+        if state["recipe"] != json.dumps(as_table(self.recipe)):
+            mine = self.out / "recipe.toml"
+            raise InputError(f"{self.out}: its checkpoint was made with another recipe; resume with {mine}")
+        if state["pictures"] != self._pictures():
+            raise InputError(
+                f"{self.data.root}: found {self._pictures()} pictures; the run began with {state['pictures']}. Resume "
+                "on the data that it began with, or start a new run with --start on this one."
+            )
 
     def _restore(self, state: dict[str, Any]) -> None:
         classes = self.data.classes
@@ -258,7 +276,9 @@ class Training:
 
 
 def _new_folder(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A run that was killed before its first checkpoint leaves these, and nothing worth keeping.
+    begun = {"recipe.toml", NAME, f"{checkpoint.NAME}.part"}
+    if out.exists() and (not out.is_dir() or any(p.name not in begun for p in out.iterdir())):
         raise InputError(f"{out}: is not empty; expected a new folder for the run. Use --resume to go on with it.")
     out.mkdir(parents=True, exist_ok=True)
 

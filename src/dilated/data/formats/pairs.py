@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dilated.data.images import image_size
 from dilated.errors import InputError
 
 
@@ -44,3 +45,17 @@ def pair_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -
     if orphans:
         raise InputError(f"{by_stem[orphans[0]]}: has no picture of the same stem ({len(orphans)} such labels)")
     return pairs
+
+
+def same_size(pair: Pair) -> None:
+    """Raise where a picture and its label differ in size, by their headers alone.
+
+    Raises:
+        InputError: sizes that differ, or a file that is no picture.
+    """
+    (height, width), (label_height, label_width) = image_size(pair.image), image_size(pair.label)
+    if (height, width) != (label_height, label_width):
+        raise InputError(
+            f"{pair.label}: found a label of {label_width}x{label_height}; expected {width}x{height}, the size of its "
+            "picture. Export it again at full size, without smoothing."
+        )
