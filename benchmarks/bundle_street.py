@@ -1,9 +1,9 @@
 """Make the bundled network `street` and its card from a run.
 
     dilated train CAMVID --out runs/street --recipe street
-    python benchmarks/bundle_street.py runs/street CAMVID
+    python benchmarks/bundle_street.py runs/street/stage-3.safetensors CAMVID
 
-Measures the run's best network on the validation split in fp32, at the pictures' own resolution, as it will be loaded
+Measures a network of the run on the validation split in fp32, at the pictures' own resolution, as it will be loaded
 from the file (kernels in fp16), and writes the file and the card into the package.
 """
 
@@ -33,7 +33,7 @@ A segmentation network for photographs taken from a car, bundled with the packag
 | data | {data} |
 | licence of the data | {data_licence} |
 | licence of the weights | Apache-2.0, like the package; mind the data's licence |
-| chosen by | mean IoU on val, after step {step} of stage {stage} of the recipe below |
+| which | the weights after step {step} of stage {stage} of the recipe below |
 | val | mean IoU **{mean_iou:.4f}** (95% over pictures: {low:.4f} to {high:.4f}), pixel accuracy {accuracy:.4f} |
 | measured | {images} pictures, {pixels:,} labelled pixels, 480x360, fp32, no test-time augmentation |
 | made by | `{command}` |

@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1, help="passes over all the views")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--arms", nargs="*", help="names of the arms beside the first; all if not given")
     options = parser.parse_args()
 
     front = dilated.load(options.front_end)
@@ -149,13 +150,14 @@ def main() -> None:
     train_views = cache(Head(front), Samples(pairs, data.classes, augment, seed=7777), keys, recipe)
     val = data.pairs("val")
     val_views = cache(Head(front), Samples(val, data.classes, None), [(i, i) for i in range(len(val))], recipe)
+    arms = [a for i, a in enumerate(ARMS) if i == 0 or options.arms is None or a.name in options.arms]
     steps = options.epochs * len(train_views) // options.batch
     print(f"{len(train_views)} views, {steps} steps of {options.batch}; cached in {time.perf_counter() - began:.0f} s")
 
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         control: np.ndarray | None = None
-        for arm in ARMS:
+        for arm in arms:
             torch.manual_seed(seed)
             segmenter = front.rebuild(**arm.network)
             at_start = float(mean_iou(measure(segmenter, val_views, recipe).sum(0)))

@@ -35,6 +35,7 @@ def test_a_run_holds_what_it_promises(folder: Path, recipe_file: Path, tmp_path:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert {line["stage"] for line in lines if "val_mean_iou" in line} == {0, 1, 2}
+    assert [load(out / f"stage-{i}.safetensors").card["stage"] for i in range(3)] == [0, 1, 2]
     assert load(out / "stage-0.safetensors").output_stride == 16
     assert load(out / "stage-2.safetensors").output_stride == 8
 

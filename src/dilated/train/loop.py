@@ -181,16 +181,16 @@ class Training:
         with self.progress.validation(len(self.pairs["val"])) as tick:
             result = evaluate(predictor, self.pairs["val"], self.data.classes, tick)
         score = result.confusion.mean_iou
+        network.card = {
+            "data": self.data.root.name,
+            "recipe": as_table(self.recipe),
+            "stage": self.stage,
+            "step": self.step,
+            "val": result.to_dict(),
+        }
         improved = score > self.best
         if improved:
             self.best = score
-            network.card = {
-                "data": self.data.root.name,
-                "recipe": as_table(self.recipe),
-                "stage": self.stage,
-                "step": self.step,
-                "val": result.to_dict(),
-            }
             save(network, self.out / BEST)
         self.log.write(self._total(), stage=self.stage, val_mean_iou=score, val_iou=result.confusion.iou)
         self.progress.score(score, improved)
