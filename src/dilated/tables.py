@@ -8,13 +8,29 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import tomllib
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dilated.errors import InputError
 
 T = TypeVar("T")
+
+
+def read_toml(path: Path, expected: str) -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        InputError: the file is missing (the message says what was `expected`) or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected {expected}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no TOML: {error}") from error
 
 
 def build(cls: type[T], table: Any, where: str) -> T:

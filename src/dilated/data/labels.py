@@ -15,7 +15,6 @@ an error with the file and the pixel; nothing wraps, nothing is guessed.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from dilated.data.images import opened
 from dilated.errors import InputError
-from dilated.tables import quoted
+from dilated.tables import quoted, read_toml
 
 IGNORE = 255
 Color = tuple[int, int, int]
@@ -141,12 +140,7 @@ def load_classes(path: Path) -> Classes:
     Raises:
         InputError: the file is missing, is no TOML, or has a key that means nothing here.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected the list of classes") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no TOML: {error}") from error
+    table = read_toml(path, "the list of classes")
     _known(path, "", table, {"ignore", "class"})
     entries = table.get("class", [])
     if not isinstance(entries, list) or not all(isinstance(e, dict) and "name" in e for e in entries):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from dilated.data.transforms import Augment
 from dilated.errors import InputError
 from dilated.nn.segmenter import Network
-from dilated.tables import build
+from dilated.tables import build, read_toml
 
 RECIPES = resources.files("dilated.train") / "recipes"
 
@@ -121,12 +121,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
         path = Path(str(RECIPES / f"{name}.toml"))
         if not path.is_file():
             raise InputError(f"recipe: there is none called {name!r}; expected one of {recipes()} or a .toml file")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a recipe, or one of {recipes()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no TOML: {error}") from error
+    table = read_toml(path, f"a recipe, or one of {recipes()}")
     for override in overrides or []:
         _override(table, override)
     return build(Recipe, table, str(path))
