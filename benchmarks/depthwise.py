@@ -33,7 +33,7 @@ def error(conv: nn.Conv2d, x: Tensor) -> float:
     exact = nn.functional.conv2d(
         x.double(), conv.weight.double(), None, 1, conv.padding, conv.dilation, conv.groups
     ).detach()
-    return float((conv(x).double() - exact).abs().max() / exact.abs().max())
+    return float((conv(x).detach().double() - exact).abs().max() / exact.abs().max())
 
 
 def main() -> None:
