@@ -19,8 +19,9 @@ import dilated
 from dilated.evaluate.bootstrap import interval
 from dilated.evaluate.evaluate import evaluate
 from dilated.tables import to_toml
+from dilated.weights import sources
 
-FILES = Path(dilated.__file__).parent / "weights" / "files"
+FILES = Path(str(sources.FILES))
 
 CARD = """# street: 11 classes of street scenes
 

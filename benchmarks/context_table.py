@@ -108,7 +108,7 @@ def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: 
         label = torch.stack([view[1] for view in chosen]).long()
         with autocast(recipe, torch.device("cpu")):
             scores = head(maps, (label.shape[-2], label.shape[-1]))
-        loss = losses.cross_entropy(scores, label) + recipe.jaccard * losses.jaccard(scores, label)
+        loss = losses.combined(scores, label, recipe.jaccard)
         descent.zero_grad(set_to_none=True)
         loss.backward()
         descent.step()

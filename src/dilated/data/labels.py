@@ -127,11 +127,16 @@ def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None 
             )
         values = np.asarray(picture).astype(np.int64)
     if size is not None and values.shape != size:
-        raise InputError(
-            f"{path}: found a label of {values.shape[1]}x{values.shape[0]}; expected {size[1]}x{size[0]}, the size of "
-            "its picture. Export it again at full size, without smoothing."
-        )
+        raise wrong_size(path, values.shape[:2], size)
     return classes.decode(values, str(path))
+
+
+def wrong_size(path: Path | str, found: tuple[int, ...], expected: tuple[int, int]) -> InputError:
+    """The error about a label of (H, W) `found` whose picture is of (H, W) `expected`."""
+    return InputError(
+        f"{path}: found a label of {found[1]}x{found[0]}; expected {expected[1]}x{expected[0]}, the size of its "
+        "picture. Export it again at full size, without smoothing."
+    )
 
 
 def load_classes(path: Path) -> Classes:

@@ -1,6 +1,8 @@
 """Batches of samples, read and augmented in other processes.
 
-for image, label in batches_of(samples, keys, workers=1): ...   # (N, 3, h, w) float32, (N, h, w) int64
+    for image, label in batches_of(samples, keys, workers=1): ...   # (N, 3, h, w) float32, (N, h, w) int64
+
+What a worker finds wrong with a file arrives as the error that it is.
 """
 
 from __future__ import annotations

@@ -163,10 +163,7 @@ class Training:
     def _step(self, image: Tensor, label: Tensor, stage: Stage, optimizer: Optimizer) -> Tensor:
         with stages.autocast(self.recipe, self.device):
             scores = self.segmenter(image)
-        scores = scores.float()
-        loss = losses.cross_entropy(scores, label)
-        if self.recipe.jaccard:
-            loss = loss + self.recipe.jaccard * losses.jaccard(scores, label)
+        loss = losses.combined(scores.float(), label, self.recipe.jaccard)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if stage.clip:

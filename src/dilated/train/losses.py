@@ -9,6 +9,12 @@ from torch import Tensor
 from dilated.data.labels import IGNORE
 
 
+def combined(scores: Tensor, target: Tensor, weight: float) -> Tensor:
+    """Cross-entropy plus `weight` times the Jaccard loss."""
+    loss = cross_entropy(scores, target)
+    return loss + weight * jaccard(scores, target) if weight else loss
+
+
 def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     """The mean over the labelled pixels of the batch; 0, not NaN, where none is labelled."""
     total = F.cross_entropy(scores, target, ignore_index=IGNORE, reduction="sum")

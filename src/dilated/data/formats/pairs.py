@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dilated.data.images import image_size
+from dilated.data.labels import wrong_size
 from dilated.errors import InputError
 
 
@@ -53,9 +54,6 @@ def same_size(pair: Pair) -> None:
     Raises:
         InputError: sizes that differ, or a file that is no picture.
     """
-    (height, width), (label_height, label_width) = image_size(pair.image), image_size(pair.label)
-    if (height, width) != (label_height, label_width):
-        raise InputError(
-            f"{pair.label}: found a label of {label_width}x{label_height}; expected {width}x{height}, the size of its "
-            "picture. Export it again at full size, without smoothing."
-        )
+    expected, found = image_size(pair.image), image_size(pair.label)
+    if found != expected:
+        raise wrong_size(pair.label, found, expected)
