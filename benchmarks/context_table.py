@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 import dilated
-from dilated.data.dataset import Samples
 from dilated.data.order import batches
+from dilated.data.samples import Samples
 from dilated.data.transforms import Augment
 from dilated.evaluate.bootstrap import difference
 from dilated.evaluate.confusion import ConfusionMatrix, mean_iou

@@ -101,7 +101,7 @@ def test_a_line_that_names_nothing_is_an_error_with_its_number(line: str, named:
 def test_camvid_is_known_without_a_list_of_classes(tmp_path: Path) -> None:
     tree(tmp_path, "train/a.png", "trainannot/a.png", "test/b.png", "testannot/b.png", toml=None)
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits, len(data.classes)) == ("CamVid", ("train", "test"), 11)
+    assert (data.layout, data.splits, len(data.classes)) == ("camvid", ("train", "test"), 11)
     assert data.classes.ignore == (11,)
     assert names(data.pairs("train"), tmp_path) == [("train/a.png", "trainannot/a.png")]
 

@@ -111,13 +111,20 @@ class Classes:
 def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None = None) -> Labels:
     """Read a label picture as class ids: (H, W) uint8, 255 where ignored.
 
-    Modes L, P (the indices, never the colours), 1 and 16-bit are read.
-
     Args:
         size: (H, W) that the label must have, that of its picture.
 
     Raises:
         InputError: an unreadable file, a colour picture, another size, a value outside the classes.
+    """
+    return ids(read_values(path), classes, size, path)
+
+
+def read_values(path: Path | str) -> NDArray[np.int64]:
+    """The values of a label picture, (H, W), as the file has them: modes L, P (indices, never colours), 1 and 16-bit.
+
+    Raises:
+        InputError: an unreadable file, a colour picture.
     """
     with opened(Path(path)) as picture:
         if picture.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
@@ -125,7 +132,17 @@ def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None 
                 f"{path}: found a label of mode {picture.mode!r} (colours); expected one channel of class values. "
                 "Convert colours to values first, each colour to the value in classes.toml."
             )
-        values = np.asarray(picture).astype(np.int64)
+        return np.asarray(picture).astype(np.int64)
+
+
+def ids(
+    values: NDArray[np.integer], classes: Classes, size: tuple[int, int] | None = None, path: Path | str = "label"
+) -> Labels:
+    """Values as a label file has them -> class ids, (H, W) uint8, checked against the size of the picture.
+
+    Raises:
+        InputError: another size, a value outside the classes.
+    """
     if size is not None and values.shape != size:
         raise wrong_size(path, values.shape[:2], size)
     return classes.decode(values, str(path))

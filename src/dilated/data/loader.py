@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dilated.data.dataset import Samples
+from dilated.data.samples import Samples
 from dilated.errors import InputError
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import read_image
-from dilated.data.labels import IGNORE, Classes, read_label
+from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
 from dilated.evaluate.confusion import ConfusionMatrix
 from dilated.predict.predictor import Predictor
@@ -62,7 +62,7 @@ def evaluate(
     for pair in pairs:
         image = read_image(pair.image)
         height, width = image.shape[:2]
-        target = translate[read_label(pair.label, classes, (height, width))]
+        target = translate[pair.read_label(classes, (height, width))]
         labels = predictor.scores(image).argmax(0).cpu().numpy()
         one = ConfusionMatrix(predictor.segmenter.classes)
         one.update(labels, target)

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dilated.data.dataset import Data, Samples
+from dilated.data.dataset import Data
 from dilated.data.formats.pairs import Pair, same_size
 from dilated.data.loader import batches_of
 from dilated.data.order import batches
+from dilated.data.samples import Samples
 from dilated.errors import InputError
 from dilated.evaluate.evaluate import evaluate
 from dilated.nn.segmenter import Network, Segmenter

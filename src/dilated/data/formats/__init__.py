@@ -1,0 +1,11 @@
+"""Layouts of data on disk, one module each, found by name in `dilated.data.dataset.FORMATS`. Every module has
+
+    CLASSES     what its label values mean, where the format says so; None where the folder's classes.toml does
+    SOURCE      where its data can be had; "" for a layout of one's own
+    detect      root -> bool: whether a folder looks like it, by its names alone
+    splits      root -> list[str]: the splits that are there, in part at least
+    load        root, split -> list[Pair]; raises `InputError` with what is missing
+    save        root, split, samples -> None: writes the layout that `load` reads, where there is one to write
+
+and nothing of one is known to another.
+"""

