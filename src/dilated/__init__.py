@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from dilated.evaluate.confusion import ConfusionMatrix
     from dilated.nn.context import ContextModule
     from dilated.nn.field import Layer, coverage, output_size, receptive_field
+    from dilated.nn.paper import VGGNetwork, VGGSegmenter
+    from dilated.nn.published import published
     from dilated.nn.segmenter import Network, Segmenter
+    from dilated.nn.vgg import VGGFrontEnd
     from dilated.predict.prediction import Prediction
     from dilated.predict.predictor import Predictor
     from dilated.train.recipe import Recipe, Stage, load_recipe
@@ -38,11 +41,15 @@ __all__ = [
     "Recipe",
     "Segmenter",
     "Stage",
+    "VGGFrontEnd",
+    "VGGNetwork",
+    "VGGSegmenter",
     "coverage",
     "load",
     "load_recipe",
     "open_dataset",
     "output_size",
+    "published",
     "receptive_field",
 ]
 
@@ -53,7 +60,10 @@ _HOMES = {
     "evaluate.confusion": ("ConfusionMatrix",),
     "nn.context": ("ContextModule",),
     "nn.field": ("Layer", "coverage", "output_size", "receptive_field"),
+    "nn.paper": ("VGGNetwork", "VGGSegmenter"),
+    "nn.published": ("published",),
     "nn.segmenter": ("Network", "Segmenter"),
+    "nn.vgg": ("VGGFrontEnd",),
     "predict.prediction": ("Prediction",),
     "predict.predictor": ("Predictor",),
     "train.recipe": ("Recipe", "Stage", "load_recipe"),

@@ -33,10 +33,12 @@ def read_toml(path: Path, expected: str) -> dict[str, Any]:
         raise InputError(f"{path}: is no TOML: {error}") from error
 
 
-def build(cls: type[T], table: Any, where: str) -> T:
+def build(cls: type[T] | types.UnionType, table: Any, where: str) -> Any:
     """An instance of a dataclass from a table of plain values.
 
     Args:
+        cls: the dataclass, or a union of some that each have a `kind`: the table's `kind` says which, by default the
+            first.
         where: what to call the table in errors, such as its file.
 
     Raises:
@@ -50,6 +52,8 @@ def build(cls: type[T], table: Any, where: str) -> T:
         Traceback (most recent call last):
         dilated.errors.InputError: size.toml: unknown key 'widht'; did you mean 'width'? Known: width
     """
+    if isinstance(cls, types.UnionType):
+        return build(_of_kind(typing.get_args(cls), table, where), table, where)
     if not isinstance(table, dict):
         raise InputError(f"{where}: found {table!r}; expected a table with {', '.join(_names(cls))}")
     hints = typing.get_type_hints(cls)
@@ -65,6 +69,15 @@ def build(cls: type[T], table: Any, where: str) -> T:
     return cls(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
 
 
+def _of_kind(classes: tuple[type, ...], table: Any, where: str) -> type:
+    """The class whose default `kind` is the table's."""
+    kinds: dict[str, type] = {cls.kind: cls for cls in classes}  # type: ignore[attr-defined]
+    kind = table.get("kind", next(iter(kinds))) if isinstance(table, dict) else next(iter(kinds))
+    if kind not in kinds:
+        raise InputError(f"{where}: kind: found {kind!r}; expected one of {', '.join(map(repr, kinds))}")
+    return kinds[kind]
+
+
 def _value(kind: Any, value: Any, where: str) -> Any:
     """`value` as the annotated type, or an error."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -73,6 +86,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: found {value!r}; expected one of {', '.join(map(repr, inner))}")
         return value
     if origin in (typing.Union, types.UnionType):
+        if all(map(dataclasses.is_dataclass, inner)):
+            return build(kind, value, where)
         if value is None:
             return None
         return _value(next(k for k in inner if k is not type(None)), value, where)

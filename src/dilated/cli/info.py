@@ -9,13 +9,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dilated.nn.field import receptive_field
-from dilated.nn.segmenter import Segmenter
+from dilated.nn.base import BaseSegmenter
+from dilated.nn.field import Row, receptive_field
+from dilated.nn.paper import VGGSegmenter
 from dilated.weights.bundled import load
 
 
 def run(network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")], /) -> None:
-    """Show a network's classes, architecture, parameters, its context module's receptive field, and its card.
+    """Show a network's classes, architecture, parameters, receptive field layer by layer, and its card.
 
     Args:
         network: a network file, a run's folder, or a bundled name.
@@ -23,11 +24,13 @@ def run(network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NET
     console = Console()
     segmenter = load(network)
     console.print(facts(segmenter))
+    if isinstance(segmenter, VGGSegmenter):
+        console.print(fields("front end, in pixels", receptive_field(segmenter.frontend), 1))
     if segmenter.context is not None:
         console.print(context(segmenter))
 
 
-def facts(segmenter: Segmenter) -> Table:
+def facts(segmenter: BaseSegmenter) -> Table:
     table = Table(show_header=False)
     table.add_row("classes", ", ".join(segmenter.classes))
     for key, value in dataclasses.asdict(segmenter.network).items():
@@ -45,13 +48,20 @@ def facts(segmenter: Segmenter) -> Table:
     return table
 
 
-def context(segmenter: Segmenter) -> Table:
+def context(segmenter: BaseSegmenter) -> Table:
+    """The context module's fields, on top of one score's where that is known."""
     assert segmenter.context is not None
-    stride = segmenter.output_stride
-    table = Table(title="context module, in scores and in pixels", title_justify="left")
+    inside = receptive_field(segmenter.frontend)[-1].field if isinstance(segmenter, VGGSegmenter) else 1
+    rows = receptive_field(segmenter.context)
+    return fields("context module, in scores and in pixels", rows, segmenter.output_stride, inside)
+
+
+def fields(title: str, rows: list[Row], stride: int, inside: int = 1) -> Table:
+    """The field of each layer, in its own input and in pixels: `inside` for the first, `stride` for each other."""
+    table = Table(title=title, title_justify="left")
     for column in ("layer", "kernel", "dilation", "field", "pixels"):
         table.add_column(column, justify="left" if column == "layer" else "right")
-    for row in receptive_field(segmenter.context):
-        pixels = (row.field - 1) * stride + 1
+    for row in rows:
+        pixels = (row.field - 1) * stride + inside
         table.add_row(row.name, str(row.kernel), str(row.dilation), str(row.field), str(pixels))
     return table

@@ -1,10 +1,13 @@
 """The command `dilated`: one verb, one file.
 
 dilated demo
+dilated check DATA
 dilated train DATA --out RUN
 dilated evaluate NETWORK DATA
 dilated predict NETWORK INPUT... --out DIR
+dilated convert FILE.caffemodel --network NAME --out FILE.safetensors
 dilated info NETWORK
+dilated field [NETWORK] --out FILE
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ from dilated.errors import InputError
 
 VERBS = {
     "demo": "label the sample photographs with a bundled network",
+    "check": "what a data set is, and what is wrong with it",
     "train": "train a network on a folder of pictures and labels",
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
     "predict": "label pictures and folders of pictures",
+    "convert": "the authors' .caffemodel files to network files, and back",
     "info": "what a network file holds: classes, layers, receptive field, card",
+    "field": "draw receptive fields: the paper's Figure 1, or what a network looks at",
 }
 
 

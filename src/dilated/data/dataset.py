@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from dilated.data.formats import camvid, folders
+from dilated.data.formats import camvid, camvid701, cityscapes, coco, folders, kitti, kitti2018, sbd, voc, voc_sbd
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import opened
 from dilated.data.labels import Classes, load_classes, template
@@ -22,6 +22,14 @@ from dilated.errors import InputError
 
 FORMATS: dict[str, ModuleType] = {
     "camvid": camvid,
+    "camvid701": camvid701,
+    "kitti": kitti,
+    "kitti2018": kitti2018,
+    "cityscapes": cityscapes,
+    "voc_sbd": voc_sbd,  # before the two that it is made of
+    "voc": voc,
+    "sbd": sbd,
+    "coco": coco,
     "folders": folders,
 }
 

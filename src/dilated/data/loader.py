@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dilated.data.samples import Samples
 from dilated.errors import InputError
 
 
+class Keyed(Protocol):
+    """Samples by (index, draw)."""
+
+    def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, Tensor]: ...
+
+
 def batches_of(
-    samples: Samples, keys: list[list[tuple[int, int]]], workers: int, pin_memory: bool = False
+    samples: Keyed, keys: list[list[tuple[int, int]]], workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One batch for each list of keys, in order, the same for any number of workers.
 
@@ -45,7 +50,7 @@ def batches_of(
 class _Carrying(Dataset[Any]):
     """Hands errors on as values: raised in a worker, they would arrive wrapped in its traceback."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Keyed) -> None:
         self.samples = samples
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | InputError:

@@ -6,7 +6,7 @@ Labels are scaled by the nearest value, never blended, and what a crop reaches b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torchvision import tv_tensors
@@ -32,6 +32,8 @@ class Augment:
     """Greatest relative change of contrast."""
     saturation: float = 0.3
     """Greatest relative change of saturation."""
+    kind: Literal["scale"] = "scale"
+    """Which way: this one; `mirror` is the paper's, with the settings of `MirrorCrop`."""
 
 
 class RandomScale(v2.Transform):

@@ -27,6 +27,8 @@ class Layer:
     dilation: int = 1
     stride: int = 1
     padding: int = 0
+    ceil: bool = False
+    """Whether a last, incomplete window counts, as in Caffe's poolings."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def receptive_field(network: nn.Module | Sequence[Layer]) -> list[Row]:
 
 
 def output_size(size: int, network: nn.Module | Sequence[Layer]) -> int:
-    """The number of outputs along an axis of `size` inputs; every layer rounds down.
+    """The number of outputs along an axis of `size` inputs; layers round down unless they say `ceil`.
 
     Raises:
         ValueError: the input is too small for a layer; the message names it.
@@ -93,10 +95,13 @@ def output_size(size: int, network: nn.Module | Sequence[Layer]) -> int:
     """
     layers = chain(network) if isinstance(network, nn.Module) else network
     for layer in layers:
+        before = size
         room = size + 2 * layer.padding - (layer.kernel - 1) * layer.dilation - 1
         if room < 0:
             raise ValueError(f"{layer.name}: {size} input steps are too few; expected at least {size - room}")
-        size = room // layer.stride + 1
+        size = (-(-room // layer.stride) if layer.ceil else room // layer.stride) + 1
+        if layer.ceil and (size - 1) * layer.stride >= before + layer.padding:
+            size -= 1  # a window must begin inside the input
     return size
 
 
@@ -140,9 +145,9 @@ def chain(module: nn.Module) -> list[Layer]:
             padding = total // 2 if leaf.padding == "same" else 0
         else:
             padding = _one(leaf.padding, name)
-        layers.append(
-            Layer(name, _one(leaf.kernel_size, name), _one(dilation, name), _one(stride, name), padding + pad_once)
-        )
+        kernel, dilation, stride = (_one(value, name) for value in (leaf.kernel_size, dilation, stride))
+        ceil = bool(getattr(leaf, "ceil_mode", False))
+        layers.append(Layer(name, kernel, dilation, stride, padding + pad_once, ceil))
         pad_once = 0
     return layers
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import timm
@@ -23,11 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.kernels.polyphase import use_polyphase
+from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.context import DILATIONS, ContextModule
 from dilated.nn.detail import Detail
 from dilated.nn.sampling import PIXELS, Grid, measure, upsample
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,11 @@ class Network:
     """Maps of the correction that brings scores to stride 4 with the trunk's stride-4 features; 0 for none."""
     dropout: float = 0.0
     """Share of the features dropped before the classifier while training."""
+    kind: Literal["timm"] = "timm"
+    """Which front end: a backbone of timm; `vgg` is the paper's network, with the settings of `VGGNetwork`."""
 
 
-class Segmenter(nn.Module):
+class Segmenter(BaseSegmenter):
     """A segmentation network with all it takes to be used alone.
 
     Args:
@@ -97,12 +98,8 @@ class Segmenter(nn.Module):
         std: Sequence[float] | None = None,
         card: dict[str, object] | None = None,
     ) -> None:
-        super().__init__()
-        if len(colors) != len(classes) or not classes:
-            raise ValueError(f"Segmenter: found {len(classes)} classes and {len(colors)} colours; expected one each")
         network = network or Network()
-        self.classes, self.colors = tuple(classes), tuple(colors)
-        self.network, self.card = network, dict(card or {})
+        super().__init__(classes, colors, network, card)
 
         self.trunk = _trunk(network)
         reduction = self.trunk.feature_info.reduction()
@@ -188,28 +185,30 @@ class Segmenter(nn.Module):
             return self.classifier(self.dropout(self.context(features)))
         return self.context(non_negative(self.classifier(self.dropout(features))))
 
-    def rebuild(self, **changes: object) -> Segmenter:
-        """A segmenter with other settings of `Network` and the same weights wherever both have them.
+    def learn(self, images: Tensor) -> Tensor:
+        """As `forward`: the loss reads every pixel."""
+        return self(images)
 
-        Example: `segmenter.rebuild(output_stride=8)` after training at 16; `segmenter.rebuild(context="basic")`.
-        """
-        network = replace(self.network, **changes)  # type: ignore[arg-type]
-        other = Segmenter(self.classes, self.colors, network, self.mean, self.std, self.card)
-        other.take(self)
-        return other.to(self._mean.device).train(self.training)
+    def first_levels(self, levels: int) -> list[nn.Module]:
+        """The trunk's modules up to the end of its first levels, in order of registration."""
+        if levels == 0:
+            return []
+        last = level_name(self.trunk, levels - 1)
+        modules: list[nn.Module] = []
+        for name, module in self.trunk.named_modules():
+            inside = last == name or last.startswith(f"{name}.")
+            if name and not inside:
+                modules.append(module)
+            if name == last:
+                return [*modules, module]
+        raise ValueError(f"{self.network.backbone}: found no module {last!r} at the end of level {levels}")
 
-    def take(self, other: Segmenter) -> list[str]:
-        """Copy each weight that another segmenter has under the same name and shape; returns the names of the rest."""
-        own, theirs = self.state_dict(), other.state_dict()
-        kept = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
-        self.load_state_dict(kept, strict=False)
-        return [k for k in own if k not in kept]
+    def pretrained(self, name: str) -> bool:
+        """The trunk's."""
+        return name.startswith("trunk.")
 
-    def save(self, path: str, half: bool = True) -> None:
-        """Write a network file (see `dilated.weights.network_file`); `dilated.load` reads it."""
-        from dilated.weights.network_file import save  # files are not this folder's business, but users look here
-
-        save(self, path, half=half)
+    def with_network(self, network: Network) -> Segmenter:
+        return Segmenter(self.classes, self.colors, network, self.mean, self.std, self.card)
 
 
 def non_negative(scores: Tensor) -> Tensor:

@@ -12,15 +12,18 @@ from pathlib import Path
 
 from dilated.data.images import SUFFIXES
 from dilated.errors import InputError
+from dilated.predict.prediction import Prediction
 from dilated.predict.predictor import Predictor
+from dilated.predict.server import Server
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture and the label file that it becomes."""
+    """One picture, the label file that it becomes, and the file of its overlay."""
 
     source: Path
     target: Path
+    overlay: Path
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,15 @@ class Failure:
     reason: str
 
 
-def plan(inputs: Sequence[Path | str], out: Path) -> list[Job]:
+def plan(inputs: Sequence[Path | str], out: Path, server: Server | None = None) -> list[Job]:
     """Pictures, and all pictures under folders, with their targets `out/<stem>.png`; folders keep their inner folders.
 
+    Args:
+        server: an evaluation server whose file names are used instead, without inner folders.
+
     Raises:
-        InputError: a path that does not exist, a folder without pictures, or two pictures with one target. Nothing has
-            been written by then.
+        InputError: a path that does not exist, a folder without pictures, two pictures with one target, or a name that
+            the server does not know. Nothing has been written by then.
     """
     jobs = []
     for given in map(Path, inputs):
@@ -45,9 +51,9 @@ def plan(inputs: Sequence[Path | str], out: Path) -> list[Job]:
             found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(given).parts)]
             if not found:
                 raise InputError(f"{given}: found no picture; expected files such as {', '.join(SUFFIXES[:4])}")
-            jobs += [Job(p, out / p.relative_to(given).with_suffix(".png")) for p in found]
+            jobs += [_job(p, out, p.relative_to(given).parent, server) for p in found]
         elif given.exists():
-            jobs.append(Job(given, out / f"{given.stem}.png"))
+            jobs.append(_job(given, out, Path(), server))
         else:
             raise InputError(f"{given}: no such file or folder; expected a picture or a folder of pictures")
     if not jobs:
@@ -65,15 +71,26 @@ def plan(inputs: Sequence[Path | str], out: Path) -> list[Job]:
     return jobs
 
 
+def _job(picture: Path, out: Path, inner: Path, server: Server | None) -> Job:
+    if server is not None:
+        return Job(picture, server.target(picture, out), out / f"{picture.stem}.overlay.jpg")
+    return Job(picture, out / inner / f"{picture.stem}.png", out / inner / f"{picture.stem}.overlay.jpg")
+
+
 def predict_files(
-    predictor: Predictor, jobs: Sequence[Job], overlay: bool = False, tick: Callable[[], object] | None = None
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    overlay: bool = False,
+    tick: Callable[[], object] | None = None,
+    save: Callable[[Prediction, Path], None] = Prediction.save,
 ) -> list[Failure]:
     """Label every picture that can be read; the others are returned with their reasons.
 
-    Writes each job's target, a palette PNG of the picture's size, and with `overlay` also `<stem>.overlay.jpg`.
+    Writes each job's target, of the picture's size, and with `overlay` also `<stem>.overlay.jpg`.
 
     Args:
         tick: called after each picture.
+        save: how a target is written; by default as a palette PNG of ids.
     """
     failures = []
     for job in jobs:
@@ -83,9 +100,9 @@ def predict_files(
             failures.append(Failure(job.source, str(error)))
         else:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            prediction.save(job.target)
+            save(prediction, job.target)
             if overlay:
-                prediction.overlay().save(job.target.with_suffix(".overlay.jpg"), quality=92)
+                prediction.overlay().save(job.overlay, quality=92)
         if tick:
             tick()
     return failures

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dilated.data.images import Pixels, read_image
 from dilated.errors import InputError
-from dilated.nn.segmenter import Segmenter
+from dilated.nn.base import BaseSegmenter
 from dilated.predict.prediction import Prediction
 
 
@@ -43,7 +43,7 @@ class Predictor:
     """
 
     def __init__(
-        self, segmenter: Segmenter, *, device: str | None = None, precision: Literal["fp32", "bf16"] = "fp32"
+        self, segmenter: BaseSegmenter, *, device: str | None = None, precision: Literal["fp32", "bf16"] = "fp32"
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.device.type == "cuda" and not torch.cuda.is_available():

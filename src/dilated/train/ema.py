@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from dilated.nn.segmenter import Segmenter
+from dilated.nn.base import BaseSegmenter
 
 
 class Average:
@@ -15,12 +15,12 @@ class Average:
     Buffers with fractions (the normalisation's statistics) are averaged too; counters are copied.
     """
 
-    def __init__(self, network: Segmenter, decay: float) -> None:
+    def __init__(self, network: BaseSegmenter, decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self.network: Segmenter = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network: BaseSegmenter = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, network: Segmenter) -> None:
+    def update(self, network: BaseSegmenter) -> None:
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 9))
         mine = list(self.network.state_dict().values())

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,28 @@ from torch.optim import Optimizer
 
 from dilated.data.dataset import Data
 from dilated.data.formats.pairs import Pair, same_size
+from dilated.data.labels import IGNORE
 from dilated.data.loader import batches_of
+from dilated.data.mirror_crop import MirrorCrop
 from dilated.data.order import batches
 from dilated.data.samples import Samples
 from dilated.errors import InputError
 from dilated.evaluate.evaluate import evaluate
-from dilated.nn.segmenter import Network, Segmenter
+from dilated.nn.base import BaseSegmenter
+from dilated.nn.build import AnyNetwork, build_segmenter
+from dilated.nn.paper import VGGSegmenter
+from dilated.nn.segmenter import Network
 from dilated.predict.predictor import Predictor
 from dilated.tables import build, to_toml
-from dilated.train import checkpoint, losses, stages
+from dilated.train import checkpoint, features, losses, stages
+from dilated.train.divergence import Watch
 from dilated.train.ema import Average
+from dilated.train.features import FeatureSamples
 from dilated.train.log import NAME, Log
 from dilated.train.progress import Progress
 from dilated.train.recipe import Recipe, Stage, as_table
 from dilated.weights.network_file import save
-from dilated.weights.sources import load_trunk
+from dilated.weights.sources import load_front_end
 
 BEST = "best.safetensors"
 
@@ -53,7 +61,7 @@ def train(
     recipe: Recipe,
     out: Path,
     resume: bool = False,
-    start: Segmenter | None = None,
+    start: BaseSegmenter | None = None,
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> float:
@@ -84,13 +92,14 @@ class Training:
         recipe: Recipe,
         out: Path,
         resume: bool,
-        start: Segmenter | None,
+        start: BaseSegmenter | None,
         tensorboard: bool,
         progress: Progress,
     ) -> None:
         self.data, self.recipe, self.out, self.progress = data, recipe, out, progress
-        self.pairs: dict[str, list[Pair]] = {split: data.pairs(split) for split in ("train", "val")}
-        for pair in self.pairs["train"] + self.pairs["val"]:
+        splits = dict.fromkeys([*(stage.split for stage in recipe.stage), "val"])
+        self.pairs: dict[str, list[Pair]] = {split: data.pairs(split) for split in splits}
+        for pair in chain.from_iterable(self.pairs.values()):
             same_size(pair)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         state = checkpoint.load(out / checkpoint.NAME) if resume else None
@@ -125,7 +134,7 @@ class Training:
 
     def steps(self, stage: Stage) -> int:
         """Steps in a stage."""
-        return max(1, round(stage.epochs * len(self.pairs["train"]) / self.recipe.batch))
+        return stages.steps(stage, self.recipe, len(self.pairs[stage.split]))
 
     def _stage(self, stage: Stage, stop: threading.Event) -> None:
         recipe, steps = self.recipe, self.steps(stage)
@@ -137,21 +146,21 @@ class Training:
         if self.optimizer_state:
             optimizer.load_state_dict(self.optimizer_state)
         due = stages.validations(stage, steps)
+        watch = Watch(len(self.data.classes), self.stage, stage)
         self.progress.stage(self.stage, stage, self.step, steps)
-        for image, label in self._batches(steps):
+        for image, label in self._batches(stage, steps):
             began = time.perf_counter()
             share = stages.set_rate(optimizer, stage, self.step, steps)
-            loss = self._step(image.to(self.device), label.to(self.device), stage, optimizer)
+            loss = self._step(image, label, stage, optimizer)
             self.step += 1
             if self.average:
                 self.average.update(self.segmenter)
             if self.step % 10 == 0 or self.step == steps:
                 value = float(loss)
-                if value != value:
-                    raise InputError(f"step {self.step}: the loss is NaN; lower stage.{self.stage}.lr and start anew")
                 seconds = round(time.perf_counter() - began, 3)
                 self.log.write(self._total(), stage=self.stage, loss=value, rate=stage.lr * share, seconds=seconds)
                 self.progress.loss(value)
+                watch.see(self.step, value)
             self.progress.step()
             if self.step in due:
                 self._validate(stage)
@@ -162,21 +171,33 @@ class Training:
                 raise Interrupted
 
     def _step(self, image: Tensor, label: Tensor, stage: Stage, optimizer: Optimizer) -> Tensor:
-        with stages.autocast(self.recipe, self.device):
-            scores = self.segmenter(image)
-        loss = losses.combined(scores.float(), label, self.recipe.jaccard)
+        """One step on a batch, computed in `stage.accumulate` parts that count by their labelled pixels."""
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        labelled = (label != IGNORE).sum().clamp(min=1)
+        total = torch.zeros((), device=self.device)
+        for images, labels in zip(image.chunk(stage.accumulate), label.chunk(stage.accumulate), strict=True):
+            share = (labels != IGNORE).sum() / labelled if stage.accumulate > 1 else 1.0
+            with stages.autocast(self.recipe, self.device):
+                scores = self._scores(images.to(self.device), stage)
+            loss = losses.combined(scores.float(), labels.to(self.device), self.recipe.jaccard) * share
+            loss.backward()
+            total += loss.detach()
         if stage.clip:
             torch.nn.utils.clip_grad_norm_(self.segmenter.parameters(), stage.clip)
         optimizer.step()
-        return loss.detach()
+        return total
+
+    def _scores(self, images: Tensor, stage: Stage) -> Tensor:
+        if stage.cached:
+            assert isinstance(self.segmenter, VGGSegmenter)
+            return self.segmenter.with_context(images)
+        return self.segmenter.learn(images)
 
     def _validate(self, stage: Stage) -> None:
         network = self._network()
         precision = stages.precision(self.recipe, self.device)
         predictor = Predictor(network, device=str(self.device), precision=precision)
-        with self.progress.validation(len(self.pairs["val"])) as tick:
+        with self.progress.pictures(len(self.pairs["val"])) as tick:
             result = evaluate(predictor, self.pairs["val"], self.data.classes, tick)
         score = result.confusion.mean_iou
         network.card = {
@@ -193,28 +214,42 @@ class Training:
         self.log.write(self._total(), stage=self.stage, val_mean_iou=score, val_iou=result.confusion.iou)
         self.progress.score(score, improved)
 
-    def _network(self) -> Segmenter:
+    def _network(self) -> BaseSegmenter:
         """What is validated and kept: the average where there is one."""
         return self.average.network if self.average else self.segmenter
 
-    def _batches(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, stage: Stage, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         recipe = self.recipe
         seed = recipe.seed + 1000 * self.stage
-        samples = Samples(self.pairs["train"], self.data.classes, recipe.augment, seed, recipe.cache)
-        keys = list(batches(len(samples), recipe.batch, seed, self.step, steps))
+        samples = self._samples(stage, seed)
+        keys = list(batches(len(samples), stage.batch or recipe.batch, seed, self.step, steps))
         return batches_of(samples, keys, recipe.workers, pin_memory=self.device.type == "cuda")
 
-    def _first(self, start: Segmenter | None) -> Segmenter:
-        classes = self.data.classes
-        first = dataclasses.replace(
-            self.recipe.network, context="none", output_stride=self.recipe.stage[0].output_stride
-        )
+    def _samples(self, stage: Stage, seed: int) -> Samples | FeatureSamples:
+        pairs, classes, augment = self.pairs[stage.split], self.data.classes, self.recipe.augment
+        if stage.cached:
+            assert isinstance(self.segmenter, VGGSegmenter)
+            folder = self.out / "features"
+            with self.progress.pictures(len(pairs), "front end") as tick:
+                features.compute(self.segmenter, pairs, folder, self.device, tick)
+            stages.set_modes(self.segmenter, stage)
+            return FeatureSamples(folder, pairs, classes, self.segmenter.output_stride, augment.flip, seed)
+        if any(stage.crop):
+            augment = dataclasses.replace(augment, crop=stage.crop)
+        if isinstance(self.segmenter, VGGSegmenter) and isinstance(augment, MirrorCrop):
+            stages.same_grid(self.segmenter, augment)
+        return Samples(pairs, classes, augment, seed, self.recipe.cache)
+
+    def _first(self, start: BaseSegmenter | None) -> BaseSegmenter:
+        classes, first = self.data.classes, dataclasses.replace(self.recipe.network, context="none")
+        if isinstance(first, Network):
+            first = dataclasses.replace(first, output_stride=self.recipe.stage[0].output_stride)
         try:
-            segmenter = Segmenter(classes.names, classes.colors, first)
+            segmenter = build_segmenter(classes.names, classes.colors, first)
         except ValueError as error:
             raise InputError(str(error)) from error
         if start is None:
-            self.progress.say(load_trunk(segmenter, self.recipe.weights))
+            self.progress.say(load_front_end(segmenter, self.recipe.weights))
         else:
             if start.classes != classes.names:
                 raise InputError(f"start: its classes are {start.classes}; expected the data's, {classes.names}")
@@ -260,8 +295,8 @@ class Training:
 
     def _restore(self, state: dict[str, Any]) -> None:
         classes = self.data.classes
-        network = build(Network, json.loads(state["network"]), f"{self.out}: network")
-        self.segmenter = Segmenter(classes.names, classes.colors, network).to(self.device)
+        network = build(AnyNetwork, json.loads(state["network"]), f"{self.out}: network")
+        self.segmenter = build_segmenter(classes.names, classes.colors, network).to(self.device)
         self.segmenter.load_state_dict(state["weights"])
         self.average = None
         if state["average"] is not None:

@@ -25,8 +25,8 @@ class Progress:
     def score(self, mean_iou: float, improved: bool) -> None: ...
 
     @contextmanager
-    def validation(self, pictures: int) -> Iterator[Callable[[], object]]:
-        """A context for a validation; calls what it yields after each picture."""
+    def pictures(self, number: int, what: str = "validation") -> Iterator[Callable[[], object]]:
+        """A context for a pass over pictures; what it yields is called after each of them."""
         yield lambda: None
 
 
@@ -85,7 +85,7 @@ class RichProgress(Progress):
         self.say(f"  step {self.done}/{self.steps}: loss {self.last:.4f}, val mean IoU {mean_iou:.4f}{star}")
 
     @contextmanager
-    def validation(self, pictures: int) -> Iterator[Callable[[], object]]:
-        task = self.bars.add_task("  validation", total=pictures)
+    def pictures(self, number: int, what: str = "validation") -> Iterator[Callable[[], object]]:
+        task = self.bars.add_task(f"  {what}", total=number)
         yield lambda: self.bars.update(task, advance=1)
         self.bars.remove_task(task)

@@ -15,8 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from dilated.data.mirror_crop import MirrorCrop
 from dilated.data.transforms import Augment
 from dilated.errors import InputError
+from dilated.nn.build import AnyNetwork
 from dilated.nn.segmenter import Network
 from dilated.tables import build, read_toml
 
@@ -29,8 +31,20 @@ class Stage:
 
     kind: Literal["frontend", "context", "joint"]
     """`frontend`: without the context module. `context`: the module alone, on the frozen front end. `joint`: all."""
-    epochs: float
-    """Passes over the training pictures."""
+    epochs: float = 0.0
+    """Passes over the training pictures; or else `iterations`."""
+    iterations: int = 0
+    """Steps, as the paper counts; or else `epochs`."""
+    split: str = "train"
+    """The pictures that are learnt from."""
+    batch: int = 0
+    """Samples a step; 0 for the recipe's."""
+    accumulate: int = 1
+    """Parts in which a batch is computed, where memory is short; the step is that of the whole batch."""
+    crop: tuple[int, int] = (0, 0)
+    """Height and width of a sample; 0 for the augmentation's."""
+    cached: bool = False
+    """Context stage of the paper's network: keep the front end's scores of whole pictures on disk."""
     output_stride: int = 8
     """8, 16 or 32; the weights fit all, so early stages may be coarse and quick."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -42,9 +56,17 @@ class Stage:
     momentum: float = 0.9
     """Of SGD; the paper has 0.9, and 0.99 for the street front ends."""
     weight_decay: float = 0.01
-    """On kernels; biases and normalisation have none."""
-    schedule: Literal["poly", "constant"] = "poly"
-    """`poly` falls as (1 - progress) ** 0.9."""
+    """On kernels."""
+    bias_lr: float = 1.0
+    """Learning rate of biases, as a factor; 2 in the authors' code."""
+    bias_decay: float = 0.0
+    """Weight decay of biases and normalisation, as a share of `weight_decay`."""
+    schedule: Literal["poly", "constant", "step"] = "poly"
+    """`poly` falls as (1 - progress) ** 0.9; `step` by `gamma` every `step_size` steps."""
+    step_size: int = 100_000
+    """Of `step`."""
+    gamma: float = 0.1
+    """Of `step`."""
     warmup: int = 50
     """Steps of linear rise at the start."""
     clip: float = 0.0
@@ -52,13 +74,19 @@ class Stage:
     freeze: int = 0
     """Levels of the trunk, from the picture on, that stay as they are."""
     validate: float = 1.0
-    """Epochs between validations; there is always one at the end."""
+    """Epochs, or iterations where those are counted, between validations; there is always one at the end."""
 
     def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "lr": self.lr, "validate": self.validate}
-        for key, value in positive.items():
+        positive = {"lr": self.lr, "validate": self.validate, "accumulate": self.accumulate, "gamma": self.gamma}
+        for key, value in (positive | {"step_size": self.step_size}).items():
             if not value > 0:
                 raise InputError(f"stage.{key}: found {value}; expected more than 0")
+        if (self.epochs > 0) == (self.iterations > 0) or self.epochs < 0 or self.iterations < 0:
+            raise InputError(
+                f"stage: found epochs={self.epochs} and iterations={self.iterations}; expected one of the two above 0"
+            )
+        if self.cached and self.kind != "context":
+            raise InputError(f"stage.cached: found it in a {self.kind} stage; expected it in a context stage only")
         if self.output_stride not in (8, 16, 32):
             raise InputError(f"stage.output_stride: found {self.output_stride}; expected 8, 16 or 32")
 
@@ -67,14 +95,14 @@ class Stage:
 class Recipe:
     """A whole training."""
 
-    network: Network = field(default_factory=Network)
-    """What is trained."""
-    augment: Augment = field(default_factory=Augment)
-    """How training samples vary."""
+    network: AnyNetwork = field(default_factory=Network)
+    """What is trained; `kind = "vgg"` is the paper's network."""
+    augment: Augment | MirrorCrop = field(default_factory=Augment)
+    """How training samples vary; `kind = "mirror"` is the paper's way, for the paper's network."""
     stage: tuple[Stage, ...] = ()
     """The stages, in their order."""
     weights: str = "bundled"
-    """The trunk's first weights: `bundled`, `timm:NAME`, a file, or `random`."""
+    """The front end's first: `bundled`, `timm:NAME`, `torchvision:vgg16`, a file, `random`, or `start` (--start)."""
     seed: int = 0
     """Of the order, the augmentation and the fresh weights."""
     batch: int = 8
@@ -104,6 +132,13 @@ class Recipe:
             raise InputError(
                 "recipe: a context or joint stage needs network.context = 'basic' or 'large'; found 'none'"
             )
+        if (self.network.kind == "vgg") != (self.augment.kind == "mirror"):
+            raise InputError(
+                f"recipe: found network.kind={self.network.kind!r} with augment.kind={self.augment.kind!r}; expected "
+                "'vgg' with 'mirror' or 'timm' with 'scale'"
+            )
+        if self.network.kind != "vgg" and any(s.cached for s in self.stage):
+            raise InputError("recipe: stage.cached is for the paper's network; expected network.kind = 'vgg'")
 
 
 def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:

@@ -9,49 +9,42 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from dilated.nn.segmenter import Segmenter, level_name
+from dilated.data.mirror_crop import MirrorCrop
+from dilated.errors import InputError
+from dilated.nn.base import BaseSegmenter
+from dilated.nn.paper import VGGSegmenter
+from dilated.nn.segmenter import Network
 from dilated.train.recipe import Recipe, Stage
 
 
-def enter(segmenter: Segmenter, stage: Stage, recipe: Recipe) -> Segmenter:
+def enter(segmenter: BaseSegmenter, stage: Stage, recipe: Recipe) -> BaseSegmenter:
     """The network of the stage before, with this stage's stride, and with the context module from its stage on."""
-    context = "none" if stage.kind == "frontend" else recipe.network.context
-    return segmenter.rebuild(output_stride=stage.output_stride, context=context)
+    changes: dict[str, object] = {"context": "none" if stage.kind == "frontend" else recipe.network.context}
+    if isinstance(segmenter.network, Network):
+        changes["output_stride"] = stage.output_stride
+    return segmenter.rebuild(**changes)
 
 
-def set_modes(segmenter: Segmenter, stage: Stage) -> None:
+def set_modes(segmenter: BaseSegmenter, stage: Stage) -> None:
     """Say what learns: gradients on or off, normalisation by the batch or by the statistics that are there."""
     segmenter.requires_grad_(True).train()
     if stage.kind == "context":  # Section 5: the front end is frozen
         segmenter.requires_grad_(False).eval()
         assert segmenter.context is not None
         segmenter.context.requires_grad_(True).train()
-    for module in frozen(segmenter, stage.freeze):
+    for module in segmenter.first_levels(stage.freeze):
         module.requires_grad_(False).eval()
 
 
-def frozen(segmenter: Segmenter, levels: int) -> list[nn.Module]:
-    """The trunk's modules up to the end of its first levels, in order of registration."""
-    if levels == 0:
-        return []
-    last = level_name(segmenter.trunk, levels - 1)
-    modules: list[nn.Module] = []
-    for name, module in segmenter.trunk.named_modules():
-        inside = last == name or last.startswith(f"{name}.")
-        if name and not inside:
-            modules.append(module)
-        if name == last:
-            return [*modules, module]
-    raise ValueError(f"{segmenter.network.backbone}: found no module {last!r} at the end of level {levels}")
-
-
-def optimizer(segmenter: Segmenter, stage: Stage) -> Optimizer:
-    """AdamW or SGD over what the stage trains: the trunk slower than the rest, vectors without weight decay."""
+def optimizer(segmenter: BaseSegmenter, stage: Stage) -> Optimizer:
+    """AdamW or SGD over what the stage trains: what was pretrained slower, vectors with a decay of their own."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in segmenter.named_parameters():
         if parameter.requires_grad:
-            factor = stage.trunk_lr if name.startswith("trunk.") else 1.0
-            decay = stage.weight_decay if parameter.ndim > 1 else 0.0
+            vector = parameter.ndim == 1
+            factor = stage.trunk_lr if segmenter.pretrained(name) else 1.0
+            factor *= stage.bias_lr if vector and name.endswith(".bias") else 1.0
+            decay = stage.weight_decay * (stage.bias_decay if vector else 1.0)
             groups.setdefault((factor, decay), []).append(parameter)
     table = [
         {"params": parameters, "lr": stage.lr * factor, "peak": stage.lr * factor, "weight_decay": decay}
@@ -67,9 +60,27 @@ def set_rate(optimizer: Optimizer, stage: Stage, step: int, steps: int) -> float
     share = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if stage.schedule == "poly":
         share *= (1 - step / steps) ** 0.9
+    elif stage.schedule == "step":
+        share *= stage.gamma ** (step // stage.step_size)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
     return share
+
+
+def steps(stage: Stage, recipe: Recipe, pictures: int) -> int:
+    """Steps in a stage on so many pictures."""
+    return stage.iterations or max(1, round(stage.epochs * pictures / (stage.batch or recipe.batch)))
+
+
+def same_grid(segmenter: VGGSegmenter, augment: MirrorCrop) -> None:
+    """Raise where samples would be labelled on another grid than that of the network's scores."""
+    front = segmenter.frontend
+    if (augment.margin, augment.stride) != (front.margin, front.stride):
+        raise InputError(
+            f"augment: found margin={augment.margin}, stride={augment.stride}; expected margin={front.margin}, "
+            f"stride={front.stride}, which the front end has with network.pools={segmenter.network.pools!r} and "
+            f"network.frontend_padding={segmenter.network.frontend_padding!r}"
+        )
 
 
 def validations(stage: Stage, steps: int) -> set[int]:
@@ -79,7 +90,7 @@ def validations(stage: Stage, steps: int) -> set[int]:
         >>> sorted(validations(Stage("frontend", epochs=4, validate=2), steps=183))
         [92, 183]
     """
-    number = max(1, round(stage.epochs / stage.validate))
+    number = max(1, round((stage.epochs or stage.iterations) / stage.validate))
     return {round(steps * (i + 1) / number) for i in range(number)} - {0}
 
 

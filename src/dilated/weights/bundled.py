@@ -12,14 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from dilated.errors import InputError
-from dilated.nn.segmenter import Segmenter
+from dilated.nn.base import BaseSegmenter
 from dilated.weights import network_file
 from dilated.weights.sources import FILES
 
 NETWORKS = {"street": "11 classes of street scenes (CamVid), EfficientNet-lite0, stride 8, context module"}
 
 
-def load(name_or_path: Path | str) -> Segmenter:
+def load(name_or_path: Path | str) -> BaseSegmenter:
     """A network by bundled name, file or run.
 
     Returns:

@@ -20,13 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dilated.errors import InputError
-from dilated.nn.segmenter import Network, Segmenter
+from dilated.nn.base import BaseSegmenter
+from dilated.nn.build import AnyNetwork, build_segmenter
 from dilated.tables import build
 
 VERSION = 1
 
 
-def save(segmenter: Segmenter, path: Path | str, half: bool = True) -> None:
+def save(segmenter: BaseSegmenter, path: Path | str, half: bool = True) -> None:
     """Write a network file; it appears whole or not at all."""
     path = Path(path)
     facts = {
@@ -41,10 +42,11 @@ def save(segmenter: Segmenter, path: Path | str, half: bool = True) -> None:
     tensors = {k: compact(v, half) for k, v in segmenter.state_dict().items()}
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(tensors, partial, metadata={"dilated": json.dumps(facts)})
+    partial.chmod(0o644)  # the library makes it readable for its owner alone
     partial.replace(path)
 
 
-def load(path: Path | str) -> Segmenter:
+def load(path: Path | str) -> BaseSegmenter:
     """Read a network file.
 
     Returns:
@@ -67,10 +69,10 @@ def load(path: Path | str) -> Segmenter:
     if facts.get("version") != VERSION:
         raise InputError(f"{path}: found a network file of version {facts.get('version')}; expected {VERSION}")
     try:
-        segmenter = Segmenter(
+        segmenter = build_segmenter(
             facts["classes"],
             [tuple(c) for c in facts["colors"]],
-            build(Network, facts["network"], f"{path}: network"),
+            build(AnyNetwork, facts["network"], f"{path}: network"),
             facts["mean"],
             facts["std"],
             facts["card"],
@@ -102,6 +104,23 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: is no whole safetensors file ({error}); expected a network file") from error
+
+
+def checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file, read without running anything in it.
+
+    Raises:
+        InputError: a missing, damaged or foreign file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a file of PyTorch weights")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises anything on foreign bytes
+        raise InputError(f"{path}: is no file of PyTorch weights ({type(error).__name__}); expected tensors") from error
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise InputError(f"{path}: holds something else than weights by name; expected a state_dict of tensors")
+    return weights
 
 
 def compact(tensor: Tensor, half: bool) -> Tensor:

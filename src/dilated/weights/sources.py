@@ -14,14 +14,35 @@ from importlib import resources
 from pathlib import Path
 
 import timm
-import torch
 from torch import Tensor
 
 from dilated.errors import InputError
+from dilated.nn.base import BaseSegmenter
+from dilated.nn.paper import VGGSegmenter
 from dilated.nn.segmenter import Segmenter
-from dilated.weights.network_file import read
+from dilated.weights.network_file import checkpoint, read
+from dilated.weights.vgg16 import load_vgg16
 
 FILES = resources.files("dilated.weights") / "files"
+
+
+def load_front_end(segmenter: BaseSegmenter, source: str) -> str:
+    """Fill what a classifier's weights can fill, in place: timm's trunk, or the paper's VGG-16.
+
+    Args:
+        source: as for `load_trunk` or `dilated.weights.vgg16.load_vgg16`, or `random`.
+
+    Raises:
+        InputError: the source cannot be had or does not fit.
+    """
+    if source == "random":
+        return "random weights"
+    if source == "start":
+        raise InputError("weights: this recipe goes on from a trained network; expected it as --start NETWORK")
+    if isinstance(segmenter, VGGSegmenter):
+        return load_vgg16(segmenter, source)
+    assert isinstance(segmenter, Segmenter)
+    return load_trunk(segmenter, source)
 
 
 def load_trunk(segmenter: Segmenter, source: str) -> str:
@@ -53,7 +74,7 @@ def load_trunk(segmenter: Segmenter, source: str) -> str:
         weights = _from_timm(source.removeprefix("timm:"), segmenter)
     else:
         path = Path(source)
-        weights = _checkpoint(path) if path.suffix in (".pth", ".pt") else read(path)[0]
+        weights = checkpoint(path) if path.suffix in (".pth", ".pt") else read(path)[0]
     own = segmenter.trunk.state_dict()
     missing = [k for k in own if k not in weights and not k.endswith("num_batches_tracked")]
     wrong = [k for k in own if k in weights and weights[k].shape != own[k].shape]
@@ -77,15 +98,3 @@ def _from_timm(name: str, segmenter: Segmenter) -> dict[str, Tensor]:
             "`timm.list_pretrained()` and a network; without one, download the file elsewhere and give its path."
         ) from error
     return model.state_dict()
-
-
-def _checkpoint(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected weights with timm's names")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises anything on foreign bytes
-        raise InputError(f"{path}: is no file of PyTorch weights ({type(error).__name__}); expected tensors") from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise InputError(f"{path}: holds something else than weights by name; expected a state_dict of tensors")
-    return weights

@@ -1,0 +1,209 @@
+"""PASCAL VOC 2012 as its devkit has it: `VOCdevkit/VOC2012/` with the pictures, the labels and the lists of the splits.
+
+    >>> from dilated.data.formats import voc
+    >>> voc.CLASSES.names[15], voc.CLASSES.colors[15]
+    ('person', (192, 128, 128))
+
+    JPEGImages/NAME.jpg  SegmentationClass/NAME.png  ImageSets/Segmentation/{train,val,trainval,test}.txt
+
+The data folder is the one that holds `VOCdevkit/`, `VOCdevkit` itself, or `VOC2012`. Labels are palette PNGs of which
+the indices count; 255, the outline of each object, is ignored. The pictures of the test split come without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from dilated.data.formats.pairs import Pair
+from dilated.data.images import Pixels
+from dilated.data.labels import IGNORE, Classes, Color, Labels
+from dilated.errors import InputError
+
+SPLITS = ("train", "val", "trainval", "test")
+SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+Sample = tuple[str, Pixels, Labels]  # stem, picture (H, W, 3), class ids (H, W)
+
+
+def color(index: int) -> Color:
+    """The colour of an index in VOC's palette: its bits, dealt to red, green and blue in turn, highest place first.
+
+    Example:
+        >>> color(0), color(1), color(20), color(255)
+        ((0, 0, 0), (128, 0, 0), (0, 64, 128), (224, 224, 192))
+    """
+    red, green, blue = (sum((index >> 3 * i + channel & 1) << 7 - i for i in range(3)) for channel in range(3))
+    return red, green, blue
+
+
+_NAMES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor"
+)
+CLASSES = Classes(tuple(_NAMES.split()), tuple(color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
+
+
+def home(root: Path) -> Path | None:
+    """The folder that holds JPEGImages/ and the rest, if the data folder has one."""
+    for folder in (root / "VOCdevkit" / "VOC2012", root / "VOC2012"):
+        if folder.is_dir():
+            return folder
+    return root if (root / "ImageSets" / "Segmentation").is_dir() else None
+
+
+def detect(root: Path) -> bool:
+    return home(root) is not None
+
+
+def splits(root: Path) -> list[str]:
+    folder = home(root)
+    return [s for s in SPLITS if folder and _listing(folder, s).is_file()]
+
+
+def load(root: Path, split: str) -> list[Pair]:
+    """The pairs of one split, in the order of its list.
+
+    Raises:
+        InputError: a list, a picture or a label that is missing, or the test split, which has no labels.
+    """
+    folder = _home(root)
+    stems = listed(root, split)
+    labels = [folder / "SegmentationClass" / f"{stem}.png" for stem in stems]
+    if split == "test" and not {label.name for label in labels} <= names_in(folder / "SegmentationClass"):
+        raise InputError(
+            f"{_listing(folder, split)}: the pictures of VOC's test split have no labels, which stay with its "
+            "evaluation server; expected train, val or trainval. `dilated predict` labels the pictures."
+        )
+    images = [folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
+    present(images, _listing(folder, split), SOURCE)
+    present(labels, _listing(folder, split), SOURCE)
+    return [Pair(image, label) for image, label in zip(images, labels, strict=True)]
+
+
+def listed(root: Path, split: str) -> list[str]:
+    """The stems that the list of a split names, whether or not their files are there.
+
+    Raises:
+        InputError: no devkit, no such list, or a list that is damaged.
+    """
+    return read_list(_listing(_home(root), split), SOURCE)
+
+
+def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
+    """Write a split that `load` reads back: JPEG pictures, palette PNG labels, and the list, last.
+
+    Args:
+        split: train, val, trainval or test.
+        samples: stem, picture (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
+
+    Raises:
+        InputError: another split, a stem that is no file name or comes twice, a picture or label of another form.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> root = Path(tempfile.mkdtemp())
+        >>> save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.array([[0, 15, 255]] * 2, np.uint8))])
+        >>> load(root, "train")[0].read_label(CLASSES).tolist()
+        [[0, 15, 255], [0, 15, 255]]
+    """
+    if split not in SPLITS:
+        raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(SPLITS)}")
+    folder = home(root) or root / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    stems = []
+    for stem, image, ids in checked(samples):
+        Image.fromarray(image).save(folder / "JPEGImages" / f"{stem}.jpg", quality=95)
+        label = Image.fromarray(ids)
+        label.putpalette([value for index in range(256) for value in color(index)])
+        label.save(folder / "SegmentationClass" / f"{stem}.png")
+        stems.append(stem)
+    write_list(_listing(folder, split), stems)
+
+
+def checked(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples, each looked at before it is written.
+
+    Raises:
+        InputError: a stem that is no file name or comes twice, a picture or label of another form, an id that is none.
+    """
+    seen = set()
+    for stem, image, ids in samples:
+        if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
+            raise InputError(f"samples: found the stem {stem!r}; expected a file name that fits on a line")
+        if stem in seen:
+            raise InputError(f"samples: found the stem {stem!r} twice; expected stems that differ")
+        seen.add(stem)
+        if image.dtype != "uint8" or ids.dtype != "uint8" or image.shape != (*ids.shape[:2], 3) or ids.ndim != 2:
+            raise InputError(
+                f"samples: {stem}: found a picture {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}; "
+                "expected (H, W, 3) uint8 and (H, W) uint8"
+            )
+        CLASSES.decode(ids, stem)
+        yield stem, image, ids
+
+
+def read_list(listing: Path, source: str) -> list[str]:
+    """The stems in a list file, one a line; empty lines are skipped.
+
+    Raises:
+        InputError: no file, no text, a line that is no stem or comes twice.
+    """
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a stem a line") from error
+    except OSError as error:
+        raise InputError(f"{listing}: no such list; expected the stems of its split. Get it from {source}") from error
+    stems: dict[str, None] = {}
+    for number, line in enumerate(lines, 1):
+        stem = line.strip()
+        if not stem:
+            continue
+        if Path(stem).name != stem or stem in stems:
+            what = "a second time" if stem in stems else "; expected a stem without folders"
+            raise InputError(f"{listing}, line {number}: found {stem[:80]!r} {what}. Get the list from {source}")
+        stems[stem] = None
+    return list(stems)
+
+
+def write_list(listing: Path, stems: Iterable[str]) -> None:
+    listing.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+
+
+def present(paths: Sequence[Path], listing: Path, source: str) -> None:
+    """Raise where files are missing that a list names.
+
+    Raises:
+        InputError: the first that is missing, or its folder, how many are, and where to get them.
+    """
+    there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
+    missing = [path for path in paths if path.name not in there[path.parent]]
+    if missing:
+        first = missing[0]
+        found = f"{first}: no such file" if first.parent.is_dir() else f"{first.parent}: no such folder"
+        raise InputError(
+            f"{found}; {len(missing)} of the {len(paths)} such files that {listing} names are missing, the first is "
+            f"{first.name}. Get them from {source}"
+        )
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names in a folder; none where there is no folder."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _home(root: Path) -> Path:
+    folder = home(root)
+    if folder is None:
+        raise InputError(
+            f"{root}: no such folder as VOCdevkit/VOC2012 in it; expected the devkit of VOC 2012. Get it from {SOURCE}"
+        )
+    return folder
+
+
+def _listing(folder: Path, split: str) -> Path:
+    return folder / "ImageSets" / "Segmentation" / f"{split}.txt"

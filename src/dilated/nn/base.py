@@ -1,0 +1,101 @@
+"""What every segmentation network here is: a module from pictures to scores that carries all it takes to be used alone.
+
+segmenter.classes, segmenter.colors, segmenter.output_stride, segmenter.network, segmenter.card
+segmenter(images)                                    # (N, 3, H, W), RGB in 0..1 -> scores (N, C, H, W)
+segmenter.scores(images)                             # -> (N, C, ceil(H/r), ceil(W/r)), on segmenter.grid
+segmenter.rebuild(context="basic")                   # other settings, the same weights
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from dilated.nn.context import ContextModule
+from dilated.nn.sampling import Grid
+
+Color = tuple[int, int, int]
+
+
+class BaseSegmenter(nn.Module):
+    """The part that all segmentation networks share; `Segmenter` and `VGGSegmenter` are the two there are.
+
+    Args:
+        classes: names, in the order of the label ids.
+        colors: one (red, green, blue) of 0..255 per class.
+        network: the settings that it is built of.
+        card: facts about the network (its data, its licence, its figures) that travel in its file.
+
+    Raises:
+        ValueError: no class, or a number of colours that is not that of the classes.
+    """
+
+    context: ContextModule | None
+    grid: Grid
+    """Where the scores of `scores` sit in the picture."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color],
+        network: Any,
+        card: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(colors) != len(classes) or not classes:
+            raise ValueError(f"Segmenter: found {len(classes)} classes and {len(colors)} colours; expected one each")
+        self.classes, self.colors = tuple(classes), tuple(colors)
+        self.network, self.card = network, dict(card or {})
+
+    @property
+    @abstractmethod
+    def output_stride(self) -> int:
+        """Pixels per score along each axis."""
+
+    @abstractmethod
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r))."""
+
+    @abstractmethod
+    def learn(self, images: Tensor) -> Tensor:
+        """The scores that a loss reads, on the grid of the training labels."""
+
+    @abstractmethod
+    def first_levels(self, levels: int) -> list[nn.Module]:
+        """The modules of the front end up to the end of its first levels, in order of registration."""
+
+    @abstractmethod
+    def pretrained(self, name: str) -> bool:
+        """Whether a parameter, by name, is one that a classifier's weights fill."""
+
+    @abstractmethod
+    def with_network(self, network: Any) -> Self:
+        """A network of the same classes with fresh weights and other settings."""
+
+    def rebuild(self, **changes: object) -> Self:
+        """A segmenter with other settings and the same weights wherever both have them.
+
+        Example: `segmenter.rebuild(output_stride=8)` after training at 16; `segmenter.rebuild(context="basic")`.
+        """
+        other = self.with_network(replace(self.network, **changes))
+        other.take(self)
+        return other.to(next(self.parameters()).device).train(self.training)
+
+    def take(self, other: BaseSegmenter) -> list[str]:
+        """Copy each weight that another segmenter has under the same name and shape; returns the names of the rest."""
+        own, theirs = self.state_dict(), other.state_dict()
+        kept = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+        self.load_state_dict(kept, strict=False)
+        return [k for k in own if k not in kept]
+
+    def save(self, path: str, half: bool = True) -> None:
+        """Write a network file (see `dilated.weights.network_file`); `dilated.load` reads it."""
+        from dilated.weights.network_file import save  # files are not this folder's business, but users look here
+
+        save(self, path, half=half)

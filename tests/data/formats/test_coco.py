@@ -1,0 +1,402 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from dilated.data.dataset import open_dataset
+from dilated.data.formats import coco
+from dilated.errors import InputError
+
+PICTURE = np.full((4, 6, 3), 90, dtype=np.uint8)
+LABEL = np.array([[0, 15, 255, 1, 1, 0], [20, 20, 255, 1, 1, 0]] * 2, dtype=np.uint8)
+masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+PERSON, TIE, DOG, COUCH = 1, 32, 18, 63
+CATEGORIES = [(PERSON, "person"), (TIE, "tie"), (DOG, "dog"), (COUCH, "couch")]
+
+
+def box(x: float, y: float, right: float, bottom: float) -> list[list[float]]:
+    return [[x, y, right, y, right, bottom, x, bottom]]
+
+
+def thing(category: int, segmentation: object, image: int = 7, **more: object) -> dict[str, Any]:
+    return {"id": 1, "image_id": image, "category_id": category, "iscrowd": 0, "segmentation": segmentation, **more}
+
+
+def instances(annotations: list[dict[str, Any]], images: tuple[int, ...] = (7,)) -> dict[str, Any]:
+    """A file with the parts of a real one; pictures are 6 wide and 4 high."""
+    return {
+        "info": {"year": 2017},
+        "licenses": [],
+        "images": [{"id": i, "file_name": f"{i:012}.jpg", "height": 4, "width": 6} for i in images],
+        "annotations": annotations,
+        "categories": [{"supercategory": "any", "id": i, "name": name} for i, name in CATEGORIES],
+    }
+
+
+def write(root: Path, data: object, name: str = "train2017", kind: str = "instances") -> Path:
+    """A root with the file, and the pictures 7 and 9, made without the module under test."""
+    for folder in ("annotations", name):
+        (root / folder).mkdir(exist_ok=True, parents=True)
+    (root / "annotations" / f"{kind}_{name}.json").write_text(json.dumps(data))
+    for i in (7, 9):
+        Image.fromarray(PICTURE).save(root / name / f"{i:012}.jpg")
+    return root
+
+
+def drawn(root: Path, *annotations: dict[str, Any]) -> list[list[int]]:
+    pair = coco.load(write(root, instances(list(annotations))), "train")[0]
+    return pair.read_label(coco.CLASSES, (4, 6)).tolist()
+
+
+@settings(deadline=None)
+@given(masks)
+def test_runs_of_a_mask_are_read_back_and_so_is_their_text(mask: np.ndarray) -> None:
+    runs = coco.encode(mask)
+    assert np.array_equal(coco.decode(runs, mask.shape), mask)
+    assert coco.unpack(coco.pack(runs)) == runs
+    assert sum(runs) == mask.size
+    assert sum(runs[1::2]) == mask.sum()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**40), max_size=30))
+def test_any_runs_are_read_back_from_their_text(runs: list[int]) -> None:
+    assert coco.unpack(coco.pack(runs)) == runs
+
+
+def test_runs_go_down_the_columns() -> None:
+    assert coco.encode(np.array([[0, 0, 1], [1, 0, 1]], dtype=bool)) == [1, 1, 2, 2]
+    assert coco.decode([1, 1, 2, 2], (2, 3)).tolist() == [[False, False, True], [True, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("runs", "text"),
+    [([1, 3], "13"), ([0, 5], "05"), ([150, 1, 149, 300], "f41e4[9"), ([6, 1, 40, 4, 5, 4], "61X13mN0")],
+)
+def test_the_text_is_that_of_pycocotools(runs: list[int], text: str) -> None:
+    assert coco.pack(runs) == text
+    assert coco.unpack(text) == runs
+
+
+@pytest.mark.parametrize("text", ["1 3", "13~", "13\u20ac", "1X", "f"])
+def test_a_damaged_text_is_an_error(text: str) -> None:
+    with pytest.raises(InputError, match="compressed mask"):
+        coco.unpack(text)
+
+
+@pytest.mark.parametrize("runs", [[], [3], [7], [-1, 7], [2**62] * 4 + [6], [2**70], [1.0, 5.0]])
+def test_runs_that_do_not_fill_the_mask_are_an_error(runs: list[int]) -> None:
+    with pytest.raises(InputError, match="found runs"):
+        coco.decode(runs, (2, 3))
+
+
+corners = st.integers(-8, 40).map(lambda n: n / 4)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(corners, corners), min_size=1, max_size=8))
+def test_a_polygon_has_the_pixels_whose_centre_a_ray_to_the_left_leaves_it_from(
+    polygon: list[tuple[float, float]],
+) -> None:
+    expected = np.zeros((6, 7), dtype=bool)
+    for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+        for row, column in np.ndindex(6, 7):
+            y = row + 0.5
+            if (y0 <= y) != (y1 <= y):
+                # x of the crossing <= centre, multiplied out so that all numbers are exact
+                left = (x0 - column - 0.5) * (y1 - y0) + (y - y0) * (x1 - x0)
+                expected[row, column] ^= left <= 0 if y1 > y0 else left >= 0
+    found = coco.fill(np.array(polygon), (6, 7))
+    assert np.array_equal(found, expected)
+
+
+def test_polygons_side_by_side_share_no_pixel_and_leave_none() -> None:
+    left, right = np.array([[0, 0], [2.5, 0], [2.5, 4], [0, 4]]), np.array([[2.5, 0], [6, 0], [6, 4], [2.5, 4]])
+    a, b = coco.fill(left, (4, 6)), coco.fill(right, (4, 6))
+    assert (a ^ b).all()
+    assert not (a & b).any()
+
+
+def test_objects_of_voc_are_drawn_and_others_are_background(tmp_path: Path) -> None:
+    assert drawn(
+        tmp_path, thing(PERSON, box(0, 0, 2, 2)), thing(TIE, box(0, 0, 1, 1)), thing(COUCH, box(4, 2, 6, 4))
+    ) == [
+        [15, 15, 0, 0, 0, 0],
+        [15, 15, 0, 0, 0, 0],
+        [0, 0, 0, 0, 18, 18],
+        [0, 0, 0, 0, 18, 18],
+    ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_smaller_object_is_on_top_in_any_order(order: int, tmp_path: Path) -> None:
+    label = drawn(tmp_path, *[thing(COUCH, box(0, 0, 6, 4)), thing(DOG, box(1, 1, 3, 2), area=1e9)][::order])
+    assert label[1] == [18, 12, 12, 18, 18, 18]
+    assert label[0] == [18] * 6
+
+
+def test_of_objects_of_one_size_the_later_is_on_top(tmp_path: Path) -> None:
+    first, second = thing(DOG, box(0, 0, 3, 4)), thing(PERSON, box(2, 0, 5, 4))
+    assert drawn(tmp_path, first, second)[0] == [12, 12, 15, 15, 15, 0]
+    assert drawn(tmp_path, second, first)[0] == [12, 12, 12, 15, 15, 0]
+
+
+def test_polygons_of_one_object_are_joined_even_where_they_overlap(tmp_path: Path) -> None:
+    assert drawn(tmp_path, thing(DOG, box(0, 0, 3, 4) + box(2, 0, 5, 4)))[0] == [12, 12, 12, 12, 12, 0]
+
+
+@pytest.mark.parametrize("counts", [[4, 2, 2, 2, 14], coco.pack([4, 2, 2, 2, 14])])
+def test_a_crowd_is_ignored_whether_compressed_or_not(counts: object, tmp_path: Path) -> None:
+    crowd = thing(PERSON, {"size": [4, 6], "counts": counts}, iscrowd=1)
+    assert drawn(tmp_path, crowd, thing(DOG, box(0, 0, 6, 4))) == [
+        [12, 255, 255, 12, 12, 12],
+        [12, 255, 255, 12, 12, 12],
+        [12] * 6,
+        [12] * 6,
+    ]
+
+
+def test_a_crowd_of_another_category_is_background(tmp_path: Path) -> None:
+    crowd = thing(TIE, {"size": [4, 6], "counts": [0, 24]}, iscrowd=1)
+    assert drawn(tmp_path, crowd, thing(DOG, box(0, 0, 1, 4)))[0] == [12, 0, 0, 0, 0, 0]
+
+
+def test_every_class_of_voc_has_its_category() -> None:
+    renamed = {"airplane", "motorcycle", "couch", "potted plant", "dining table", "tv"}
+    names = {name for _, name in coco.CATEGORIES}
+    assert names - set(coco.CLASSES.names) == renamed
+    assert len(names) == len({i for i, _ in coco.CATEGORIES}) == 20
+    classes = {name: coco.CLASSES.names[coco.VALUES[name]] for name in names}
+    assert {name: classes.pop(name) for name in renamed} == {
+        "airplane": "aeroplane",
+        "motorcycle": "motorbike",
+        "couch": "sofa",
+        "potted plant": "pottedplant",
+        "dining table": "diningtable",
+        "tv": "tvmonitor",
+    }
+    assert all(name == to for name, to in classes.items())
+
+
+def test_pictures_without_an_object_of_voc_are_left_out_and_need_not_be_there(tmp_path: Path) -> None:
+    data = instances([thing(TIE, box(0, 0, 1, 1), 8), thing(DOG, box(0, 0, 1, 1), 9)], images=(7, 8, 9))
+    pairs = open_dataset(write(tmp_path, data)).pairs("train")
+    assert [p.name for p in pairs] == [f"{9:012}"]
+
+
+def test_pairs_can_be_sent_to_workers_and_hold_their_own_objects_alone(tmp_path: Path) -> None:
+    many = [thing(DOG, box(0, 0, 1, 1), 9) for _ in range(200)]
+    pairs = coco.load(write(tmp_path, instances([thing(DOG, box(0, 0, 6, 1)), *many], (7, 9))), "train")
+    (tmp_path / "annotations/instances_train2017.json").unlink()
+    sent = pickle.dumps(pairs[0])
+    assert len(sent) < 2000
+    assert pickle.loads(sent).read_label(coco.CLASSES)[0].tolist() == [12] * 6
+
+
+@pytest.mark.parametrize("below", [".", "coco"])
+@pytest.mark.parametrize("pictures", [".", "images"])
+@pytest.mark.parametrize("year", coco.YEARS)
+def test_the_places_and_years_that_are_known(below: str, pictures: str, year: str, tmp_path: Path) -> None:
+    root = write(tmp_path / below, instances([thing(DOG, box(0, 0, 1, 1))]), f"val{year}")
+    (root / pictures).mkdir(exist_ok=True)
+    (root / f"val{year}").rename(root / pictures / f"val{year}")
+    data = open_dataset(tmp_path)
+    assert (data.layout, data.splits, len(data.pairs("val"))) == ("coco", ("val",), 1)
+
+
+def test_splits_are_of_one_year_that_with_pictures(tmp_path: Path) -> None:
+    data = instances([thing(DOG, box(0, 0, 1, 1))])
+    for name in ("train2014", "train2017", "val2014"):
+        write(tmp_path, data, name)
+    assert coco.splits(tmp_path) == ["train"]
+    assert coco.load(tmp_path, "train")[0].image.parent.name == "train2017"
+    (tmp_path / "train2017").rename(tmp_path / "elsewhere")
+    assert coco.splits(tmp_path) == ["train", "val"]
+    assert coco.load(tmp_path, "train")[0].image.parent.name == "train2014"
+
+
+def test_missing_parts_are_errors_that_name_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"found no train of COCO; expected annotations/.*cocodataset\.org"):
+        coco.load(tmp_path, "train")
+    both = [thing(DOG, box(0, 0, 1, 1)), thing(DOG, box(0, 0, 1, 1), 9), thing(DOG, box(0, 0, 1, 1), 10)]
+    root = write(tmp_path, instances(both, (7, 9, 10)))
+    with pytest.raises(InputError, match=rf"{10:012}\.jpg: no such file; 1 of the 3 .*instances_.*cocodataset"):
+        coco.load(root, "train")
+    (root / "val2017").mkdir()
+    assert coco.splits(root) == ["train", "val"]
+    with pytest.raises(InputError, match=r"instances_val2017\.json: no such file; .*cocodataset\.org"):
+        coco.load(root, "val")
+    (root / "train2017").rename(root / "elsewhere")
+    with pytest.raises(InputError, match=r"train2017: no such folder; .*cocodataset\.org"):
+        coco.load(root, "train")
+
+
+def test_a_picture_of_another_size_is_an_error_that_names_it(tmp_path: Path) -> None:
+    root = write(tmp_path, instances([thing(DOG, box(0, 0, 1, 1))]))
+    Image.new("RGB", (4, 6)).save(root / "train2017" / f"{7:012}.jpg")
+    with pytest.raises(InputError, match=rf"train2017\.json, {7:012}\.jpg: found a label of 6x4; expected 4x6"):
+        coco.load(root, "train")[0].read_label(coco.CLASSES)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'{"images": [', b"[" * 200_000])
+def test_a_file_that_is_no_json_is_an_error_that_names_it(content: bytes, tmp_path: Path) -> None:
+    (write(tmp_path, {}) / "annotations/instances_train2017.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"instances_train2017\.json: is no whole JSON file"):
+        coco.load(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("part", "index", "key", "value", "named"),
+    [
+        ("images", None, None, 3, "the file: found 3 as 'images'"),
+        ("annotations", None, None, None, "the file: found None as 'annotations'"),
+        ("categories", None, None, [], "has no category that VOC has"),
+        ("categories", 0, "id", TIE, "found two categories of one id"),
+        ("categories", 0, "name", ["person"], "category: found .*'name'"),
+        ("images", 0, "id", [7], "image: found .*'id'"),
+        ("images", 0, "file_name", None, "image: found None as 'file_name'"),
+        ("images", 0, "height", "4", "image: found '4' as 'height'"),
+        ("images", 1, "id", 7, "found two images of the id 7"),
+        ("annotations", 0, None, "dog", "annotation: found None as 'image_id' in 'dog'"),
+        ("annotations", 0, "image_id", 3, "annotation 1: found image_id 3, which"),
+        ("annotations", 0, "category_id", 99, "annotation 1: found category_id 99, which"),
+        ("annotations", 0, "segmentation", None, "annotation 1: found None as 'segmentation'"),
+        ("annotations", 0, "segmentation", [], "annotation 1: found no polygon"),
+        ("annotations", 0, "segmentation", [[]], r"annotation 1: found a polygon \[\]"),
+        ("annotations", 0, "segmentation", [[0, 0, 1, 0, 1]], "annotation 1: found a polygon .* pairs of x and y"),
+        ("annotations", 0, "segmentation", [[0, 0, 1, 0, 1, float("nan")]], "annotation 1: found a polygon"),
+        ("annotations", 0, "segmentation", [[0, 0, 1, 0, 1, 1e300]], "annotation 1: found a polygon"),
+        ("annotations", 0, "segmentation", [["0", "0"]], "annotation 1: found .* expected a list of numbers"),
+        ("annotations", 0, "segmentation", [[0, [0]]], "annotation 1: found .* expected a list of numbers"),
+        ("annotations", 0, "segmentation", [0, 0, 1, 0], "annotation 1: found 0 in .* expected a list of numbers"),
+        ("annotations", 0, "segmentation", {"counts": [24]}, "annotation 1: found a mask of size None"),
+        (
+            "annotations",
+            0,
+            "segmentation",
+            {"size": [6, 4], "counts": [24]},
+            r"annotation 1: found a mask of size \[6, 4\]",
+        ),
+        ("annotations", 0, "segmentation", {"size": [4, 6]}, "annotation 1: found None as 'counts'"),
+        ("annotations", 0, "segmentation", {"size": [4, 6], "counts": [2.5]}, "annotation 1: found .* list of numbers"),
+        ("annotations", 0, "segmentation", {"size": [4, 6], "counts": [3, 4]}, "annotation 1 of .* found runs of 7"),
+        ("annotations", 0, "segmentation", {"size": [4, 6], "counts": "3 4"}, "annotation 1 of .* found the character"),
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_it_and_the_place(
+    part: str, index: int | None, key: str | None, value: object, named: str, tmp_path: Path
+) -> None:
+    data = instances([thing(DOG, box(0, 0, 1, 1))], (7, 9))
+    if index is None:
+        data[part] = value
+    elif key is None:
+        data[part][index] = value
+    else:
+        data[part][index][key] = value
+    with pytest.raises(InputError, match=rf"instances_train2017\.json: {named}"):
+        coco.load(write(tmp_path, data), "train")[0].read_label(coco.CLASSES)
+
+
+def pixel_maps(root: Path, **values: int) -> Path:
+    """Pictures with pixel maps of one value each."""
+    for folder in ("val2017", "stuffthingmaps/val2017"):
+        (root / folder).mkdir(parents=True)
+    for stem, value in values.items():
+        Image.fromarray(PICTURE).save(root / "val2017" / f"{stem}.jpg")
+        Image.new("L", (6, 4), value).save(root / "stuffthingmaps/val2017" / f"{stem}.png")
+    return root
+
+
+def test_pixel_maps_have_the_things_of_voc_on_background(tmp_path: Path) -> None:
+    root = pixel_maps(tmp_path, a=0, b=181, c=71, d=31, e=255)
+    values = np.array([[0, 1, 4, 31, 71, 255], [61, 62, 91, 181, 17, 11]] * 2, dtype=np.uint8)
+    Image.fromarray(values).save(root / "stuffthingmaps/val2017/c.png")
+    data = open_dataset(root)
+    assert (data.layout, data.splits) == ("coco", ("val",))
+    pairs = data.pairs("val")
+    assert [p.name for p in pairs] == ["a", "c"]
+    assert pairs[0].read_label(data.classes, (4, 6)).tolist() == [[15] * 6] * 4
+    assert pairs[1].read_label(data.classes, (4, 6)).tolist()[:2] == [[15, 2, 1, 0, 20, 255], [9, 18, 0, 0, 12, 0]]
+
+
+def test_a_pixel_map_that_is_missing_or_has_another_value_is_an_error_that_names_it(tmp_path: Path) -> None:
+    root = pixel_maps(tmp_path, a=0, b=182)
+    with pytest.raises(InputError, match=r"b\.png: found the value 182"):
+        coco.load(root, "val")
+    (root / "stuffthingmaps/val2017/b.png").unlink()
+    with pytest.raises(InputError, match=r"b\.png: no such file; 1 of the 2"):
+        coco.load(root, "val")
+
+
+def test_an_instances_file_goes_before_pixel_maps(tmp_path: Path) -> None:
+    root = write(tmp_path, instances([thing(DOG, box(0, 0, 1, 1))]))
+    (root / "stuffthingmaps/train2017").mkdir(parents=True)
+    assert [p.label.name for p in coco.load(root, "train")] == ["instances_train2017.json"]
+
+
+def test_of_a_stuff_file_things_of_voc_are_drawn_and_stuff_is_background(tmp_path: Path) -> None:
+    data = instances([thing(DOG, box(0, 0, 1, 4)), thing(105, box(1, 0, 6, 4))])
+    data["categories"].append({"id": 105, "name": "cloud"})
+    pair = coco.load(write(tmp_path, data, kind="stuff"), "train")[0]
+    assert pair.read_label(coco.CLASSES)[0].tolist() == [12, 0, 0, 0, 0, 0]
+
+
+def test_a_stuff_file_without_things_is_an_error_that_says_so(tmp_path: Path) -> None:
+    data = instances([])
+    data["categories"] = [{"id": 105, "name": "cloud"}, {"id": 183, "name": "other"}]
+    with pytest.raises(InputError, match=r"stuff_train2017\.json: has no category that VOC has; expected an instances"):
+        coco.load(write(tmp_path, data, kind="stuff"), "train")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [["images/train", "labels/train"], ["train", "trainannot"], ["annotations", "train2017"], ["coco"], ["img"]],
+)
+def test_other_layouts_are_not_mistaken_for_it(folders: list[str], tmp_path: Path) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    assert not coco.detect(tmp_path)
+
+
+@pytest.mark.parametrize("split", coco.SPLITS)
+def test_what_is_saved_is_read_back(split: str, tmp_path: Path) -> None:
+    other = np.full((4, 6), 255, dtype=np.uint8)
+    empty = np.zeros((4, 6), dtype=np.uint8)
+    coco.save(tmp_path, split, iter([("b", PICTURE, LABEL), ("empty", PICTURE, empty), ("a", PICTURE, other)]))
+    data = open_dataset(tmp_path)
+    assert (data.layout, data.splits) == ("coco", (split,))
+    assert [p.name for p in data.pairs(split)] == ["b", "a"]
+    for pair, ids in zip(data.pairs(split), (LABEL, other), strict=True):
+        assert np.array_equal(pair.read_label(data.classes, (4, 6)), ids)
+
+
+@settings(deadline=None, max_examples=30)
+@given(hnp.arrays(np.uint8, (5, 4), elements=st.sampled_from([*range(21), 255])))
+def test_any_label_with_an_object_is_read_back(tmp_path_factory: pytest.TempPathFactory, ids: np.ndarray) -> None:
+    root = tmp_path_factory.mktemp("coco")
+    coco.save(root, "train", [("a", np.zeros((5, 4, 3), np.uint8), ids)])
+    pairs = coco.load(root, "train")
+    assert len(pairs) == ids.any()
+    for pair in pairs:
+        assert np.array_equal(pair.read_label(coco.CLASSES), ids)
+
+
+def test_a_saved_file_has_what_other_readers_need(tmp_path: Path) -> None:
+    coco.save(tmp_path, "train", [("a", PICTURE, LABEL)])
+    data = json.loads((tmp_path / "annotations/instances_train2017.json").read_text())
+    found = {a["category_id"]: (a["area"], a["bbox"], a["iscrowd"]) for a in data["annotations"][:-1]}
+    assert found == {5: (8, [3, 0, 2, 4], 0), 1: (2, [1, 0, 1, 3], 0), 72: (4, [0, 1, 2, 3], 0)}
+    assert (data["annotations"][-1]["category_id"], data["annotations"][-1]["iscrowd"]) == (1, 1)
+    assert data["images"] == [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 6}]
+
+
+def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found the split 'train2017'; expected one of train, val"):
+        coco.save(tmp_path, "train2017", [])

@@ -1,0 +1,196 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dilated.data.dataset import open_dataset
+from dilated.data.formats import voc
+from dilated.data.images import read_image
+from dilated.errors import InputError
+
+LABEL = np.array([[0, 15, 255], [20, 20, 255]], dtype=np.uint8)
+PICTURE = np.full((2, 3, 3), 90, dtype=np.uint8)
+
+
+def devkit(root: Path, **lists: list[str]) -> Path:
+    """A devkit of tiny pictures with palette labels, as VOC has them, made without the module under test."""
+    folder = root / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    for split, stems in lists.items():
+        for stem in stems:
+            Image.fromarray(PICTURE).save(folder / "JPEGImages" / f"{stem}.jpg")
+            label = Image.fromarray(LABEL)
+            label.putpalette([7, 8, 9] * 256)
+            label.save(folder / "SegmentationClass" / f"{stem}.png")
+        (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("".join(f"{s}\n" for s in stems))
+    return root
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_the_data_folder_is_any_of_three(below: str, tmp_path: Path) -> None:
+    root = devkit(tmp_path, train=["2007_000032", "2007_000039"], val=["2007_000033"]) / below
+    data = open_dataset(root)
+    assert (data.layout, data.splits) == ("voc", ("train", "val"))
+    pairs = data.pairs("train")
+    assert [p.name for p in pairs] == ["2007_000032", "2007_000039"]
+    assert [p.label.name for p in pairs] == ["2007_000032.png", "2007_000039.png"]
+    assert read_image(pairs[0].image).shape == (2, 3, 3)
+
+
+def test_palette_labels_are_read_by_index_and_never_by_colour(tmp_path: Path) -> None:
+    pair = open_dataset(devkit(tmp_path, val=["a"])).pairs("val")[0]
+    assert np.array_equal(pair.read_label(voc.CLASSES, (2, 3)), LABEL)
+
+
+def test_the_order_is_that_of_the_list_and_empty_lines_are_none(tmp_path: Path) -> None:
+    devkit(tmp_path, train=["b", "a"])
+    (tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt").write_text("b \r\n\na\n")
+    assert [p.name for p in voc.load(tmp_path, "train")] == ["b", "a"]
+
+
+def test_the_colours_are_those_of_the_devkit() -> None:
+    colors = dict(zip(voc.CLASSES.names, voc.CLASSES.colors, strict=True))
+    assert len(colors) == 21
+    assert colors["background"] == (0, 0, 0)
+    assert colors["aeroplane"] == (128, 0, 0)
+    assert colors["cat"] == (64, 0, 0)
+    assert colors["diningtable"] == (192, 128, 0)
+    assert colors["person"] == (192, 128, 128)
+    assert colors["train"] == (128, 192, 0)
+    assert colors["tvmonitor"] == (0, 64, 128)
+    assert voc.color(255) == (224, 224, 192)
+
+
+def test_splits_are_those_with_a_list(tmp_path: Path) -> None:
+    assert voc.splits(devkit(tmp_path, test=[], trainval=["a"])) == ["trainval", "test"]
+    assert voc.splits(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_test_split_is_an_error_that_says_it_has_no_labels(labels: bool, tmp_path: Path) -> None:
+    folder = devkit(tmp_path, test=["a"]) / "VOCdevkit/VOC2012"
+    (folder / "SegmentationClass/a.png").unlink()
+    if not labels:
+        (folder / "SegmentationClass").rmdir()
+    with pytest.raises(InputError, match=r"test\.txt: the pictures of VOC's test split have no labels"):
+        open_dataset(tmp_path).pairs("test")
+
+
+def test_a_missing_devkit_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"VOCdevkit/VOC2012 in it; .* Get it from http://host\.robots"):
+        voc.load(tmp_path, "train")
+
+
+def test_a_missing_list_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Segmentation/val\.txt: no such list; .* Get it from http://host\.robots"):
+        voc.load(devkit(tmp_path, train=["a"]), "val")
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [("JPEGImages", "jpg"), ("SegmentationClass", "png")])
+def test_missing_files_are_an_error_with_the_first_and_how_many(folder: str, suffix: str, tmp_path: Path) -> None:
+    place = devkit(tmp_path, train=["a", "b", "c"]) / "VOCdevkit/VOC2012" / folder
+    for stem in ("b", "c"):
+        (place / f"{stem}.{suffix}").unlink()
+    with pytest.raises(InputError, match=rf"{folder}/b\.{suffix}: no such file; 2 of the 3 .*train\.txt.*http://host"):
+        voc.load(tmp_path, "train")
+    (place / f"a.{suffix}").unlink()
+    place.rmdir()
+    with pytest.raises(InputError, match=rf"{folder}: no such folder; 3 of the 3"):
+        voc.load(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"a\n\xff\xfe", "is no UTF-8 text"),
+        (b"a\n\n/JPEGImages/a.jpg /SegmentationClass/a.png\n", "line 3: found .* expected a stem"),
+        (b"a\na\n", "line 2: found 'a' a second time"),
+        (b"a 1\n", r"a 1\.jpg: no such file"),
+        (b"x" * 4000, "no such file"),
+        (b"a\0b\n", "no such file"),
+    ],
+)
+def test_a_damaged_list_is_an_error_that_names_it(content: bytes, named: str, tmp_path: Path) -> None:
+    listing = devkit(tmp_path, train=["a"]) / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
+    listing.write_bytes(content)
+    with pytest.raises(InputError, match=named) as caught:
+        voc.load(tmp_path, "train")
+    assert "train.txt" in str(caught.value)
+
+
+def test_a_value_beyond_the_classes_is_an_error_that_names_the_label(tmp_path: Path) -> None:
+    path = devkit(tmp_path, train=["a"]) / "VOCdevkit/VOC2012/SegmentationClass/a.png"
+    Image.new("L", (3, 2), 21).save(path)
+    with pytest.raises(InputError, match=r"a\.png: found the value 21"):
+        voc.load(tmp_path, "train")[0].read_label(voc.CLASSES)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["images/train", "labels/train"],
+        ["train", "trainannot"],
+        ["leftImg8bit/train", "gtFine/train"],
+        ["JPEGImages", "SegmentationClass", "SegmentationClassPNG"],
+        ["VOCdevkit/VOC2007/JPEGImages"],
+        ["annotations", "train2017"],
+        ["img", "cls"],
+    ],
+)
+def test_other_layouts_are_not_mistaken_for_it(folders: list[str], tmp_path: Path) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    assert not voc.detect(tmp_path)
+
+
+@pytest.mark.parametrize("split", voc.SPLITS)
+def test_what_is_saved_is_read_back(split: str, tmp_path: Path) -> None:
+    other = np.arange(35, dtype=np.uint8).reshape(5, 7) % 21
+    voc.save(tmp_path, split, iter([("b", PICTURE, LABEL), ("a", np.full((5, 7, 3), 200, np.uint8), other)]))
+    data = open_dataset(tmp_path)
+    assert (data.layout, data.splits) == ("voc", (split,))
+    pairs = data.pairs(split)
+    assert [p.name for p in pairs] == ["b", "a"]
+    for pair, ids in zip(pairs, (LABEL, other), strict=True):
+        assert np.array_equal(pair.read_label(data.classes, ids.shape), ids)
+    assert np.abs(read_image(pairs[0].image).astype(int) - PICTURE).max() <= 2
+
+
+def test_a_saved_label_has_the_colours_of_the_devkit(tmp_path: Path) -> None:
+    voc.save(tmp_path, "train", [("a", PICTURE, LABEL)])
+    with Image.open(voc.load(tmp_path, "train")[0].label) as label:
+        assert label.mode == "P"
+        assert np.asarray(label.convert("RGB"))[0].tolist() == [[0, 0, 0], [192, 128, 128], [224, 224, 192]]
+
+
+def test_saving_goes_into_the_devkit_that_is_there(tmp_path: Path) -> None:
+    root = devkit(tmp_path, train=["a"]) / "VOCdevkit"
+    voc.save(root, "val", [("b", PICTURE, LABEL)])
+    assert [p.name for s in ("train", "val") for p in voc.load(tmp_path, s)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("samples", "named"),
+    [
+        ([("", PICTURE, LABEL)], "the stem ''"),
+        ([("a/b", PICTURE, LABEL)], "the stem 'a/b'"),
+        ([(" a", PICTURE, LABEL)], "the stem ' a'"),
+        ([("a\nb", PICTURE, LABEL)], "the stem"),
+        ([("a", PICTURE, LABEL), ("a", PICTURE, LABEL)], "'a' twice"),
+        ([("a", PICTURE[:1], LABEL)], r"a: found a picture \(1, 3, 3\)"),
+        ([("a", PICTURE.astype(float), LABEL)], "float64"),
+        ([("a", PICTURE, LABEL.astype(int))], "int64"),
+        ([("a", PICTURE, np.full((2, 3), 21, np.uint8))], "a: found the value 21"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_saved(samples: list[voc.Sample], named: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=named):
+        voc.save(tmp_path, "train", samples)
+    assert voc.splits(tmp_path) == []
+
+
+def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found the split 'all'; expected one of train"):
+        voc.save(tmp_path, "all", [])
