@@ -30,17 +30,20 @@ usage: dilated VERB ...
 Semantic segmentation with dilated convolutions.
 
   demo      label the sample photographs with a bundled network
+  check     what a data set is, and what is wrong with it
   train     train a network on a folder of pictures and labels
   evaluate  measure a network: mean IoU, per class, pixel accuracy
   predict   label pictures and folders of pictures
+  convert   the authors' .caffemodel files to network files, and back
   info      what a network file holds: classes, layers, receptive field, card
+  field     draw receptive fields: the paper's Figure 1, or what a network looks at
 
 `dilated VERB --help` tells the rest.
 """
     )
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "predict", "info"])
+@pytest.mark.parametrize("verb", ["demo", "check", "train", "evaluate", "predict", "convert", "info", "field"])
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

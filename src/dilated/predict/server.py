@@ -21,6 +21,7 @@ from PIL import Image
 from dilated.data.formats import cityscapes, voc
 from dilated.data.labels import Classes
 from dilated.errors import InputError
+from dilated.nn.published import voc_color
 from dilated.predict.prediction import Prediction
 
 Form = Literal["palette", "voc-comp6", "cityscapes"]
@@ -90,7 +91,7 @@ class Server:
         def write(prediction: Prediction, path: Path) -> None:
             picture = Image.fromarray(table[prediction.labels])
             if self.palette:
-                picture.putpalette([channel for i in range(256) for channel in voc.color(i)])  # mode L becomes P
+                picture.putpalette([channel for i in range(256) for channel in voc_color(i)])  # mode L becomes P
             picture.save(path, format="PNG")
 
         return write

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import coco
+from dilated.data.masks import decode, encode, fill, pack, unpack
 from dilated.errors import InputError
 
 PICTURE = np.full((4, 6, 3), 90, dtype=np.uint8)
@@ -58,9 +59,9 @@ def drawn(root: Path, *annotations: dict[str, Any]) -> list[list[int]]:
 @settings(deadline=None)
 @given(masks)
 def test_runs_of_a_mask_are_read_back_and_so_is_their_text(mask: np.ndarray) -> None:
-    runs = coco.encode(mask)
-    assert np.array_equal(coco.decode(runs, mask.shape), mask)
-    assert coco.unpack(coco.pack(runs)) == runs
+    runs = encode(mask)
+    assert np.array_equal(decode(runs, mask.shape), mask)
+    assert unpack(pack(runs)) == runs
     assert sum(runs) == mask.size
     assert sum(runs[1::2]) == mask.sum()
 
@@ -68,12 +69,12 @@ def test_runs_of_a_mask_are_read_back_and_so_is_their_text(mask: np.ndarray) -> 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2**40), max_size=30))
 def test_any_runs_are_read_back_from_their_text(runs: list[int]) -> None:
-    assert coco.unpack(coco.pack(runs)) == runs
+    assert unpack(pack(runs)) == runs
 
 
 def test_runs_go_down_the_columns() -> None:
-    assert coco.encode(np.array([[0, 0, 1], [1, 0, 1]], dtype=bool)) == [1, 1, 2, 2]
-    assert coco.decode([1, 1, 2, 2], (2, 3)).tolist() == [[False, False, True], [True, False, True]]
+    assert encode(np.array([[0, 0, 1], [1, 0, 1]], dtype=bool)) == [1, 1, 2, 2]
+    assert decode([1, 1, 2, 2], (2, 3)).tolist() == [[False, False, True], [True, False, True]]
 
 
 @pytest.mark.parametrize(
@@ -81,27 +82,29 @@ def test_runs_go_down_the_columns() -> None:
     [([1, 3], "13"), ([0, 5], "05"), ([150, 1, 149, 300], "f41e4[9"), ([6, 1, 40, 4, 5, 4], "61X13mN0")],
 )
 def test_the_text_is_that_of_pycocotools(runs: list[int], text: str) -> None:
-    assert coco.pack(runs) == text
-    assert coco.unpack(text) == runs
+    assert pack(runs) == text
+    assert unpack(text) == runs
 
 
 @pytest.mark.parametrize("text", ["1 3", "13~", "13\u20ac", "1X", "f"])
 def test_a_damaged_text_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match="compressed mask"):
-        coco.unpack(text)
+        unpack(text)
 
 
 @pytest.mark.parametrize("runs", [[], [3], [7], [-1, 7], [2**62] * 4 + [6], [2**70], [1.0, 5.0]])
 def test_runs_that_do_not_fill_the_mask_are_an_error(runs: list[int]) -> None:
     with pytest.raises(InputError, match="found runs"):
-        coco.decode(runs, (2, 3))
+        decode(runs, (2, 3))
 
 
+anywhere = st.tuples(st.floats(-3, 9), st.floats(-3, 9))
 corners = st.integers(-8, 40).map(lambda n: n / 4)
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(corners, corners), min_size=1, max_size=8))
+@example([(-1.75, 7.75), (7.75, -1.75)])
 def test_a_polygon_has_the_pixels_whose_centre_a_ray_to_the_left_leaves_it_from(
     polygon: list[tuple[float, float]],
 ) -> None:
@@ -113,15 +116,19 @@ def test_a_polygon_has_the_pixels_whose_centre_a_ray_to_the_left_leaves_it_from(
                 # x of the crossing <= centre, multiplied out so that all numbers are exact
                 left = (x0 - column - 0.5) * (y1 - y0) + (y - y0) * (x1 - x0)
                 expected[row, column] ^= left <= 0 if y1 > y0 else left >= 0
-    found = coco.fill(np.array(polygon), (6, 7))
+    found = fill(np.array(polygon), (6, 7))
     assert np.array_equal(found, expected)
 
 
-def test_polygons_side_by_side_share_no_pixel_and_leave_none() -> None:
-    left, right = np.array([[0, 0], [2.5, 0], [2.5, 4], [0, 4]]), np.array([[2.5, 0], [6, 0], [6, 4], [2.5, 4]])
-    a, b = coco.fill(left, (4, 6)), coco.fill(right, (4, 6))
-    assert (a ^ b).all()
-    assert not (a & b).any()
+@settings(deadline=None, max_examples=150)
+@given(anywhere, anywhere, anywhere, anywhere)
+@example((-1.75, 7.75), (7.75, -1.75), (0.0, 0.0), (6.0, 4.0))
+def test_polygons_that_share_an_edge_share_no_pixel_and_leave_none(
+    a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], d: tuple[float, float]
+) -> None:
+    one, other, whole = (fill(np.array(p), (6, 7)) for p in ([a, b, c], [c, a, d], [a, b, c, d]))
+    assert np.array_equal(one ^ other, whole)
+    assert not fill(np.array([a, b]), (6, 7)).any()
 
 
 def test_objects_of_voc_are_drawn_and_others_are_background(tmp_path: Path) -> None:
@@ -152,7 +159,7 @@ def test_polygons_of_one_object_are_joined_even_where_they_overlap(tmp_path: Pat
     assert drawn(tmp_path, thing(DOG, box(0, 0, 3, 4) + box(2, 0, 5, 4)))[0] == [12, 12, 12, 12, 12, 0]
 
 
-@pytest.mark.parametrize("counts", [[4, 2, 2, 2, 14], coco.pack([4, 2, 2, 2, 14])])
+@pytest.mark.parametrize("counts", [[4, 2, 2, 2, 14], pack([4, 2, 2, 2, 14])])
 def test_a_crowd_is_ignored_whether_compressed_or_not(counts: object, tmp_path: Path) -> None:
     crowd = thing(PERSON, {"size": [4, 6], "counts": counts}, iscrowd=1)
     assert drawn(tmp_path, crowd, thing(DOG, box(0, 0, 6, 4))) == [

@@ -8,6 +8,7 @@ from dilated.data.dataset import open_dataset
 from dilated.data.formats import voc
 from dilated.data.images import read_image
 from dilated.errors import InputError
+from dilated.nn.published import voc_color
 
 LABEL = np.array([[0, 15, 255], [20, 20, 255]], dtype=np.uint8)
 PICTURE = np.full((2, 3, 3), 90, dtype=np.uint8)
@@ -60,7 +61,7 @@ def test_the_colours_are_those_of_the_devkit() -> None:
     assert colors["person"] == (192, 128, 128)
     assert colors["train"] == (128, 192, 0)
     assert colors["tvmonitor"] == (0, 64, 128)
-    assert voc.color(255) == (224, 224, 192)
+    assert voc_color(255) == (224, 224, 192)
 
 
 def test_splits_are_those_with_a_list(tmp_path: Path) -> None:

@@ -20,50 +20,11 @@ from dilated.data.formats.matching import Found
 from dilated.data.formats.pairs import Pair
 from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.errors import InputError
+from dilated.nn.published import CITYSCAPES
 
 CLASSES = Classes(
-    names=(
-        "road",
-        "sidewalk",
-        "building",
-        "wall",
-        "fence",
-        "pole",
-        "traffic light",
-        "traffic sign",
-        "vegetation",
-        "terrain",
-        "sky",
-        "person",
-        "rider",
-        "car",
-        "truck",
-        "bus",
-        "train",
-        "motorcycle",
-        "bicycle",
-    ),
-    colors=(
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (102, 102, 156),
-        (190, 153, 153),
-        (153, 153, 153),
-        (250, 170, 30),
-        (220, 220, 0),
-        (107, 142, 35),
-        (152, 251, 152),
-        (70, 130, 180),
-        (220, 20, 60),
-        (255, 0, 0),
-        (0, 0, 142),
-        (0, 0, 70),
-        (0, 60, 100),
-        (0, 80, 100),
-        (0, 0, 230),
-        (119, 11, 32),
-    ),
+    names=tuple(CITYSCAPES),
+    colors=tuple(CITYSCAPES.values()),
     values=tuple((v,) for v in (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)),
     ignore=(*range(7), 9, 10, 14, 15, 16, 18, 29, 30, 65535),  # -1 is 255 in 8 bits, 65535 in 16
     source="Cityscapes",

@@ -1,9 +1,8 @@
 """COCO as label maps of PASCAL VOC's classes, drawn from its instances file when a picture is read.
 
-    >>> import numpy as np
     >>> from dilated.data.formats import coco
-    >>> coco.encode(np.array([[False, True], [True, True]]))
-    [1, 3]
+    >>> coco.VALUES["airplane"], coco.VALUES["tv"]
+    (1, 20)
 
     annotations/instances_{train,val}{2014,2017}.json  {train,val}{2014,2017}/NAME.jpg (or below images/)
 
@@ -11,10 +10,6 @@ Only pictures with at least one object of a class of VOC are given; other catego
 Where objects overlap the smaller is on top, of equals the later in the file; a crowd (`iscrowd`) is an object like
 others whose pixels are ignored. All splits are of one year, since val2014 is in train2017 for the most part: 2017
 where its pictures and labels are there, else 2014.
-
-A pixel belongs to a polygon if its centre does (even-odd; a centre on the left edge does, on the right one does not),
-and to an object if to any of its polygons. pycocotools rounds corners to fifths of a pixel first, so single pixels at
-the outline may differ from it.
 
 Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/{train,val}2017/NAME.png`, or
 `annotations/stuff_*.json` are read. The maps are all looked through to find the pictures, which takes minutes.
@@ -34,9 +29,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.formats import voc
+from dilated.data.formats.coding import Sample
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import image_size, pictures_in
 from dilated.data.labels import IGNORE, Classes, read_values, wrong_size
+from dilated.data.masks import Mask, decode, encode, fill, pack, unpack
 from dilated.errors import InputError
 
 CLASSES = voc.CLASSES
@@ -55,8 +52,6 @@ VALUES = {  # by either's name
 _THINGS = [(identity - 1,) for identity, _ in CATEGORIES]
 _OTHERS = tuple(sorted(set(range(182)).difference(*_THINGS)))
 MAPS = Classes(CLASSES.names, CLASSES.colors, (_OTHERS, *_THINGS), ignore=(IGNORE,), source="COCO-Stuff's pixel maps")
-
-Mask = NDArray[np.bool_]
 
 
 class Thing(NamedTuple):
@@ -103,7 +98,7 @@ def load(root: Path, split: str) -> list[Pair]:
     return _from_maps(images, labels) if labels.is_dir() else _from_json(images, labels)
 
 
-def save(root: Path, split: str, samples: Iterable[voc.Sample]) -> None:
+def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
     """Write a split that `load` reads back: JPEG pictures, and an instances file with one mask a class, written last.
 
     Ignored pixels are written as a crowd of persons, for COCO has no other way. A picture with neither objects nor
@@ -188,107 +183,6 @@ def draw(path: Path, image: Path, size: tuple[int, int], things: Sequence[Thing]
     for value, mask in sorted(masks, key=lambda entry: int(entry[1].sum()), reverse=True):
         label[mask] = value
     return label
-
-
-def fill(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
-    """The pixels whose centre is in a polygon, even-odd.
-
-    Args:
-        polygon: (n, 2), x and y of each corner; pixel (0, 0) covers 0 to 1 along both.
-        size: (H, W) of the mask.
-
-    Returns:
-        (H, W) bool.
-
-    Example:
-        >>> fill(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3)).astype(int).tolist()
-        [[1, 1, 0], [1, 0, 0]]
-    """
-    height, width = size
-    start, end = polygon, np.roll(polygon, -1, axis=0)
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    first = np.ceil(np.clip(low - 0.5, 0, height)).astype(np.int64)
-    count = np.ceil(np.clip(high - 0.5, 0, height)).astype(np.int64) - first  # rows that an edge crosses, maybe none
-    top, bottom = int(first.min()), int((first + count).max())
-    edge = np.repeat(np.arange(len(polygon)), count)
-    row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-    step = (end - start)[edge]
-    crossing = start[edge, 0] + (row + 0.5 - start[edge, 1]) / step[:, 1] * step[:, 0]
-    column = np.ceil(np.clip(crossing - 0.5, 0, width)).astype(np.int64)
-    place = (row - top) * (width + 1) + column
-    crossings = np.bincount(place, minlength=(bottom - top) * (width + 1)).reshape(-1, width + 1)
-    mask = np.zeros(size, dtype=np.bool_)
-    mask[top:bottom] = np.logical_xor.accumulate(crossings[:, :width] % 2 == 1, axis=1)
-    return mask
-
-
-def encode(mask: Mask) -> list[int]:
-    """A mask's runs, column by column: how many pixels are off, then on, then off, ...
-
-    Example:
-        >>> encode(np.array([[True, False], [True, False]]))
-        [0, 2, 2]
-    """
-    flat = mask.ravel(order="F")
-    ends = [*(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), flat.size]
-    runs = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    return [0, *runs] if flat.size and flat[0] else runs
-
-
-def decode(runs: Sequence[int] | NDArray[np.integer], size: tuple[int, int]) -> Mask:
-    """The mask (H, W) of runs, which `encode` undoes.
-
-    Raises:
-        InputError: runs that are no numbers, are negative, or do not fill the mask.
-    """
-    height, width = size
-    counts = np.asarray(runs)
-    if counts.ndim != 1 or counts.dtype.kind not in "iu" or (counts < 0).any() or (counts > height * width).any():
-        raise InputError(f"found runs that are not all whole numbers from 0 to {height * width}")
-    if counts.sum() != height * width:
-        raise InputError(f"found runs of {counts.sum()} pixels in all; expected {height * width} for {width}x{height}")
-    on = np.arange(len(counts)) % 2 == 1
-    return np.repeat(on, counts).reshape(width, height).T
-
-
-def pack(runs: Sequence[int]) -> str:
-    """Runs as COCO's compressed text: from the fourth on as differences to the last but one, five bits a character.
-
-    Example:
-        >>> pack([6, 1, 40, 4, 5, 4])
-        '61X13mN0'
-    """
-    text = []
-    for i, run in enumerate(runs):
-        rest = run - runs[i - 2] if i > 2 else run
-        while not -16 <= rest < 16:
-            text.append(chr(48 + (rest & 31 | 32)))
-            rest >>= 5
-        text.append(chr(48 + (rest & 31)))
-    return "".join(text)
-
-
-def unpack(text: str) -> list[int]:
-    """The runs of COCO's compressed text, which `pack` undoes.
-
-    Raises:
-        InputError: a character that is none of its 64, or a text that ends within a number.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            raise InputError(f"found the character {character!r} in a compressed mask; expected '0' to 'o'")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            value -= (code & 16) << shift - 4  # the number's sign is its highest bit
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise InputError("found a compressed mask that ends within a number; expected the whole")
-    return runs
 
 
 def read_map(path: Path) -> NDArray[np.uint8]:

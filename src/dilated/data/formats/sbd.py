@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.formats import voc
+from dilated.data.formats.coding import Sample
 from dilated.data.formats.pairs import Pair
 from dilated.data.labels import read_values
 from dilated.errors import InputError
@@ -102,7 +103,7 @@ def read_mat(path: Path) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def save(root: Path, split: str, samples: Iterable[voc.Sample]) -> None:
+def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
     """Write a split that `load` reads back: JPEG pictures, MATLAB labels, and the list, last.
 
     Args:

@@ -17,32 +17,18 @@ from pathlib import Path
 
 from PIL import Image
 
+from dilated.data.formats import coding
+from dilated.data.formats.coding import Sample
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import Pixels
-from dilated.data.labels import IGNORE, Classes, Color, Labels
+from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
+from dilated.nn.published import VOC, voc_color
 
 SPLITS = ("train", "val", "trainval", "test")
 SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-Sample = tuple[str, Pixels, Labels]  # stem, picture (H, W, 3), class ids (H, W)
 
 
-def color(index: int) -> Color:
-    """The colour of an index in VOC's palette: its bits, dealt to red, green and blue in turn, highest place first.
-
-    Example:
-        >>> color(0), color(1), color(20), color(255)
-        ((0, 0, 0), (128, 0, 0), (0, 64, 128), (224, 224, 192))
-    """
-    red, green, blue = (sum((index >> 3 * i + channel & 1) << 7 - i for i in range(3)) for channel in range(3))
-    return red, green, blue
-
-
-_NAMES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-)
-CLASSES = Classes(tuple(_NAMES.split()), tuple(color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
+CLASSES = Classes(VOC, tuple(voc_color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
 
 
 def home(root: Path) -> Path | None:
@@ -118,7 +104,7 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
     for stem, image, ids in checked(samples):
         Image.fromarray(image).save(folder / "JPEGImages" / f"{stem}.jpg", quality=95)
         label = Image.fromarray(ids)
-        label.putpalette([value for index in range(256) for value in color(index)])
+        label.putpalette([value for index in range(256) for value in voc_color(index)])
         label.save(folder / "SegmentationClass" / f"{stem}.png")
         stems.append(stem)
     write_list(_listing(folder, split), stems)
@@ -130,18 +116,7 @@ def checked(samples: Iterable[Sample]) -> Iterator[Sample]:
     Raises:
         InputError: a stem that is no file name or comes twice, a picture or label of another form, an id that is none.
     """
-    seen = set()
-    for stem, image, ids in samples:
-        if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
-            raise InputError(f"samples: found the stem {stem!r}; expected a file name that fits on a line")
-        if stem in seen:
-            raise InputError(f"samples: found the stem {stem!r} twice; expected stems that differ")
-        seen.add(stem)
-        if image.dtype != "uint8" or ids.dtype != "uint8" or image.shape != (*ids.shape[:2], 3) or ids.ndim != 2:
-            raise InputError(
-                f"samples: {stem}: found a picture {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}; "
-                "expected (H, W, 3) uint8 and (H, W) uint8"
-            )
+    for stem, image, ids in coding.checked(samples):
         CLASSES.decode(ids, stem)
         yield stem, image, ids
 

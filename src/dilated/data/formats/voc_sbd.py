@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dilated.data.formats import coco, sbd, voc
+from dilated.data.formats.coding import Sample
 from dilated.data.formats.pairs import Pair
 from dilated.errors import InputError
 
@@ -58,7 +59,7 @@ def load(root: Path, split: str) -> list[Pair]:
     return pairs + coco.load(root, "train") if split == "train+coco" else pairs
 
 
-def save(root: Path, split: str, samples: Iterable[voc.Sample]) -> None:
+def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
     """Write a split that `load` reads back, all of it as VOC's; where there is no SBD, one without pictures.
 
     Args:

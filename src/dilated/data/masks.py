@@ -1,0 +1,126 @@
+"""Masks as polygons and as run lengths, COCO's two forms.
+
+    >>> mask = fill(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3))
+    >>> runs = encode(mask)
+    >>> runs, pack(runs)
+    ([0, 3, 3], '033')
+
+A pixel belongs to a polygon if its centre does (even-odd; a centre on the left edge does, on the right one does not).
+pycocotools rounds corners to fifths of a pixel first, so single pixels at the outline may differ from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dilated.errors import InputError
+
+Mask = NDArray[np.bool_]
+
+
+def fill(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
+    """The pixels whose centre is in a polygon, even-odd.
+
+    Args:
+        polygon: (n, 2), x and y of each corner; pixel (0, 0) covers 0 to 1 along both.
+        size: (H, W) of the mask.
+
+    Returns:
+        (H, W) bool.
+
+    Example:
+        >>> fill(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3)).astype(int).tolist()
+        [[1, 1, 0], [1, 0, 0]]
+    """
+    height, width = size
+    ends = np.stack([polygon, np.roll(polygon, -1, axis=0)])
+    upwards = ends[0, :, 1] > ends[1, :, 1]
+    ends[:, upwards] = ends[::-1, upwards]  # so that an edge that two polygons share is rounded alike in both
+    start, end = ends
+    first = np.ceil(np.clip(start[:, 1] - 0.5, 0, height)).astype(np.int64)
+    count = (
+        np.ceil(np.clip(end[:, 1] - 0.5, 0, height)).astype(np.int64) - first
+    )  # rows that an edge crosses, maybe none
+    top, bottom = int(first.min()), int((first + count).max())
+    edge = np.repeat(np.arange(len(polygon)), count)
+    row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
+    step = (end - start)[edge]
+    crossing = start[edge, 0] + (row + 0.5 - start[edge, 1]) * step[:, 0] / step[:, 1]
+    column = np.ceil(np.clip(crossing - 0.5, 0, width)).astype(np.int64)
+    place = (row - top) * (width + 1) + column
+    crossings = np.bincount(place, minlength=(bottom - top) * (width + 1)).reshape(-1, width + 1)
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[top:bottom] = np.logical_xor.accumulate(crossings[:, :width] % 2 == 1, axis=1)
+    return mask
+
+
+def encode(mask: Mask) -> list[int]:
+    """A mask's runs, column by column: how many pixels are off, then on, then off, ...
+
+    Example:
+        >>> encode(np.array([[True, False], [True, False]]))
+        [0, 2, 2]
+    """
+    flat = mask.ravel(order="F")
+    ends = [*(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), flat.size]
+    runs = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [0, *runs] if flat.size and flat[0] else runs
+
+
+def decode(runs: Sequence[int] | NDArray[np.integer], size: tuple[int, int]) -> Mask:
+    """The mask (H, W) of runs, which `encode` undoes.
+
+    Raises:
+        InputError: runs that are no numbers, are negative, or do not fill the mask.
+    """
+    height, width = size
+    counts = np.asarray(runs)
+    if counts.ndim != 1 or counts.dtype.kind not in "iu" or (counts < 0).any() or (counts > height * width).any():
+        raise InputError(f"found runs that are not all whole numbers from 0 to {height * width}")
+    if counts.sum() != height * width:
+        raise InputError(f"found runs of {counts.sum()} pixels in all; expected {height * width} for {width}x{height}")
+    on = np.arange(len(counts)) % 2 == 1
+    return np.repeat(on, counts).reshape(width, height).T
+
+
+def pack(runs: Sequence[int]) -> str:
+    """Runs as COCO's compressed text: from the fourth on as differences to the last but one, five bits a character.
+
+    Example:
+        >>> pack([6, 1, 40, 4, 5, 4])
+        '61X13mN0'
+    """
+    text = []
+    for i, run in enumerate(runs):
+        rest = run - runs[i - 2] if i > 2 else run
+        while not -16 <= rest < 16:
+            text.append(chr(48 + (rest & 31 | 32)))
+            rest >>= 5
+        text.append(chr(48 + (rest & 31)))
+    return "".join(text)
+
+
+def unpack(text: str) -> list[int]:
+    """The runs of COCO's compressed text, which `pack` undoes.
+
+    Raises:
+        InputError: a character that is none of its 64, or a text that ends within a number.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise InputError(f"found the character {character!r} in a compressed mask; expected '0' to 'o'")
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (code & 16) << shift - 4  # the number's sign is its highest bit
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise InputError("found a compressed mask that ends within a number; expected the whole")
+    return runs
