@@ -30,6 +30,28 @@ class Plan:
     stage: tuple[Stage, ...] = ()
 
 
+@dataclass(frozen=True)
+class Disc:
+    radius: float = 1.0
+    kind: Literal["disc"] = "disc"
+
+
+@dataclass(frozen=True)
+class Bar:
+    height: int
+    width: int = 2
+    kind: Literal["bar"] = "bar"
+
+
+Shape = Disc | Bar
+
+
+@dataclass(frozen=True)
+class Scene:
+    shape: Shape = field(default_factory=Disc)
+    shapes: tuple[Shape, ...] = ()
+
+
 text = st.text(st.characters(codec="utf-8"), max_size=10)
 floats = st.floats(allow_nan=False)
 stages = st.builds(Stage, st.integers(), floats)
@@ -45,6 +67,8 @@ plans = st.builds(
     first=stages,
     stage=st.lists(stages, max_size=3).map(tuple),
 )
+shapes = st.builds(Disc, floats) | st.builds(Bar, st.integers(), st.integers())
+scenes = st.builds(Scene, shapes, st.lists(shapes, max_size=3).map(tuple))
 
 
 def test_an_empty_table_is_the_defaults() -> None:
@@ -100,3 +124,53 @@ def test_any_text_comes_back_from_toml(value: str) -> None:
 def test_tables_inside_lists_of_tables_come_back() -> None:
     table = {"a": 1, "b": {"c": {"d": [1.5, 2.5]}, "e": "x"}, "f": [{"g": {"h": True}}, {"g": {"h": False}, "i": []}]}
     assert tomllib.loads(to_toml(table)) == table
+
+
+def test_a_union_is_the_class_whose_kind_the_table_has() -> None:
+    assert build(Shape, {"kind": "disc", "radius": 3}, "here") == Disc(3.0)
+    assert build(Shape, {"kind": "bar", "height": 3}, "here") == Bar(3)
+
+
+def test_a_union_without_a_kind_is_the_first_class() -> None:
+    assert build(Shape, {"radius": 2.5}, "here") == Disc(2.5)
+    assert build(Shape, {}, "here") == Disc()
+    assert build(Bar | Disc, {"height": 1}, "here") == Bar(1)
+
+
+def test_unions_are_found_in_fields_and_lists() -> None:
+    table = {"shape": {"kind": "bar", "height": 1}, "shapes": [{}, {"kind": "bar", "height": 2}, {"kind": "disc"}]}
+    assert build(Scene, table, "here") == Scene(Bar(1), (Disc(), Bar(2), Disc()))
+    assert build(Scene, {}, "here") == Scene()
+
+
+@settings(deadline=None, max_examples=30)
+@given(scenes)
+def test_a_union_comes_back_from_its_toml(scene: Scene) -> None:
+    assert build(Scene, tomllib.loads(to_toml(dataclasses.asdict(scene))), "here") == scene
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"shape": {"kind": "star"}}, "here: shape: kind: found 'star'; expected one of 'disc', 'bar'"),
+        ({"shape": {"kind": 3}}, "here: shape: kind: found 3; expected one of 'disc', 'bar'"),
+        ({"shape": {"kind": ""}}, "here: shape: kind: found ''"),
+        ({"shape": "bar"}, "here: shape: found 'bar'; expected a table with radius, kind"),
+        ({"shape": []}, r"here: shape: found \[\]; expected a table with"),
+        ({"shape": {"height": 1}}, "here: shape: unknown key 'height'; Known: radius, kind"),  # a disc, by default
+        ({"shape": {"kind": "bar", "radius": 1.0}}, "here: shape: unknown key 'radius'"),
+        ({"shape": {"kind": "bar"}}, "here: shape: the key 'height' is missing"),
+        ({"shape": {"kind": "bar", "height": 1.5}}, "here: shape: height: found 1.5; expected int"),
+        ({"shapes": [{}, {"kind": "star"}]}, "here: shapes.1: kind: found 'star'"),
+        ({"shapes": {"kind": "bar"}}, r"here: shapes: found \{'kind': 'bar'\}; expected a list"),
+    ],
+)
+def test_a_bad_table_of_a_union_is_an_error_that_says_where(table: object, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        build(Scene, table, "here")
+
+
+@pytest.mark.parametrize("kind", [["bar"], {"bar": 1}])
+def test_a_kind_that_is_no_text_is_an_error_too(kind: object) -> None:
+    with pytest.raises(InputError, match="here: kind: found"):
+        build(Shape, {"kind": kind}, "here")

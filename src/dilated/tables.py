@@ -73,7 +73,7 @@ def _of_kind(classes: tuple[type, ...], table: Any, where: str) -> type:
     """The class whose default `kind` is the table's."""
     kinds: dict[str, type] = {cls.kind: cls for cls in classes}  # type: ignore[attr-defined]
     kind = table.get("kind", next(iter(kinds))) if isinstance(table, dict) else next(iter(kinds))
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise InputError(f"{where}: kind: found {kind!r}; expected one of {', '.join(map(repr, kinds))}")
     return kinds[kind]
 

@@ -42,6 +42,9 @@ class MirrorCrop:
     """Which way: this one."""
 
     def __post_init__(self) -> None:
+        for key, value, least in (("margin", self.margin, 0), ("stride", self.stride, 1)):
+            if value < least:
+                raise InputError(f"augment.{key}: found {value}; expected at least {least}")
         for side in self.crop:
             answered = side - 2 * self.margin
             if answered <= 0 or answered % self.stride:

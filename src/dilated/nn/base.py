@@ -83,9 +83,9 @@ class BaseSegmenter(nn.Module):
 
         Example: `segmenter.rebuild(output_stride=8)` after training at 16; `segmenter.rebuild(context="basic")`.
         """
-        other = self.with_network(replace(self.network, **changes))
+        other = self.with_network(replace(self.network, **changes)).to(next(self.parameters()))
         other.take(self)
-        return other.to(next(self.parameters()).device).train(self.training)
+        return other.train(self.training)
 
     def take(self, other: BaseSegmenter) -> list[str]:
         """Copy each weight that another segmenter has under the same name and shape; returns the names of the rest."""

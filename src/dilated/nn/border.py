@@ -31,4 +31,4 @@ def mirrored(size: int, before: int, after: int, device: torch.device | None = N
     position = torch.arange(-before, size + after, device=device)
     period = max(2 * (size - 1), 1)  # there and back; a single row or column is its own image
     phase = position.remainder(period)
-    return torch.minimum(phase, period - phase).clamp(max=size - 1)
+    return torch.minimum(phase, period - phase)

@@ -97,9 +97,11 @@ def output_size(size: int, network: nn.Module | Sequence[Layer]) -> int:
     for layer in layers:
         before = size
         room = size + 2 * layer.padding - (layer.kernel - 1) * layer.dilation - 1
+        if layer.ceil:
+            room += layer.stride - 1
         if room < 0:
             raise ValueError(f"{layer.name}: {size} input steps are too few; expected at least {size - room}")
-        size = (-(-room // layer.stride) if layer.ceil else room // layer.stride) + 1
+        size = room // layer.stride + 1
         if layer.ceil and (size - 1) * layer.stride >= before + layer.padding:
             size -= 1  # a window must begin inside the input
     return size

@@ -105,6 +105,14 @@ class VGGSegmenter(BaseSegmenter):
         card: dict[str, object] | None = None,
     ) -> None:
         network = network or VGGNetwork()
+        for key, value, known in (
+            ("context", network.context, ("none", "basic", "large")),
+            ("padding", network.padding, ("same", "once")),
+            ("upsampling", network.upsampling, ("zoom", "deconvolution")),
+            ("inference", network.inference, ("whole", "authors")),
+        ):
+            if value not in known:
+                raise ValueError(f"network.{key}: found {value!r}; expected one of {known}")
         super().__init__(classes, colors, network, card)
         count = len(classes)
         self.frontend = VGGFrontEnd(
@@ -145,7 +153,7 @@ class VGGSegmenter(BaseSegmenter):
     def scores(self, images: Tensor) -> Tensor:
         """Scores on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r)).
 
-        Score k is that of pixel r * k.
+        Score k is that of pixel `grid.start + r * k`.
         """
         return self.with_context(self.front(images))
 

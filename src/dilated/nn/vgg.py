@@ -13,7 +13,7 @@ and `fc6` bring those back, one at a time, so that the claim can be tested.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -108,6 +108,12 @@ class VGGFrontEnd(nn.Sequential):
         self.margin = round(last.start - (last.jump - 1) / 2)
         """Pixels by which a picture is extended on each side, so that its first stride x stride pixels get score 0."""
         self.reset()
+
+    def __getitem__(self, index: Any) -> Any:
+        """A layer by its place, or a slice of the layers as a plain `nn.Sequential`."""
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(list(self.named_children())[index]))
+        return super().__getitem__(index)
 
     @torch.no_grad()
     def reset(self) -> None:

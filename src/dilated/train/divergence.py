@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from dilated.errors import InputError
 from dilated.train.recipe import Stage
 
@@ -50,6 +52,15 @@ class Watch:
                 f"step {step}: the training has diverged: the last losses are {last}, and a network that knows "
                 f"nothing has {guess:.1f} (ln {self.classes}). {self._advice()}"
             )
+
+    def weigh(self, step: int, network: nn.Module) -> None:
+        """Look at the weights before they are kept.
+
+        Raises:
+            InputError: some are no numbers; what was kept before is sound.
+        """
+        if not all(bool(p.isfinite().all()) for p in network.parameters()):
+            raise InputError(f"step {step}: the weights are no numbers any more. {self._advice()}")
 
     def _advice(self) -> str:
         stage, key = self.stage, f"stage.{self.number}"

@@ -48,11 +48,10 @@ def compute(
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = {"weights": fingerprint(segmenter), "pictures": [str(pair.image) for pair in pairs]}
-    known = folder / KEY
-    if not known.is_file() or json.loads(known.read_text(encoding="utf-8")) != key:
+    if _read(folder / KEY) != key:
         for old in folder.glob("*.npy"):
             old.unlink()
-        known.write_text(json.dumps(key), encoding="utf-8")
+        (folder / KEY).write_text(json.dumps(key), encoding="utf-8")
     segmenter.eval()
     for index, pair in enumerate(pairs):
         target = folder / f"{index}.npy"
@@ -69,9 +68,19 @@ def compute(
     return folder
 
 
+def _read(path: Path) -> object:
+    """The key of the features that are there; None where there is none, or half of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def fingerprint(segmenter: VGGSegmenter) -> str:
-    """A hash of the front end's weights and of what its input is made by."""
-    digest = hashlib.sha256(repr(segmenter.network.mean).encode())
+    """A hash of all that decides the front end's scores: its build, its mean, its weights."""
+    network = segmenter.network
+    build = (network.mean, network.pools, network.frontend_padding, network.fc6, network.width)
+    digest = hashlib.sha256(repr(build).encode())
     for name, tensor in segmenter.frontend.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())

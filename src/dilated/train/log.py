@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class Log:
         self.board = _board(out) if tensorboard else None
 
     def write(self, step: int, **values: Any) -> None:
-        """One line; numbers go to TensorBoard too."""
+        """One line, null for what is no finite number; numbers go to TensorBoard too."""
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self.file.write((json.dumps({"step": step, **values}) + "\n").encode())
         self.file.flush()
         if self.board is not None:

@@ -14,8 +14,9 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from dilated.errors import InputError
 from dilated.evaluate.evaluate import evaluate
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.build import AnyNetwork, build_segmenter
+from dilated.nn.context import ContextModule
 from dilated.nn.paper import VGGSegmenter
 from dilated.nn.segmenter import Network
 from dilated.predict.predictor import Predictor
@@ -148,7 +150,7 @@ class Training:
         due = stages.validations(stage, steps)
         watch = Watch(len(self.data.classes), self.stage, stage)
         self.progress.stage(self.stage, stage, self.step, steps)
-        for image, label in self._batches(stage, steps):
+        for image, label in self._batches(stage, steps, stop):
             began = time.perf_counter()
             share = stages.set_rate(optimizer, stage, self.step, steps)
             loss = self._step(image, label, stage, optimizer)
@@ -162,6 +164,8 @@ class Training:
                 self.progress.loss(value)
                 watch.see(self.step, value)
             self.progress.step()
+            if self.step in due or stop.is_set() or self.step % recipe.checkpoint_every == 0:
+                watch.weigh(self.step, self.segmenter)
             if self.step in due:
                 self._validate(stage)
                 stages.set_modes(self.segmenter, stage)
@@ -218,20 +222,20 @@ class Training:
         """What is validated and kept: the average where there is one."""
         return self.average.network if self.average else self.segmenter
 
-    def _batches(self, stage: Stage, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, stage: Stage, steps: int, stop: threading.Event) -> Iterator[tuple[Tensor, Tensor]]:
         recipe = self.recipe
         seed = recipe.seed + 1000 * self.stage
-        samples = self._samples(stage, seed)
+        samples = self._samples(stage, seed, stop)
         keys = list(batches(len(samples), stage.batch or recipe.batch, seed, self.step, steps))
         return batches_of(samples, keys, recipe.workers, pin_memory=self.device.type == "cuda")
 
-    def _samples(self, stage: Stage, seed: int) -> Samples | FeatureSamples:
+    def _samples(self, stage: Stage, seed: int, stop: threading.Event) -> Samples | FeatureSamples:
         pairs, classes, augment = self.pairs[stage.split], self.data.classes, self.recipe.augment
         if stage.cached:
             assert isinstance(self.segmenter, VGGSegmenter)
             folder = self.out / "features"
             with self.progress.pictures(len(pairs), "front end") as tick:
-                features.compute(self.segmenter, pairs, folder, self.device, tick)
+                features.compute(self.segmenter, pairs, folder, self.device, partial(_unless, stop, tick))
             stages.set_modes(self.segmenter, stage)
             return FeatureSamples(folder, pairs, classes, self.segmenter.output_stride, augment.flip, seed)
         if any(stage.crop):
@@ -241,20 +245,30 @@ class Training:
         return Samples(pairs, classes, augment, seed, self.recipe.cache)
 
     def _first(self, start: BaseSegmenter | None) -> BaseSegmenter:
-        classes, first = self.data.classes, dataclasses.replace(self.recipe.network, context="none")
+        classes, network, stage = self.data.classes, self.recipe.network, self.recipe.stage[0]
+        goes_on = stage.kind != "frontend" and start is not None and start.context is not None
+        first = dataclasses.replace(network, context=network.context if goes_on else "none")
         if isinstance(first, Network):
-            first = dataclasses.replace(first, output_stride=self.recipe.stage[0].output_stride)
+            first = dataclasses.replace(first, output_stride=stage.output_stride)
         try:
+            if network.context != "none":  # it is built when its stage comes, but looked at now
+                with torch.device("meta"):
+                    ContextModule(1, network.context, network.dilations, network.padding, network.init)
             segmenter = build_segmenter(classes.names, classes.colors, first)
         except ValueError as error:
             raise InputError(str(error)) from error
         if start is None:
             self.progress.say(load_front_end(segmenter, self.recipe.weights))
-        else:
-            if start.classes != classes.names:
-                raise InputError(f"start: its classes are {start.classes}; expected the data's, {classes.names}")
-            fresh = segmenter.take(start)
-            self.progress.say(f"weights of the network to start from; fresh: {', '.join(fresh) or 'none'}")
+            return segmenter
+        if start.classes != classes.names:
+            raise InputError(f"start: its classes are {start.classes}; expected the data's, {classes.names}")
+        fresh = segmenter.take(start)
+        if len(fresh) == len(segmenter.state_dict()):
+            raise InputError(
+                f"start: none of its weights fits the recipe's network: found {type(start.network).__name__}, expected "
+                f"{type(network).__name__}"
+            )
+        self.progress.say(f"weights of the network to start from; fresh: {', '.join(fresh) or 'none'}")
         return segmenter
 
     def _total(self) -> int:
@@ -306,6 +320,12 @@ class Training:
         self.stage, self.step, self.best = state["stage"], state["step"], state["best"]
         self.optimizer_state = state["optimizer"]
         checkpoint.set_random_state(state["random"])
+
+
+def _unless(stop: threading.Event, tick: Callable[[], object]) -> None:
+    tick()
+    if stop.is_set():
+        raise Interrupted
 
 
 def _new_folder(out: Path) -> None:

@@ -40,7 +40,8 @@ class Stage:
     batch: int = 0
     """Samples a step; 0 for the recipe's."""
     accumulate: int = 1
-    """Parts in which a batch is computed, where memory is short; the step is that of the whole batch."""
+    """Parts in which a batch is computed, where memory is short: the same step for cross-entropy; normalisation by the
+    batch and the Jaccard loss see a part at a time."""
     crop: tuple[int, int] = (0, 0)
     """Height and width of a sample; 0 for the augmentation's."""
     cached: bool = False
@@ -73,11 +74,14 @@ class Stage:
     """Greatest norm of the gradient; 0 for no limit."""
     freeze: int = 0
     """Levels of the trunk, from the picture on, that stay as they are."""
-    validate: float = 1.0
-    """Epochs, or iterations where those are counted, between validations; there is always one at the end."""
+    validate: float = 0.0
+    """Epochs, or iterations where those are counted, between validations; 0 for every epoch, or ten times in all. There
+    is always one at the end."""
 
     def __post_init__(self) -> None:
-        positive = {"lr": self.lr, "validate": self.validate, "accumulate": self.accumulate, "gamma": self.gamma}
+        if self.validate < 0:
+            raise InputError(f"stage.validate: found {self.validate}; expected 0 or more")
+        positive = {"lr": self.lr, "accumulate": self.accumulate, "gamma": self.gamma}
         for key, value in (positive | {"step_size": self.step_size}).items():
             if not value > 0:
                 raise InputError(f"stage.{key}: found {value}; expected more than 0")
@@ -137,6 +141,9 @@ class Recipe:
                 f"recipe: found network.kind={self.network.kind!r} with augment.kind={self.augment.kind!r}; expected "
                 "'vgg' with 'mirror' or 'timm' with 'scale'"
             )
+        for stage in self.stage:
+            if any(stage.crop):
+                dataclasses.replace(self.augment, crop=stage.crop)  # raises where it does not fit
         if self.network.kind != "vgg" and any(s.cached for s in self.stage):
             raise InputError("recipe: stage.cached is for the paper's network; expected network.kind = 'vgg'")
 

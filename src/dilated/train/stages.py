@@ -90,7 +90,8 @@ def validations(stage: Stage, steps: int) -> set[int]:
         >>> sorted(validations(Stage("frontend", epochs=4, validate=2), steps=183))
         [92, 183]
     """
-    number = max(1, round((stage.epochs or stage.iterations) / stage.validate))
+    every = stage.validate or (1.0 if stage.epochs else stage.iterations / 10)
+    number = max(1, round((stage.epochs or stage.iterations) / every))
     return {round(steps * (i + 1) / number) for i in range(number)} - {0}
 
 

@@ -24,6 +24,8 @@ from dilated.weights import caffe
 
 UPSAMPLE = "ctx_upsample"
 """Cityscapes' deconvolution, which was never trained: its weights must be the bilinear kernel."""
+BUILD = ("context", "dilations", "padding", "upsampling", "pools", "frontend_padding", "fc6")
+"""The settings without which the same weights compute something else."""
 
 
 def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
@@ -39,15 +41,15 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
     if name not in PUBLISHED:
         raise InputError(f"network: found {name!r}; expected one of {', '.join(PUBLISHED)}")
     found = caffe.read(path)
-    network = published(name)
-    with_deconvolution = network.network.upsampling == "deconvolution"
-    if with_deconvolution and UPSAMPLE in found:
-        _same_kernel(found.pop(UPSAMPLE), len(network.classes), path)
-    layers = _layers(network, name)
-    expected = {caffe_name: [tuple(p.shape) for p in layer.parameters()] for caffe_name, layer in layers.items()}
+    with torch.device("meta"):  # shapes alone: 134 million weights are not drawn for a file that does not fit
+        plan = published(name)
+    if plan.network.upsampling == "deconvolution" and UPSAMPLE in found:
+        _same_kernel(found.pop(UPSAMPLE), len(plan.classes), path)
+    expected = {n: [tuple(p.shape) for p in layer.parameters()] for n, layer in _layers(plan, name).items()}
     blobs = caffe.fit(found, expected, path, aliases={n: _other_names(n) for n in expected})
+    network = published(name)
     with torch.no_grad():
-        for caffe_name, layer in layers.items():
+        for caffe_name, layer in _layers(network, name).items():
             for parameter, blob in zip(layer.parameters(), blobs[caffe_name], strict=True):
                 parameter.copy_(torch.tensor(np.asarray(blob)))
     network.card = {"network": name, "source": path.name, "sha256": _sha256(path), "input": "BGR less its mean"}
@@ -77,6 +79,10 @@ def _layers(network: VGGSegmenter, name: str) -> dict[str, nn.Module]:
         raise InputError(
             f"network: it differs from {name} in {sorted(own ^ set(places))[:4]}; expected a network of the same build"
         )
+    theirs = PUBLISHED[name].network
+    other = [key for key in BUILD if getattr(network.network, key) != getattr(theirs, key)]
+    if other:
+        raise InputError(f"network: it differs from {name} in {other}; expected a network of the same build")
     return {caffe_name: network.get_submodule(place) for place, caffe_name in places.items()}
 
 

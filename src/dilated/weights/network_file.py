@@ -28,7 +28,11 @@ VERSION = 1
 
 
 def save(segmenter: BaseSegmenter, path: Path | str, half: bool = True) -> None:
-    """Write a network file; it appears whole or not at all."""
+    """Write a network file; it appears whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
     path = Path(path)
     facts = {
         "version": VERSION,
@@ -41,7 +45,11 @@ def save(segmenter: BaseSegmenter, path: Path | str, half: bool = True) -> None:
     }
     tensors = {k: compact(v, half) for k, v in segmenter.state_dict().items()}
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(tensors, partial, metadata={"dilated": json.dumps(facts)})
+    try:
+        save_file(tensors, partial, metadata={"dilated": json.dumps(facts)})
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: could not be written ({error}); expected a folder with room for it") from error
     partial.chmod(0o644)  # the library makes it readable for its owner alone
     partial.replace(path)
 

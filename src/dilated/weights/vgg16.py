@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.nn.paper import VGGSegmenter
@@ -54,23 +54,29 @@ def load_vgg16(segmenter: VGGSegmenter, source: str) -> str:
     fitting = [name for name in layers if name in found]
     if not fitting:
         raise InputError(f"weights: {source} holds no layer of VGG-16; expected torchvision's or Caffe's names")
-    taken = []
+    taken: dict[str, tuple[Tensor, Tensor]] = {}
     for name in fitting:
         weight, bias = found[name]
-        own = layers[name].weight
-        if own.shape != weight.shape and name.startswith("fc") and own.numel() == weight.numel():
-            weight = weight.view_as(own)
-        if own.shape != weight.shape:
+        layer = layers[name]
+        if name.startswith("fc"):
+            weight = _convolution(weight, layer.weight.shape)
+        if weight.shape != layer.weight.shape or bias.shape != weight.shape[:1]:
             if segmenter.network.fc6 == "large_fov" and name.startswith("fc"):
                 continue  # DeepLab's fc6 and fc7 are not VGG-16's
             raise InputError(
-                f"weights: {source}: {name} is {tuple(weight.shape)}; expected {tuple(own.shape)}. "
-                "VGG-16's weights fit network.width = 1 only."
+                f"weights: {source}: {name} is {tuple(weight.shape)} with a bias {tuple(bias.shape)}; expected "
+                f"{tuple(layer.weight.shape)} and {tuple(layer.weight.shape[:1])}. VGG-16's weights fit "
+                "network.width = 1 only."
             )
-        _fill(segmenter, name, weight, bias)
-        taken.append(name)
+        taken[name] = weight, bias
+    if not taken:
+        raise InputError(f"weights: {source} holds {', '.join(fitting)} only, which fc6 = 'large_fov' cannot use")
+    for name, (weight, bias) in taken.items():  # all of them fit
+        _fill(layers[name], weight, bias)
     fresh = [name for name in [*layers, "final"] if name not in taken]
-    return f"VGG-16: {taken[0]} to {taken[-1]}, {len(taken)} layers, from {source}; fresh: {', '.join(fresh)}"
+    names = list(taken)
+    ends = f"{names[0]} to {names[-1]}, {len(names)} layers"
+    return f"VGG-16: {ends}, from {source}; fresh: {', '.join(fresh)}"
 
 
 def from_torchvision(mean: tuple[float, float, float]) -> Layers:
@@ -137,9 +143,11 @@ def _places() -> dict[str, str]:
 
 def adapted(layers: Layers, mean: tuple[float, float, float]) -> Layers:
     """conv1_1 of torchvision's input, rewritten for blue, green, red in 0..255 less `mean`."""
-    if "conv1_1" not in layers or layers["conv1_1"][0].shape[1] != 3:
+    if "conv1_1" not in layers:
         return layers
     weight, bias = (part.double() for part in layers["conv1_1"])
+    if weight.ndim != 4 or weight.shape[1] != 3 or bias.shape != weight.shape[:1]:
+        return layers  # no such layer, as who fills it will say
     theirs, scale = (255 * torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (MEAN, STD))
     weight = weight / scale  # reads RGB in 0..255 less their mean
     shift = torch.tensor(mean, dtype=torch.float64).flip(0).view(1, 3, 1, 1) - theirs
@@ -149,7 +157,7 @@ def adapted(layers: Layers, mean: tuple[float, float, float]) -> Layers:
 
 def _numpy(path: Path) -> dict[str, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: _tensor(file[name]) for name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected numpy arrays under torchvision's names") from error
@@ -161,9 +169,15 @@ def _tensor(array: NDArray[np.floating]) -> Tensor:
     return torch.tensor(np.asarray(array, dtype=np.float32))
 
 
+def _convolution(weight: Tensor, shape: torch.Size) -> Tensor:
+    """A fully connected layer's (out, in), or Caffe's old (1, 1, out, in), as the convolution that it is, if it is."""
+    matrix = weight[0, 0] if weight.ndim == 4 and weight.shape[:2] == (1, 1) else weight
+    same = matrix.ndim == 2 and matrix.shape[0] == shape[0] and matrix.numel() == shape.numel()
+    return matrix.reshape(shape) if same else weight
+
+
 @torch.no_grad()
-def _fill(segmenter: VGGSegmenter, name: str, weight: Tensor, bias: Tensor) -> None:
-    layer = segmenter.frontend.convolutions()[name]
+def _fill(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
     layer.weight.copy_(weight)
     assert layer.bias is not None
     layer.bias.copy_(bias)
