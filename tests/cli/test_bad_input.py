@@ -165,7 +165,8 @@ def test_a_misspelt_override(capsys: pytest.CaptureFixture[str], folder: Path, t
 
 def test_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--recipe", "quik")
-    assert "there is none called 'quik'; expected one of default, quick, street" in text
+    assert "there is none called 'quik'; expected one of default, paper-camvid, " in text
+    assert ", paper-voc-frontend, quick, street" in text
 
 
 def test_a_backbone_that_does_not_exist(
@@ -216,7 +217,7 @@ def test_bad_pictures_are_reported_and_the_others_labelled(
 
 
 def test_a_verb_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "found the verb 'trian'; expected one of demo, train" in complaint(capsys, "trian", status=2)
+    assert "found the verb 'trian'; expected one of demo, check, train" in complaint(capsys, "trian", status=2)
 
 
 def test_resuming_nothing(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:

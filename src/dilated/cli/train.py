@@ -29,9 +29,11 @@ def run(
     """Train a network and keep the best by mean IoU on the split `val`.
 
     Args:
-        data: a folder with images/ and labels/, split into train and val, and classes.toml; or CamVid's layout.
+        data: a folder with images/ and labels/, split into train and val, and classes.toml; or a known data set, for
+            which see `dilated check`.
         out: the run's folder, new: recipe.toml, log.jsonl, checkpoint.pt, best.safetensors.
-        recipe: a recipe of the package (default, quick, street) or a .toml file; `default` if not given.
+        recipe: a recipe of the package (default, quick, street, paper-camvid, ...) or a .toml file; `default` if not
+            given.
         set: overrides, such as --set stage.0.epochs=5 seed=1; may be given again.
         start: a network whose weights are taken where they fit: a file, a run, or a bundled name.
         resume: go on with the run in --out, exactly where it was.
