@@ -3,7 +3,7 @@ import itertools
 import pickle
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +11,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from caffe_bytes import Layers, field, net, packed, same, sample, shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
 from dilated.errors import InputError
-from dilated.weights.caffe import Blob, fit, read, write
-
-Layers = dict[str, list[Blob]]
+from dilated.weights.caffe import fit, read, write
 
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 networks = st.dictionaries(names, st.lists(shapes, min_size=1, max_size=3), min_size=1, max_size=3)
-
-
-def field(number: int, value: int | bytes | float) -> bytes:
-    """A field by hand: a small integer as a varint, bytes as length-delimited, a float as 32 bits."""
-    wire = {int: 0, bytes: 2, float: 5}[type(value)]
-    key = number << 3 | wire
-    head = bytes([key]) if key < 128 else bytes([key & 127 | 128, key >> 7])
-    if isinstance(value, float):
-        return head + struct.pack("<f", value)
-    number_of = value if isinstance(value, int) else len(value)
-    assert number_of < 128
-    return head + bytes([number_of]) + (b"" if isinstance(value, int) else value)
-
-
-def net(*blobs: bytes, name: bytes = b"c") -> bytes:
-    """A file with one layer of the current generation."""
-    return field(100, field(1, name) + b"".join(field(7, blob) for blob in blobs))
-
-
-def packed(*values: float, kind: str = "f") -> bytes:
-    return struct.pack(f"<{len(values)}{kind}", *values)
-
-
-def shape(*lengths: int) -> bytes:
-    return field(7, field(1, bytes(lengths)))
-
-
-def sample() -> Layers:
-    random = np.random.default_rng(0)
-    return {
-        "conv1_1": [random.normal(size=s).astype(np.float32) for s in ((3, 2, 3, 3), (3,))],
-        "fc": [random.normal(size=s).astype(np.float32) for s in ((4, 6), (4,))],
-    }
 
 
 @pytest.fixture
@@ -74,14 +40,6 @@ def reads(tmp_path: Path) -> Callable[[bytes], Layers]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("caffe")
-
-
-def same(found: Mapping[str, Sequence[Blob]], expected: Mapping[str, Sequence[Blob]]) -> None:
-    assert list(found) == list(expected)
-    for name, blobs in expected.items():
-        assert [(b.shape, b.dtype, b.tobytes()) for b in found[name]] == [
-            (b.shape, b.dtype, b.tobytes()) for b in blobs
-        ]
 
 
 @settings(deadline=None, max_examples=40)
@@ -385,147 +343,3 @@ def test_a_large_file_takes_no_memory_before_its_values_are_used(tmp_path: Path)
     assert resident() - before < size // 8
     assert values.shape == (size // 4,)
     assert values[-1] == 0
-
-
-def test_an_array_of_any_layout_is_written_in_row_order(tmp_path: Path) -> None:
-    weight = np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1).transpose(1, 0, 3, 2)[::-1]
-    half = np.array([1.5, -2], np.float16)
-    write(tmp_path / "net", {"c": [weight, half, np.float32(3)]})
-    same(read(tmp_path / "net"), {"c": [weight.copy(), half.astype(np.float32), np.array(3, np.float32)]})
-
-
-UNFIT = {
-    "no layer": ({}, "no layer"),
-    "no blob": ({"c": []}, "layer 'c': found 0 blobs"),
-    "no name": ({"": [np.ones(1, np.float32)]}, "expected a name"),
-    "no text": ({"\ud800": [np.ones(1, np.float32)]}, "cannot be written"),
-    "doubles": ({"c": [np.ones(1)]}, "layer 'c', blob 0: found float64"),
-    "integers": ({"c": [np.ones(1, np.float32), np.ones(1, np.int64)]}, "layer 'c', blob 1: found int64"),
-    "complex": ({"c": [np.ones(1, np.complex64)]}, "found complex64"),
-    "empty": ({"c": [np.ones((3, 0), np.float32)]}, r"found the shape \(3, 0\)"),
-    "a late fault": ({**sample(), "z": [np.ones(1)]}, "layer 'z'"),
-    "more than 2 GiB": ({"c": [np.broadcast_to(np.float32(0), (2**29,))]}, "found 2147483648 bytes"),
-}
-
-
-@pytest.mark.parametrize(("layers", "error"), UNFIT.values(), ids=UNFIT)
-def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path: Path, layers: Layers, error: str) -> None:
-    (tmp_path / "net").write_bytes(b"old")
-    with pytest.raises(InputError, match=error):
-        write(tmp_path / "net", layers)
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("net", b"old")]
-
-
-def test_five_axes_are_written_as_layer_and_not_as_layers(tmp_path: Path) -> None:
-    layers = {"c": [np.ones((1, 2, 1, 2, 1), np.float32)]}
-    write(tmp_path / "net", layers)
-    same(read(tmp_path / "net"), layers)
-    with pytest.raises(InputError, match="at most 4 axes"):
-        write(tmp_path / "net", layers, v1=True)
-
-
-def test_a_path_that_takes_no_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "none" / "net", tmp_path / "file" / "net", tmp_path / "folder", tmp_path / ("n" * 300)):
-        with pytest.raises(InputError, match="cannot be written"):
-            write(path, sample())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
-
-
-def zeros(*shapes: tuple[int, ...]) -> list[Blob]:
-    return [np.zeros(s, np.float32) for s in shapes]
-
-
-def refused(layers: Layers, expected: dict[str, list[tuple[int, ...]]], **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        fit(layers, expected, "x.caffemodel", **options)
-    assert str(caught.value).startswith("x.caffemodel: ")
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted"),
-    [
-        ((4, 3, 2, 2), (4, 3, 2, 2)),
-        ((1, 1, 1, 4), (4,)),
-        ((1, 1, 4, 12), (4, 12)),
-        ((4, 12), (4, 3, 2, 2)),
-        ((1, 1, 4, 12), (4, 3, 2, 2)),
-        ((4, 12), (4, 12, 1, 1)),
-        ((1, 1, 1, 1), ()),
-    ],
-)
-def test_a_shape_that_means_the_same_is_taken_in_the_expected_form(
-    found: tuple[int, ...], wanted: tuple[int, ...]
-) -> None:
-    blob = np.arange(np.prod(found), dtype=np.float32).reshape(found)
-    (fitted,) = fit({"c": [blob]}, {"c": [wanted]}, "x")["c"]
-    assert fitted.shape == wanted
-    assert np.shares_memory(fitted, blob)
-    assert np.array_equal(fitted.ravel(), blob.ravel())
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted"),
-    [
-        ((4, 3, 2, 2), (3, 4, 2, 2)),
-        ((4, 3, 2, 2), (4, 12)),
-        ((4, 1, 1, 1), (4,)),
-        ((1, 4), (4,)),
-        ((4,), (1, 4)),
-        ((12, 4), (4, 3, 2, 2)),
-        ((1, 4, 1, 12), (4, 3, 2, 2)),
-        ((48,), (4, 3, 2, 2)),
-        ((1, 1, 1, 1, 4), (4,)),
-        ((4, 12, 1, 1), (4, 3, 2, 2)),
-        ((2,), (3,)),
-    ],
-)
-def test_another_shape_is_refused_with_both(found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    assert f"1 of another shape: 'c' (found {found}, expected {wanted})" in refused(
-        {"c": zeros(found)}, {"c": [wanted]}
-    )
-
-
-def test_another_number_of_blobs_is_refused() -> None:
-    assert "found (2,), expected (2,) and (2,)" in refused({"c": zeros((2,))}, {"c": [(2,), (2,)]})
-    assert "found (2,) and (2,), expected (2,)" in refused({"c": zeros((2,), (2,))}, {"c": [(2,)]})
-
-
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    layers = {"a": zeros((1,)), "b": zeros((2,)), "left": zeros((1,)), "over": zeros((1,))}
-    message = refused(layers, {"a": [(1,)], "b": [(3,)], "c": [(1,)], "d": [(1,)]}, aliases={"d": ["d1", "d2"]})
-    assert "2 missing: 'c', 'd' or 'd1' or 'd2'" in message
-    assert "1 of another shape: 'b' (found (2,), expected (3,))" in message
-    assert "2 unused: 'left', 'over'" in message
-    assert "'a'" not in message
-
-
-def test_unused_layers_are_refused_unless_they_may_be_there() -> None:
-    layers = {"a": zeros((1,)), "left": zeros((1,))}
-    assert "1 unused: 'left'" in refused(layers, {"a": [(1,)]})
-    assert list(fit(layers, {"a": [(1,)]}, "x", ignore_unused=True)) == ["a"]
-
-
-def test_order_and_names_are_the_expected_ones_whatever_the_file_calls_them() -> None:
-    layers = {"ct_conv1_1": zeros((1,)), "fc-final": zeros((2,)), "conv": zeros((3,))}
-    aliases = {"final": ["score", "fc-final"], "ctx_conv1_1": ["ct_conv1_1"], "absent": ["conv"]}
-    fitted = fit(layers, {"conv": [(3,)], "final": [(2,)], "ctx_conv1_1": [(1,)]}, "x", aliases)
-    assert [(name, blobs[0].shape) for name, blobs in fitted.items()] == [
-        ("conv", (3,)),
-        ("final", (2,)),
-        ("ctx_conv1_1", (1,)),
-    ]
-
-
-def test_the_own_name_comes_before_an_alias_and_the_other_layer_is_unused() -> None:
-    layers = {"fc-final": [np.ones(1, np.float32)], "final": zeros((1,))}
-    assert "1 unused: 'fc-final'" in refused(layers, {"final": [(1,)]}, aliases={"final": ["fc-final"]})
-
-
-def test_one_layer_is_not_taken_twice() -> None:
-    expected: dict[str, list[tuple[int, ...]]] = {"a": [(1,)], "b": [(1,)]}
-    assert "1 missing: 'b'" in refused({"x": zeros((1,))}, expected, aliases={"a": ["x"], "b": ["x"]})
-    assert "1 missing: 'b'" in refused({"a": zeros((1,))}, expected, aliases={"b": ["a"]})
-    assert "1 missing: 'a'" in refused({"b": zeros((1,))}, expected, aliases={"a": ["b"]})

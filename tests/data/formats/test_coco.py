@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import coco
-from dilated.data.masks import decode, encode, fill, pack, unpack
+from dilated.data.masks import pack
 from dilated.errors import InputError
 
 PICTURE = np.full((4, 6, 3), 90, dtype=np.uint8)
@@ -54,81 +54,6 @@ def write(root: Path, data: object, name: str = "train2017", kind: str = "instan
 def drawn(root: Path, *annotations: dict[str, Any]) -> list[list[int]]:
     pair = coco.load(write(root, instances(list(annotations))), "train")[0]
     return pair.read_label(coco.CLASSES, (4, 6)).tolist()
-
-
-@settings(deadline=None)
-@given(masks)
-def test_runs_of_a_mask_are_read_back_and_so_is_their_text(mask: np.ndarray) -> None:
-    runs = encode(mask)
-    assert np.array_equal(decode(runs, mask.shape), mask)
-    assert unpack(pack(runs)) == runs
-    assert sum(runs) == mask.size
-    assert sum(runs[1::2]) == mask.sum()
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 2**40), max_size=30))
-def test_any_runs_are_read_back_from_their_text(runs: list[int]) -> None:
-    assert unpack(pack(runs)) == runs
-
-
-def test_runs_go_down_the_columns() -> None:
-    assert encode(np.array([[0, 0, 1], [1, 0, 1]], dtype=bool)) == [1, 1, 2, 2]
-    assert decode([1, 1, 2, 2], (2, 3)).tolist() == [[False, False, True], [True, False, True]]
-
-
-@pytest.mark.parametrize(
-    ("runs", "text"),
-    [([1, 3], "13"), ([0, 5], "05"), ([150, 1, 149, 300], "f41e4[9"), ([6, 1, 40, 4, 5, 4], "61X13mN0")],
-)
-def test_the_text_is_that_of_pycocotools(runs: list[int], text: str) -> None:
-    assert pack(runs) == text
-    assert unpack(text) == runs
-
-
-@pytest.mark.parametrize("text", ["1 3", "13~", "13\u20ac", "1X", "f"])
-def test_a_damaged_text_is_an_error(text: str) -> None:
-    with pytest.raises(InputError, match="compressed mask"):
-        unpack(text)
-
-
-@pytest.mark.parametrize("runs", [[], [3], [7], [-1, 7], [2**62] * 4 + [6], [2**70], [1.0, 5.0]])
-def test_runs_that_do_not_fill_the_mask_are_an_error(runs: list[int]) -> None:
-    with pytest.raises(InputError, match="found runs"):
-        decode(runs, (2, 3))
-
-
-anywhere = st.tuples(st.floats(-3, 9), st.floats(-3, 9))
-corners = st.integers(-8, 40).map(lambda n: n / 4)
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.lists(st.tuples(corners, corners), min_size=1, max_size=8))
-@example([(-1.75, 7.75), (7.75, -1.75)])
-def test_a_polygon_has_the_pixels_whose_centre_a_ray_to_the_left_leaves_it_from(
-    polygon: list[tuple[float, float]],
-) -> None:
-    expected = np.zeros((6, 7), dtype=bool)
-    for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-        for row, column in np.ndindex(6, 7):
-            y = row + 0.5
-            if (y0 <= y) != (y1 <= y):
-                # x of the crossing <= centre, multiplied out so that all numbers are exact
-                left = (x0 - column - 0.5) * (y1 - y0) + (y - y0) * (x1 - x0)
-                expected[row, column] ^= left <= 0 if y1 > y0 else left >= 0
-    found = fill(np.array(polygon), (6, 7))
-    assert np.array_equal(found, expected)
-
-
-@settings(deadline=None, max_examples=150)
-@given(anywhere, anywhere, anywhere, anywhere)
-@example((-1.75, 7.75), (7.75, -1.75), (0.0, 0.0), (6.0, 4.0))
-def test_polygons_that_share_an_edge_share_no_pixel_and_leave_none(
-    a: tuple[float, float], b: tuple[float, float], c: tuple[float, float], d: tuple[float, float]
-) -> None:
-    one, other, whole = (fill(np.array(p), (6, 7)) for p in ([a, b, c], [c, a, d], [a, b, c, d]))
-    assert np.array_equal(one ^ other, whole)
-    assert not fill(np.array([a, b]), (6, 7)).any()
 
 
 def test_objects_of_voc_are_drawn_and_others_are_background(tmp_path: Path) -> None:
