@@ -169,7 +169,8 @@ def test_without_a_network_it_says_where_the_file_is_to_be_had(monkeypatch: pyte
     before = kept(segmenter)
     with pytest.raises(InputError, match=r"could not supply VGG-16 \(URLError: .*no route.*\)") as error:
         load_vgg16(segmenter, "torchvision:vgg16")
-    assert "https://download.pytorch.org/models/vgg16-397923af.pth elsewhere and give the file's path" in str(error)
+    url = torchvision.models.VGG16_Weights.IMAGENET1K_V1.url
+    assert f"{url} elsewhere and give the file's path" in str(error)
     assert fresh(segmenter, before) == [*NAMES, "final"]
 
 

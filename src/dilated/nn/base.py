@@ -8,7 +8,7 @@ segmenter.rebuild(context="basic")                   # other settings, the same 
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -21,7 +21,7 @@ from dilated.nn.sampling import Grid
 Color = tuple[int, int, int]
 
 
-class BaseSegmenter(nn.Module):
+class BaseSegmenter(nn.Module, ABC):
     """The part that all segmentation networks share; `Segmenter` and `VGGSegmenter` are the two there are.
 
     Args:

@@ -35,12 +35,10 @@ def load_front_end(segmenter: BaseSegmenter, source: str) -> str:
     Raises:
         InputError: the source cannot be had or does not fit.
     """
-    if source == "random":
-        return "random weights"
     if source == "start":
         raise InputError("weights: this recipe goes on from a trained network; expected it as --start NETWORK")
     if isinstance(segmenter, VGGSegmenter):
-        return load_vgg16(segmenter, source)
+        return "random weights" if source == "random" else load_vgg16(segmenter, source)
     assert isinstance(segmenter, Segmenter)
     return load_trunk(segmenter, source)
 

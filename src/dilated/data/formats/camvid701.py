@@ -22,7 +22,7 @@ from PIL import Image
 
 from dilated.data.formats import camvid
 from dilated.data.formats.coding import ColorValues, Sample, checked, encode
-from dilated.data.formats.matching import Found, folder_of, listed, match, only
+from dilated.data.formats.matching import Found, folder_of, listed, match, only, write_list
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import pictures_in
 from dilated.data.labels import Color, read_values
@@ -176,7 +176,7 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
         Image.fromarray(image).save(root / STILLS / f"{stem}.png")
         Image.fromarray(colors[encode(ids, CLASSES, VOID)]).save(root / MASKS / f"{stem}_L.png")
         stems.append(stem)
-    (root / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+    write_list(root / f"{split}.txt", stems)
 
 
 def _is_indexed(root: Path) -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dilated.data.formats import camvid701
 from dilated.data.formats.coding import ColorValues, Sample, checked, encode
-from dilated.data.formats.matching import Found, folder_of, listed, match, only
+from dilated.data.formats.matching import Found, folder_of, listed, match, only, write_list
 from dilated.data.formats.pairs import Pair
 
 CLASSES = replace(camvid701.CLASSES, source="KITTI of Ros et al.")
@@ -83,4 +83,4 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
         Image.fromarray(colors[encode(ids, CLASSES, camvid701.VOID)]).save(folder / "GT" / f"{stem}.png")
         stems.append(stem)
     if split in LISTS:
-        (root / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+        write_list(root / f"{split}.txt", stems)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dilated.data.formats import cityscapes
 from dilated.data.formats.coding import Sample, checked, encode
-from dilated.data.formats.matching import Found, folder_of, listed, match, only
+from dilated.data.formats.matching import Found, folder_of, listed, match, only, write_list
 from dilated.data.formats.pairs import Pair
 
 CLASSES = replace(cityscapes.CLASSES, source="KITTI 2018")
@@ -72,4 +72,4 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
         Image.fromarray(image).save(root / IMAGES / f"{stem}.png")
         Image.fromarray(encode(ids, CLASSES, cityscapes.UNLABELED)).save(root / LABELS / f"{stem}.png")
         stems.append(stem)
-    (root / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+    write_list(root / f"{split}.txt", stems)

@@ -118,6 +118,11 @@ def listed(listing: Path, images: Sequence[Path]) -> tuple[list[Path], list[str]
     return chosen, problems
 
 
+def write_list(listing: Path, stems: Iterable[str]) -> None:
+    """Write a list file, one stem a line, which `listed` reads."""
+    listing.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+
+
 def only(labels: Iterable[Path], images: Iterable[Path], mark: str = "") -> list[Path]:
     """The labels of these pictures, so that those of other splits are not called superfluous."""
     stems = {image.stem for image in images}

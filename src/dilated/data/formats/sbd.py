@@ -26,6 +26,7 @@ from PIL import Image
 
 from dilated.data.formats import voc
 from dilated.data.formats.coding import Sample
+from dilated.data.formats.matching import write_list
 from dilated.data.formats.pairs import Pair
 from dilated.data.labels import read_values
 from dilated.errors import InputError
@@ -137,7 +138,7 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
         path = folder / "cls" / f"{stem}.mat"
         _scipy(path).savemat(path, label, appendmat=False, do_compression=True)
         stems.append(stem)
-    voc.write_list(folder / f"{split}.txt", stems)
+    write_list(folder / f"{split}.txt", stems)
 
 
 def _looks(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from dilated.data.formats import coding
 from dilated.data.formats.coding import Sample
+from dilated.data.formats.matching import write_list
 from dilated.data.formats.pairs import Pair
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
@@ -143,10 +144,6 @@ def read_list(listing: Path, source: str) -> list[str]:
             raise InputError(f"{listing}, line {number}: found {stem[:80]!r} {what}. Get the list from {source}")
         stems[stem] = None
     return list(stems)
-
-
-def write_list(listing: Path, stems: Iterable[str]) -> None:
-    listing.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
 
 
 def present(paths: Sequence[Path], listing: Path, source: str) -> None:
