@@ -80,8 +80,8 @@ class Head:
         for i, values in zip(self.kept, kept, strict=True):
             maps[i] = values
         maps[-1] = kept[len(self.segmenter.levels) - 1]
-        scores, grid = self.segmenter.refined(maps)
-        return upsample(scores.float(), grid, PIXELS, size)
+        scores, places = self.segmenter.finish(self.segmenter.read(maps), self.segmenter.map_grids)
+        return upsample(scores.float(), places, PIXELS, size)
 
 
 def cache(head: Head, samples: Samples, keys: list[tuple[int, int]], recipe: Recipe) -> list[Cached]:

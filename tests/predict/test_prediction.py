@@ -56,7 +56,7 @@ def test_a_predictor_takes_paths_arrays_and_pictures_alike(network_file: Path, t
     pixels = np.random.default_rng(0).integers(0, 256, (21, 34, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     predictor = Predictor(load(network_file), device="cpu")
-    from_array = predictor(pixels)
+    from_array = predictor(pixels, scores=True)
     assert from_array.labels.shape == (21, 34)
     assert from_array.labels.dtype == np.uint8
     assert np.array_equal(from_array.labels, predictor(tmp_path / "x.png").labels)

@@ -63,7 +63,7 @@ def evaluate(
         image = read_image(pair.image)
         height, width = image.shape[:2]
         target = translate[pair.read_label(classes, (height, width))]
-        labels = predictor.scores(image).argmax(0).cpu().numpy()
+        labels = predictor(image).labels
         one = ConfusionMatrix(predictor.segmenter.classes)
         one.update(labels, target)
         counts.append(one.counts)

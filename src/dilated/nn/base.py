@@ -4,6 +4,9 @@ segmenter.classes, segmenter.colors, segmenter.output_stride, segmenter.network,
 segmenter(images)                                    # (N, 3, H, W), RGB in 0..1 -> scores (N, C, H, W)
 segmenter.scores(images)                             # -> (N, C, ceil(H/r), ceil(W/r)), on segmenter.grid
 segmenter.rebuild(context="basic")                   # other settings, the same weights
+
+A picture becomes scores in three steps: `maps` reads pixels, `finish` reads maps (the context module is here), `zoom`
+reads scores. Each can run on a window of what the one before gave, and the windows' results be laid side by side.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from dilated.nn.context import ContextModule
-from dilated.nn.sampling import Grid
+from dilated.nn.sampling import PIXELS, Axes, Grid
 
 Color = tuple[int, int, int]
 
@@ -37,6 +40,8 @@ class BaseSegmenter(nn.Module, ABC):
     context: ContextModule | None
     grid: Grid
     """Where the scores of `scores` sit in the picture."""
+    map_grids: tuple[Grid, ...]
+    """Where the values of each of `maps` sit in the picture."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -57,6 +62,45 @@ class BaseSegmenter(nn.Module, ABC):
     @abstractmethod
     def output_stride(self) -> int:
         """Pixels per score along each axis."""
+
+    @property
+    @abstractmethod
+    def alignment(self) -> int:
+        """A window of the picture gives the same maps as the whole if it begins at a multiple of so many pixels."""
+
+    @property
+    def stitches(self) -> bool:
+        """Whether scores of windows of the picture, laid side by side, are this network's scores of the whole."""
+        return True
+
+    @property
+    def halo(self) -> int:
+        """How many values of `maps[0]` beyond a window, along each axis, `finish` and `zoom` look at."""
+        return (self.context.reach if self.context is not None else 0) + 3  # three: interpolation and sub-cell detail
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
+        scores, places = self.finish(self.maps(images), self.map_grids)
+        return self.zoom(scores, places, PIXELS, (images.shape[-2], images.shape[-1]))
+
+    @abstractmethod
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The front end: (N, 3, H, W) -> maps (N, F, ceil(H/r), ceil(W/r)), then finer ones if any; see `map_grids`."""
+
+    @abstractmethod
+    def finish(self, maps: list[Tensor], places: Sequence[Axes]) -> tuple[Tensor, Axes]:
+        """What follows the front end: maps, or windows of them, -> the finest scores before up-sampling.
+
+        Args:
+            places: where the first value of each window sits; `map_grids` for whole maps.
+
+        Returns:
+            (N, C, h, w), and where they sit.
+        """
+
+    @abstractmethod
+    def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
+        """Scores, or a window of them, interpolated: (N, C, h, w) on `source` -> (N, C, *size) on `target`."""
 
     @abstractmethod
     def scores(self, images: Tensor) -> Tensor:

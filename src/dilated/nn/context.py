@@ -70,7 +70,9 @@ class ContextModule(nn.Module):
         if padding not in ("same", "once", "valid"):
             raise ValueError(f"ContextModule: found padding={padding!r}; expected 'same', 'once' or 'valid'")
         self.channels = channels
-        self.pad = sum(dilations) if padding == "once" else 0
+        self.reach = sum(dilations)
+        """How far beyond its own place an output looks, along each axis."""
+        self.pad = self.reach if padding == "once" else 0
         maps = [channels, *(channels * multiple for multiple in multiples(width, dilations))]
         self.layers = nn.ModuleList(
             nn.Conv2d(c_in, c_out, 3, padding=d if padding == "same" else 0, dilation=d)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.border import mirror
 from dilated.nn.context import DILATIONS, ContextModule
-from dilated.nn.sampling import PIXELS, Grid, upsample
+from dilated.nn.sampling import PIXELS, Axes, Grid, axes, upsample
 from dilated.nn.vgg import FC6, Padding, Pools, VGGFrontEnd
 
 
@@ -124,6 +124,7 @@ class VGGSegmenter(BaseSegmenter):
                 count, network.context, network.dilations, network.padding, network.init, network.sigma
             )
         self.grid = Grid(self.frontend.stride, 3.5 if network.upsampling == "deconvolution" else 0.0)
+        self.map_grids = (self.grid,)
         if min(network.tile) < 2 * self.frontend.margin + self.frontend.stride:
             least = 2 * self.frontend.margin + self.frontend.stride
             raise ValueError(f"network.tile: found {list(network.tile)}; expected sides of at least {least}")
@@ -138,16 +139,39 @@ class VGGSegmenter(BaseSegmenter):
     def output_stride(self) -> int:
         return self.frontend.stride
 
+    @property
+    def alignment(self) -> int:
+        return self.frontend.stride
+
+    @property
+    def stitches(self) -> bool:
+        """Not as the authors do it: their seams are part of the result."""
+        return self.network.inference == "whole"
+
     def forward(self, images: Tensor) -> Tensor:
         """Scores, or logarithms of probabilities, at every pixel: (N, 3, H, W) -> (N, C, H, W)."""
-        if self.network.inference == "authors":
-            maps = self._tile_by_tile(self.blob(images))
-        else:
-            maps = self._upsampled(self.scores(images))
-        height, width = images.shape[-2:]
+        if self.network.inference == "whole":
+            return super().forward(images)
+        places = self.grid if self.network.upsampling == "zoom" else PIXELS
+        return self.zoom(self._tile_by_tile(self.blob(images)), places, PIXELS, (images.shape[-2], images.shape[-1]))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The front end's scores: (N, C, ceil(H/r), ceil(W/r))."""
+        return [self.front(images)]
+
+    def finish(self, maps: list[Tensor], places: Sequence[Axes]) -> tuple[Tensor, Axes]:
+        """Probabilities on the grid, or with deconvolution scores at every pixel, and where they sit."""
+        scores = self._upsampled(self.with_context(maps[0]))
+        if self.network.upsampling == "zoom":
+            return scores, places[0]
+        rows, columns = (Grid(1, grid.start - self.grid.start) for grid in axes(places[0]))
+        return scores, (rows, columns)
+
+    def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
+        """As all segmenters do; probabilities become logarithms."""
         if self.network.upsampling == "deconvolution":
-            return maps[..., :height, :width]
-        zoomed = upsample(maps, self.grid, PIXELS, (height, width))
+            return upsample(scores, source, target, size)
+        zoomed = upsample(scores, source, target, size)
         return zoomed.clamp(min=torch.finfo(zoomed.dtype).tiny).log()
 
     def scores(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ different number once the stride changes. So `start` is measured on the network,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +19,26 @@ from torch import Tensor, nn
 class Grid:
     """Sample k sits at pixel `start + stride * k`, along either axis."""
 
-    stride: int
+    stride: float
     start: float
 
+    def window(self, first: int) -> Grid:
+        """The grid of a window that begins with sample `first`."""
+        return Grid(self.stride, self.start + self.stride * first)
+
+
+Axes = Grid | tuple[Grid, Grid]
+"""One grid along both axes, or one for the rows and one for the columns, as windows have."""
 
 PIXELS = Grid(1, 0.0)
 
 
-def upsample(maps: Tensor, source: Grid, target: Grid, size: tuple[int, int]) -> Tensor:
+def axes(grid: Axes) -> tuple[Grid, Grid]:
+    """The grids of rows and of columns."""
+    return (grid, grid) if isinstance(grid, Grid) else grid
+
+
+def upsample(maps: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
     """Bilinear interpolation from one grid to another; beyond the outermost samples, the nearest one.
 
     Two matrix products, so it is exact for any stride, start and size, and as deterministic as they are.
@@ -42,9 +55,23 @@ def upsample(maps: Tensor, source: Grid, target: Grid, size: tuple[int, int]) ->
         >>> upsample(x, Grid(4, 0.0), PIXELS, (1, 6)).flatten().tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0, 8.0]
     """
-    rows = weights(maps.shape[-2], source, target, size[0], maps)  # (H, h)
-    columns = weights(maps.shape[-1], source, target, size[1], maps)  # (W, w)
-    return rows @ (maps @ columns.T)
+    (above, beside), (down, across) = axes(source), axes(target)
+    shift = shifted(maps.shape[-1], beside, across, size[1])
+    if shift is not None:
+        maps = maps.narrow(-1, shift, size[1])
+    else:
+        maps = maps @ weights(maps.shape[-1], beside, across, size[1], maps).T  # (N, C, h, W)
+    shift = shifted(maps.shape[-2], above, down, size[0])
+    if shift is not None:
+        return maps.narrow(-2, shift, size[0])
+    return weights(maps.shape[-2], above, down, size[0], maps) @ maps  # (N, C, H, W)
+
+
+def shifted(samples: int, source: Grid, target: Grid, size: int) -> int | None:
+    """With which sample `size` targets begin where each is a sample of the source; None where one is not."""
+    shift = (target.start - source.start) / source.stride
+    here = source.stride == target.stride and shift == int(shift) and 0 <= shift <= samples - size
+    return int(shift) if here else None
 
 
 def weights(samples: int, source: Grid, target: Grid, size: int, like: Tensor) -> Tensor:
@@ -53,6 +80,19 @@ def weights(samples: int, source: Grid, target: Grid, size: int, like: Tensor) -
     position = ((pixels - source.start) / source.stride).clamp(0, samples - 1)
     grid = torch.arange(samples, device=like.device, dtype=torch.float64)
     return (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(like.dtype)
+
+
+def needed_for(source: Grid, target: Grid, size: int, samples: int, halo: int = 1) -> slice:
+    """The samples of a source, of which there are so many, around `size` places of a target along one axis.
+
+    Example:
+        >>> needed_for(Grid(8, 0.0), Grid(1, 20.0), 10, samples=100)
+        slice(1, 6, None)
+    """
+    first = math.floor((target.start - source.start) / source.stride) - halo
+    last = math.ceil((target.start + target.stride * (size - 1) - source.start) / source.stride) + halo
+    first = min(max(first, 0), samples - 1)
+    return slice(first, min(max(last, first), samples - 1) + 1)
 
 
 def measure(trunk: nn.Module, levels: int) -> list[Grid]:

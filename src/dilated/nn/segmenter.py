@@ -26,7 +26,7 @@ from dilated.kernels.polyphase import use_polyphase
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.context import DILATIONS, ContextModule
 from dilated.nn.detail import Detail
-from dilated.nn.sampling import PIXELS, Grid, measure, upsample
+from dilated.nn.sampling import Axes, Grid, measure, upsample
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ class Segmenter(BaseSegmenter):
         channels = self.trunk.feature_info.channels()
         grids = measure(self.trunk, len(channels))
         self.grid, self.grids = grids[-1], grids
+        self.strides = _strides(network)
         if self.grid.stride != network.output_stride:
             raise ValueError(
                 f"{network.backbone}: found output stride {self.grid.stride}; expected {network.output_stride}"
             )
         # The trunk's levels from stride 8 on. Dilated, they end on one grid, where they are read side by side.
-        original = _strides(network)
-        self.levels = [i for i, stride in enumerate(original) if stride >= 8]
+        self.levels = [i for i, stride in enumerate(self.strides) if stride >= 8]
         self.fine = max((i for i, stride in enumerate(reduction) if stride <= 4), default=0)
 
         width, count = network.features, len(classes)
@@ -134,6 +134,7 @@ class Segmenter(BaseSegmenter):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
         self.detail = Detail(channels[self.fine], count, network.detail) if network.detail else None
+        self.map_grids = (self.grid, grids[self.fine]) if network.detail else (self.grid,)
 
         self.mean = tuple(mean or self.trunk.default_cfg["mean"])
         self.std = tuple(std or self.trunk.default_cfg["std"])
@@ -144,17 +145,20 @@ class Segmenter(BaseSegmenter):
     def output_stride(self) -> int:
         return self.network.output_stride
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Scores at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
-        scores, grid = self.refined(self.trunk_maps(images))
-        return upsample(scores, grid, PIXELS, (images.shape[-2], images.shape[-1]))
+    @property
+    def alignment(self) -> int:
+        return max(self.strides)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The F features, (N, F, ceil(H/r), ceil(W/r)), and with `detail` the trunk's features at stride 4."""
+        return self.read(self.trunk_maps(images))
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r)).
 
         Score k is centred on pixel `grid.start + grid.stride * k`.
         """
-        return self._scores(self.trunk_maps(images))
+        return self._scores(self.maps(images)[0])
 
     def trunk_maps(self, images: Tensor) -> list[Tensor]:
         """The trunk's feature maps, finest first; map i lies on `grids[i]`."""
@@ -163,22 +167,27 @@ class Segmenter(BaseSegmenter):
         r = self.output_stride
         return self.trunk(F.pad(x, (0, -x.shape[-1] % r, 0, -x.shape[-2] % r)))
 
-    def refined(self, maps: list[Tensor]) -> tuple[Tensor, Grid]:
-        """The trunk's maps -> the finest scores there are before up-sampling, and their grid."""
-        scores = self._scores(maps)  # (N, C, H/r, W/r)
-        if self.detail is None:
-            return scores, self.grid
-        fine, features = self.grids[self.fine], maps[self.fine]
-        above = upsample(scores, self.grid, fine, (features.shape[-2], features.shape[-1]))
-        return self.detail(above, features), fine  # (N, C, H/4, W/4)
-
-    def _scores(self, maps: list[Tensor]) -> Tensor:
+    def read(self, maps: list[Tensor]) -> list[Tensor]:
+        """The trunk's maps -> those of `map_grids`."""
         size = maps[-1].shape[-2], maps[-1].shape[-1]
         here = [
             maps[i] if self.grids[i] == self.grid else upsample(maps[i], self.grids[i], self.grid, size)
             for i in self.levels
         ]
         features = self.neck(torch.cat(here, 1))  # (N, F, H/r, W/r), not negative
+        return [features] if self.detail is None else [features, maps[self.fine]]
+
+    def finish(self, maps: list[Tensor], places: Sequence[Axes]) -> tuple[Tensor, Axes]:
+        scores = self._scores(maps[0])  # (N, C, H/r, W/r)
+        if self.detail is None:
+            return scores, places[0]
+        above = upsample(scores, places[0], places[1], (maps[1].shape[-2], maps[1].shape[-1]))
+        return self.detail(above, maps[1]), places[1]  # (N, C, H/4, W/4)
+
+    def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
+        return upsample(scores, source, target, size)
+
+    def _scores(self, features: Tensor) -> Tensor:
         if self.context is None:
             return self.classifier(self.dropout(features))
         if self.network.context_on == "features":

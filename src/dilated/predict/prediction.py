@@ -17,13 +17,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 Color = tuple[int, int, int]
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
 class Prediction:
     """Labels for every pixel of a picture.
 
-    `image`: (H, W, 3) uint8. `labels`: (H, W) uint8, ids of `classes`. `scores`: (C, H, W) float32 before the softmax.
+    `image`: (H, W, 3) uint8. `labels`: (H, W) ids of `classes`, uint8, or uint16 where there are more than 256.
+    `scores`: (C, H, W) float32 before the softmax, if they were asked for.
 
     Example:
         >>> labels = np.array([[0, 0, 0, 1]], np.uint8)
@@ -34,7 +36,7 @@ class Prediction:
     """
 
     image: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: Labels
     scores: Tensor | None
     classes: Sequence[str]
     colors: Sequence[Color]
@@ -46,7 +48,13 @@ class Prediction:
         return {self.classes[i]: float(counts[i]) for i in order if counts[i] > 0}
 
     def save(self, path: Path | str) -> None:
-        """Write the ids as a PNG of mode P: a reader of indices gets the ids, a viewer shows the colours."""
+        """Write the ids as a PNG of mode P: a reader of indices gets the ids, a viewer shows the colours.
+
+        More than 256 classes have no palette: their ids are written as 16-bit grey.
+        """
+        if self.labels.dtype != np.uint8:
+            Image.fromarray(self.labels).save(path, format="PNG")
+            return
         picture = Image.fromarray(self.labels)
         picture.putpalette([channel for color in self.colors for channel in color])  # mode L becomes P
         picture.save(path, format="PNG")
@@ -64,7 +72,7 @@ class Prediction:
         )
 
 
-def borders(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def borders(labels: Labels) -> NDArray[np.bool_]:
     """(H, W) -> (H, W): where the pixel to the right or below is of another class."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
