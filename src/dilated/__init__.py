@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dilated.data.labels import Classes
     from dilated.errors import InputError
     from dilated.evaluate.confusion import ConfusionMatrix
+    from dilated.nn.adapted import AdaptedSegmenter, ModuleNetwork, add_context
     from dilated.nn.context import ContextModule
     from dilated.nn.field import Layer, coverage, output_size, receptive_field
     from dilated.nn.paper import VGGNetwork, VGGSegmenter
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptedSegmenter",
     "Classes",
     "ConfusionMatrix",
     "ContextModule",
     "InputError",
     "Layer",
+    "ModuleNetwork",
     "Network",
     "Prediction",
     "Predictor",
@@ -44,6 +47,7 @@ __all__ = [
     "VGGFrontEnd",
     "VGGNetwork",
     "VGGSegmenter",
+    "add_context",
     "coverage",
     "load",
     "load_recipe",
@@ -58,6 +62,7 @@ _HOMES = {
     "data.labels": ("Classes",),
     "errors": ("InputError",),
     "evaluate.confusion": ("ConfusionMatrix",),
+    "nn.adapted": ("AdaptedSegmenter", "ModuleNetwork", "add_context"),
     "nn.context": ("ContextModule",),
     "nn.field": ("Layer", "coverage", "output_size", "receptive_field"),
     "nn.paper": ("VGGNetwork", "VGGSegmenter"),

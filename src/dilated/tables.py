@@ -99,6 +99,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if len(value) != len(inner):
             raise InputError(f"{where}: found {len(value)} values; expected {len(inner)}")
         return tuple(_value(k, v, where) for k, v in zip(inner, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: found {value!r}; expected a table")
+        return value
     if dataclasses.is_dataclass(kind):
         return build(kind, value, where)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -44,12 +44,14 @@ def run(
         recipe = str(out / "recipe.toml")
         if not Path(recipe).is_file():
             raise InputError(f"{recipe}: no such file, so there is no run to resume; start without --resume")
-    resolved = load_recipe(recipe or "default", [one for group in set for one in group])
+    first = load(start) if start else None
+    overrides = [one for group in set for one in group]
+    resolved = load_recipe(recipe or "default", overrides, first.network if first else None)
     found = open_dataset(data)
     console.print(f"{data}: {found.layout}, {len(found.classes)} classes, splits {', '.join(found.splits)}")
     with RichProgress(console) as progress:
         try:
-            best = train(found, resolved, out, resume, load(start) if start else None, tensorboard, progress)
+            best = train(found, resolved, out, resume, first, tensorboard, progress)
         except Interrupted:
             console.print(f"Stopped after a whole step; `dilated train {data} --out {out} --resume` goes on.")
             raise SystemExit(130) from None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dilated.nn.adapted import AdaptedSegmenter, ModuleNetwork
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.paper import VGGNetwork, VGGSegmenter
 from dilated.nn.segmenter import Network, Segmenter
 
-AnyNetwork = Network | VGGNetwork
+AnyNetwork = Network | VGGNetwork | ModuleNetwork
 
 
 def build_segmenter(
@@ -19,7 +20,7 @@ def build_segmenter(
     std: Sequence[float] | None = None,
     card: dict[str, object] | None = None,
 ) -> BaseSegmenter:
-    """`Segmenter` or `VGGSegmenter`; `mean` and `std` are for the former, the latter has its mean in its settings.
+    """The segmenter that the settings are for; `mean` and `std` are for `Segmenter`, the others' settings have them.
 
     Example:
         >>> build_segmenter(["sky", "road"], [(0, 0, 255), (128, 64, 128)], VGGNetwork(width=1 / 32)).output_stride
@@ -27,4 +28,6 @@ def build_segmenter(
     """
     if isinstance(network, VGGNetwork):
         return VGGSegmenter(classes, colors, network, card)
+    if isinstance(network, ModuleNetwork):
+        return AdaptedSegmenter(classes, colors, network, card)
     return Segmenter(classes, colors, network, mean, std, card)

@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from dilated.nn.modes import evaluating
 
 
 def effective_field(
@@ -55,7 +55,7 @@ def effective_field(
     if of not in ("sum", "winner"):
         raise ValueError(f"effective_field: found of={of!r}; expected 'sum' or 'winner'")
     total = torch.zeros(images.shape[-2:], dtype=torch.float64)
-    with _evaluating(network), torch.enable_grad():
+    with evaluating(network), torch.enable_grad():
         for image in images.split(1):
             pixels = image.detach().clone().requires_grad_()
             values = _values(network(pixels), at)  # (C,)
@@ -137,7 +137,7 @@ def trunk_field(trunk: nn.Module, side: int = 256) -> int | None:
     layers = [layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
     handles = [layer.register_forward_hook(hook) for layer in layers]
     like = next(trunk.parameters())
-    with _evaluating(trunk), torch.no_grad():
+    with evaluating(trunk), torch.no_grad():
         try:
             trunk(torch.zeros(1, 3, side, side).to(like))
         finally:
@@ -150,18 +150,6 @@ def trunk_field(trunk: nn.Module, side: int = 256) -> int | None:
         other[..., : side // 2] = 0
         alike = torch.equal(trunk(strip)[-1][..., -1], trunk(other)[-1][..., -1])
     return field if alike else None
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; then each module's own mode again."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _values(output: Any, at: tuple[int, int] | None) -> Tensor:

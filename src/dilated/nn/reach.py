@@ -5,8 +5,8 @@
 
 NaN is contagious: whatever a layer computes of it is NaN, whether the weight is great or zero. So one run over a
 picture of which one half is NaN tells exactly which outputs can see that half, for any network: branches, poolings,
-functions that no module owns. A layer that sees the whole picture, such as squeeze-and-excitation or attention, makes all its
-outputs NaN, which names it.
+functions that no module owns. A layer that sees the whole picture, such as squeeze-and-excitation or attention, makes
+all its outputs NaN, which names it.
 """
 
 from __future__ import annotations

@@ -148,8 +148,12 @@ class Recipe:
             raise InputError("recipe: stage.cached is for the paper's network; expected network.kind = 'vgg'")
 
 
-def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(name: str, overrides: list[str] | None = None, start: AnyNetwork | None = None) -> Recipe:
     """A recipe by name or file, with `a.b=c` overrides.
+
+    Args:
+        start: the settings of the network to start from; those of a recipe with `network.kind = "start"`, whose other
+            keys are changes to them.
 
     Raises:
         InputError: no such recipe, no TOML, an unknown key, a value of the wrong type.
@@ -166,6 +170,14 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     table = read_toml(path, f"a recipe, or one of {recipes()}")
     for override in overrides or []:
         _override(table, override)
+    network = table.get("network")
+    if isinstance(network, dict) and network.get("kind") == "start":
+        if start is None:
+            raise InputError(
+                f"{path}: network.kind = 'start' is the network to start from; expected it as --start NETWORK"
+            )
+        changes = {key: value for key, value in network.items() if key != "kind"}
+        table["network"] = dataclasses.asdict(start) | changes
     return build(Recipe, table, str(path))
 
 

@@ -17,6 +17,7 @@ import timm
 from torch import Tensor
 
 from dilated.errors import InputError
+from dilated.nn.adapted import AdaptedSegmenter
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.paper import VGGSegmenter
 from dilated.nn.segmenter import Segmenter
@@ -39,6 +40,8 @@ def load_front_end(segmenter: BaseSegmenter, source: str) -> str:
         raise InputError("weights: this recipe goes on from a trained network; expected it as --start NETWORK")
     if isinstance(segmenter, VGGSegmenter):
         return "random weights" if source == "random" else load_vgg16(segmenter, source)
+    if isinstance(segmenter, AdaptedSegmenter):
+        return load_base(segmenter, source)
     assert isinstance(segmenter, Segmenter)
     return load_trunk(segmenter, source)
 
@@ -83,6 +86,31 @@ def load_trunk(segmenter: Segmenter, source: str) -> str:
         )
     segmenter.trunk.load_state_dict({k: weights.get(k, own[k]).to(own[k].dtype) for k in own})
     return f"{backbone}: {len(own)} tensors from {source}"
+
+
+def load_base(segmenter: AdaptedSegmenter, source: str) -> str:
+    """Fill a network of another library, in place.
+
+    Args:
+        source: `random` for what its factory gives, or a `.safetensors` or `.pth` file of its state_dict.
+
+    Raises:
+        InputError: the file cannot be had or does not fit.
+    """
+    factory = segmenter.network.factory
+    if source == "random":
+        return f"{factory}: weights as it gives them"
+    path = Path(source)
+    weights = checkpoint(path) if path.suffix in (".pth", ".pt") else read(path)[0]
+    own = segmenter.base.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys()) or [k for k in own if own[k].shape != weights[k].shape]
+    if wrong:
+        raise InputError(
+            f"weights: {source} does not fit {factory}: {len(wrong)} weights are missing, unknown or of another shape, "
+            f"first {wrong[0]!r}; expected the state_dict of that network"
+        )
+    segmenter.base.load_state_dict(weights)
+    return f"{factory}: {len(own)} tensors from {source}"
 
 
 def _from_timm(name: str, segmenter: Segmenter) -> dict[str, Tensor]:
