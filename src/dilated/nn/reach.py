@@ -85,6 +85,34 @@ def _beyond(one: Tensor, axis: int, late: bool, side: int) -> int | None:
 
 
 @torch.no_grad()
+def same_in_windows(maps: Maps, margin: int, alignment: int, device: torch.device | None = None) -> bool:
+    """Whether a window of a picture gives the maps that the whole gives there, `margin` pixels from its ends.
+
+    NaN does not show a network that treats pictures of different sizes differently, such as one that resizes by the
+    ratio of its own input to something else. This does.
+
+    Args:
+        margin: from `reach`.
+        alignment: windows begin at multiples of it.
+    """
+    thick, side = max(64, 2 * alignment), 2 * margin + 4 * alignment
+    for axis in (-1, -2):
+        size = [thick, thick]
+        size[axis] = side
+        image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device or "cpu")
+        whole = maps(image)
+        part = maps(image.narrow(axis, alignment, side - 2 * alignment))
+        for one, other in zip(whole, part, strict=True):
+            stride = side // one.shape[axis]
+            first, count = (alignment + margin) // stride, 2 * alignment // stride
+            here = one.narrow(axis, first, count)
+            there = other.narrow(axis, margin // stride, count)
+            if not torch.allclose(here, there, rtol=1e-3, atol=1e-4 * float(here.abs().max())):
+                return False
+    return True
+
+
+@torch.no_grad()
 def global_layers(network: nn.Module, image: Tensor) -> list[str]:
     """The innermost modules that turn a picture of which a part is NaN into maps that are NaN all over.
 

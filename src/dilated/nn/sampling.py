@@ -41,7 +41,7 @@ def axes(grid: Axes) -> tuple[Grid, Grid]:
 def upsample(maps: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
     """Bilinear interpolation from one grid to another; beyond the outermost samples, the nearest one.
 
-    Two matrix products, so it is exact for any stride, start and size, and as deterministic as they are.
+    Exact for any stride, start and size, and local: a value depends on four samples at most.
 
     Args:
         maps: (N, C, h, w) on `source`.
@@ -56,15 +56,32 @@ def upsample(maps: Tensor, source: Axes, target: Axes, size: tuple[int, int]) ->
         [0.0, 2.0, 4.0, 6.0, 8.0, 8.0]
     """
     (above, beside), (down, across) = axes(source), axes(target)
-    shift = shifted(maps.shape[-1], beside, across, size[1])
+    return _along(_along(maps, -1, beside, across, size[1]), -2, above, down, size[0])
+
+
+def _along(maps: Tensor, axis: int, source: Grid, target: Grid, size: int) -> Tensor:
+    """Interpolation along one of the last two axes."""
+    samples = maps.shape[axis]
+    shift = shifted(samples, source, target, size)
     if shift is not None:
-        maps = maps.narrow(-1, shift, size[1])
-    else:
-        maps = maps @ weights(maps.shape[-1], beside, across, size[1], maps).T  # (N, C, h, W)
-    shift = shifted(maps.shape[-2], above, down, size[0])
-    if shift is not None:
-        return maps.narrow(-2, shift, size[0])
-    return weights(maps.shape[-2], above, down, size[0], maps) @ maps  # (N, C, H, W)
+        return maps.narrow(axis, shift, size)
+    position = _positions(samples, source, target, size, maps.device)
+    if maps.requires_grad and torch.is_grad_enabled():  # the gradient of a product is deterministic on every device
+        grid = torch.arange(samples, device=maps.device, dtype=torch.float64)
+        matrix = (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(maps.dtype)  # (size, samples)
+        return maps @ matrix.T if axis == -1 else matrix @ maps
+    before = position.floor()
+    share = (position - before).to(maps.dtype)
+    first = before.long()
+    second = (first + 1).clamp(max=samples - 1)
+    share = share if axis == -1 else share[:, None]
+    return torch.lerp(maps.index_select(axis, first), maps.index_select(axis, second), share)
+
+
+def _positions(samples: int, source: Grid, target: Grid, size: int, device: torch.device) -> Tensor:
+    """Where each target lies between the samples: (size,) float64, in samples."""
+    places = target.start + target.stride * torch.arange(size, device=device, dtype=torch.float64)
+    return ((places - source.start) / source.stride).clamp(0, samples - 1)
 
 
 def shifted(samples: int, source: Grid, target: Grid, size: int) -> int | None:
@@ -72,14 +89,6 @@ def shifted(samples: int, source: Grid, target: Grid, size: int) -> int | None:
     shift = (target.start - source.start) / source.stride
     here = source.stride == target.stride and shift == int(shift) and 0 <= shift <= samples - size
     return int(shift) if here else None
-
-
-def weights(samples: int, source: Grid, target: Grid, size: int, like: Tensor) -> Tensor:
-    """The (size, samples) matrix of linear interpolation along one axis."""
-    pixels = target.start + target.stride * torch.arange(size, device=like.device, dtype=torch.float64)
-    position = ((pixels - source.start) / source.stride).clamp(0, samples - 1)
-    grid = torch.arange(samples, device=like.device, dtype=torch.float64)
-    return (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(like.dtype)
 
 
 def needed_for(source: Grid, target: Grid, size: int, samples: int, halo: int = 1) -> slice:
@@ -136,6 +145,10 @@ def measure(trunk: nn.Module, levels: int) -> list[Grid]:
     try:
         with torch.no_grad():
             maps = trunk.eval()(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"the backbone does not take a picture of {side}x{side} ({error}); expected one that takes any size"
+        ) from error
     finally:
         trunk.train(mode)
         for handle in handles:

@@ -26,6 +26,7 @@ from dilated.kernels.polyphase import use_polyphase
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.context import DILATIONS, ContextModule
 from dilated.nn.detail import Detail
+from dilated.nn.dilate import dilate
 from dilated.nn.sampling import Axes, Grid, measure, upsample
 
 
@@ -37,6 +38,8 @@ class Network:
     """A convolutional network of timm, by its name there."""
     output_stride: int = 8
     """Pixels per score along each axis: 8, 16 or 32."""
+    dilation: Literal["timm", "exact"] = "timm"
+    """What turns strides into dilation: timm, or `dilated.dilate`, which is exact and can do more backbones."""
     levels: int = 0
     """How many of the backbone's levels are used, from the picture on; 0 for all. Fewer see less and cost less."""
     features: int = 128
@@ -101,10 +104,9 @@ class Segmenter(BaseSegmenter):
         network = network or Network()
         super().__init__(classes, colors, network, card)
 
-        self.trunk = _trunk(network)
+        self.trunk, grids = _trunk(network)
         reduction = self.trunk.feature_info.reduction()
         channels = self.trunk.feature_info.channels()
-        grids = measure(self.trunk, len(channels))
         self.grid, self.grids = grids[-1], grids
         self.strides = _strides(network)
         if self.grid.stride != network.output_stride:
@@ -165,7 +167,11 @@ class Segmenter(BaseSegmenter):
         x = (images - self._mean) / self._std
         # Sides become multiples of the stride, with the zeros that the convolutions pad with anyway.
         r = self.output_stride
-        return self.trunk(F.pad(x, (0, -x.shape[-1] % r, 0, -x.shape[-2] % r)))
+        multiple = r if self.network.dilation == "timm" else self.alignment
+        maps = self.trunk(F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)))
+        height, width = (-(-side // r) * r for side in x.shape[-2:])
+        strides = [int(grid.stride) for grid in self.grids]
+        return [one[..., : height // s, : width // s] for one, s in zip(maps, strides, strict=True)]
 
     def read(self, maps: list[Tensor]) -> list[Tensor]:
         """The trunk's maps -> those of `map_grids`."""
@@ -229,7 +235,8 @@ def non_negative(scores: Tensor) -> Tensor:
     return scores - scores.amin(1, keepdim=True)
 
 
-def _trunk(network: Network) -> nn.Module:
+def _trunk(network: Network) -> tuple[nn.Module, list[Grid]]:
+    """The backbone, and where the values of each of its levels sit."""
     if network.output_stride not in (8, 16, 32):
         raise ValueError(f"network.output_stride: found {network.output_stride}; expected 8, 16 or 32")
     if not timm.is_model(network.backbone):
@@ -238,17 +245,21 @@ def _trunk(network: Network) -> nn.Module:
             f"network.backbone: timm has no {network.backbone!r}; similar ones: {', '.join(close) or 'none'}. "
             "`python -c 'import timm; print(timm.list_models())'` lists all."
         )
+    stride = {} if network.dilation == "exact" else {"output_stride": network.output_stride}
     try:
-        trunk = timm.create_model(
-            network.backbone, features_only=True, output_stride=network.output_stride, **_levels(network)
-        )
+        trunk = timm.create_model(network.backbone, features_only=True, **stride, **_levels(network))
     except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
+        what = f"at output stride {network.output_stride}" if stride else "as levels of features"
+        how = "network.dilation = 'exact', which can dilate more backbones, or " if stride else ""
         raise ValueError(
-            f"network.backbone: timm cannot build {network.backbone} at output stride {network.output_stride} "
-            f"({str(error) or type(error).__name__}); expected a convolutional backbone that timm can dilate, such as "
-            "resnet50 or efficientnet_b0"
+            f"network.backbone: timm cannot build {network.backbone} {what} ({str(error) or type(error).__name__}); "
+            f"expected {how}a convolutional backbone, such as resnet50 or efficientnet_b0"
         ) from error
-    return use_polyphase(_prune(trunk))
+    grids = measure(trunk, len(trunk.feature_info.channels()))
+    if network.dilation == "exact":  # which leaves every sample where it is, and adds others between them
+        trunk = dilate(trunk, network.output_stride, check=False)
+        grids = [Grid(min(grid.stride, network.output_stride), grid.start) for grid in grids]
+    return use_polyphase(_prune(trunk)), grids
 
 
 def _prune(trunk: Any) -> nn.Module:
@@ -257,7 +268,8 @@ def _prune(trunk: Any) -> nn.Module:
     parent = trunk.get_submodule(folder)
     names = [name for name, _ in parent.named_children()]
     for name in names[names.index(last) + 1 :]:
-        setattr(parent, name, nn.Identity())
+        if not isinstance(getattr(parent, name), nn.ModuleList):  # a list is gone through, not called
+            setattr(parent, name, nn.Identity())
     return trunk
 
 

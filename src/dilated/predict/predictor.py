@@ -24,7 +24,7 @@ from torch import Tensor
 from dilated.data.images import Pixels, read_image
 from dilated.errors import InputError
 from dilated.nn.base import BaseSegmenter
-from dilated.nn.reach import global_layers, reach
+from dilated.nn.reach import global_layers, reach, same_in_windows
 from dilated.predict.blend import Blend
 from dilated.predict.prediction import Prediction
 from dilated.predict.store import Key, Store
@@ -172,10 +172,11 @@ class Predictor:
             image = torch.zeros(1, 3, 64, 2048, device=self.device)
             layers = global_layers(self.segmenter, image)
             more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+            why = f"layers that see the whole picture ({', '.join(layers[:3])}{more})"
             raise InputError(
-                f"tile: this network has layers that see the whole picture ({', '.join(layers[:3])}{more}), so no tile "
-                "can give the labels of the whole. Leave out --tile, or add --blend to have overlapping tiles blended; "
-                "labels then depend on the tile."
+                f"tile: this network has {why if layers else 'something that depends on the size of the picture'}, so "
+                "no tile can give the labels of the whole. Leave out --tile, or add --blend to have overlapping tiles "
+                "blended; labels then depend on the tile."
             )
         return Blend(self, raster, view, self._aligned(self.tile), name, store)
 
@@ -189,7 +190,7 @@ class Predictor:
         network = self.segmenter
         stride = int(max(grid.stride for grid in network.map_grids))
         margin = reach(network.maps, stride, network.alignment, self.device)
-        if margin is None:
+        if margin is None or not same_in_windows(network.maps, margin, network.alignment, self.device):
             return None
         with torch.inference_mode():
             maps = network.maps(torch.zeros(1, 3, network.alignment, network.alignment, device=self.device))

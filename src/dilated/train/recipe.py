@@ -174,7 +174,7 @@ def load_recipe(name: str, overrides: list[str] | None = None, start: AnyNetwork
     if isinstance(network, dict) and network.get("kind") == "start":
         if start is None:
             raise InputError(
-                f"{path}: network.kind = 'start' is the network to start from; expected it as --start NETWORK"
+                f"{path}: network.kind = 'start' is that of a trained network; expected it as --start NETWORK"
             )
         changes = {key: value for key, value in network.items() if key != "kind"}
         table["network"] = dataclasses.asdict(start) | changes

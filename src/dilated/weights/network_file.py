@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dilated.errors import InputError
+from dilated.nn.adapted import ModuleNetwork
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.build import AnyNetwork, build_segmenter
 from dilated.tables import build
@@ -34,6 +35,11 @@ def save(segmenter: BaseSegmenter, path: Path | str, half: bool = True) -> None:
         InputError: it cannot be written there.
     """
     path = Path(path)
+    if isinstance(segmenter.network, ModuleNetwork) and not segmenter.network.factory:
+        raise InputError(
+            f"{path}: nothing says what builds this network, so its file could not be read again; expected a factory, "
+            "as in add_context(network, classes, factory='torchvision.models.segmentation:fcn_resnet50')"
+        )
     facts = {
         "version": VERSION,
         "network": dataclasses.asdict(segmenter.network),
