@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dilated.evaluate.confusion import ConfusionMatrix
     from dilated.nn.adapted import AdaptedSegmenter, ModuleNetwork, add_context
     from dilated.nn.context import ContextModule
+    from dilated.nn.dilate import dilate
     from dilated.nn.field import Layer, coverage, output_size, receptive_field
     from dilated.nn.paper import VGGNetwork, VGGSegmenter
     from dilated.nn.published import published
@@ -49,6 +50,7 @@ __all__ = [
     "VGGSegmenter",
     "add_context",
     "coverage",
+    "dilate",
     "load",
     "load_recipe",
     "open_dataset",
@@ -64,6 +66,7 @@ _HOMES = {
     "evaluate.confusion": ("ConfusionMatrix",),
     "nn.adapted": ("AdaptedSegmenter", "ModuleNetwork", "add_context"),
     "nn.context": ("ContextModule",),
+    "nn.dilate": ("dilate",),
     "nn.field": ("Layer", "coverage", "output_size", "receptive_field"),
     "nn.paper": ("VGGNetwork", "VGGSegmenter"),
     "nn.published": ("published",),

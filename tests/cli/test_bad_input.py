@@ -165,7 +165,7 @@ def test_a_misspelt_override(capsys: pytest.CaptureFixture[str], folder: Path, t
 
 def test_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--recipe", "quik")
-    assert "there is none called 'quik'; expected one of default, paper-camvid, " in text
+    assert "there is none called 'quik'; expected one of context, default, paper-camvid, " in text
     assert ", paper-voc-frontend, quick, street" in text
 
 

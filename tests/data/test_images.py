@@ -1,7 +1,13 @@
+import io
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Transpose
 
@@ -77,9 +83,79 @@ def test_a_mode_without_an_agreed_range_is_refused(mode: str, tmp_path: Path) ->
     refused(tmp_path / "a.tif", f"mode '{mode}'")
 
 
-def test_a_picture_too_large_to_be_trusted_is_refused(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    refused(png, "at most 1000 pixels")
+@pytest.mark.parametrize(("most", "size"), [(1000, "1200 pixels"), (500, "1200 pixels")])
+def test_a_picture_too_large_to_be_trusted_is_refused(
+    png: Path, monkeypatch: pytest.MonkeyPatch, most: int, size: str
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)  # pillow warns, here an error, or beyond twice that refuses
+    refused(png, f"found a picture of {size}; expected at most {most} pixels.*--tile N")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_where_pillow_only_warns_a_large_picture_is_refused_by_its_size(
+    png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1199)
+    refused(png, "found a picture of 30x40; expected at most 1199 pixels")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
+    assert read_image(png).shape == (40, 30, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read_image(png).shape == (40, 30, 3)
+
+
+def test_a_header_of_many_pixels_allocates_none(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    data = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    tracemalloc.start()
+    refused(tmp_path / "bomb.png", "found a picture of 3600000000 pixels")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_picture_is_read_by_its_content_not_its_suffix(png: Path) -> None:
+    path = png.rename(png.with_suffix(".jpg"))
+    assert np.array_equal(read_image(path), noise((40, 30, 3)))
+    path = path.rename(path.with_suffix(""))
+    assert np.array_equal(read_image(path), noise((40, 30, 3)))
+
+
+def test_a_file_without_permission_is_refused_by_name(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", denied)  # root may read anything
+    refused(png, "may not be read; expected a picture that you have permission to read")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["png", "jpeg", "tiff", "gif", "webp", "bmp", "ppm"]))
+def test_whatever_happens_to_a_file_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(noise((6, 5, 3))).save(buffer, format=suffix)
+    content = bytearray(buffer.getvalue())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("fuzz") / "a"
+    path.write_bytes(content)
+    try:
+        pixels, complaint = read_image(path), str(path)
+    except InputError as error:
+        pixels, complaint = np.zeros((1, 1, 3), np.uint8), str(error)
+    assert str(path) in complaint
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2:] == (3,)
+
+
+def test_a_palette_with_many_transparent_colours_is_read_without_them(tmp_path: Path) -> None:
+    indices, palette = noise((5, 7)) % 4, noise((4, 3))
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette.flatten().tolist())
+    picture.save(tmp_path / "a.png", transparency=bytes([0, 128, 255, 7]))
+    assert np.array_equal(read_image(tmp_path / "a.png"), palette[indices])
 
 
 def test_rgb_is_read_as_it_is(png: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from dilated import InputError, Prediction, Predictor, load
-from dilated.predict.files import plan, predict_files
 
 LABELS = np.array([[0, 0, 2], [0, 1, 2]], np.uint8)
 COLORS = [(10, 20, 30), (200, 0, 0), (0, 0, 200)]
@@ -68,30 +67,3 @@ def test_a_predictor_takes_paths_arrays_and_pictures_alike(network_file: Path, t
 def test_an_array_of_another_form_is_refused(network_file: Path, bad: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"expected \(H, W, 3\) of uint8"):
         Predictor(load(network_file), device="cpu")(bad)
-
-
-def test_targets_follow_the_names_and_inner_folders(tmp_path: Path) -> None:
-    for name in ("in/b.JPG", "in/deep/a.png", "in/.hidden.png", "in/notes.txt", "in/.cache/c.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    jobs = plan([tmp_path / "in"], tmp_path / "out")
-    assert [str(j.target.relative_to(tmp_path)) for j in jobs] == ["out/b.png", "out/deep/a.png"]
-
-
-def test_a_picture_is_never_overwritten_by_its_labels(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    with pytest.raises(InputError, match="would be overwritten"):
-        plan([tmp_path / "a.png"], tmp_path)
-
-
-def test_predict_files_goes_on_after_a_bad_picture(network_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "bad.png").write_text("x")
-    Image.new("L", (19, 9)).save(tmp_path / "in" / "good.png")
-    ticks: list[None] = []
-    jobs = plan([tmp_path / "in"], tmp_path / "out")
-    failures = predict_files(Predictor(load(network_file), device="cpu"), jobs, tick=lambda: ticks.append(None))
-    assert [f.source.name for f in failures] == ["bad.png"]
-    assert len(ticks) == 2
-    with Image.open(tmp_path / "out" / "good.png") as label:
-        assert label.size == (19, 9)

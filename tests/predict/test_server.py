@@ -16,8 +16,10 @@ from dilated import InputError, Network, Prediction, Segmenter
 from dilated.cli.main import main
 from dilated.data.formats import cityscapes, voc
 from dilated.data.labels import Classes, read_label
-from dilated.predict.files import plan
 from dilated.predict.server import SERVERS
+from dilated.predict.sinks.base import check
+from dilated.predict.sinks.choose import choose
+from dilated.predict.sources import find
 
 
 def network(path: Path, classes: Classes, reverse: bool = False) -> Path:
@@ -96,9 +98,10 @@ def test_two_pictures_of_one_name_are_an_error(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / folder / "2008_000001.jpg")
-    assert len(plan([tmp_path], tmp_path / "out")) == 2
+    sources = find([tmp_path])
+    check(sources, choose([], tmp_path / "out"))
     with pytest.raises(InputError, match="would both become"):
-        plan([tmp_path], tmp_path / "out", SERVERS["voc-comp6"])
+        check(sources, choose([], tmp_path / "out", SERVERS["voc-comp6"]))
 
 
 def test_predict_writes_for_voc(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ cannot be read whole is an error that names the file, never a partial picture.
 
 from __future__ import annotations
 
+import re
+import struct
+import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +25,12 @@ from dilated.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 
 Pixels = NDArray[np.uint8]
+
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError),
+    *(struct.error, zlib.error, Warning),
+)
+"""What pillow's readers raise at damaged files; warnings too, where they are errors."""
 
 
 def read_image(path: Path | str) -> Pixels:
@@ -41,16 +51,18 @@ def read_image(path: Path | str) -> Pixels:
         (3, 4, 3)
     """
     with opened(Path(path)) as picture:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I;16"):
-            grey = (np.asarray(upright, dtype=np.float32) / 257).round().astype(np.uint8)  # 65535 -> 255
+        ImageOps.exif_transpose(picture, in_place=True)
+        if picture.mode.startswith("I;16"):
+            grey = (np.asarray(picture, dtype=np.float32) / 257).round().astype(np.uint8)  # 65535 -> 255
             return np.repeat(grey[:, :, None], 3, axis=2)
-        if upright.mode in ("I", "F"):
+        if picture.mode in ("I", "F"):
             raise InputError(
-                f"{path}: found a picture of mode {upright.mode!r}, whose range of values is not fixed; expected 8 or "
+                f"{path}: found a picture of mode {picture.mode!r}, whose range of values is not fixed; expected 8 or "
                 "16 bits a channel. Convert it, for example to 16-bit PNG."
             )
-        return np.asarray(upright.convert("RGB"))
+        if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+            return np.asarray(picture.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -68,29 +80,77 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An open picture; whatever pillow raises meanwhile becomes an `InputError` that names the file."""
+    """An open picture, of which only the header has been read.
+
+    Whatever pillow raises meanwhile becomes an `InputError` that names the file.
+
+    Raises:
+        InputError: see `read_image`; a picture of more than `limit()` pixels is refused before any are allocated.
+    """
     try:
         with Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > limit():
+                raise _too_large(path, f"{width}x{height}")
             yield picture
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        count = re.search(r"\((\d+) pixels\)", str(error))
+        raise _too_large(path, f"{count[1]} pixels" if count else str(error)) from error
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a picture") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: found a folder; expected a picture") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read; expected a picture that you have permission to read") from error
     except UnidentifiedImageError as error:
         size = path.stat().st_size
         what = "an empty file" if size == 0 else f"{size} bytes that are no picture format known to pillow"
         raise InputError(f"{path}: found {what}; expected a picture such as PNG, JPEG or TIFF") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}; expected a picture of at most {2 * bomb()} pixels") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: the picture does not fit in memory; expected a smaller one") from error
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: the picture is damaged ({error}); expected a whole file. Copy it again.") from error
+    except DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path}: the picture is damaged ({reason}); expected a whole file. Copy it again.") from error
 
 
-def bomb() -> int:
-    """Pillow's own limit of pixels, beyond which it warns, and beyond twice which it refuses."""
-    return Image.MAX_IMAGE_PIXELS or 0
+def limit() -> int:
+    """The most pixels that a picture may have: `PIL.Image.MAX_IMAGE_PIXELS`, 89 million unless you change it.
+
+    It keeps a file of a few bytes from filling the memory.
+    """
+    return Image.MAX_IMAGE_PIXELS or sys.maxsize
+
+
+class TooLargeError(InputError):
+    """A picture of more than `limit()` pixels."""
+
+
+def too_large(path: Path | str) -> bool:
+    """Whether a picture has more than `limit()` pixels, by its header; False for what cannot be read at all.
+
+    Example:
+        >>> import tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "grey.png")
+        >>> Image.new("L", (4, 3)).save(path)
+        >>> too_large(path)
+        False
+    """
+    try:
+        with opened(Path(path)):
+            return False
+    except TooLargeError:
+        return True
+    except InputError:
+        return False
+
+
+def _too_large(path: Path, size: str) -> TooLargeError:
+    return TooLargeError(
+        f"{path}: found a picture of {size}; expected at most {limit()} pixels at a time. "
+        "Label it with --tile N, which reads it in windows."
+    )
 
 
 def pictures_in(folder: Path) -> list[Path]:

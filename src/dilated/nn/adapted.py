@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import colorsys
 import copy
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dilated.errors import InputError
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.context import DILATIONS, ContextModule
-from dilated.nn.factory import construct
+from dilated.nn.factory import WEIGHTS, construct
 from dilated.nn.sampling import PIXELS, Axes, Grid, upsample
 from dilated.nn.score_layer import hooked, score_layer, scores_in, two
 
@@ -58,12 +60,28 @@ class ModuleNetwork:
     kind: Literal["module"] = "module"
     """Which front end: any module."""
 
+    def __post_init__(self) -> None:
+        if self.context == "large" and self.init == "identity" and not self.sigma:
+            raise InputError("network.sigma: found 0 with context 'large'; expected more, such as 0.001")
+        object.__setattr__(
+            self, "options", {k: v for k, v in self.options.items() if k not in WEIGHTS or v is not None}
+        )
+        try:
+            held = json.loads(json.dumps(self.options)) == self.options and "null" not in json.dumps(self.options)
+        except (TypeError, ValueError):
+            held = False
+        if not held:
+            raise InputError(
+                f"network.options: found {self.options}; expected numbers, texts, lists and tables of them, which a "
+                "file can hold. Leave out what is None, or let a function of your own be the factory."
+            )
+
 
 class AdaptedSegmenter(BaseSegmenter):
     """Any network from pictures to class scores, with a context module and all it takes to be used alone.
 
-    The context module reads scores less their least over the classes, which are not negative, and that least is added
-    again: a fresh one changes nothing, whatever follows. A network with one map for two classes is read as (0, score).
+    The context module reads scores less their least over the classes, which are not negative, and what it changes is
+    added to the scores: a fresh one changes nothing, whatever follows. One map for two classes is read as (0, score).
 
     Args:
         classes: names, in the order of the label ids.
@@ -93,8 +111,6 @@ class AdaptedSegmenter(BaseSegmenter):
     ) -> None:
         network = network or ModuleNetwork()
         super().__init__(classes, colors, network, card)
-        if network.context == "large" and network.init == "identity" and not network.sigma:
-            raise ValueError("network.sigma: found 0 with context 'large'; expected more, such as 0.001")
         self.base: nn.Module = base if base is not None else construct(network.factory, network.options)
         self.register_buffer("_mean", torch.tensor(network.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(network.std).view(1, 3, 1, 1), persistent=False)
@@ -150,8 +166,8 @@ class AdaptedSegmenter(BaseSegmenter):
         def through(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             scores = two(output, len(self.classes))
             if self.context is not None:
-                least = scores.amin(1, keepdim=True)
-                scores = self.context(scores - least) + least
+                above = scores - scores.amin(1, keepdim=True)
+                scores = scores + (self.context(above) - above)  # a fresh module changes no bit, in any precision
             kept.append(scores)
             return scores if scores.shape == output.shape else scores[:, 1:] - scores[:, :1]
 

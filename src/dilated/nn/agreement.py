@@ -19,7 +19,7 @@ from dilated.nn.places import Place
 from dilated.nn.plan import Plan
 from dilated.nn.strides import Trace
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-6
 SIZES = ((96, 64), (75, 107), (128, 192), (149, 171), (224, 224), (251, 299), (320, 384))
 """In turn, until three pictures were small enough to be quick and large enough for the network."""
 PICTURES = 2

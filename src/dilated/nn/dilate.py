@@ -21,13 +21,15 @@ as far to meet the values that it met before (paper, Section 4). Dilation does t
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from dilated.nn.agreement import check_agreement
 from dilated.nn.plan import Plan
-from dilated.nn.strides import trace_of
+from dilated.nn.strides import FAILURES, Trace, trace_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -64,14 +66,30 @@ def dilate(module: M, output_stride: int = 8, *, check: bool = True) -> M:
         raise ValueError(f"dilate: found output_stride={output_stride}; expected at least 1")
     trace = trace_of(module)
     dense = copy.deepcopy(module)
-    if trace.deepest() <= output_stride:
-        return dense
+    _refuse_training_only(module, trace)
     plan = Plan(trace, output_stride)
     plan.apply(dense)
     _correct_reductions(dense, output_stride)
-    if check:
+    if check and trace.deepest() > output_stride:
         check_agreement(module, dense, trace, plan)
     return dense
+
+
+def _refuse_training_only(module: nn.Module, trace: Trace) -> None:
+    """Layers that run in training only, such as auxiliary heads, would read dense maps as they are, unseen by all."""
+    network = copy.deepcopy(module).train()
+    called: dict[str, str] = {}
+    for name, layer in network.named_modules():
+        if name not in trace.calls and isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            layer.register_forward_pre_hook(lambda layer, inputs, name=name: called.setdefault(name, ""))
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
+    with torch.no_grad(), suppress(*FAILURES):  # what cannot be trained has no such layers
+        network(torch.rand(2, trace.channels, *trace.size, generator=torch.Generator().manual_seed(0)).to(like))
+    if called:
+        raise ValueError(
+            f"dilate: {next(iter(called))} runs in training only; expected a network whose "
+            "layers run in evaluation too. Build it without its auxiliary heads, for example with aux_logits=False."
+        )
 
 
 def _correct_reductions(network: Any, output_stride: int) -> None:

@@ -1,22 +1,33 @@
 """A network built by name: `package.module:callable` and keyword arguments, as a network file can hold them.
 
-    construct("torchvision.models.segmentation:fcn_resnet50", {"weights": None, "num_classes": 11})
+    construct("torchvision.models.segmentation:fcn_resnet50", {"num_classes": 11})
 
-A network file comes from anywhere, and a name can be that of any function. So only the model functions of well-known
-libraries are called; `DILATED_TRUST=my_package` adds one of your own.
+A network file comes from anywhere, and a name can be that of any function. So only what builds networks is called:
+torchvision's registered models, `timm:create_model`, and classes of modules of segmentation_models_pytorch and
+transformers; none of them may download or read weights. `DILATED_TRUST=my_package` adds a package of your own.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import timm
+import torchvision
 from torch import nn
 
-TRUSTED = ("torchvision.models", "timm.models", "segmentation_models_pytorch", "transformers.models")
+LIBRARIES = ("torchvision.models", "timm.models", "segmentation_models_pytorch", "transformers.models")
 """Where the functions and classes that a file may name must be defined."""
+WEIGHTS = ("weights", "weights_backbone", "encoder_weights")
+"""Arguments of theirs that name weights to download, some of them by default; they are always None."""
+UNSAFE = (
+    *("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "use_pretrained_backbone"),
+    *("backbone", "attn_implementation", "trust_remote_code"),
+)
+"""Arguments with which they read files or the net."""
 
 
 def construct(factory: str, options: Mapping[str, Any]) -> nn.Module:
@@ -39,39 +50,66 @@ def construct(factory: str, options: Mapping[str, Any]) -> nn.Module:
     return built
 
 
-def _built(factory: str, options: Mapping[str, Any]) -> Any:
-    package, colon, name = factory.partition(":")
+def _built(factory: Any, options: Mapping[str, Any], nested: bool = False) -> Any:
+    package, colon, name = str(factory).partition(":")
     if not colon or not package or not name.isidentifier():
         raise ValueError(
             f"network.factory: found {factory!r}; expected package.module:name, such as "
             "torchvision.models.segmentation:fcn_resnet50, which builds the network"
         )
-    trusted = (*TRUSTED, *filter(None, os.environ.get("DILATED_TRUST", "").split(",")))
+    own = [one.strip() for one in os.environ.get("DILATED_TRUST", "").split(",") if one.strip()]
     stranger = ValueError(
-        f"network.factory: found {factory!r}, which would run code of {package!r}; expected something of "
-        f"{', '.join(trusted)}. If you trust it, set the environment variable DILATED_TRUST={package}"
+        f"network.factory: found {factory!r}, which would run code of {package!r}; expected a function or class that "
+        f"builds a network, of {', '.join((*LIBRARIES, *own))}. If you trust it, set the environment variable "
+        f"DILATED_TRUST={package}"
     )
-    if package.split(".")[0] not in {one.split(".")[0] for one in trusted}:
+    if package.split(".")[0] not in {one.split(".")[0] for one in (*LIBRARIES, *own)}:
         raise stranger
     try:
         function = getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"network.factory: {factory!r} cannot be had ({error}); is its library installed?") from error
-    home = getattr(function, "__module__", None) or ""
-    if not callable(function) or not any(home == one or home.startswith(f"{one}.") for one in trusted):
-        raise stranger
-    if options.get("pretrained") or ":" in str(options.get("model_name", "")) or "checkpoint_path" in options:
-        raise ValueError(
-            f"network.options: found {dict(options)}; expected nothing that downloads or reads weights: a network file "
-            "holds its own, and a recipe's are named by its key `weights`"
-        )
+    given = {key: value for key, value in options.items() if key not in WEIGHTS or value is not None}
+    if not (callable(function) and _defined_in(function, own)):
+        if not (callable(function) and _defined_in(function, LIBRARIES) and _builds(function, name, nested)):
+            raise stranger
+        _refuse_weights(factory, given)
+        given |= dict.fromkeys(set(WEIGHTS) & set(inspect.signature(function).parameters))
+    given = {key: _option(value) for key, value in given.items()}
     try:
-        return function(**{key: _option(value) for key, value in options.items()})
-    except (TypeError, ValueError, KeyError, RuntimeError, ImportError, OSError) as error:
+        return function(**given)
+    except Exception as error:  # a factory raises what it likes
         raise ValueError(f"network.factory: {factory} failed with {dict(options)} ({error})") from error
+
+
+def _defined_in(function: Any, packages: Sequence[str]) -> bool:
+    home = str(getattr(function, "__module__", None) or "")
+    return any(home == one or home.startswith(f"{one}.") for one in packages)
+
+
+def _builds(function: Any, name: str, nested: bool) -> bool:
+    """Whether it builds networks, or inside the options of one that does, their settings."""
+    if inspect.isclass(function):
+        settings = any(kind.__name__.lower() == "pretrainedconfig" for kind in function.__mro__)
+        return issubclass(function, nn.Module) or (nested and settings)
+    if _defined_in(function, ("timm.models",)):
+        return name == "create_model" or timm.is_model(name)
+    return _defined_in(function, ("torchvision.models",)) and name in torchvision.models.list_models()
+
+
+def _refuse_weights(factory: str, options: Mapping[str, Any]) -> None:
+    """A network file holds its own weights; whatever else would be read or fetched is somebody else's wish."""
+    for key, value in options.items():
+        remote = key.endswith("name") and ":" in str(value)
+        if key in WEIGHTS or key in UNSAFE or (key == "pretrained" and value) or remote:
+            raise ValueError(
+                f"network.options: found {key} = {value!r} for {factory}; expected nothing that downloads or reads "
+                "files: a network file holds its own weights, and a recipe's are named by its key `weights`"
+            )
 
 
 def _option(value: Any) -> Any:
     if isinstance(value, Mapping) and "factory" in value:
-        return _built(value["factory"], {key: inner for key, inner in value.items() if key != "factory"})
+        inner = {key: one for key, one in value.items() if key != "factory"}
+        return _built(value["factory"], inner, nested=True)
     return value

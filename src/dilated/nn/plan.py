@@ -12,13 +12,13 @@ from fractions import Fraction
 
 from torch import nn
 
+from dilated.nn.attention import ADVICE, described, refuse_attention, refuse_lost_attention
 from dilated.nn.dense import fits, make_dense
 from dilated.nn.phases import Phases, run_on_phases
 from dilated.nn.places import Place
 from dilated.nn.sampled import Samples, sample
+from dilated.nn.statistics import calls_on_samples
 from dilated.nn.strides import Call, Operation, Trace
-
-ADVICE = "Choose a greater output stride, or a network that is convolutional there."
 
 
 class UnfitError(ValueError):
@@ -45,6 +45,9 @@ class Plan:
         Raises:
             ValueError: a layer cannot be rewritten; the message names it.
         """
+        refuse_lost_attention(self.trace, network, self.output_stride)
+        if self.trace.deepest() <= self.output_stride:
+            return
         self._decide(network)
         layers = dict(network.named_modules())
         for name, (rate, keep) in self.windows.items():
@@ -54,7 +57,10 @@ class Plan:
                 raise self._error(name, layers[name], str(error)) from None
         for name, phases in self.phases.items():
             run_on_phases(layers[name], phases)
-        self._sample(layers)
+        for name, plans in calls_on_samples(self.trace, self.sampled, self._samples):
+            if any(plan != plans[0] for plan in plans):
+                raise self._error(name, layers[name], f"found that it runs at several strides; expected one. {ADVICE}")
+            sample(layers[name], plans[0])
 
     def _decide(self, network: nn.Module) -> None:
         forced: dict[str, ValueError] = {}  # layers that run on phases for the sake of one inside
@@ -86,7 +92,7 @@ class Plan:
                 self.sampled[name] = {step.name for step in own}
                 continue
             try:
-                self._refuse_attention(network, name)
+                refuse_attention(self.trace, network, name, self.output_stride)
                 phases = self._on_phases(name, layer, calls)
             except UnfitError as error:
                 failure = forced.get(name) or self._error(name, layer, str(error))
@@ -112,7 +118,7 @@ class Plan:
         rates = [max(Fraction(1), stride / self.output_stride) for stride in place.stride]
         if any(rate.denominator > 1 for rate in rates):
             raise UnfitError(
-                f"found a stride of {_stride(place)}; expected one that output_stride={self.output_stride} divides. "
+                f"found a stride of {described(place)}; expected one that output_stride={self.output_stride} divides. "
                 "Choose another output stride."
             )
         return int(rates[0]), int(rates[1])
@@ -219,45 +225,6 @@ class Plan:
             tuple((self.rate(place), place.axes) if place else None for place in call.outputs),
         )
 
-    def _refuse_attention(self, network: nn.Module, name: str) -> None:
-        """Positions that attend to each other are no business of dilation."""
-        for inner, calls in self.trace.calls.items():
-            if inner != name and not inner.startswith(_inside(name)):
-                continue
-            for step in (step for call in calls for step in call.operations):
-                if step.kind == "attention" and (step.source is None or self._coarse(step.source)):
-                    stride = f" at stride {_stride(step.source)}" if step.source else ""
-                    raise self._error(
-                        inner,
-                        network.get_submodule(inner),
-                        f"found attention between positions ({step.name}){stride}; expected convolutions where the "
-                        f"stride is above output_stride={self.output_stride}. {ADVICE}",
-                    )
-
-    def _sample(self, layers: dict[str, nn.Module]) -> None:
-        """Lets layers take their statistics on samples.
-
-        Layers inside them that call the same functions are rewritten too, so that each counts its own calls.
-        """
-        wanted: dict[str, set[str]] = {}
-        for name, own in self.sampled.items():
-            for inner in self.trace.calls:
-                if inner == name or inner.startswith(_inside(name)):
-                    wanted.setdefault(inner, set()).update(own)
-        for name, functions in wanted.items():
-            plans = [
-                {
-                    function: todo
-                    for function in sorted(functions)
-                    if (todo := tuple(self._samples(step) for step in call.operations if step.name == function))
-                }
-                for call in self.trace.calls[name]
-            ]
-            if any(plan != plans[0] for plan in plans):
-                raise self._error(name, layers[name], f"found that it runs at several strides; expected one. {ADVICE}")
-            if plans[0]:
-                sample(layers[name], plans[0])
-
     def _samples(self, step: Operation) -> Samples | None:
         if step.source is None or not self._is_sampled(step) or not self._coarse(step.source):
             return None
@@ -277,10 +244,6 @@ class _InsideError(Exception):
 
 def _inside(name: str) -> str:
     return f"{name}." if name else ""
-
-
-def _stride(place: Place | None) -> str:
-    return "x".join(dict.fromkeys(map(str, place.stride))) if place else "unknown"
 
 
 def _pair(stride: Iterable[Fraction]) -> str:

@@ -44,9 +44,13 @@ def reach(
     """
     if alignment % stride:
         raise ValueError(f"reach: found alignment={alignment}; expected a multiple of the stride {stride}")
-    ends = [_along(maps, axis, late, alignment, device, farthest) for axis in (-1, -2) for late in (False, True)]
-    known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
+    most = 0
+    for axis, late in ((-1, False), (-1, True), (-2, False), (-2, True)):
+        end = _along(maps, axis, late, alignment, device, farthest)
+        if end is None:
+            return None
+        most = max(most, end)
+    return most
 
 
 def _along(maps: Maps, axis: int, late: bool, alignment: int, device: torch.device | None, farthest: int) -> int | None:
@@ -133,7 +137,7 @@ def global_layers(network: nn.Module, image: Tensor) -> list[str]:
             given = [x for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
             if not given or not isinstance(output, Tensor):
                 return
-            spread = bool(output.isnan().all()) and not any(bool(x.isnan().all()) for x in given)
+            spread = bool(output.isnan().all()) and not any(bool(_everywhere(x)) for x in given)
             if spread and any(bool(x.isnan().any()) for x in given):
                 inside = any(other.startswith(f"{name}.") for other in found)
                 found.extend([] if inside else [name])
@@ -147,3 +151,8 @@ def global_layers(network: nn.Module, image: Tensor) -> list[str]:
         for handle in handles:
             handle.remove()
     return found
+
+
+def _everywhere(x: Tensor) -> Tensor:
+    """Whether every position has a NaN in some map."""
+    return (x.isnan().any(1) if x.ndim == 4 else x.isnan()).all()

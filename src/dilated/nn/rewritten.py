@@ -24,7 +24,8 @@ def rewrite(layer: nn.Module, mixin: Any, **attributes: Any) -> None:
     """Gives a layer the forward of `mixin` and the attributes that it reads, in place."""
     for name, value in attributes.items():
         setattr(layer, name, value)
-    layer.__class__ = _subclass(mixin, type(layer))
+    base: Any = type(layer)
+    layer.__class__ = _subclass(mixin, base)
 
 
 def _blank(mixin: Any, base: Any) -> nn.Module:

@@ -34,7 +34,8 @@ def score_layer(base: nn.Module, classes: int, side: int, name: str = "") -> Sco
         side: of the picture.
         name: look at this layer alone.
     """
-    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(next(base.parameters()))
+    like = next(base.parameters(), torch.zeros(()))
+    image, other = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(like)
     outputs: dict[str, Tensor] = {}  # in the order in which the layers end
 
     def record(key: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -60,8 +61,16 @@ def score_layer(base: nn.Module, classes: int, side: int, name: str = "") -> Sco
         for key in reversed(fit):
             with hooked(layers[key], lambda layer, inputs, output: output + 1 + output.abs()):
                 changed = scores_in(base(image), classes)
-            if not torch.equal(changed, plain):
-                return ScoreLayer(key, max(1, round(side / outputs[key].shape[-1])))
+            if torch.equal(changed, plain):
+                continue
+            with hooked(layers[key], lambda layer, inputs, output: torch.zeros_like(output)):
+                alone = name or torch.equal(scores_in(base(image), classes), scores_in(base(other), classes))
+            if not alone:
+                raise ValueError(
+                    f"layer: the scores come from {key!r} and from something else, such as one of {fit[:-1]}; expected "
+                    f"one layer that makes them. Name one as `layer`: the context module then sees its part."
+                )
+            return ScoreLayer(key, max(1, round(side / outputs[key].shape[-1])))
     found = ", ".join(f"{key} {tuple(out.shape[1:])}" for key, out in list(outputs.items())[-5:])
     raise ValueError(
         f"layer: found no {'such layer' if name else 'convolution'} with {plain.shape[1]} maps, (N, C, h, w), on which "
@@ -96,6 +105,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, list | tuple):
         for value in output:
             yield from _tensors(value)
+    elif hasattr(output, "__dict__"):
+        yield from _tensors(vars(output))
 
 
 def two(scores: Tensor, classes: int) -> Tensor:

@@ -214,7 +214,7 @@ class _Follower(TorchFunctionMode):
             product = bool(places) and name in PRODUCTS  # positions summed out: a statistic
             if found is None and (settled or kind == "reduce" or product):
                 self.settled[result] = True
-            elif found is None and (lost or places):
+            elif found is None and (lost or places) and result.ndim > 2:
                 self.lost[result] = True
             place = place or found
         call = self.stack[-1]

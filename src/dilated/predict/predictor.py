@@ -167,6 +167,10 @@ class Predictor:
             tile = -(-side // self.segmenter.alignment) * self.segmenter.alignment
             return Mosaic(self, raster, view, tile, 0, name, store)
         if self.geometry is not None:
+            if self.blend:
+                raise InputError(
+                    "blend: this network can be tiled exactly; expected --tile alone, which changes no label"
+                )
             return Mosaic(self, raster, view, self._aligned(self.tile), self.geometry.margin, name, store)
         if not self.blend:
             image = torch.zeros(1, 3, 64, 2048, device=self.device)

@@ -219,8 +219,10 @@ class Mosaic:
 
     def _span(self, index: int, side: int) -> tuple[int, int, int]:
         """What a tile reads along an axis: from, to, and how many of these pixels are its margin before it."""
-        first = index * self.tile
-        start = max(0, first - self.margin)
+        first, alignment = index * self.tile, self.segmenter.alignment
+        # A last tile thinner than the alignment is extended, by zeros or by its mirror image, which looks back farther.
+        thin = alignment if first + alignment > side else 0
+        start = max(0, first - self.margin - thin)
         return start, min(side, first + self.tile + self.margin), first - start
 
     def _gathered(self, index: int, rows: slice, columns: slice) -> Tensor:

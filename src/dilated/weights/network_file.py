@@ -140,4 +140,4 @@ def checkpoint(path: Path) -> dict[str, Tensor]:
 def compact(tensor: Tensor, half: bool) -> Tensor:
     """A tensor as it is stored: kernels in fp16 where `half`, vectors unchanged."""
     small = tensor.half() if half and tensor.ndim > 1 and tensor.dtype == torch.float32 else tensor
-    return small.detach().cpu().contiguous()
+    return small.detach().cpu().contiguous().clone()  # a layer under two names is written twice

@@ -1,0 +1,215 @@
+"""Does a context module help somebody else's trained network? One ordinary peer, frozen, and two modules on its scores.
+
+    python benchmarks/add_context.py CAMVID --out runs/add_context --json benchmarks/results/add_context.json
+
+The peer is an FPN of segmentation_models.pytorch on an ImageNet trunk, trained by a plain loop that knows nothing of
+this package but its reader of pictures. Then `add_context` puts a module on its class scores, and `dilated.train`
+trains the module alone, the peer frozen:
+
+    peer             as its own training left it
+    step 0           with the fresh module, which must change nothing
+    dilated          with the module after its training
+    undilated        the control: the same module, data and steps, all dilations 1
+
+Differences are of mean IoU on the whole validation split at full resolution, with a 95% interval from a bootstrap over
+pictures in which both networks see the same draws. Every network is measured as its file in half precision holds it, so
+that all share the peer's weights to the last bit. Interrupted, the same command goes on; another `--steps` or
+`--epochs` needs another `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+import dilated
+from dilated.data.dataset import Data
+from dilated.data.labels import IGNORE
+from dilated.data.order import batches
+from dilated.data.samples import Samples
+from dilated.data.transforms import Augment
+from dilated.evaluate.bootstrap import difference, interval
+from dilated.evaluate.confusion import mean_iou
+from dilated.evaluate.evaluate import evaluate
+from dilated.nn.adapted import AdaptedSegmenter, ModuleNetwork, add_context, hues
+from dilated.nn.base import BaseSegmenter
+from dilated.nn.context import DILATIONS
+from dilated.predict.predictor import Predictor
+from dilated.train.loop import train
+from dilated.train.recipe import load_recipe
+from dilated.weights.network_file import save
+
+TRUNK = "tf_efficientnet_lite0"
+FACTORY = "segmentation_models_pytorch:FPN"
+SIDES = 32
+"""The FPN takes pictures whose sides are multiples of this."""
+ARMS = {"dilated": DILATIONS, "undilated": (1,) * len(DILATIONS)}
+
+
+def options_of(classes: int) -> dict[str, Any]:
+    """The peer's settings; narrower than the library's own, for a processor's sake."""
+    return {
+        "encoder_name": f"tu-{TRUNK}",
+        "encoder_weights": None,
+        "decoder_pyramid_channels": 128,
+        "decoder_segmentation_channels": 64,
+        "classes": classes,
+    }
+
+
+def peer(data: Data, out: Path, steps: int, batch: int, crop: tuple[int, int]) -> BaseSegmenter:
+    """The trained peer, from its file if that is there."""
+    import segmentation_models_pytorch as smp
+
+    file = out / "peer.safetensors"
+    if not file.is_file():
+        torch.manual_seed(0)
+        options = options_of(len(data.classes))
+        network = smp.FPN(**options)
+        network.encoder.model.load_state_dict(
+            load_file(resources.files("dilated.weights") / f"files/{TRUNK}.safetensors")
+        )
+        learn(network, data, out / "peer.pt", steps, batch, crop)
+        settings = ModuleNetwork(FACTORY, options, multiple=SIDES)
+        save(AdaptedSegmenter(data.classes.names, hues(len(data.classes)), settings, base=network), file)
+    return dilated.load(file)
+
+
+def learn(network: nn.Module, data: Data, state: Path, steps: int, batch: int, crop: tuple[int, int]) -> None:
+    """A training loop as most projects have one: AdamW, a polynomial rate, random scale, crop and mirroring."""
+    samples = Samples(data.pairs("train"), data.classes, Augment(crop, scale=(0.6, 1.6)), seed=0, cache=True)
+    trunk = list(network.get_submodule("encoder").parameters())
+    rest = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
+    descent = torch.optim.AdamW([{"params": trunk, "lr": 4e-4}, {"params": rest, "lr": 2e-3}], weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(descent, total_iters=steps, power=0.9)
+    done = 0
+    if state.is_file():
+        kept = torch.load(state, weights_only=True)
+        network.load_state_dict(kept["network"])
+        descent.load_state_dict(kept["descent"])
+        schedule.load_state_dict(kept["schedule"])
+        done = kept["done"]
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (ModuleNetwork.mean, ModuleNetwork.std))
+    network.train()
+    began = time.perf_counter()
+    for step, keys in enumerate(batches(len(samples), batch, 0, done, steps), start=done + 1):
+        drawn = [samples[key] for key in keys]
+        image, label = (torch.stack(one) for one in zip(*drawn, strict=True))
+        loss = F.cross_entropy(network((image - mean) / std), label, ignore_index=IGNORE)
+        descent.zero_grad(set_to_none=True)
+        loss.backward()
+        descent.step()
+        schedule.step()
+        if step % 20 == 0 or step == steps:
+            seconds = (time.perf_counter() - began) / (step - done)
+            print(f"peer: step {step} of {steps}, loss {float(loss.detach()):.3f}, {seconds:.2f} s a step", flush=True)
+            kept = {"network": network, "descent": descent, "schedule": schedule}
+            torch.save(
+                {key: one.state_dict() for key, one in kept.items()} | {"done": step}, state.with_suffix(".part")
+            )
+            state.with_suffix(".part").replace(state)
+
+
+def with_module(peer: BaseSegmenter, dilations: tuple[int, ...]) -> BaseSegmenter:
+    """The peer, by way of `add_context` as a user would call it."""
+    assert isinstance(peer, AdaptedSegmenter)
+    options = options_of(len(peer.classes))
+    return add_context(peer.base, peer.classes, factory=FACTORY, options=options, dilations=dilations, multiple=SIDES)
+
+
+def module_trained(peer: BaseSegmenter, name: str, data: Data, out: Path, overrides: list[str]) -> BaseSegmenter:
+    """The peer with a module after its training; the peer's own weights stay as they are."""
+    file, run = out / name / "stage-0.safetensors", out / name
+    if not file.is_file():
+        start = with_module(peer, ARMS[name])
+        recipe = load_recipe("context", overrides, start.network)
+        train(data, recipe, run, resume=(run / "checkpoint.pt").is_file(), start=start)
+    return dilated.load(file)
+
+
+def measure(segmenter: BaseSegmenter, data: Data) -> np.ndarray:
+    """(pictures, C, C) counts on whole pictures."""
+    return evaluate(Predictor(segmenter, device="cpu"), data.pairs("val"), data.classes).per_picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/add_context"), help="where a rerun finds what is done")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--steps", type=int, default=450, help="of the peer's training")
+    parser.add_argument("--batch", type=int, default=4, help="of the peer's training")
+    parser.add_argument("--epochs", type=int, default=3, help="of the module's training")
+    parser.add_argument("--crop", type=int, nargs=2, default=(256, 320))
+    options = parser.parse_args()
+
+    data = dilated.open_dataset(options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    began, crop = time.perf_counter(), tuple(options.crop)
+    ordinary = peer(data, options.out, options.steps, options.batch, crop)
+    counts = {"peer": measure(ordinary, data)}
+    rows: list[dict[str, Any]] = []
+
+    def report(name: str, segmenter: BaseSegmenter) -> None:
+        against = ("peer", "dilated") if name == "undilated" else ("peer",)
+        gains = {other: difference(counts[name], counts[other]) for other in against if other != name}
+        own = interval(counts[name])
+        row = {
+            "network": name,
+            "dilations": segmenter.network.dilations if segmenter.context is not None else None,
+            "parameters": sum(p.numel() for p in segmenter.parameters()),
+            "mean_iou": float(mean_iou(counts[name].sum(0))),
+            "interval": [own.low, own.high],
+            "difference": {other: [gain.value, gain.low, gain.high] for other, gain in gains.items()},
+            "counts_as_peer": bool((counts[name] == counts["peer"]).all()),
+        }
+        rows.append(row)
+        print(f"{name:<10} {row['mean_iou']:.4f}  " + "  ".join(f"less {k}: {v}" for k, v in gains.items()), flush=True)
+        if options.json:
+            facts = {
+                "peer": {"factory": FACTORY, **options_of(len(data.classes)), "steps": options.steps},
+                "batch": options.batch,
+                "crop": list(crop),
+                "epochs": options.epochs,
+                "pictures": {split: len(data.pairs(split)) for split in ("train", "val")},
+                "machine": {
+                    "processor": platform.processor() or platform.machine(),
+                    "threads": torch.get_num_threads(),
+                },
+                "seconds": round(time.perf_counter() - began),
+                "rows": rows,
+            }
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    report("peer", ordinary)
+    fresh = with_module(ordinary, DILATIONS).eval()
+    counts["step 0"] = measure(fresh, data)
+    report("step 0", fresh)
+    overrides = [
+        f"stage.0.epochs={options.epochs}",
+        f"stage.0.validate={options.epochs}",
+        f"augment.crop={list(crop)}",
+        "workers=0",
+        "cache=true",
+        "checkpoint_every=25",
+    ]
+    for name in ARMS:
+        segmenter = module_trained(ordinary, name, data, options.out, overrides)
+        counts[name] = measure(segmenter, data)
+        report(name, segmenter)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A folder of pictures labelled, files in and files out, against the bare network on pictures already in memory.
+
+    python benchmarks/folder.py PICTURES --json folder.json
+
+Both ways take turns on the same pictures, with the network `street` on the CPU; round by round the order is swapped.
+What is compared is the bare network's time (forward and argmax) as a share of the time from files to palette PNGs: 1
+means that reading and writing cost nothing. Medians over the rounds are given, and the same share in seconds of all
+cores, to which other work on the machine matters less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dilated import Predictor, load
+from dilated.data.images import pictures_in, read_image
+from dilated.nn.base import BaseSegmenter
+from dilated.predict.pipeline import label
+from dilated.predict.sinks.choose import choose
+from dilated.predict.sources import Source
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds on the clock, and seconds of all cores."""
+
+    wall: float
+    cpu: float
+
+
+def bare(segmenter: BaseSegmenter, images: list[Tensor]) -> Took:
+    """The time for the labels of pictures (1, 3, H, W) in memory."""
+    began = time.perf_counter(), time.process_time()
+    with torch.inference_mode():
+        for image in images:
+            segmenter(image).argmax(1)
+    return Took(time.perf_counter() - began[0], time.process_time() - began[1])
+
+
+def folder(predictor: Predictor, sources: list[Source]) -> Took:
+    """The time from picture files to label files."""
+    with tempfile.TemporaryDirectory() as out:
+        began = time.perf_counter(), time.process_time()
+        outcome = label(predictor, sources, choose([], Path(out)))
+        took = Took(time.perf_counter() - began[0], time.process_time() - began[1])
+    assert outcome.pictures == len(sources), outcome.failures
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, help="a folder of pictures")
+    parser.add_argument("--count", type=int, default=8, help="how many of them")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="where the figures are written")
+    given = parser.parse_args()
+
+    paths = pictures_in(given.pictures)[: given.count]
+    segmenter = load("street").eval()
+    predictor = Predictor(segmenter, device="cpu")
+    sources = [Source(path, Path(path.stem)) for path in paths]
+    images = [torch.tensor(read_image(path)).permute(2, 0, 1)[None].float() / 255 for path in paths]
+    bare(segmenter, images[:1])
+    folder(predictor, sources[:1])
+
+    alone: list[Took] = []
+    files: list[Took] = []
+    for number in range(given.rounds):
+        if number % 2:
+            files.append(folder(predictor, sources))
+        alone.append(bare(segmenter, images))
+        if not number % 2:
+            files.append(folder(predictor, sources))
+    walls = [statistics.median(took.wall for took in way) for way in (alone, files)]
+    cpus = [statistics.median(took.cpu for took in way) for way in (alone, files)]
+    figures = {
+        "ratio": walls[0] / walls[1],
+        "ratio_of_cpu_seconds": cpus[0] / cpus[1],
+        "bare_pictures_per_second": len(paths) / walls[0],
+        "folder_pictures_per_second": len(paths) / walls[1],
+        "rounds": [{"bare": asdict(one), "folder": asdict(other)} for one, other in zip(alone, files, strict=True)],
+        "pictures": len(paths),
+        "size": list(images[0].shape[2:]),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "load": os.getloadavg()[0],
+    }
+    print(json.dumps(figures, indent=2))
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""`dilated predict`: what it prints and writes, and what it makes of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import command, environment
+from PIL import Image
+
+from dilated import Predictor, load
+from dilated.cli.main import main
+from dilated.predict.video import Encoder
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def predict(network_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the verb into `out`; its exit status and what it printed, with the folder's name left out."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = 0
+        try:
+            main(
+                ["predict", str(network_file), *map(str, arguments), "--out", str(tmp_path / "out"), "--device", "cpu"]
+            )
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out.replace(f"{tmp_path}/", ""), printed.err.replace(f"{tmp_path}/", "")
+
+    return run
+
+
+def photo(path: Path, seed: int = 0, size: tuple[int, int] = (20, 33)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG" if path.suffix != ".jpg" else "JPEG")
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def clip(path: Path, frames: int = 3, size: tuple[int, int] = (32, 48)) -> Path:
+    pytest.importorskip("av")
+    with Encoder(path, *size, Fraction(30000, 1001)) as encoder:
+        for i in range(frames):
+            encoder.write(np.full((*size, 3), 80 * i, np.uint8), i / Fraction(30000, 1001))
+    return path
+
+
+def test_everything_at_once(predict: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "in/deep/a b.png")
+    photo(tmp_path / "in/ä.1.JPG")
+    photo(tmp_path / "one", size=(1, 1))
+    photo(tmp_path / "glob/x/c.png")
+    photo(tmp_path / "far/d.png")
+    (tmp_path / "list.txt").write_text("far/d.png\nfar/gone.png\n")
+    inputs = [tmp_path / name for name in ("in", "one", "glob/**/*.png", "list.txt")]
+    assert predict(*inputs, "--save", "palette", "coco", "csv", "labelme", "--overlay") == (
+        1,
+        "5 of 6 pictures labelled in out/\n",
+        "error: list.txt, line 2: found no such file at far/gone.png; expected a picture or a video\n",
+    )
+    names = ["deep/a b", "far/d", "one", "x/c", "ä.1"]
+    per_picture = [f"{name}{ending}" for name in names for ending in (".json", ".overlay.jpg", ".png")]
+    assert files(tmp_path / "out") == sorted([*per_picture, "annotations.json", "shares.csv"])
+    data = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [image["file_name"] for image in data["images"]] == [
+        "deep/a b.png",
+        "far/d.png",
+        "one",
+        "x/c.png",
+        "ä.1.JPG",
+    ]
+
+
+def test_bad_pictures_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30 * 40)
+    for i in range(6):
+        photo(tmp_path / "in" / f"{i}.png", i)
+    (tmp_path / "in/0.png").write_text("some text")
+    (tmp_path / "in/1.png").write_bytes(b"")
+    (tmp_path / "in/2.png").write_bytes((tmp_path / "in/2.png").read_bytes()[:400])
+    photo(tmp_path / "in/4.png", size=(30, 41))
+    photo(tmp_path / "in/5.png", size=(300, 410))
+    (tmp_path / "in/6.png").symlink_to("gone.png")
+    status, out, err = predict(tmp_path / "in")
+    assert (status, out) == (1, "1 of 7 pictures labelled in out/\n")
+    assert err.splitlines() == [
+        "error: in/0.png: found 9 bytes that are no picture format known to pillow; expected a picture such as PNG, "
+        "JPEG or TIFF",
+        "error: in/1.png: found an empty file; expected a picture such as PNG, JPEG or TIFF",
+        "error: in/2.png: the picture is damaged (image file is truncated); expected a whole file. Copy it again.",
+        "error: in/4.png: found a picture of 41x30; expected at most 1200 pixels at a time. Label it with --tile N, "
+        "which reads it in windows.",
+        "error: in/5.png: found a picture of 123000 pixels; expected at most 1200 pixels at a time. Label it with "
+        "--tile N, which reads it in windows.",
+        "error: in/6.png: no such file; expected a picture",
+    ]
+    assert files(tmp_path / "out") == ["3.png"]
+
+
+def test_nothing_is_written_when_two_inputs_collide(predict: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "x/a.png")
+    photo(tmp_path / "y/a.jpg")
+    assert predict(tmp_path / "x", tmp_path / "y") == (
+        1,
+        "",
+        "error: y/a.jpg and x/a.png would both become out/a.png; expected names that differ. Label them in two runs "
+        "with different --out.\n",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--batch", "--frames"])
+def test_a_number_that_is_none_is_refused(predict: Run, tmp_path: Path, option: str) -> None:
+    status, _, err = predict(photo(tmp_path / "a.png"), option, 0)
+    assert (status, err) == (1, f"error: {option[2:]}: found 0; expected a positive number\n")
+
+
+def test_an_output_folder_that_is_a_file_is_refused(predict: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    expected = "error: out: found a file; expected a folder to write the labels to, or nothing\n"
+    assert predict(photo(tmp_path / "a.png")) == (1, "", expected)
+
+
+def test_a_file_that_cannot_be_written_is_told(predict: Run, tmp_path: Path) -> None:
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    photo(tmp_path / "in/a.png")
+    photo(tmp_path / "in/b.png")
+    assert predict(tmp_path / "in") == (
+        1,
+        "1 of 2 pictures labelled in out/\n",
+        "error: out/a.png: could not be written (Is a directory)\n",
+    )
+    assert files(tmp_path / "out") == ["b.png"]
+
+
+def test_a_second_run_leaves_out_what_is_there(predict: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "in/a.png")
+    predict(tmp_path / "in", "--save", "ids", "csv")
+    photo(tmp_path / "in/b.png")
+    assert predict(tmp_path / "in", "--save", "ids", "csv", "--skip-existing") == (
+        0,
+        "1 of 2 pictures labelled in out/, 1 left out for being there already\n",
+        "",
+    )
+    assert len((tmp_path / "out" / "shares.csv").read_text().splitlines()) == 3
+
+
+def test_the_options_reach_the_predictor(
+    predict: Run, network_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("dilated.cli.predict.Predictor", lambda s, **more: given.update(more) or Predictor(s))
+    options = ["--tile", 64, "--flips", "--scales", 0.5, 1, "--blend", "--precision", "bf16", "--batch", 2]
+    assert predict(photo(tmp_path / "a.png"), *options)[0] == 0
+    assert given == {
+        "tile": 64,
+        "flips": True,
+        "scales": (0.5, 1.0),
+        "blend": True,
+        "precision": "bf16",
+        "device": "cpu",
+    }
+
+
+def test_a_video_becomes_a_video_of_its_size_and_rate(predict: Run, network_file: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    clip(tmp_path / "clip.mov")
+    assert predict(tmp_path / "clip.mov") == (0, "1 of 1 videos (3 frames) labelled in out/\n", "")
+    assert files(tmp_path / "out") == ["clip.mp4"]
+    with av.open(str(tmp_path / "out" / "clip.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == Fraction(30000, 1001)
+        read = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert [frame.shape for frame in read] == [(32, 48, 3)] * 3
+    predictor = Predictor(load(network_file), device="cpu")
+    with av.open(str(tmp_path / "clip.mov")) as container:
+        for mine, frame in zip(read, container.decode(video=0), strict=True):
+            expected = np.asarray(predictor(frame.to_ndarray(format="rgb24")).overlay(legend=False))
+            assert np.abs(mine.astype(int) - expected).mean() < 20
+
+
+def test_a_videos_frames_are_numbered_pictures(predict: Run, tmp_path: Path) -> None:
+    clip(tmp_path / "clip.mp4")
+    photo(tmp_path / "a.png")
+    run = (tmp_path / "clip.mp4", tmp_path / "a.png", "--save", "ids", "csv", "--overlay", "--frames", 2)
+    line = "1 of 1 pictures and 1 of 1 videos (2 frames) labelled in out/"
+    assert predict(*run) == (0, f"{line}\n", "")
+    frames = ["clip/000001.png", "clip/000002.png"]
+    assert files(tmp_path / "out") == ["a.overlay.jpg", "a.png", "clip.mp4", *frames, "shares.csv"]
+    rows = (tmp_path / "out" / "shares.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["picture", "a.png", "clip.mp4/000001", "clip.mp4/000002"]
+    line = "0 of 1 pictures and 0 of 1 videos (0 frames) labelled in out/, 2 left out for being there already"
+    assert predict(*run, "--skip-existing") == (0, f"{line}\n", "")
+
+
+def test_a_camera_that_is_not_there_is_told_and_the_rest_labelled(predict: Run, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    status, out, err = predict("camera:987", photo(tmp_path / "a.png"))
+    assert (status, out) == (1, "1 of 1 pictures and 0 of 1 videos (0 frames) labelled in out/\n")
+    assert err.startswith("error: camera:987: found no camera at ")
+    assert len(err.splitlines()) == 1
+
+
+def test_ctrl_c_leaves_whole_files_and_status_130(network_file: Path, tmp_path: Path) -> None:
+    for i in range(400):
+        photo(tmp_path / "in" / f"{i:03}.png", i)
+    run = command("predict", network_file, tmp_path / "in", "--out", tmp_path / "out", "--save", "palette", "csv")
+    with subprocess.Popen(run, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        began = time.monotonic()
+        while not (tmp_path / "out" / "005.png").exists() and time.monotonic() < began + 60:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "error: interrupted\n"
+    written = sorted((tmp_path / "out").glob("*.png"))
+    assert out.startswith(f"{len(written)} of 400 pictures labelled in ")
+    assert 5 < len(written) < 400
+    assert files(tmp_path / "out") == [*(path.name for path in written), "shares.csv"]
+    assert len((tmp_path / "out" / "shares.csv").read_text().splitlines()) == len(written) + 1
+    for path in written:
+        with Image.open(path) as picture:
+            picture.load()

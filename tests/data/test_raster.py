@@ -1,0 +1,365 @@
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import dilated.data.raster as module
+from dilated.data.images import read_image
+from dilated.data.raster import open_raster
+from dilated.data.rasters import png, scratch
+from dilated.data.rasters.base import choose, rgb
+from dilated.data.rasters.geotiff import GeoTiff
+from dilated.data.rasters.tiff import TiffRaster
+from dilated.errors import InputError
+
+rasterio = pytest.importorskip("rasterio")
+tifffile = pytest.importorskip("tifffile")
+
+HEIGHT, WIDTH = 67, 53
+
+
+def noise(channels: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    """Pixels that resemble their neighbours, so that writers use every way of storing rows."""
+    steps = np.random.default_rng(channels).integers(-3, 4, (HEIGHT, WIDTH, channels))
+    return (np.cumsum(steps, axis=1) * (257 if dtype == np.uint16 else 1)).astype(dtype)
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    find = module.find_spec
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name in packages else find(name))
+
+
+def whole(path: Path, **options: Any) -> NDArray[np.uint8]:
+    with open_raster(path, **options) as raster:
+        return raster.read(0, 0, raster.height, raster.width)
+
+
+def mask(path: Path) -> Any:
+    with open_raster(path) as raster:
+        return raster.valid(0, 0, raster.height, raster.width)
+
+
+def as_read_image(path: Path) -> bool:
+    return bool(np.array_equal(whole(path), read_image(path)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_a_png_has_the_pixels_of_read_image(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png, "STRIP", 1000)  # many strips, which lean on the rows before them
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(4)).convert(mode).save(path)
+    assert as_read_image(path)
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(mask(path), noise(4)[:, :, 3] > 0)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_16_bit_png_has_the_pixels_of_read_image(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png, "STRIP", 1000)
+    path = tmp_path / "a.png"
+    values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels)).astype(np.uint16)
+    cv2.imwrite(str(path), values)
+    assert as_read_image(path)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_png_with_a_small_palette_has_the_pixels_of_read_image(bits: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(3)).quantize(1 << bits).save(path, bits=bits, transparency=0)
+    assert as_read_image(path)
+    with Image.open(path) as picture:
+        assert np.array_equal(mask(path), np.asarray(picture) != 0)
+
+
+def test_the_transparent_colour_of_a_png_has_no_data(tmp_path: Path) -> None:
+    pixels = noise(3)
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=tuple(pixels[3, 4].tolist()))
+    assert np.array_equal(mask(tmp_path / "a.png"), (pixels != pixels[3, 4]).any(axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "webp"])
+def test_a_format_without_windows_is_decoded_whole(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise(3)).save(path)
+    assert as_read_image(path)
+
+
+def test_a_jpeg_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(3)).save(tmp_path / "a.jpg", exif=exif)
+    assert whole(tmp_path / "a.jpg").shape == (WIDTH, HEIGHT, 3)
+    assert as_read_image(tmp_path / "a.jpg")
+    Image.fromarray(noise(3)).save(tmp_path / "a.png", exif=exif)
+    assert as_read_image(tmp_path / "a.png")
+
+
+LAYOUTS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
+    "one strip": (noise(3), {"rowsperstrip": HEIGHT}),
+    "strips": (noise(3), {"rowsperstrip": 5, "compression": "zlib"}),
+    "tiles": (noise(3), {"tile": (16, 32), "compression": "zlib", "predictor": True}),
+    "big": (noise(3), {"tile": (16, 32), "bigtiff": True}),
+    "planes": (noise(3).transpose(2, 0, 1), {"planarconfig": "separate", "rowsperstrip": 7}),
+    "planes in tiles": (noise(3).transpose(2, 0, 1), {"planarconfig": "separate", "tile": (32, 16)}),
+    "big-endian": (noise(3, np.uint16), {"byteorder": ">"}),
+    "grey": (noise(1)[:, :, 0], {"photometric": "minisblack"}),
+    "white is zero": (noise(1)[:, :, 0], {"photometric": "miniswhite"}),
+    "16-bit grey": (noise(1, np.uint16)[:, :, 0], {"photometric": "minisblack"}),
+    "16-bit colour": (noise(3, np.uint16), {"compression": "zlib", "rowsperstrip": 9}),
+    "one pixel": (noise(3)[:1, :1], {}),
+}
+
+
+@pytest.mark.parametrize("reader", [GeoTiff, TiffRaster, scratch.Scratch])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_tiff_has_the_pixels_of_read_image_with_every_reader(
+    reader: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    pixels, layout = LAYOUTS[name]
+    tifffile.imwrite(path, pixels, **({"photometric": "rgb"} | layout))
+    without(monkeypatch, *{TiffRaster: ["rasterio"], scratch.Scratch: ["rasterio", "tifffile"]}.get(reader, []))
+    with open_raster(path) as raster:
+        assert type(raster) is reader
+    assert as_read_image(path)
+
+
+def test_a_palette_tiff_has_its_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise(3)).quantize(30).save(tmp_path / "a.tif")
+    assert as_read_image(tmp_path / "a.tif")
+    without(monkeypatch, "rasterio")
+    assert as_read_image(tmp_path / "a.tif")
+
+
+windows = st.tuples(
+    st.integers(0, HEIGHT - 1), st.integers(0, WIDTH - 1), st.integers(1, HEIGHT), st.integers(1, WIDTH)
+)
+
+
+@pytest.mark.parametrize("reader", [GeoTiff, TiffRaster, scratch.Scratch])
+def test_a_window_is_that_part_of_the_whole(reader: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ("a.png" if reader is scratch.Scratch else "a.tif")
+    if reader is scratch.Scratch:
+        Image.fromarray(noise(3)).save(path)
+    else:
+        tifffile.imwrite(path, noise(3), photometric="rgb", tile=(16, 32), compression="zlib")
+    without(monkeypatch, *(["rasterio"] if reader is TiffRaster else []))
+    with open_raster(path) as raster:
+        assert type(raster) is reader
+
+        @settings(max_examples=30, deadline=None)
+        @given(windows)
+        def check(window: tuple[int, int, int, int]) -> None:
+            top, left, height, width = window
+            height, width = min(height, HEIGHT - top), min(width, WIDTH - left)
+            expected = noise(3)[top : top + height, left : left + width]
+            assert np.array_equal(raster.read(top, left, height, width), expected)
+
+        check()
+
+
+@pytest.mark.parametrize("window", [(-1, 0, 1, 1), (0, 0, 0, 1), (0, 0, HEIGHT + 1, 1), (0, WIDTH, 1, 1)])
+def test_a_window_outside_is_refused(window: tuple[int, int, int, int], tmp_path: Path) -> None:
+    Image.fromarray(noise(3)).save(tmp_path / "a.png")
+    with open_raster(tmp_path / "a.png") as raster, pytest.raises(ValueError, match="expected one inside 67x53"):
+        raster.read(*window)
+
+
+@pytest.mark.parametrize("missing", [(), ("rasterio",)])
+def test_bands_are_the_first_three_or_those_chosen(
+    missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, *missing)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(5), photometric="minisblack", planarconfig="contig")
+    assert np.array_equal(whole(path), noise(5)[:, :, :3])
+    assert np.array_equal(whole(path, bands=(5, 1, 2)), noise(5)[:, :, [4, 0, 1]])
+    assert np.array_equal(whole(path, bands=(4,)), noise(5)[:, :, [3, 3, 3]])
+    for wrong in [(0,), (1, 2), (1, 2, 6)]:
+        with pytest.raises(InputError, match="expected one or three of 1 to 5"):
+            open_raster(path, bands=wrong)
+
+
+def test_two_bands_without_alpha_need_a_choice() -> None:
+    with pytest.raises(InputError, match="2 bands apart from alpha"):
+        choose(Path("a.tif"), (1, 2), None, 2)
+    assert choose(Path("a.tif"), (1,), None, 2) == (1,)
+
+
+@pytest.mark.parametrize("missing", [(), ("rasterio",)])
+def test_pixels_of_alpha_0_and_of_the_nodata_value_have_no_data(
+    missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, *missing)
+    pixels = noise(4)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    assert np.array_equal(mask(tmp_path / "a.tif"), pixels[:, :, 3] > 0)
+    colours = pixels[:, :, :3] % 2
+    tags = [(42113, 2, 2, "0", True)]
+    tifffile.imwrite(tmp_path / "b.tif", colours, photometric="rgb", extratags=tags)
+    assert np.array_equal(mask(tmp_path / "b.tif"), colours.any(axis=2))
+    tifffile.imwrite(tmp_path / "c.tif", colours + 1, photometric="rgb", extratags=tags)
+    assert mask(tmp_path / "c.tif") is None
+
+
+def test_every_16_bit_value_becomes_what_read_image_makes_of_it(tmp_path: Path) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    expected = (values.astype(np.float32) / 257).round().astype(np.uint8)
+    assert np.array_equal(rgb(values), np.repeat(expected, 3, axis=2))
+
+
+def test_a_large_compressed_strip_is_unpacked_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(3), photometric="rgb", compression="zlib", rowsperstrip=HEIGHT)
+    for name in ("geotiff", "tiff"):
+        monkeypatch.setattr(f"dilated.data.rasters.{name}.SEGMENT", 1000)
+    with open_raster(path) as raster:
+        assert type(raster) is scratch.Scratch
+    assert as_read_image(path)
+    without(monkeypatch, "rasterio")
+    with pytest.raises(InputError, match=r"rio convert a\.tif tiled\.tif"):
+        open_raster(path)
+
+
+REFUSED: dict[str, tuple[NDArray[Any], dict[str, Any], str]] = {
+    "floats": (noise(1)[:, :, 0].astype(np.float32), {}, "kind: floats"),
+    "signed": (noise(1)[:, :, 0].astype(np.int16), {}, "kind: signed"),
+    "32 bits": (noise(1)[:, :, 0].astype(np.uint32), {}, r"bands of \[32\] bits"),
+    "CMYK": (noise(4), {"photometric": "separated"}, "colour space CMYK"),
+    "turned": (noise(3), {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}, "orientation 6"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_numbers_without_an_agreed_meaning_are_refused(name: str, tmp_path: Path) -> None:
+    pixels, layout, message = REFUSED[name]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **layout)
+    with pytest.raises(InputError, match=message):
+        open_raster(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
+def test_a_file_that_ends_early_is_refused_wherever_it_ends(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "tif":
+        tifffile.imwrite(path, noise(3), photometric="rgb", tile=(16, 16), compression="zlib")
+    else:
+        Image.fromarray(noise(3)).save(path)
+    content = path.read_bytes()
+    for end in range(0, len(content) - 12, max(1, len(content) // 40)):
+        path.write_bytes(content[:end])
+        with pytest.raises(InputError, match=path.name):
+            whole(path)
+
+
+@pytest.mark.parametrize("missing", [(), ("rasterio",)])
+def test_a_damaged_tile_is_an_error_that_names_the_file(
+    missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, *missing)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(3), photometric="rgb", tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[3]
+    content = bytearray(path.read_bytes())
+    content[place : place + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.tif: the TIFF cannot be read"):
+        whole(path)
+
+
+def test_a_changed_byte_of_a_png_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(3)).save(path)
+    content = path.read_bytes()
+    for place in range(8, len(content) - 13, 97):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(InputError, match=r"a\.png"):
+            whole(path)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def crafted(width: int, height: int, rows: bytes, interlaced: int = 0) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
+    return png.SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "0 bytes|empty"),
+        (b"hello, world, this is text", "no picture format"),
+        (b"II*\0\xff\xff\xff\x7f", "header is damaged"),
+        (b"MM\0+" + bytes(12), "header is damaged"),
+        (png.SIGNATURE, "ends early"),
+        (crafted(2**31 - 1, 2**31 - 1, b""), "made to exhaust"),
+        (crafted(0, 5, b""), "at least one"),
+        (crafted(3, 2, bytes(4)), "1 whole rows of 2"),
+        (crafted(3, 2, bytes(12)), "more rows"),
+        (crafted(3, 2, b"\5" + bytes(7)), "unknown way 5"),
+        (crafted(20_000, 20_000, b"", interlaced=1), "rio convert"),
+    ],
+)
+def test_a_broken_file_is_an_error_that_names_it(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"picture.*({message})"):
+        whole(path)
+
+
+def test_a_tiff_whose_header_cannot_be_true_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(3), photometric="rgb", tile=(16, 16))
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[257].valueoffset
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = b"\xff\x7f"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its header lists 20 tiles; expected"):
+        open_raster(path)
+
+
+def test_a_jpeg_that_is_too_large_to_be_decoded_whole_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "WHOLE", 100)
+    Image.fromarray(noise(3)).save(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"rio convert a\.jpg tiled\.tif --co tiled=true"):
+        open_raster(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("what", ["nothing", "folder"])
+def test_a_path_without_a_picture_is_refused(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    if what == "folder":
+        path.mkdir()
+    with pytest.raises(InputError, match=r"a\.tif: found"):
+        open_raster(path)
+
+
+def test_what_is_unpacked_leaves_no_file(tmp_path: Path) -> None:
+    Image.fromarray(noise(3)).save(tmp_path / "a.png")
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    with open_raster(tmp_path / "a.png", scratch_folder=folder) as raster:
+        assert raster.read(0, 0, 1, 1).shape == (1, 1, 3)
+    assert not list(folder.iterdir())
+
+
+def test_bands_of_a_png_cannot_be_chosen(tmp_path: Path) -> None:
+    Image.fromarray(noise(3)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="only those of a TIFF"):
+        open_raster(tmp_path / "a.png", bands=(1, 2, 3))
