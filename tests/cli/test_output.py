@@ -33,7 +33,7 @@ Semantic segmentation with dilated convolutions.
   check     what a data set is, and what is wrong with it
   train     train a network on a folder of pictures and labels
   evaluate  measure a network: mean IoU, per class, pixel accuracy
-  predict   label pictures and folders of pictures
+  predict   label pictures, folders, videos, rasters of any size
   convert   the authors' .caffemodel files to network files, and back
   info      what a network file holds: classes, layers, receptive field, card
   field     draw receptive fields: the paper's Figure 1, or what a network looks at

@@ -21,7 +21,7 @@ from dilated.errors import InputError
 from dilated.predict.pipeline import Outcome, Progress, label
 from dilated.predict.predictor import Predictor
 from dilated.predict.server import SERVERS, Form
-from dilated.predict.sinks.base import check
+from dilated.predict.sinks.base import Sink, check
 from dilated.predict.sinks.choose import Save, choose
 from dilated.predict.sources import Source, find
 from dilated.weights.bundled import load
@@ -82,7 +82,9 @@ def run(
     every = find(inputs, leave_out=out)
     rasters = as_rasters(every, save, tile)
     sources = [source for source in every if source not in rasters]
-    sinks = choose(save, out, SERVERS.get(form), overlay, any(source.kind != "picture" for source in sources))
+    sinks: list[Sink] = []
+    if sources:
+        sinks = choose(save, out, SERVERS.get(form), overlay, any(source.kind != "picture" for source in sources))
     check(sources, sinks)
     predictor = Predictor(
         load(network), tile=tile, device=device, precision=precision, flips=flips, scales=scales, blend=blend
@@ -90,8 +92,10 @@ def run(
     fast = predictor.device.type == "cuda"
     errors = Console(stderr=True, soft_wrap=True)
     failed = label_rasters(predictor, rasters, out, skip_existing, errors)
+    if not sources and not failed:
+        return
     if not sources:
-        raise SystemExit(1 if failed else 0)
+        raise SystemExit(1)
     with Bar(errors) as bar, warnings.catch_warnings():
         # Pictures too large to be trusted are refused, in words of our own.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -87,7 +87,7 @@ def trace_of(module: nn.Module) -> Trace:
         ValueError: the network runs on none of the sizes tried.
     """
     errors: list[Exception] = []
-    for size in PROBES:
+    for size in (*PROBES, *_own_size(module)):
         for channels in input_channels(module):
             try:
                 trace = trace_at(module, size, channels)
@@ -101,6 +101,13 @@ def trace_of(module: nn.Module) -> Trace:
         f"dilate: the network failed on every picture tried, (1, {input_channels(module)[0]}, H, W) from "
         f"{PROBES[0][0]}x{PROBES[0][1]} on; expected a network that maps one picture. First error: {errors[0]}"
     )
+
+
+def _own_size(module: Any) -> list[tuple[int, int]]:
+    """The one size that a network of timm says it takes."""
+    own = getattr(module, "default_cfg", None)
+    size = own.get("input_size") if isinstance(own, dict) else None
+    return [(size[1], size[2])] if size else []
 
 
 def _differences(trace: Trace, other: Trace) -> set[str]:
