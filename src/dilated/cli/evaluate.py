@@ -24,6 +24,9 @@ def run(
     /,
     split: str = "val",
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    tile: int | None = None,
+    flips: bool = False,
+    scales: tuple[float, ...] = (1.0,),
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
@@ -34,12 +37,15 @@ def run(
         data: a data folder with the same class names.
         split: which part of it.
         json_file: write the figures there too.
+        tile: pixels along a side that are labelled at a time. Memory is bounded, the figures are the same.
+        flips: look at the mirror image too; the probabilities are averaged.
+        scales: look at the picture in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
         device: cpu or cuda; CUDA where there is one if not given.
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
     found = open_dataset(data)
     pairs = found.pairs(split)
-    predictor = Predictor(load(network), device=device, precision=precision)
+    predictor = Predictor(load(network), tile=tile, device=device, precision=precision, flips=flips, scales=scales)
     bar = iter(track(range(len(pairs) + 1), description=split, console=Console(stderr=True), transient=True))
     next(bar)
     result = evaluate(predictor, pairs, found.classes, lambda: next(bar, None))
