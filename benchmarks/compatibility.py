@@ -259,13 +259,13 @@ def read(out: Path) -> dict[str, dict[str, Any]]:
     return {record["name"]: record for record in records}
 
 
-def table(records: dict[str, dict[str, Any]]) -> str:
-    """docs/networks.md."""
+def table(records: dict[str, dict[str, Any]], total: int) -> str:
+    """docs/networks.md, of `total` architectures that there are."""
     kept = [record for record in records.values() if record["verdict"] != "skipped"]
     verdicts = ("exact", "nothing to do", "interior only", "refused", "wrong", "failed")
     counts = {verdict: sum(record["verdict"] == verdict for record in kept) for verdict in verdicts}
     convolutional = [record for record in kept if not record.get("attention") and record["verdict"] != "failed"]
-    taken = [record for record in convolutional if record["verdict"] in ("exact", "nothing to do")]
+    good = [record for record in convolutional if record["verdict"] in ("exact", "nothing to do")]
     exact = [record for record in kept if record["verdict"] == "exact"]
     lines = [
         "# Which networks `dilate` takes",
@@ -275,10 +275,11 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         "some product of two activations lets positions meet positions, as one run of the network tells.",
         "",
         f"- {', '.join(f'{count} {verdict}' for verdict, count in counts.items() if count)};",
-        f"- of the {len(convolutional)} without attention, {len(taken)} exact or with nothing to do;",
+        f"- of the {len(convolutional)} without attention, {len(good)} exact or with nothing to do;",
         f"- greatest relative error among the exact: {max((r['float64'] for r in exact), default=0):.0e} in float64, "
         f"{max((r['float32'] for r in exact), default=0):.0e} in float32;",
-        f"- {len(records) - len(kept)} not measured (more than {BIG / 1e6:.0f} M parameters).",
+        f"- measured from the smallest on: {total - len(kept)} of the {total} architectures are not measured yet, the",
+        "  largest ones.",
         "",
         "| family | networks | exact | nothing to do | refused | other | float64 | float32 |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -293,6 +294,10 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         worst = [f"{max(r[dtype] for r in errors):.0e}" if errors else "" for dtype in ("float64", "float32")]
         row = [label, len(members), numbers["exact"], numbers["nothing to do"], numbers["refused"], other, *worst]
         lines.append(f"| {' | '.join(map(str, row))} |")
+    lines += ["", "## Exact, by name", ""]
+    for label, members in sorted(families.items()):
+        taken = [record["name"].partition("/")[2] for record in members if record["verdict"] == "exact"]
+        lines += [f"- {label}: {', '.join(sorted(taken))}"] if taken else []
     lines += ["", "## Refused or failed, without attention", ""]
     for record in kept:
         if record["verdict"] not in ("exact", "nothing to do") and not record.get("attention"):
@@ -318,7 +323,7 @@ def main() -> None:
         return
     done = read(options.out)
     if options.table:
-        TABLE.write_text(table(done), encoding="utf-8")
+        TABLE.write_text(table(done, len(names())), encoding="utf-8")
         return
     warnings.simplefilter("ignore")
     patterns = options.only.split(",")

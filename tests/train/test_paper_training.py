@@ -320,7 +320,7 @@ def test_a_network_file_holds_all_of_it(data: Data, tmp_path: Path) -> None:
     assert (again.mean, again.std, again.card) == (network.mean, network.std, network.card)
     assert same(again.state_dict(), network.state_dict())
     pairs = data.pairs("val")
-    ours, theirs = (Predictor(n)(pairs[1].image) for n in (network, again))
+    ours, theirs = (Predictor(n)(pairs[1].image, scores=True) for n in (network, again))
     assert ours.labels.shape == (24, 61)
     assert torch.equal(ours.scores, theirs.scores)
     found = [evaluate(Predictor(n), pairs, data.classes).to_dict() for n in (network, again)]
