@@ -79,18 +79,21 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, most: int | None = None) -> Iterator[Image.Image]:
     """An open picture, of which only the header has been read.
 
     Whatever pillow raises meanwhile becomes an `InputError` that names the file.
 
+    Args:
+        most: how many pixels it may have; `limit()` if not given.
+
     Raises:
-        InputError: see `read_image`; a picture of more than `limit()` pixels is refused before any are allocated.
+        InputError: see `read_image`; a picture of more pixels is refused before any are allocated.
     """
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            if width * height > limit():
+            if width * height > (limit() if most is None else most):
                 raise _too_large(path, f"{width}x{height}")
             yield picture
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

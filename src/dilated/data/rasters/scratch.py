@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dilated.data.images import Pixels, opened
+from dilated.data.images import Pixels, TooLargeError, opened
 from dilated.data.rasters.base import CONVERT, RasterFile, credible, rgb
 from dilated.errors import InputError
 
@@ -86,17 +86,16 @@ def decode_whole(path: Path, folder: Path | None) -> Scratch:
         InputError: as `read_image`, or it is too large to be decoded whole.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # WHOLE is checked below, and is an error
-        with opened(path) as picture:
-            width, height = picture.size
-            credible(path, height, width)
-            if width * height > WHOLE:
-                raise InputError(
-                    f"{path}: found {width}x{height} pixels of {picture.format}, which must be decoded whole; expected "
-                    f"at most {WHOLE:,} pixels. Make it a tiled TIFF, which is read in windows; with the extra 'geo': "
-                    f"{CONVERT.format(path=path.name)}"
-                )
-            return _copied(path, ImageOps.exif_transpose(picture), folder)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # WHOLE is the limit here
+        try:
+            with opened(path, WHOLE) as picture:
+                credible(path, picture.height, picture.width)
+                return _copied(path, ImageOps.exif_transpose(picture), folder)
+        except TooLargeError as error:
+            raise InputError(
+                f"{path}: found more than {WHOLE:,} pixels in a format that must be decoded whole; expected fewer. "
+                f"Make it a tiled TIFF, which is read in windows; with the extra 'geo': {CONVERT.format(path=path.name)}"
+            ) from error
 
 
 def _copied(path: Path, picture: Image.Image, folder: Path | None) -> Scratch:
