@@ -94,7 +94,8 @@ def decode_whole(path: Path, folder: Path | None) -> Scratch:
         except TooLargeError as error:
             raise InputError(
                 f"{path}: found more than {WHOLE:,} pixels in a format that must be decoded whole; expected fewer. "
-                f"Make it a tiled TIFF, which is read in windows; with the extra 'geo': {CONVERT.format(path=path.name)}"
+                "Make it a tiled TIFF, which is read in windows; with the extra 'geo': "
+                f"{CONVERT.format(path=path.name)}"
             ) from error
 
 
