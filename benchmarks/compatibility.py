@@ -278,8 +278,8 @@ def table(records: dict[str, dict[str, Any]], total: int) -> str:
         f"- of the {len(convolutional)} without attention, {len(good)} exact or with nothing to do;",
         f"- greatest relative error among the exact: {max((r['float64'] for r in exact), default=0):.0e} in float64, "
         f"{max((r['float32'] for r in exact), default=0):.0e} in float32;",
-        f"- measured from the smallest on: {total - len(kept)} of the {total} architectures are not measured yet, most of",
-        "  them larger ones.",
+        f"- measured from the smallest on: {total - len(kept)} of the {total} architectures are not measured yet, most",
+        "  of them larger ones.",
         "",
         "| family | networks | exact | nothing to do | refused | other | float64 | float32 |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
