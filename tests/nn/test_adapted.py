@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -471,3 +473,24 @@ def test_a_network_that_has_a_layer_under_two_names_can_be_saved(
 def test_options_that_no_file_can_hold_are_an_error_that_says_so() -> None:
     with pytest.raises(InputError, match="options"):
         add_context(small(), ["a", "b"], factory=f"{__name__}:small", options={"norm": nn.BatchNorm2d})
+
+
+class Plain(nn.Module):
+    """The bundled network's front end as somebody else's: a dictionary of scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = dilated.load("street").rebuild(context="none", detail=0).eval()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"out": self.inner(images)}
+
+
+@pytest.mark.parametrize("name", ["street_camvid.jpg", "street_kitti.jpg"])
+def test_a_fresh_module_changes_no_label_of_a_real_picture(name: str) -> None:
+    plain = Plain()
+    segmenter = add_context(plain, plain.inner.classes, **OWN)
+    path = Path(str(resources.files("dilated") / "samples" / name))
+    before, after = (Predictor(network, device="cpu")(path).labels for network in (plain.inner, segmenter))
+    assert len(np.unique(before)) > 4
+    assert np.array_equal(before, after)
