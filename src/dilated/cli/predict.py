@@ -81,7 +81,8 @@ def run(
         raise InputError(f"{out}: found a file; expected a folder to write the labels to, or nothing")
     every = find(inputs, leave_out=out)
     rasters = as_rasters(every, save, tile)
-    sources = [source for source in every if source not in rasters]
+    in_windows = set(rasters)
+    sources = [source for source in every if source not in in_windows]
     sinks: list[Sink] = []
     if sources:
         sinks = choose(save, out, SERVERS.get(form), overlay, any(source.kind != "picture" for source in sources))

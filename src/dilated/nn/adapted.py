@@ -27,7 +27,7 @@ from dilated.errors import InputError
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.context import DILATIONS, ContextModule
 from dilated.nn.factory import WEIGHTS, construct
-from dilated.nn.sampling import PIXELS, Axes, Grid, upsample
+from dilated.nn.sampling import PIXELS, Axes, Grid
 from dilated.nn.score_layer import hooked, score_layer, scores_in, two
 
 
@@ -147,17 +147,10 @@ class AdaptedSegmenter(BaseSegmenter):
     def finish(self, maps: list[Tensor], places: Sequence[Axes]) -> tuple[Tensor, Axes]:
         return maps[0], places[0]
 
-    def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
-        return upsample(scores, source, target, size)
-
     def scores(self, images: Tensor) -> Tensor:
         """What the network goes on with after the layer that makes the scores: (N, C, ceil(H/r), ceil(W/r))."""
         height, width = (-(-side // self.output_stride) for side in images.shape[-2:])
         return self._run(images)[1][..., :height, :width]
-
-    def learn(self, images: Tensor) -> Tensor:
-        """As `forward`: the loss reads every pixel."""
-        return self(images)
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores at every pixel, and those of the layer after the context module."""

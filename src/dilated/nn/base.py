@@ -19,7 +19,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from dilated.nn.context import ContextModule
-from dilated.nn.sampling import PIXELS, Axes, Grid
+from dilated.nn.sampling import PIXELS, Axes, Grid, upsample
 
 Color = tuple[int, int, int]
 
@@ -98,17 +98,18 @@ class BaseSegmenter(nn.Module, ABC):
             (N, C, h, w), and where they sit.
         """
 
-    @abstractmethod
     def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
         """Scores, or a window of them, interpolated: (N, C, h, w) on `source` -> (N, C, *size) on `target`."""
+        return upsample(scores, source, target, size)
 
     @abstractmethod
     def scores(self, images: Tensor) -> Tensor:
         """Scores on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r))."""
 
-    @abstractmethod
     def learn(self, images: Tensor) -> Tensor:
-        """The scores that a loss reads, on the grid of the training labels."""
+        """The scores that a loss reads, on the grid of the training labels: those of every pixel."""
+        scores: Tensor = self(images)
+        return scores
 
     @abstractmethod
     def first_levels(self, levels: int) -> list[nn.Module]:

@@ -25,6 +25,7 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
+from dilated.nn.places import pair
 from dilated.nn.rewritten import Rewritten, rewrite
 
 CONVS = (nn.Conv2d, StdConv2d, ScaledStdConv2d)
@@ -179,8 +180,8 @@ def make_dense(layer: Any, rate: tuple[int, int], keep: tuple[int, int]) -> None
     if getattr(layer, "return_indices", False):
         raise ValueError("found return_indices=True; expected a pooling that returns its maxima only")
     same = isinstance(layer, SAME_POOLS) or (isinstance(layer, SAME_CONVS) and getattr(layer, "same_pad", True))
-    kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
-    dilation = _pair(getattr(layer, "dilation", 1))
+    kernel, stride = pair(layer.kernel_size), pair(layer.stride)
+    dilation = pair(getattr(layer, "dilation", 1))
     padding = [None, None] if same else _paddings(layer.padding, kernel, dilation)
     ceil = bool(getattr(layer, "ceil_mode", False))
     rows, columns = (Axis(kernel[i], stride[i], dilation[i], padding[i], ceil, rate[i], keep[i]) for i in range(2))
@@ -220,8 +221,4 @@ def _paddings(
     if isinstance(padding, str):
         totals = [(k - 1) * t for k, t in zip(kernel, dilation, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
-    return [(p, p) for p in _pair(padding)]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+    return [(p, p) for p in pair(padding)]

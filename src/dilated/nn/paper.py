@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from dilated.nn.base import BaseSegmenter, Color
 from dilated.nn.border import mirror
 from dilated.nn.context import DILATIONS, ContextModule
-from dilated.nn.sampling import PIXELS, Axes, Grid, axes, upsample
+from dilated.nn.sampling import PIXELS, Axes, Grid, axes
 from dilated.nn.vgg import FC6, Padding, Pools, VGGFrontEnd
 
 
@@ -169,9 +169,9 @@ class VGGSegmenter(BaseSegmenter):
 
     def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
         """As all segmenters do; probabilities become logarithms."""
+        zoomed = super().zoom(scores, source, target, size)
         if self.network.upsampling == "deconvolution":
-            return upsample(scores, source, target, size)
-        zoomed = upsample(scores, source, target, size)
+            return zoomed
         return zoomed.clamp(min=torch.finfo(zoomed.dtype).tiny).log()
 
     def scores(self, images: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def _window(
     stride = kwargs["stride"] if "stride" in kwargs else args[position] if len(args) > position else None
     if stride is None or stride == []:
         stride = 1 if name == "conv2d" else kwargs["kernel_size"] if "kernel_size" in kwargs else args[window]
-    down, across = _pair(stride)
+    down, across = pair(stride)
     if source.flat or source.axes != (out.ndim - 2, out.ndim - 1):
         return "other", locate(out, source)
     size = out.shape[-2], out.shape[-1]
@@ -183,7 +183,8 @@ def _dims(args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> set[int]
     return {d % ndim for d in dim if isinstance(d, int)}
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """A setting's numbers for rows and columns."""
     if isinstance(value, int):
         return value, value
     values = tuple(value)

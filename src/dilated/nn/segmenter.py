@@ -190,19 +190,12 @@ class Segmenter(BaseSegmenter):
         above = upsample(scores, places[0], places[1], (maps[1].shape[-2], maps[1].shape[-1]))
         return self.detail(above, maps[1]), places[1]  # (N, C, H/4, W/4)
 
-    def zoom(self, scores: Tensor, source: Axes, target: Axes, size: tuple[int, int]) -> Tensor:
-        return upsample(scores, source, target, size)
-
     def _scores(self, features: Tensor) -> Tensor:
         if self.context is None:
             return self.classifier(self.dropout(features))
         if self.network.context_on == "features":
             return self.classifier(self.dropout(self.context(features)))
         return self.context(non_negative(self.classifier(self.dropout(features))))
-
-    def learn(self, images: Tensor) -> Tensor:
-        """As `forward`: the loss reads every pixel."""
-        return self(images)
 
     def first_levels(self, levels: int) -> list[nn.Module]:
         """The trunk's modules up to the end of its first levels, in order of registration."""

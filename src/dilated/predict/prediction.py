@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,16 @@ from torch import Tensor
 
 Color = tuple[int, int, int]
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def label_dtype(classes: int) -> np.dtype[Any]:
+    """The type of label ids of so many classes.
+
+    Example:
+        >>> label_dtype(256), label_dtype(257)
+        (dtype('uint8'), dtype('uint16'))
+    """
+    return np.dtype(np.uint8 if classes <= 256 else np.uint16)
 
 
 @dataclass(frozen=True)

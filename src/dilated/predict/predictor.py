@@ -26,7 +26,7 @@ from dilated.errors import InputError
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.reach import global_layers, reach, same_in_windows
 from dilated.predict.blend import Blend
-from dilated.predict.prediction import Prediction
+from dilated.predict.prediction import Prediction, label_dtype
 from dilated.predict.store import Key, Store
 from dilated.predict.tiles import ROOM, Geometry, Mosaic, label_blocks, score_blocks
 from dilated.predict.views import Held, View
@@ -83,7 +83,7 @@ class Predictor:
         self.segmenter = segmenter.to(self.device).eval()
         self.precision, self.tile = precision, tile
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
-        if not segmenter.stitches and (tile is not None or self.looks > 1 or self.scales != (1.0,)):
+        if not segmenter.stitches and not self.plain:
             raise InputError(
                 "network.inference: 'authors' labels by tiles of its own, whose seams are part of the result; expected "
                 "'whole' for a tile, flips or scales"
@@ -144,14 +144,14 @@ class Predictor:
         return scores
 
     def _labels(self, pixels: Pixels) -> Any:
-        labels = np.empty(pixels.shape[:2], dtype=np.uint8 if len(self.segmenter.classes) <= 256 else np.uint16)
+        labels = np.empty(pixels.shape[:2], dtype=label_dtype(len(self.segmenter.classes)))
         for block, part in label_blocks(self, Held(pixels)):
             labels[block.top : block.bottom, block.left : block.right] = part
         return labels
 
     def _argmax(self, scores: Tensor) -> Any:
-        labels = scores.argmax(0)
-        return labels.to(torch.uint8 if len(self.segmenter.classes) <= 256 else torch.uint16).cpu().numpy()
+        dtype = getattr(torch, label_dtype(len(self.segmenter.classes)).name)
+        return scores.argmax(0).to(dtype).cpu().numpy()
 
     def _prediction(self, pixels: Pixels, labels: Any, scores: Tensor | None) -> Prediction:
         return Prediction(pixels, labels, scores, self.segmenter.classes, self.segmenter.colors)
@@ -164,8 +164,7 @@ class Predictor:
         """What computes the scores of a view, block by block, exactly or blended."""
         side = max(view.rows, view.across)
         if self.tile is None or side <= self.tile:
-            tile = -(-side // self.segmenter.alignment) * self.segmenter.alignment
-            return Mosaic(self, raster, view, tile, 0, name, store)
+            return Mosaic(self, raster, view, self._aligned(side), 0, name, store)
         if self.geometry is not None:
             if self.blend:
                 raise InputError(

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dilated.nn.sampling import Axes, axes, needed_for
-from dilated.predict.prediction import Labels
+from dilated.predict.prediction import Labels, label_dtype
 from dilated.predict.store import Key, Store
 from dilated.predict.views import View
 
@@ -92,7 +92,7 @@ def label_blocks(
     Yields:
         Each block and its labels, (height, width), in the order of `blocks`.
     """
-    kind = np.uint8 if len(predictor.segmenter.classes) <= 256 else np.uint16
+    kind = label_dtype(len(predictor.segmenter.classes))
     for block, strips in score_blocks(predictor, raster, skip, spool):
         labels = np.empty((block.height, block.width), dtype=kind)
         for row, scores in strips:
