@@ -109,7 +109,7 @@ def test_a_decoder_that_fails_in_its_own_way_is_a_finding(folder: Path, monkeypa
     def fail(path: Path) -> None:
         raise MemoryError("too large")
 
-    monkeypatch.setattr("dilated.data.counting.read_image", fail)
+    monkeypatch.setattr("dilated.data.formats.pairs.Pair.read_image", lambda pair: fail(pair.image))
     report = check(folder)
     assert found(report) == [("error", "unreadable picture")] * 8
     assert report.findings[0].text == f"{folder}/images/train/p0.png: cannot be read (MemoryError: too large)"

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import read_image
 from dilated.data.labels import IGNORE, Classes, wrong_size
 from dilated.errors import InputError
 
@@ -99,7 +98,7 @@ def read_pairs(
         (SplitCounts(pictures=1, pixels=(0,), ignored=0), ['unreadable picture', 'unreadable label'])
     """
     tasks = {pair_key(pair): pair for split in pairs.values() for pair in split}
-    seen: dict[tuple[Path, Path], _Seen] = {}
+    seen: dict[tuple[Path, Path, str], _Seen] = {}
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         try:
             results = pool.map(lambda pair: _inspect(pair, classes), tasks.values())
@@ -126,9 +125,9 @@ def _sum(seen: list[_Seen], classes: int) -> SplitCounts:
     return SplitCounts(len(seen), tuple(total[:classes].tolist()), int(total[IGNORE]))
 
 
-def pair_key(pair: Pair) -> tuple[Path, Path]:
+def pair_key(pair: Pair) -> tuple[Path, Path, str]:
     """What makes a pair the same one in another split."""
-    return pair.image, pair.label
+    return pair.image, pair.label, pair.stem
 
 
 def _inspect(pair: Pair, classes: Classes) -> _Seen:
@@ -136,7 +135,7 @@ def _inspect(pair: Pair, classes: Classes) -> _Seen:
     problems: list[tuple[Kind, str]] = []
     size = None
     try:
-        height, width = read_image(pair.image).shape[:2]
+        height, width = pair.read_image().shape[:2]
         size = height, width
     except Exception as error:  # decoders raise what they like on damaged files
         problems.append(("unreadable picture", _text(pair.image, error)))

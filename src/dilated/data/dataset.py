@@ -83,6 +83,8 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Data:
     splits = tuple(form.splits(root))
     if (root / "classes.toml").is_file():
         classes = load_classes(root / "classes.toml")
+    elif hasattr(form, "classes"):
+        classes = form.classes(root)
     elif form.CLASSES is not None:
         classes = form.CLASSES
     else:

@@ -19,7 +19,6 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import read_image
 from dilated.data.labels import Classes
 from dilated.data.mirror_crop import MirrorCrop, mirror_crop
 from dilated.data.transforms import Augment, augmentation
@@ -71,7 +70,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         if self.cache is not None and index in self.cache:
             return self.cache[index]
         pair = self.pairs[index]
-        image = read_image(pair.image)
+        image = pair.read_image()
         label = pair.read_label(self.classes, image.shape[:2])
         sample = torch.tensor(image).permute(2, 0, 1), torch.tensor(label)  # (3, H, W), (H, W)
         if self.cache is not None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import read_image
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
 from dilated.evaluate.confusion import ConfusionMatrix
@@ -60,7 +59,7 @@ def evaluate(
         translate[i] = predictor.segmenter.classes.index(name)
     counts = []
     for pair in pairs:
-        image = read_image(pair.image)
+        image = pair.read_image()
         height, width = image.shape[:2]
         target = translate[pair.read_label(classes, (height, width))]
         labels = predictor(image).labels

@@ -2,7 +2,8 @@
 
 At stride 8 a pole of three pixels lies inside one score. The trunk's stride-4 features still see its edges; this small
 branch reads them beside the up-sampled scores and adds a correction. The idea of adding finer, shallower evidence to
-coarse scores is the skip of FCN-8s (Long et al., CVPR 2015), to which the paper compares.
+coarse scores is the skip of FCN-8s (Long et al., CVPR 2015), to which the paper compares; reading the deep features
+too is the decoder of DeepLabv3+ (Chen et al., ECCV 2018).
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ class Detail(nn.Module):
         channels: of the fine features.
         classes: C.
         width: maps inside.
+        deep: deep features F that are read too, reduced to `width`; 0 for the scores alone.
+        layers: 3x3 convolutions, one or two.
 
     Shapes:
-        scores (N, C, H/4, W/4), features (N, channels, H/4, W/4) -> scores (N, C, H/4, W/4).
+        scores (N, C, H/4, W/4), features (N, channels + width, H/4, W/4) -> scores (N, C, H/4, W/4). The reduced deep
+        features come last; without `deep`, there are none.
 
     Example:
         >>> detail = Detail(channels=24, classes=3, width=16).eval()
@@ -29,14 +33,21 @@ class Detail(nn.Module):
         True
     """
 
-    def __init__(self, channels: int, classes: int, width: int) -> None:
+    def __init__(self, channels: int, classes: int, width: int, deep: int = 0, layers: int = 1) -> None:
         super().__init__()
-        self.read = nn.Sequential(
-            nn.Conv2d(channels + classes, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        # Reduced before they are up-sampled: a 1x1 convolution is the same on either side, and cheaper on the coarse.
+        self.reduce = nn.Sequential(_conv(deep, width, 1)) if deep else None
+        inner = [_conv(channels + classes + (width if deep else 0), width, 3)]
+        inner += [_conv(width, width, 3) for _ in range(layers - 1)]
+        self.read = nn.Sequential(*[module for layer in inner for module in layer])
         self.correct = nn.Conv2d(width, classes, 1)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
 
     def forward(self, scores: Tensor, features: Tensor) -> Tensor:
         return scores + self.correct(self.read(torch.cat([features, scores], 1)))
+
+
+def _conv(channels: int, width: int, kernel: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())

@@ -58,6 +58,10 @@ class Network:
     """Noise on the identity. The authors' 0.01 is for 11 to 21 maps; the noise added grows with sqrt(9 F)."""
     detail: int = 0
     """Maps of the correction that brings scores to stride 4 with the trunk's stride-4 features; 0 for none."""
+    detail_reads: Literal["scores", "features"] = "scores"
+    """What the correction reads beside the fine features: the scores, or the F features too."""
+    detail_layers: Literal[1, 2] = 1
+    """3x3 convolutions of the correction."""
     dropout: float = 0.0
     """Share of the features dropped before the classifier while training."""
     kind: Literal["timm"] = "timm"
@@ -135,7 +139,10 @@ class Segmenter(BaseSegmenter):
         self.classifier = nn.Conv2d(width, count, 1)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
-        self.detail = Detail(channels[self.fine], count, network.detail) if network.detail else None
+        self.detail: Detail | None = None
+        if network.detail:
+            deep = width if network.detail_reads == "features" else 0
+            self.detail = Detail(channels[self.fine], count, network.detail, deep, network.detail_layers)
         self.map_grids = (self.grid, grids[self.fine]) if network.detail else (self.grid,)
 
         self.mean = tuple(mean or self.trunk.default_cfg["mean"])
@@ -187,8 +194,13 @@ class Segmenter(BaseSegmenter):
         scores = self._scores(maps[0])  # (N, C, H/r, W/r)
         if self.detail is None:
             return scores, places[0]
-        above = upsample(scores, places[0], places[1], (maps[1].shape[-2], maps[1].shape[-1]))
-        return self.detail(above, maps[1]), places[1]  # (N, C, H/4, W/4)
+        size = maps[1].shape[-2], maps[1].shape[-1]
+        fine, coarse = maps[1], scores
+        if self.detail.reduce is not None:
+            coarse = torch.cat([scores, self.detail.reduce(maps[0])], 1)
+        above = upsample(coarse, places[0], places[1], size)  # (N, C or C + width, H/4, W/4)
+        classes = scores.shape[1]
+        return self.detail(above[:, :classes], torch.cat([fine, above[:, classes:]], 1)), places[1]
 
     def _scores(self, features: Tensor) -> Tensor:
         if self.context is None:

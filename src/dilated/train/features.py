@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import image_size, read_image
 from dilated.data.labels import IGNORE, Classes
 from dilated.nn.paper import VGGSegmenter
 
@@ -56,7 +55,7 @@ def compute(
     for index, pair in enumerate(pairs):
         target = folder / f"{index}.npy"
         if not target.is_file():
-            image = torch.tensor(read_image(pair.image), device=device).permute(2, 0, 1)[None].float() / 255
+            image = torch.tensor(pair.read_image(), device=device).permute(2, 0, 1)[None].float() / 255
             with torch.inference_mode():
                 scores = segmenter.front(image)[0].float().cpu().numpy()  # (C, h, w)
             partial = target.with_suffix(".part")
@@ -102,7 +101,7 @@ class FeatureSamples:
     ) -> None:
         self.folder, self.pairs, self.classes, self.stride = folder, pairs, classes, stride
         self.flip, self.seed = flip, seed
-        sizes = [image_size(pair.image) for pair in pairs]
+        sizes = [pair.size() for pair in pairs]
         self.canvas = tuple(max(-(-size[axis] // stride) for size in sizes) for axis in (0, 1))
 
     def __len__(self) -> int:
@@ -112,7 +111,7 @@ class FeatureSamples:
         index, draw = key
         pair = self.pairs[index]
         features = torch.tensor(np.load(self.folder / f"{index}.npy"))
-        label = torch.tensor(pair.read_label(self.classes, image_size(pair.image)))[:: self.stride, :: self.stride]
+        label = torch.tensor(pair.read_label(self.classes, pair.size()))[:: self.stride, :: self.stride]
         if self.flip and np.random.default_rng([self.seed, draw]).random() < 0.5:
             features, label = features.flip(-1), label.flip(-1)
         below, beside = (whole - side for whole, side in zip(self.canvas, label.shape, strict=True))

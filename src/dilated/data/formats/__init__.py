@@ -7,10 +7,11 @@
     load        root, split -> list[Pair]; raises `InputError` with what is missing
     save        root, split, samples -> None: writes the layout that `load` reads, where there is one to write
 
+    classes     root -> Classes, where the folder's own files name them (CLASSES is None then)
     scan        root, split -> Found, where a format can list all that is missing and not only the first (for the check)
     PICTURES    split -> the published number of pictures, where there is one
     NOTES       split -> what a check should say of it
 
-of which the last three may be lacking. Formats that share files or rules with another say so by importing it: SBD and
+of which the last four may be lacking. Formats that share files or rules with another say so by importing it: SBD and
 COCO are read as VOC's classes.
 """

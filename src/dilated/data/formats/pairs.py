@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.images import image_size
+from dilated.data.images import Pixels, image_size, read_image
 from dilated.data.labels import Classes, Labels, ids, read_values, wrong_size
 from dilated.errors import InputError
 
@@ -19,16 +19,38 @@ class Pair:
     """One sample of a data set on disk.
 
     `values` reads the label file: path -> (H, W) integers as the file has them, which the data set's `Classes` then
-    turn into ids. Formats that keep labels in something else than pictures of values bring their own.
+    turn into ids. Formats that keep labels in something else than pictures of values bring their own. `pixels` reads
+    the picture: path -> (H, W, 3) uint8; formats that keep several in a file bring their own, and a `stem` for each.
     """
 
     image: Path
     label: Path
     values: Callable[[Path], NDArray[np.integer]] = read_values
+    pixels: Callable[[Path], Pixels] = read_image
+    stem: str = ""
 
     @property
     def name(self) -> str:
-        return self.image.stem
+        return self.stem or self.image.stem
+
+    def read_image(self) -> Pixels:
+        """The picture, (H, W, 3) uint8.
+
+        Raises:
+            InputError: an unreadable file.
+        """
+        return self.pixels(self.image)
+
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the picture, from the file's header where that says it.
+
+        Raises:
+            InputError: a file that is no picture.
+        """
+        if self.pixels is read_image:
+            return image_size(self.image)
+        height, width = self.read_image().shape[:2]
+        return height, width
 
     def read_label(self, classes: Classes, size: tuple[int, int] | None = None) -> Labels:
         """The label as class ids, (H, W) uint8, 255 where ignored; `size` is (H, W) of the picture.
@@ -72,6 +94,6 @@ def same_size(pair: Pair) -> None:
     """
     if pair.values is not read_values:
         return  # its size is known once it is read
-    expected, found = image_size(pair.image), image_size(pair.label)
+    expected, found = pair.size(), image_size(pair.label)
     if found != expected:
         raise wrong_size(pair.label, found, expected)
