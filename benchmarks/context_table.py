@@ -35,7 +35,8 @@ from dilated.evaluate.bootstrap import difference
 from dilated.evaluate.confusion import ConfusionMatrix, mean_iou
 from dilated.nn.sampling import PIXELS, upsample
 from dilated.train import losses
-from dilated.train.recipe import Recipe, Stage
+from dilated.train.recipe import Recipe
+from dilated.train.stage import Stage
 from dilated.train.stages import autocast, optimizer, set_rate
 
 
@@ -102,13 +103,13 @@ def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: 
     segmenter.trunk.requires_grad_(False).eval()
     descent, head = optimizer(segmenter, stage), Head(segmenter)
     for step, keys in enumerate(batches(len(views), batch, seed, 0, steps)):
-        set_rate(descent, stage, step, steps)
+        set_rate(descent, stage, step, step / steps)
         chosen = [views[i] for i, _ in keys]
         maps = [torch.cat([view[0][level] for view in chosen]) for level in range(len(head.kept))]
         label = torch.stack([view[1] for view in chosen]).long()
         with autocast(recipe, torch.device("cpu")):
             scores = head(maps, (label.shape[-2], label.shape[-1]))
-        loss = losses.combined(scores, label, recipe.jaccard)
+        loss = losses.loss(scores, label, recipe.loss)
         descent.zero_grad(set_to_none=True)
         loss.backward()
         descent.step()
@@ -142,7 +143,7 @@ def main() -> None:
 
     front = dilated.load(options.front_end)
     data = dilated.open_dataset(options.data)
-    recipe = Recipe(stage=(Stage("frontend", 1),), jaccard=0.3)
+    recipe = Recipe(stage=(Stage("frontend", 1),), loss=losses.Loss(jaccard=0.3))
     augment = Augment(scale=(0.6, 1.8), brightness=0.4, contrast=0.4, saturation=0.4)
     pairs = data.pairs("train")
     began = time.perf_counter()

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from dilated.nn.vgg import VGGFrontEnd
     from dilated.predict.prediction import Prediction
     from dilated.predict.predictor import Predictor
-    from dilated.train.recipe import Recipe, Stage, load_recipe
+    from dilated.train.recipe import Recipe, load_recipe
+    from dilated.train.stage import Stage
     from dilated.weights.bundled import load
 
 __version__ = "0.1.0"
@@ -74,7 +75,8 @@ _HOMES = {
     "nn.vgg": ("VGGFrontEnd",),
     "predict.prediction": ("Prediction",),
     "predict.predictor": ("Predictor",),
-    "train.recipe": ("Recipe", "Stage", "load_recipe"),
+    "train.recipe": ("Recipe", "load_recipe"),
+    "train.stage": ("Stage",),
     "weights.bundled": ("load",),
 }
 

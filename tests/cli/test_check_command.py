@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +87,44 @@ def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
         main(["check", str(tmp_path / "none")])
     assert stop.value.code == 1
     assert "no such folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_figures_of_files_and_regions_are_shown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    text = printed(capsys, "check", folder)
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert ["size", "56x40", "56x40", "56x40"] in rows
+    assert ["picture files", "PNG", "PNG", "PNG"] in rows
+    disc = next(row for row in rows if row[0] == "disc" and len(row) == 7)
+    assert disc[1:3] == ["100.00%", "100.00%"]
+    assert 8 <= float(disc[4]) <= 11  # the square root of a disc's 100 pixels, less what the bar covers
+
+
+def test_the_page_and_the_figures_are_written_even_if_something_is_wrong(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    (folder / "images" / "val" / "p0.png").write_text("x")
+    page, figures = tmp_path / "page.html", tmp_path / "facts.json"
+    text = printed(capsys, "check", folder, "--out", page, "--json", figures, "--workers", 2, status=1)
+    assert text.endswith(f"The page is {page}\n")
+    assert "unreadable picture" in page.read_text(encoding="utf-8")
+    table = json.loads(figures.read_text(encoding="utf-8"))
+    assert (table["errors"], table["facts"]["splits"]["val"]["read"]) == (1, 1)
+
+
+def test_a_page_in_a_folder_that_is_not_there_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(folder), "--out", str(tmp_path / "none" / "page.html")])
+    assert stop.value.code == 1
+    assert "there is no folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_name_that_is_no_text_is_shown(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    path = os.fsencode(folder / "images" / "train") + b"/caf\xe9.png"
+    try:
+        with open(path, "wb") as file:
+            file.write(b"x")
+    except OSError:
+        pytest.skip("this disk takes no such name")
+    assert "caf\\udce9.png" in printed(capsys, "check", folder, status=1)

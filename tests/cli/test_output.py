@@ -56,7 +56,14 @@ def test_evaluate_prints_and_writes_the_same_figures(
 ) -> None:
     text = printed(capsys, "evaluate", network_file, folder, "--json", tmp_path / "f.json", "--device", "cpu")
     figures = json.loads((tmp_path / "f.json").read_text())
-    assert set(figures) == {"mean_iou", "pixel_accuracy", "iou", "classes", "confusion", "images", "pixels"}
+    assert set(figures) == {
+        "mean_iou", "pixel_accuracy", "mean_dice", "mean_boundary_iou",
+        "mean_iou_interval", "pixel_accuracy_interval", "mean_dice_interval", "mean_boundary_iou_interval",
+        "iou", "dice", "precision", "recall", "boundary_iou", "boundary_width",
+        "iou_intervals", "dice_intervals", "boundary_iou_intervals",
+        "classes", "foreground", "confusion", "images", "unlabelled_images", "pixels",
+        "trimap", "ece", "reliability", "per_picture",
+    }  # fmt: skip
     assert figures["images"] == 2
     assert figures["pixels"] == 2 * (40 * 56 - 9)  # all but the corners that are not labelled
     counts = np.array(figures["confusion"])

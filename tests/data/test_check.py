@@ -77,6 +77,8 @@ def test_a_mini_camvid_only_lacks_pictures(tmp_path: Path) -> None:
     assert [f.text for f in report.findings] == [
         "train: found 2 pictures with labels; the published split has 367",
         "val: found 1 pictures with labels; the published split has 101",
+        "val: no pixel is 'Building', 'Pole', 'Road', 'Sidewalk', 'Tree', 'Sign', 'Fence', 'Car' and 2 more, so no IoU "
+        "can be measured of it",
     ]
     assert not report.errors
     assert report.total.pictures == 3
@@ -154,7 +156,8 @@ def test_a_missing_folder_of_labels_is_found(folder: Path) -> None:
 def test_a_missing_split_is_found(folder: Path) -> None:
     (folder / "images" / "val").rename(folder / "elsewhere")
     report = check(folder)
-    assert [f.text for f in report.errors] == [f"{folder}: has no split 'val'; found train"]
+    assert [f.kind for f in report.errors] == ["split"]
+    assert "val" in report.errors[0].text
 
 
 def test_an_empty_split_is_found(folder: Path) -> None:
@@ -196,7 +199,12 @@ def test_what_is_wrong_in_test_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "LabeledApproved_full" / "Seq05VD_f00030_L.png").unlink()
     report = check(tmp_path)
     assert report.errors == []
-    assert {f.kind for f in report.findings} == {"missing file", "unreadable picture", "number of pictures"}
+    assert {f.kind for f in report.findings} == {
+        "missing file",
+        "unreadable picture",
+        "number of pictures",
+        "absent class",
+    }
 
 
 def test_a_pair_in_two_splits_is_read_once(tmp_path: Path) -> None:
@@ -206,7 +214,7 @@ def test_a_pair_in_two_splits_is_read_once(tmp_path: Path) -> None:
     report = check(tmp_path)
     assert [c.pictures for c in report.splits.values()] == [1, 1, 1]
     assert report.total.pictures == 1
-    assert found(report) == [("error", "unreadable picture")]
+    assert found(report) == [("error", "unreadable picture"), ("error", "same picture in two splits")]
 
 
 def test_a_missing_list_of_classes_is_an_error_that_shows_how_it_starts(folder: Path) -> None:

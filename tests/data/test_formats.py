@@ -117,6 +117,16 @@ def test_a_missing_list_of_classes_is_an_error_that_shows_how_it_starts(tmp_path
     assert 'name = "class 1"' in str(caught.value)
 
 
+def test_a_mask_of_0_and_255_is_shown_as_two_classes(tmp_path: Path) -> None:
+    tree(tmp_path, "images/train/a.png", "labels/train/a.png", toml=None)
+    for values, shown in ((b"\0\xff", "[0, 255]"), (b"\0\1\xff", "[0, 1]")):
+        Image.frombytes("L", (len(values), 1), values).save(tmp_path / "labels/train/a.png")
+        with pytest.raises(InputError) as caught:
+            open_dataset(tmp_path)
+        assert f"The first labels hold {shown}" in str(caught.value)
+        assert ("values = [255]" in str(caught.value)) == (shown == "[0, 255]")
+
+
 def test_a_missing_split_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:
     data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png"))
     with pytest.raises(InputError, match="has no split 'val'; found train"):

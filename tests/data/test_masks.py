@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dilated.data.masks import decode, encode, fill, pack, unpack
+from dilated.data.masks import decode, encode, fill, layered, pack, unpack
 from dilated.errors import InputError
 
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
@@ -85,3 +85,12 @@ def test_polygons_that_share_an_edge_share_no_pixel_and_leave_none(
     one, other, whole = (fill(np.array(p), (6, 7)) for p in ([a, b, c], [c, a, d], [a, b, c, d]))
     assert np.array_equal(one ^ other, whole)
     assert not fill(np.array([a, b]), (6, 7)).any()
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(0, 5), st.just(4), st.just(6))))
+def test_the_smaller_mask_is_on_top_and_of_equals_the_later(group: np.ndarray) -> None:
+    label = layered(enumerate(group, 1), (4, 6), 9)
+    for y, x in np.ndindex(4, 6):
+        there = [(int(mask.sum()), -value) for value, mask in enumerate(group, 1) if mask[y, x]]
+        assert label[y, x] == (-min(there)[1] if there else 9)

@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dilated.evaluate.bootstrap import difference, interval
+from dilated.evaluate import bootstrap
+from dilated.evaluate.bootstrap import Interval, bounded, difference, interval, redrawn
+from dilated.evaluate.boundary import BoundaryCounts
 from dilated.evaluate.confusion import mean_iou
+from dilated.evaluate.figures import by_picture, differences, figures, intervals
 
 
 def counts(pictures: int, seed: int, right: int = 50) -> np.ndarray:
@@ -43,3 +46,54 @@ def test_pairing_narrows_the_interval_of_a_constant_gain() -> None:
 def test_pictures_that_differ_in_number_are_refused() -> None:
     with pytest.raises(ValueError, match="expected the same pictures"):
         difference(counts(3, 0), counts(4, 0))
+
+
+def test_draws_in_parts_are_the_draws_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).integers(0, 99, (6, 4))
+    whole = redrawn(rows, draws=50)
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 20)
+    assert np.array_equal(redrawn(rows, draws=50), whole)
+
+
+def test_a_figure_that_no_draw_knows_has_no_interval_and_raises_no_warning() -> None:
+    (found,) = bounded(np.array([np.nan]), np.full((9, 1), np.nan))
+    assert np.isnan([found.value, found.low, found.high]).all()
+
+
+def test_a_class_that_is_in_one_picture_is_bounded_by_the_draws_that_have_it() -> None:
+    rows = np.zeros((5, 2, 2), np.int64)
+    rows[:, 0, 0] = 9
+    rows[0, 1, 1] = rows[0, 1, 0] = 4
+    assert intervals(by_picture(rows), 2)["iou"][1] == Interval(0.5, 0.5, 0.5)
+
+
+def test_all_figures_are_bounded_as_the_mean_alone() -> None:
+    rows, hits = counts(9, 4), np.random.default_rng(1).integers(0, 9, (9, 3))
+    found = intervals(by_picture(rows, BoundaryCounts(hits, hits + 5)), 3)
+    assert found["mean_iou"] == [interval(rows)]
+    assert set(found) == {
+        "iou", "dice", "precision", "recall", "pixel_accuracy", "boundary_iou",
+        "mean_iou", "mean_dice", "mean_boundary_iou",
+    }  # fmt: skip
+    for one in found["boundary_iou"]:
+        assert one.low < one.value < one.high
+    assert [one.value for one in found["boundary_iou"]] == pytest.approx(hits.sum(0) / (hits + 5).sum(0))
+
+
+def test_differences_by_class_are_on_the_same_draws() -> None:
+    ours, theirs = by_picture(counts(8, 1)), by_picture(counts(8, 2))
+    found = differences(ours, theirs, 3, draws=60, seed=3)
+    apart = figures(redrawn(ours, 60, 3), 3)["iou"] - figures(redrawn(theirs, 60, 3), 3)["iou"]
+    for i, one in enumerate(found["iou"]):
+        assert (one.low, one.high) == pytest.approx(tuple(np.quantile(apart[:, i], [0.025, 0.975])))
+    assert found["mean_iou"] == [difference(counts(8, 1), counts(8, 2), draws=60, seed=3)]
+    with pytest.raises(ValueError, match="expected the same pictures"):
+        differences(ours, theirs[:7], 3)
+
+
+def test_an_interval_is_printed_as_it_is_asked_for() -> None:
+    one = Interval(0.7261, -0.0004, 0.7318)
+    assert f"{one:.3f}" == "0.726 [-0.000, 0.732]"
+    assert str(one) == "+0.7261 [-0.0004, +0.7318]"
+    assert not one.leaves_out_0
+    assert Interval(-0.2, -0.3, -0.1).leaves_out_0

@@ -43,6 +43,7 @@ kind = "joint"
 epochs = 1
 lr = 1e-2
 trunk_lr = 0.5
+norm = "batch"
 """
 
 
@@ -163,7 +164,7 @@ class Killed(Progress):
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def step(self) -> None:
+    def step(self, step: int, progress: float) -> None:
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from dilated.cli.main import main
 from dilated.errors import InputError
 from dilated.train import checkpoint
 from dilated.train.divergence import Watch
-from dilated.train.recipe import Stage
+from dilated.train.stage import Stage
 
 STAGE = Stage("frontend", iterations=100, optimizer="sgd", lr=1e-3, momentum=0.99, warmup=0)
 

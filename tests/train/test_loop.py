@@ -9,7 +9,7 @@ import torch
 from dilated import InputError, Network, Segmenter, load, load_recipe, open_dataset
 from dilated.train import stages
 from dilated.train.loop import train
-from dilated.train.recipe import Stage
+from dilated.train.stage import Stage
 
 
 def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     layer = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD([{"params": layer.parameters(), "lr": 2.0, "peak": 2.0}])
     stage = Stage("frontend", 1, warmup=4)
-    shares = [stages.set_rate(optimizer, stage, step, 100) for step in range(100)]
+    shares = [stages.set_rate(optimizer, stage, step, step / 100) for step in range(100)]
     assert shares[0] == pytest.approx(0.25)
     assert max(shares) == shares[3]
     assert shares[50] == pytest.approx(0.5**0.9)

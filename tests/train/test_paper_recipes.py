@@ -17,6 +17,7 @@ from dilated.data.mirror_crop import MirrorCrop
 from dilated.nn.paper import VGGNetwork, VGGSegmenter
 from dilated.nn.published import PUBLISHED
 from dilated.train import stages
+from dilated.train.losses import Loss
 
 # kind, split, batch, iterations, rate, momentum, crop
 SCHEDULES: dict[str, list[tuple[str, str, int, int, float, float, int]]] = {
@@ -122,7 +123,7 @@ def test_what_all_stages_share_is_the_authors(name: str, number: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_added_that_the_paper_has_not(name: str) -> None:
     recipe = load_recipe(name)
-    assert (recipe.ema, recipe.jaccard, recipe.precision) == (0.0, 0.0, "fp32")
+    assert (recipe.ema, recipe.loss, recipe.precision) == (0.0, Loss(), "fp32")
     assert recipe.weights == ("start" if name == "paper-voc-context" else "torchvision:vgg16")  # Section 4
     assert isinstance(recipe.augment, MirrorCrop)
     # The margin of the prototxts; a mirrored half and no scaling in the authors' data layer.
@@ -182,7 +183,7 @@ def test_the_rate_falls_tenfold_after_a_hundred_thousand_steps() -> None:
     _, optimizer, stage = parameters("paper-voc-coco-frontend", 0)
     rates = {}
     for step in (0, 1, 99_999, 100_000, 139_999):
-        stages.set_rate(optimizer, stage, step, stage.iterations)
+        stages.set_rate(optimizer, stage, step, step / stage.iterations)
         rates[step] = min(group["lr"] for group in optimizer.param_groups)
     assert rates == pytest.approx({0: 1e-3, 1: 1e-3, 99_999: 1e-3, 100_000: 1e-4, 139_999: 1e-4})
 
@@ -191,7 +192,7 @@ def test_the_rate_falls_tenfold_after_a_hundred_thousand_steps() -> None:
 def test_the_rate_of_all_other_stages_stays(name: str, number: int) -> None:
     _, optimizer, stage = parameters(name, number)
     for step in (0, 1, stage.iterations // 2, stage.iterations - 1):
-        assert stages.set_rate(optimizer, stage, step, stage.iterations) == 1.0
+        assert stages.set_rate(optimizer, stage, step, step / stage.iterations) == 1.0
         assert min(group["lr"] for group in optimizer.param_groups) == SCHEDULES[name][number][4]
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 def start(folder: Path, out: Path, recipe: Path, resume: bool) -> subprocess.Popen[str]:
     options = ["--resume"] if resume else ["--recipe", recipe]
     return subprocess.Popen(
-        command("train", folder, "--out", out, *options),
+        command("train", folder, "--out", out, "--no-report", *options),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from dilated.data.dataset import open_dataset
-from dilated.evaluate.bootstrap import interval
+from dilated.errors import InputError
+from dilated.evaluate.boundary import WIDTH
+from dilated.evaluate.compare import Comparison, compare
 from dilated.evaluate.evaluate import Evaluation, evaluate
+from dilated.evaluate.pictures import write_csv
+from dilated.evaluate.sheets import comparison, report
+from dilated.evaluate.tally import Measures
 from dilated.predict.predictor import Predictor
 from dilated.weights.bundled import load
 
@@ -23,7 +27,15 @@ def run(
     data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
     /,
     split: str = "val",
-    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
+    against: Annotated[str | None, tyro.conf.arg(metavar="NETWORK")] = None,
+    boundary: bool = True,
+    boundary_width: float = WIDTH,
+    trimap: tuple[int, ...] = (),
+    calibration: bool = False,
+    worst: int = 0,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
+    csv_file: Annotated[Path | None, tyro.conf.arg(name="csv", metavar="FILE")] = None,
     tile: int | None = None,
     flips: bool = False,
     scales: tuple[float, ...] = (1.0,),
@@ -32,41 +44,71 @@ def run(
 ) -> None:
     """Measure a network with one confusion matrix over all pixels, at the pictures' own resolution.
 
+    Figures in brackets are 95% intervals over the pictures.
+
     Args:
         network: a network file, a run's folder, or a bundled name.
         data: a data folder with the same class names.
         split: which part of it.
-        json_file: write the figures there too.
+        layout: the data's layout, where it is not recognised.
+        against: another network of the same classes: label the same pictures with both, and say whether the
+            difference is more than chance.
+        boundary: measure boundary IoU too: IoU of the bands inside the outlines of truth and prediction.
+        boundary_width: of those bands: below 1 a share of the picture's diagonal, else pixels.
+        trimap: measure mean IoU within these pixels of a true border too, such as 1 2 4 8.
+        calibration: measure how true the probabilities are too.
+        worst: list so many pictures, the worst first.
+        json_file: write the figures there too, with those of each picture.
+        csv_file: write the figures of each picture there, a line a picture.
         tile: pixels along a side that are labelled at a time. Memory is bounded, the figures are the same.
         flips: look at the mirror image too; the probabilities are averaged.
         scales: look at the picture in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
         device: cpu or cuda; CUDA where there is one if not given.
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
-    found = open_dataset(data)
+    if worst < 0:
+        raise InputError(f"worst: found {worst}; expected a number of pictures")
+    for file in (json_file, csv_file):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise InputError(f"{file}: its folder is not there; expected one to write the figures to. Make it first.")
+    measures = Measures(boundary, boundary_width, trimap, calibration)
+    found = open_dataset(data, layout)
     pairs = found.pairs(split)
-    predictor = Predictor(load(network), tile=tile, device=device, precision=precision, flips=flips, scales=scales)
+
+    def predictor(name: str) -> Predictor:
+        return Predictor(load(name), tile=tile, device=device, precision=precision, flips=flips, scales=scales)
+
+    ours, theirs = predictor(network), predictor(against) if against is not None else None
     bar = iter(track(range(len(pairs) + 1), description=split, console=Console(stderr=True), transient=True))
     next(bar)
-    result = evaluate(predictor, pairs, found.classes, lambda: next(bar, None))
-    Console().print(table(result))
+    both: Comparison | None = None
+    if theirs is not None:
+        both = compare(ours, theirs, pairs, found.classes, lambda: next(bar, None), measures)
+        result = both.ours
+    else:
+        result = evaluate(ours, pairs, found.classes, lambda: next(bar, None), measures=measures)
+    for _ in bar:
+        pass
+    show(result, both, worst, network, against or "")
     if json_file is not None:
-        json_file.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+        figures = as_json(network, result, both, against)
+        json_file.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if csv_file is not None:
+        write_csv(result.pictures, csv_file)
 
 
-def table(result: Evaluation) -> Table:
-    """IoU by class, then the means."""
-    confusion = result.confusion
-    shares = confusion.counts.sum(1) / max(confusion.pixels, 1)
-    sheet = Table(title=f"{len(result.names)} pictures, {confusion.pixels:,} labelled pixels", title_justify="left")
-    sheet.add_column("class")
-    sheet.add_column("pixels", justify="right")
-    sheet.add_column("IoU", justify="right")
-    for (name, value), share in zip(confusion.iou.items(), shares, strict=True):
-        sheet.add_row(name, f"{share:.2%}", "-" if value != value else f"{value:.4f}")
-    sheet.add_section()
-    bounds = interval(result.per_picture)
-    sheet.add_row("mean IoU", "", f"{confusion.mean_iou:.4f}")
-    sheet.add_row("  95% interval over pictures", "", f"{bounds.low:.4f} - {bounds.high:.4f}")
-    sheet.add_row("pixel accuracy", "", f"{confusion.pixel_accuracy:.4f}")
-    return sheet
+def show(result: Evaluation, both: Comparison | None, worst: int, network: str, against: str) -> None:
+    """Print the tables; sentences are not cut at the terminal's width."""
+    parts = report(result, worst)
+    if both is not None:
+        parts += comparison(both, network, against)
+    for part in parts:
+        Console(soft_wrap=isinstance(part, str)).print(part, highlight=False)
+
+
+def as_json(network: str, result: Evaluation, both: Comparison | None, against: str | None) -> dict[str, Any]:
+    """The figures, those of each picture, and those of the other network."""
+    table = result.to_dict(per_picture=True)
+    if both is not None:
+        table["against"] = {"ours": network, "network": against, **both.to_dict()}
+    return table

@@ -5,7 +5,9 @@ dilated check DATA
 dilated train DATA --out RUN
 dilated evaluate NETWORK DATA
 dilated predict NETWORK INPUT... --out DIR
+dilated report RUN DATA
 dilated convert FILE.caffemodel --network NAME --out FILE.safetensors
+dilated convert-data DATA OUT --format voc
 dilated info NETWORK
 dilated field [NETWORK] --out FILE
 """
@@ -29,8 +31,10 @@ VERBS = {
     "check": "what a data set is, and what is wrong with it",
     "train": "train a network on a folder of pictures and labels",
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
+    "report": "one page about a run: figures, curves, best and worst pictures",
     "predict": "label pictures, folders, videos, rasters of any size",
     "convert": "the authors' .caffemodel files to network files, and back",
+    "convert-data": "a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...",
     "info": "what a network file holds: classes, layers, receptive field, card",
     "field": "draw receptive fields: the paper's Figure 1, or what a network looks at",
 }
@@ -48,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verb = given[0]
     if verb not in VERBS:
         _fail(f"found the verb {verb!r}; expected one of {', '.join(VERBS)}", status=2)
-    run = importlib.import_module(f"dilated.cli.{verb}").run  # only this verb's imports: torch takes seconds
+    run = importlib.import_module(
+        f"dilated.cli.{verb.replace('-', '_')}"
+    ).run  # only this verb's imports: torch takes seconds
     try:
         tyro.cli(run, prog=f"dilated {verb}", args=given[1:])
     except InputError as error:
@@ -63,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def usage() -> str:
     lines = ["usage: dilated VERB ...", "", "Semantic segmentation with dilated convolutions.", ""]
-    lines += [f"  {verb:<10}{help}" for verb, help in VERBS.items()]
+    lines += [f"  {verb:<14}{help}" for verb, help in VERBS.items()]
     return "\n".join([*lines, "", "`dilated VERB --help` tells the rest."])
 
 

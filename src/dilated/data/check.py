@@ -14,11 +14,17 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from dilated.data.counting import TRAINED, Finding, Kind, SplitCounts, pair_key, read_pairs
+from dilated.data.counting import SplitCounts, pair_key, read_pairs
 from dilated.data.dataset import FORMATS, open_dataset
+from dilated.data.facts import Facts
+from dilated.data.finding import TRAINED, Finding, of_split
 from dilated.data.formats.matching import Found, match
+from dilated.data.formats.pairs import Pair
 from dilated.data.images import pictures_in
+from dilated.data.inspect_alike import duplicates
+from dilated.data.inspect_masks import suspicious
 from dilated.data.labels import Classes
 from dilated.errors import InputError
 
@@ -36,10 +42,29 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     source: str = ""
     """Where the data of this layout can be had."""
+    facts: Facts | None = None
+    """None where the classes could not be told."""
+    notes: tuple[str, ...] = ()
+    """What the layout says of this folder."""
+    pairs: dict[str, list[Pair]] = field(default_factory=dict, repr=False)
+    """By split."""
 
     @property
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "root": str(self.root),
+            "layout": self.layout,
+            "classes": list(self.classes.names) if self.classes else None,
+            "errors": len(self.errors),
+            "warnings": len(self.findings) - len(self.errors),
+            "findings": [{"severity": f.severity, "kind": f.kind, "text": f.text} for f in self.findings],
+            "notes": list(self.notes),
+            "facts": self.facts.to_dict() if self.facts else None,
+        }
 
 
 def check(
@@ -77,23 +102,32 @@ def check(
     if name is None:
         return Report(root, None, None, {}, SplitCounts(0, (), 0), [_unrecognised(root)])
     form = FORMATS[name]
-    there = form.splits(root)
+    findings: list[Finding] = []
+    there: list[str] = []
+    try:
+        there = list(form.splits(root))
+    except (InputError, OSError) as error:  # the file that names them is missing or damaged
+        findings.append(Finding("error", "layout", str(error)))
     found = {split: _scan(form, root, split) for split in there}
-    findings = [_finding("missing file", split, text) for split in there for text in found[split].problems]
+    findings += [of_split("missing file", split, text) for split in there for text in found[split].problems]
     findings += _missing_splits(form, root, there)
     try:
-        classes = open_dataset(root, name).classes
+        opened = open_dataset(root, name)
+        classes = opened.classes
     except InputError as error:
         if there or not findings:  # in a folder without data the classes do not matter yet
             findings.append(Finding("error", "classes", _classes_text(root, error)))
         counts = {split: SplitCounts(len(found[split].pairs), (), 0) for split in there}
         return Report(root, name, None, counts, SplitCounts(_distinct(found), (), 0), findings, form.SOURCE)
-    splits, total, unreadable = read_pairs({split: found[split].pairs for split in there}, classes, workers, progress)
-    findings += unreadable
+    pairs = {split: found[split].pairs for split in there}
+    reading = read_pairs(pairs, classes, workers, progress)
+    findings += reading.findings
     for split in there:
-        findings += _of_numbers(form, split, splits[split], whole=not found[split].problems)
-    findings += _absent(splits, classes)
-    return Report(root, name, classes, splits, total, findings, form.SOURCE)
+        findings += _of_numbers(form, split, reading.splits[split], whole=not found[split].problems)
+    findings += _absent(reading.splits, classes) + suspicious(reading.tallies, classes)
+    findings += duplicates(reading.seen, classes)
+    counts, total = reading.splits, reading.total
+    return Report(root, name, classes, counts, total, findings, form.SOURCE, reading.facts, opened.notes, pairs)
 
 
 def _distinct(found: dict[str, Found]) -> int:
@@ -145,10 +179,10 @@ def _of_numbers(form: ModuleType, split: str, counts: SplitCounts, whole: bool) 
         text = f"{split}: found {counts.pictures} pictures with labels; the published split has {expected}"
         findings.append(Finding("warning", "number of pictures", text))
     if not counts.pictures and whole:
-        findings.append(_finding("split", split, f"{split}: is empty; expected at least one picture with a label"))
+        findings.append(of_split("split", split, f"{split}: is empty; expected at least one picture with a label"))
     if counts.ignored and not counts.labelled:
         note = getattr(form, "NOTES", {}).get(split, "")
-        findings.append(_finding("nothing labelled", split, f"{split}: every pixel is ignored. {note}".strip()))
+        findings.append(of_split("nothing labelled", split, f"{split}: every pixel is ignored. {note}".strip()))
     return findings
 
 
@@ -161,10 +195,6 @@ def _absent(splits: dict[str, SplitCounts], classes: Classes) -> list[Finding]:
         for name, pixels in zip(classes.names, train.pixels, strict=True)
         if not pixels
     ]
-
-
-def _finding(kind: Kind, split: str, text: str) -> Finding:
-    return Finding("error" if split in TRAINED else "warning", kind, text)
 
 
 def _classes_text(root: Path, error: InputError) -> str:

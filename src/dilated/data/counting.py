@@ -1,51 +1,28 @@
-"""Reading all pairs of a data set: the pixels of each class by split, and what cannot be read.
+"""Reading all pairs of a data set: the pixels of each class by split, what cannot be read, and what looks wrong.
 
-splits, total, findings = read_pairs({"train": data.pairs("train")}, data.classes)
-splits["train"].pixels                               # labelled pixels by class
+reading = read_pairs({"train": data.pairs("train")}, data.classes)
+reading.splits["train"].pixels                       # labelled pixels by class
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dilated.data.alike import Print
+from dilated.data.facts import SAMPLED, Facts
+from dilated.data.finding import TRAINED, Finding, Severity
 from dilated.data.formats.pairs import Pair
-from dilated.data.labels import IGNORE, Classes, wrong_size
-from dilated.errors import InputError
+from dilated.data.inspect_pair import Look, inspect_pair
+from dilated.data.inspect_tally import Tally
+from dilated.data.labels import Classes
 
-TRAINED = ("train", "val")
-"""The splits that `dilated train` needs; what is wrong elsewhere is a warning."""
+Key = tuple[Path, Path, str]
 
-Severity = Literal["error", "warning"]
-Kind = Literal[
-    "layout",
-    "classes",
-    "split",
-    "missing file",
-    "unreadable picture",
-    "unreadable label",
-    "label of another size",
-    "unknown label value",
-    "number of pictures",
-    "nothing labelled",
-    "absent class",
-]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: with `error` training would go wrong, with `warning` it would not."""
-
-    severity: Severity
-    kind: Kind
-    text: str
+AHEAD = 64  # pairs that are read before their turn, for each thread; bounds what waits in memory
 
 
 @dataclass(frozen=True)
@@ -68,11 +45,26 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What reading one pair gave: pixels by id (256 of them), or why not."""
+class Seen:
+    """What is kept of each pair: its splits, and the fingerprints of its picture and its label."""
 
-    pixels: NDArray[np.int64] | None
-    problems: list[tuple[Kind, str]]
+    pair: Pair
+    splits: tuple[str, ...]
+    print: Print | None
+    label: bytes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading all pairs gave."""
+
+    splits: dict[str, SplitCounts]
+    total: SplitCounts
+    findings: list[Finding]
+    """One for each bad file."""
+    facts: Facts
+    tallies: dict[str, Tally]
+    seen: list[Seen]
 
 
 def read_pairs(
@@ -80,7 +72,7 @@ def read_pairs(
     classes: Classes,
     workers: int | None = None,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[dict[str, SplitCounts], SplitCounts, list[Finding]]:
+) -> Reading:
     """Read every picture and label once, though it be in two splits, and count the pixels of those that are whole.
 
     Args:
@@ -88,69 +80,63 @@ def read_pairs(
         workers: threads; as many as processors if not given.
         progress: called with the number of pairs that are read and that of all.
 
-    Returns:
-        The counts by split, those of all splits together, and a finding for each bad file.
-
     Example:
         >>> missing = Pair(Path("a.png"), Path("a_L.png"))
-        >>> counts, total, findings = read_pairs({"train": [missing]}, Classes(("sky",), ((0, 0, 255),)))
-        >>> total, [finding.kind for finding in findings]
+        >>> reading = read_pairs({"train": [missing]}, Classes(("sky",), ((0, 0, 255),)))
+        >>> reading.total, [finding.kind for finding in reading.findings]
         (SplitCounts(pictures=1, pixels=(0,), ignored=0), ['unreadable picture', 'unreadable label'])
     """
     tasks = {pair_key(pair): pair for split in pairs.values() for pair in split}
-    seen: dict[tuple[Path, Path, str], _Seen] = {}
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    splits: dict[Key, tuple[str, ...]] = dict.fromkeys(tasks, ())
+    measured: set[Key] = set()
+    for split, group in pairs.items():
+        keys = list(dict.fromkeys(pair_key(pair) for pair in group))
+        for key in keys:
+            splits[key] += (split,)
+        step = max(1, -(-len(keys) // SAMPLED))
+        measured.update(keys[::step])
+    tallies = {split: Tally(classes) for split in pairs}
+    total = Tally(classes)
+    findings: list[Finding] = []
+    seen: list[Seen] = []
+    looks = _read(tasks, classes, measured, workers or os.cpu_count() or 1)
+    for number, (key, look) in enumerate(looks, 1):
+        pair = tasks[key]
+        for tally in (total, *(tallies[split] for split in splits[key])):
+            tally.add(pair, look)
+        severity: Severity = "error" if set(splits[key]) & set(TRAINED) else "warning"
+        findings += [Finding(severity, kind, text, (pair,)) for kind, text in look.problems]
+        seen.append(Seen(pair, splits[key], look.print, look.label_digest))
+        if progress:
+            progress(number, len(tasks))
+    facts = Facts(classes.names, {split: tally.facts() for split, tally in tallies.items()}, total.facts())
+    counts = {split: _counts(tally, len(pairs[split])) for split, tally in tallies.items()}
+    return Reading(counts, _counts(total, len(tasks)), findings, facts, tallies, seen)
+
+
+def _counts(tally: Tally, pictures: int) -> SplitCounts:
+    *pixels, ignored = tally.counts.tolist()
+    return SplitCounts(pictures, tuple(pixels), ignored)
+
+
+def _read(tasks: dict[Key, Pair], classes: Classes, measured: set[Key], workers: int) -> Iterator[tuple[Key, Look]]:
+    """What each pair gave, in order; decoders let other threads run, so threads are enough."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: dict[Key, Future[Look]] = {}
         try:
-            results = pool.map(lambda pair: _inspect(pair, classes), tasks.values())
-            for number, (key, result) in enumerate(zip(tasks, results, strict=True), 1):
-                seen[key] = result
-                if progress:
-                    progress(number, len(tasks))
+            for key, pair in tasks.items():
+                waiting[key] = pool.submit(inspect_pair, pair, classes, key in measured)
+                if len(waiting) >= AHEAD * workers:
+                    first = next(iter(waiting))
+                    yield first, waiting.pop(first).result()
+            while waiting:
+                first = next(iter(waiting))
+                yield first, waiting.pop(first).result()
         except BaseException:  # without this an interrupted scan would first read all the rest
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    counts = {split: _sum([seen[pair_key(pair)] for pair in group], len(classes)) for split, group in pairs.items()}
-    trained = {pair_key(pair) for split in TRAINED for pair in pairs.get(split, [])}
-    findings = [
-        Finding("error" if key in trained else "warning", kind, text)
-        for key, result in seen.items()
-        for kind, text in result.problems
-    ]
-    return counts, _sum(list(seen.values()), len(classes)), findings
 
 
-def _sum(seen: list[_Seen], classes: int) -> SplitCounts:
-    known = [one.pixels for one in seen if one.pixels is not None]
-    total = np.sum(known, axis=0) if known else np.zeros(256, np.int64)
-    return SplitCounts(len(seen), tuple(total[:classes].tolist()), int(total[IGNORE]))
-
-
-def pair_key(pair: Pair) -> tuple[Path, Path, str]:
+def pair_key(pair: Pair) -> Key:
     """What makes a pair the same one in another split."""
     return pair.image, pair.label, pair.stem
-
-
-def _inspect(pair: Pair, classes: Classes) -> _Seen:
-    """Read one picture and its label."""
-    problems: list[tuple[Kind, str]] = []
-    size = None
-    try:
-        height, width = pair.read_image().shape[:2]
-        size = height, width
-    except Exception as error:  # decoders raise what they like on damaged files
-        problems.append(("unreadable picture", _text(pair.image, error)))
-    try:
-        values = pair.values(pair.label)
-    except Exception as error:
-        return _Seen(None, [*problems, ("unreadable label", _text(pair.label, error))])
-    if size is not None and values.shape != size:
-        problems.append(("label of another size", str(wrong_size(pair.label, values.shape, size))))
-    try:
-        ids = classes.decode(values, str(pair.label))
-    except InputError as error:
-        return _Seen(None, [*problems, ("unknown label value", str(error))])
-    return _Seen(None if problems else np.bincount(ids.ravel(), minlength=256), problems)
-
-
-def _text(path: Path, error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else f"{path}: cannot be read ({type(error).__name__}: {error})"

@@ -14,7 +14,26 @@ from types import ModuleType
 
 import numpy as np
 
-from dilated.data.formats import camvid, camvid701, cityscapes, coco, folders, kitti, kitti2018, sbd, voc, voc_sbd
+from dilated.data.formats import (
+    ade20k,
+    camvid,
+    camvid701,
+    cityscapes,
+    coco,
+    coco_json,
+    colors,
+    cvat,
+    folders,
+    kitti,
+    kitti2018,
+    labelme,
+    mapillary,
+    sbd,
+    tiff_pages,
+    voc,
+    voc_sbd,
+    yolo,
+)
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import opened
 from dilated.data.labels import Classes, load_classes, template
@@ -26,12 +45,28 @@ FORMATS: dict[str, ModuleType] = {
     "kitti": kitti,
     "kitti2018": kitti2018,
     "cityscapes": cityscapes,
+    "mapillary": mapillary,
+    "ade20k": ade20k,
+    "cvat": cvat,  # before voc, whose folders it has too
     "voc_sbd": voc_sbd,  # before the two that it is made of
     "voc": voc,
     "sbd": sbd,
-    "coco": coco,
+    "coco": coco,  # before its form with other categories
+    "coco_json": coco_json,
+    "yolo": yolo,
+    "labelme": labelme,
+    "tiff_pages": tiff_pages,
+    "colors": colors,  # before plain folders, which it is
     "folders": folders,
 }
+"""In the order in which they are looked for: the first that a folder looks like is taken."""
+PARTS = {
+    "voc_sbd": {"voc", "sbd", "coco", "coco_json"},
+    "coco": {"coco_json"},
+    "cvat": {"voc", "voc_sbd"},
+    "sbd": {"coco", "coco_json"},
+}
+"""What a format is made of, which is then no other reading of the folder; `folders` is of all."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +77,8 @@ class Data:
     layout: str
     classes: Classes
     splits: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was chosen where the folder left a choice, a line each, for people to read."""
 
     def pairs(self, split: str) -> list[Pair]:
         """The pictures of a split with their labels, never none.
@@ -69,14 +106,17 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Data:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data folder with pictures and labels")
+    others: list[str] = []
     if layout is None:
-        layout = next((name for name, form in FORMATS.items() if form.detect(root)), None)
+        found = [name for name, form in FORMATS.items() if form.detect(root)]
+        layout = next(iter(found), None)
+        others = [name for name in found[1:] if name not in {"folders", *PARTS.get(found[0], ())}]
     elif layout not in FORMATS:
         raise InputError(f"format: found {layout!r}; expected one of {', '.join(FORMATS)}")
     if layout is None:
-        found = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
+        names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
         raise InputError(
-            f"{root}: found {found}; expected images/ and labels/ (with train/ and val/ inside or outside them, or "
+            f"{root}: found {names}; expected images/ and labels/ (with train/ and val/ inside or outside them, or "
             f"with train.txt and val.txt beside them), or the layout of one of {', '.join(FORMATS)}"
         )
     form = FORMATS[layout]
@@ -89,7 +129,17 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Data:
         classes = form.CLASSES
     else:
         raise InputError(_no_classes(root, [p for s in splits for p in form.load(root, s)]))
-    return Data(root, layout, classes, splits)
+    if classes.read == "colors" and layout != "colors":
+        raise InputError(
+            f'{classes.source}: found read = "colors" in data of the format {layout}, whose labels are no such masks; '
+            "expected no such line, or images/ and labels/, the format colors"
+        )
+    notes = [f"Read as {layout}, though it looks like {', '.join(others)} too: name the format if that is meant."]
+    return Data(root, layout, classes, splits, (*(notes if others else ()), *getattr(form, "notes", _none)(root)))
+
+
+def _none(root: Path) -> list[str]:
+    return []
 
 
 def _no_classes(root: Path, pairs: list[Pair]) -> str:
@@ -99,7 +149,8 @@ def _no_classes(root: Path, pairs: list[Pair]) -> str:
         with opened(pair.label) as picture:
             if picture.mode in ("L", "P", "1", "I;16"):
                 values |= set(np.unique(np.asarray(picture).astype(np.int64)).tolist())
-    values -= {255}
+    if len(values) > 2:  # else 255 is what a mask of two values has for its objects
+        values -= {255}
     shown = sorted(values)[:3]
     return (
         f"{root / 'classes.toml'}: no such file, and nothing else names the classes; expected one [[class]] for each "

@@ -9,6 +9,9 @@ A data folder says so in `classes.toml`:
     color = [128, 64, 128]
     values = [3]                     # may be several, which are merged; left out: the class's place in the list
 
+Where the labels are masks of these very colours, `read = "colors"` stands at the top, and `ignore_colors = [[0, 0, 0]]`
+for colours that count nowhere; `values` are then left out.
+
 Inside the program a label is the class's place in the list, and 255 is ignore. A value that the table does not name is
 an error with the file and the pixel; nothing wraps, nothing is guessed.
 """
@@ -41,6 +44,8 @@ class Classes:
         colors: (red, green, blue) of 0..255, one per class.
         values: the values in label files that mean the class; by default its id.
         ignore: the values in label files that mean "not labelled".
+        read: whether label files hold the values, or the colours.
+        ignore_colors: the colours that mean "not labelled" where label files hold colours.
 
     Raises:
         InputError: no class or more than 255, a name or value twice, a colour out of range.
@@ -56,6 +61,8 @@ class Classes:
     values: tuple[tuple[int, ...], ...] = ()
     ignore: tuple[int, ...] = ()
     source: str = field(default="classes", compare=False)
+    read: str = "values"
+    ignore_colors: tuple[Color, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -67,7 +74,10 @@ class Classes:
         twice = [name for i, name in enumerate(self.names) if name in self.names[:i]]
         if twice:
             raise InputError(f"{self.source}: found the name {twice[0]!r} twice; expected names that differ")
-        for name, color in zip(self.names, self.colors, strict=True):
+        if self.read not in ("values", "colors"):
+            raise InputError(f'{self.source}: read: found {self.read!r}; expected "values" or "colors"')
+        ignored = [("ignore_colors", color) for color in self.ignore_colors]
+        for name, color in [*zip(self.names, self.colors, strict=True), *ignored]:
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
                 raise InputError(f"{self.source}: {name}: found the colour {list(color)}; expected three of 0..255")
         seen: dict[int, str] = {}
@@ -163,7 +173,7 @@ def load_classes(path: Path) -> Classes:
         InputError: the file is missing, is no TOML, or has a key that means nothing here.
     """
     table = read_toml(path, "the list of classes")
-    _known(path, "", table, {"ignore", "class"})
+    _known(path, "", table, {"ignore", "class", "read", "ignore_colors"})
     entries = table.get("class", [])
     if not isinstance(entries, list) or not all(isinstance(e, dict) and "name" in e for e in entries):
         raise InputError(f"{path}: expected [[class]] tables, each with a name")
@@ -175,7 +185,18 @@ def load_classes(path: Path) -> Classes:
         names.append(str(entry["name"]))
         colors.append(_list(path, entry, "color", []))
         values.append(_list(path, entry, "values", [i]))
-    return Classes(tuple(names), tuple(colors), tuple(values), _list(path, table, "ignore", []), source=str(path))
+    ignored = _list(path, table, "ignore_colors", [])
+    if not all(isinstance(color, list) for color in ignored):
+        raise InputError(f"{path}: ignore_colors: found {list(ignored)}; expected a list of colours: [[0, 0, 0]]")
+    return Classes(
+        tuple(names),
+        tuple(colors),
+        tuple(values),
+        _list(path, table, "ignore", []),
+        source=str(path),
+        read=table.get("read", "values"),
+        ignore_colors=tuple(tuple(color) for color in ignored),
+    )
 
 
 def _list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tuple[Any, ...]:
@@ -189,6 +210,10 @@ def _list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tu
 def save_classes(classes: Classes, path: Path) -> None:
     """Write a `classes.toml` that `load_classes` reads back as equal."""
     lines = [f"ignore = {list(classes.ignore)}"]
+    if classes.read != "values":
+        lines.append(f"read = {quoted(classes.read)}")
+    if classes.ignore_colors:
+        lines.append(f"ignore_colors = {[list(color) for color in classes.ignore_colors]}")
     for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
         lines += ["", "[[class]]", f"name = {quoted(name)}", f"color = {list(color)}", f"values = {list(values)}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

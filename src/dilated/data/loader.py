@@ -8,8 +8,8 @@ What a worker finds wrong with a file arrives as the error that it is.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Keyed(Protocol):
 
 
 def batches_of(
-    samples: Keyed, keys: list[list[tuple[int, int]]], workers: int, pin_memory: bool = False
+    samples: Keyed, keys: Iterable[list[tuple[int, int]]], workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One batch for each list of keys, in order, the same for any number of workers.
 
@@ -34,7 +34,7 @@ def batches_of(
     """
     loader: DataLoader[Any] = DataLoader(
         _Carrying(samples),
-        batch_sampler=keys,
+        batch_sampler=cast(Any, keys),  # any iterable will do, though torch declares a sampler
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_leave_signals,

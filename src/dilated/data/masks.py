@@ -11,7 +11,7 @@ pycocotools rounds corners to fifths of a pixel first, so single pixels at the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,34 @@ def fill(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
     mask = np.zeros(size, dtype=np.bool_)
     mask[top:bottom] = np.logical_xor.accumulate(crossings[:, :width] % 2 == 1, axis=1)
     return mask
+
+
+def layered(masks: Iterable[tuple[int, Mask]], size: tuple[int, int], ground: int = 0) -> NDArray[np.uint8]:
+    """Masks over each other as a label map: the smaller on top, of equals the later.
+
+    Args:
+        masks: the value of each, and the mask (H, W); taken one by one and kept cropped, for there may be thousands.
+        size: (H, W).
+        ground: the value where there is no mask.
+
+    Returns:
+        (H, W) uint8.
+
+    Example:
+        >>> small, large = np.array([[True, False, False]]), np.array([[True, True, False]])
+        >>> layered([(5, small), (7, large)], (1, 3)).tolist()
+        [[5, 7, 0]]
+    """
+    parts: list[tuple[int, int, tuple[slice, slice], Mask]] = []
+    for value, mask in masks:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+            parts.append((int(mask.sum()), value, place, mask[place].copy()))
+    label = np.full(size, ground, dtype=np.uint8)
+    for _, value, place, mask in sorted(parts, key=lambda part: part[0], reverse=True):
+        label[place][mask] = value
+    return label
 
 
 def encode(mask: Mask) -> list[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 
 
-def batches(samples: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-    """The batches of steps `start` to `stop` as keys (index, draw) of `Samples`.
+def batches(samples: int, batch: int, seed: int, start: int, stop: int | None) -> Iterator[list[tuple[int, int]]]:
+    """The batches of steps `start` to `stop`, or without end, as keys (index, draw) of `Samples`.
 
     Draws run through one permutation of the samples after another; a batch may span two. Every sample is drawn equally
     often, also where the batch is larger than the data.
@@ -21,7 +22,7 @@ def batches(samples: int, batch: int, seed: int, start: int, stop: int) -> Itera
         [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     """
     epoch, order = -1, np.empty(0, dtype=np.int64)
-    for step in range(start, stop):
+    for step in count(start) if stop is None else range(start, stop):
         keys = []
         for draw in range(step * batch, (step + 1) * batch):
             if draw // samples != epoch:

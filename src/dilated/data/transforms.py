@@ -26,6 +26,8 @@ class Augment:
     """Least and greatest factor of a random resize, uniform in its logarithm."""
     flip: bool = True
     """Mirror every other sample, left to right."""
+    upside_down: bool = False
+    """Mirror every other sample, top to bottom."""
     brightness: float = 0.3
     """Greatest relative change of brightness."""
     contrast: float = 0.3
@@ -68,6 +70,7 @@ def augmentation(options: Augment) -> v2.Transform:
             RandomScale(options.scale),
             v2.RandomCrop(options.crop, pad_if_needed=True, fill=grey),
             v2.RandomHorizontalFlip(0.5 if options.flip else 0.0),
+            *([v2.RandomVerticalFlip()] if options.upside_down else []),
             v2.ColorJitter(options.brightness, options.contrast, options.saturation),
         ]
     )

@@ -6,11 +6,15 @@
 
 Pooled over all pictures, as the benchmarks do it: not a mean of per-picture means, not floats that stop counting at
 2**24, not at a resized resolution.
+
+Of one class alone every labelled pixel is right: its IoU is 1 whatever the network does. A task of one thing needs a
+second class for all the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,7 +72,7 @@ class ConfusionMatrix:
     @property
     def iou(self) -> dict[str, float]:
         """Intersection over union by class; NaN for a class that neither the truth nor the prediction has."""
-        return dict(zip(self.classes, iou(self.counts).tolist(), strict=True))
+        return self._by_class(iou(self.counts))
 
     @property
     def mean_iou(self) -> float:
@@ -76,22 +80,90 @@ class ConfusionMatrix:
         return float(mean_iou(self.counts))
 
     @property
+    def dice(self) -> dict[str, float]:
+        """Dice by class, which is F1: twice the hits over truth plus prediction; NaN where both are empty."""
+        hits, truth, guess = marginals(self.counts)
+        return self._by_class(ratio(2 * hits, truth + guess))
+
+    @property
+    def precision(self) -> dict[str, float]:
+        """The share of what was labelled with the class that is of it; NaN for a class that was never predicted."""
+        hits, _, guess = marginals(self.counts)
+        return self._by_class(ratio(hits, guess))
+
+    @property
+    def recall(self) -> dict[str, float]:
+        """The share of the class that was found; NaN for a class that the truth has nowhere."""
+        hits, truth, _ = marginals(self.counts)
+        return self._by_class(ratio(hits, truth))
+
+    @property
     def pixel_accuracy(self) -> float:
         """The share of counted pixels whose label is right; NaN without any."""
         return float(np.trace(self.counts) / self.pixels) if self.pixels else float("nan")
 
+    @property
+    def foreground(self) -> str | None:
+        """Of two classes, one of them named as a background, the other; else None."""
+        return foreground(self.classes)
+
+    def _by_class(self, values: NDArray[np.float64]) -> dict[str, float]:
+        return dict(zip(self.classes, values.tolist(), strict=True))
+
+
+BACKGROUNDS = ("background", "_background_", "bg", "back", "rest", "none", "other", "nothing")
+
+
+def foreground(classes: Sequence[str]) -> str | None:
+    """The class that a task of two classes is about: the one beside a class named as a background.
+
+    Example:
+        >>> foreground(["Background", "nucleus"]), foreground(["sky", "road"]), foreground(["background", "a", "b"])
+        ('nucleus', None, None)
+    """
+    others = [name for name in classes if name.strip().lower() not in BACKGROUNDS]
+    return others[0] if len(classes) == 2 and len(others) == 1 else None
+
+
+def marginals(counts: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """(..., C, C) counts -> pixels by class that are right, of the truth, of the prediction; (..., C) each.
+
+    Example:
+        >>> [part.tolist() for part in marginals(np.array([[3, 1], [0, 2]]))]
+        [[3, 2], [4, 2], [3, 3]]
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.int64)
+    return hits, counts.sum(-1), counts.sum(-2)
+
+
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide where there is something to divide by; NaN elsewhere.
+
+    Example:
+        >>> ratio(np.array([1, 0]), np.array([4, 0])).tolist()
+        [0.25, nan]
+    """
+    out = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
+    return np.divide(part, whole, out=out, where=whole > 0)
+
 
 def iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
     """(..., C, C) counts -> (..., C); NaN where a class has no union."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    union = counts.sum(-1) + counts.sum(-2) - hits
-    return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    hits, truth, guess = marginals(counts)
+    return ratio(hits, truth + guess - hits)
 
 
 def mean_iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
     """(..., C, C) counts -> (...), the mean over classes with a union; NaN where there is none."""
-    values = iou(counts)
-    occurs = ~np.isnan(values)
-    total = np.where(occurs, values, 0.0).sum(-1)
-    number = occurs.sum(-1)
-    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+    return mean_of_known(iou(counts))
+
+
+def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., C) -> (...), the mean over what is not NaN; NaN where nothing is known.
+
+    Example:
+        >>> mean_of_known(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
+        [0.5, nan]
+    """
+    known = ~np.isnan(values)
+    return ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1))

@@ -1,10 +1,16 @@
-"""Measure a network on a split, at the pictures' own resolution."""
+"""Measure a network on a split, at the pictures' own resolution.
+
+    result = evaluate(predictor, data.pairs("val"), data.classes, boundary=True, trimap=(1, 2, 4, 8))
+    result.confusion.mean_iou
+
+Several processes each measure some of the pictures and `merge` what they found:
+
+    part = evaluate(predictor, pairs, classes, indices=range(rank, len(pairs), processes))
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,69 +18,79 @@ from numpy.typing import NDArray
 from dilated.data.formats.pairs import Pair
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
-from dilated.evaluate.confusion import ConfusionMatrix
+from dilated.evaluate.evaluation import Evaluation
+from dilated.evaluate.merge import merge
+from dilated.evaluate.tally import Measures, Tally
 from dilated.predict.predictor import Predictor
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured.
-
-    `per_picture` holds one (C, C) count a picture, in the order of `names`; `confusion` is their sum.
-    """
-
-    names: tuple[str, ...]
-    per_picture: NDArray[np.int64]  # (pictures, C, C)
-    confusion: ConfusionMatrix
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: `mean_iou`, `pixel_accuracy`, `iou` by class (null where it never occurs), `confusion`, ..."""
-        iou = {name: None if np.isnan(value) else value for name, value in self.confusion.iou.items()}
-        return {
-            "mean_iou": self.confusion.mean_iou,
-            "pixel_accuracy": self.confusion.pixel_accuracy,
-            "iou": iou,
-            "classes": list(self.confusion.classes),
-            "confusion": self.confusion.counts.tolist(),
-            "images": len(self.names),
-            "pixels": self.confusion.pixels,
-        }
+__all__ = ["Evaluation", "evaluate", "merge", "same_classes", "translation"]
 
 
 def evaluate(
-    predictor: Predictor, pairs: list[Pair], classes: Classes, tick: Callable[[], object] | None = None
+    predictor: Predictor,
+    pairs: Sequence[Pair],
+    classes: Classes,
+    tick: Callable[[], object] | None = None,
+    *,
+    boundary: bool = False,
+    trimap: Sequence[int] = (),
+    calibration: bool = False,
+    measures: Measures | None = None,
+    indices: Iterable[int] | None = None,
 ) -> Evaluation:
     """Count every labelled pixel of every picture.
 
     Args:
+        pairs: all pictures of the split.
         classes: of the data; the same names as the network's, in any order.
         tick: called after each picture.
+        boundary: measure boundary IoU too.
+        trimap: measure mean IoU within these pixels of a true border too.
+        calibration: measure how true the probabilities are too.
+        measures: all of these in one, with the width of the boundaries' bands, instead of them.
+        indices: which of the pictures to measure, for `merge`; all of them if not given.
+
+    Returns:
+        Counts by the network's classes, in the network's order.
 
     Raises:
-        InputError: classes that differ from the network's, or an unreadable picture or label.
+        InputError: classes that differ from the network's, widths that make no sense, or an unreadable picture or
+            label.
     """
     same_classes(predictor.segmenter.classes, classes)
-    translate = np.full(256, IGNORE, dtype=np.uint8)  # ids of the data -> ids of the network
-    for i, name in enumerate(classes.names):
-        translate[i] = predictor.segmenter.classes.index(name)
-    counts = []
-    for pair in pairs:
-        image = pair.read_image()
+    to_network = translation(classes.names, predictor.segmenter.classes)
+    places = list(range(len(pairs)) if indices is None else indices)
+    wanted = measures or Measures(boundary, trimap=tuple(trimap), calibration=calibration)
+    tally = Tally(predictor.segmenter.classes, len(places), wanted)
+    for i, place in enumerate(places):
+        image = pairs[place].read_image()
         height, width = image.shape[:2]
-        target = translate[pair.read_label(classes, (height, width))]
-        labels = predictor(image).labels
-        one = ConfusionMatrix(predictor.segmenter.classes)
-        one.update(labels, target)
-        counts.append(one.counts)
+        target = to_network[pairs[place].read_label(classes, (height, width))]
+        prediction = predictor(image, scores=wanted.calibration)
+        tally.add(i, prediction.labels, target, prediction.scores)
         if tick:
             tick()
-    per_picture = np.stack(counts)
-    pooled = ConfusionMatrix(predictor.segmenter.classes, per_picture.sum(0))
-    return Evaluation(tuple(pair.name for pair in pairs), per_picture, pooled)
+    return tally.result([pairs[place].name for place in places], places, of=len(pairs))
 
 
-def same_classes(network: tuple[str, ...], data: Classes) -> None:
-    """Raise where a network cannot be measured on data: its classes must have the data's names."""
+def translation(given: Sequence[str], wanted: Sequence[str]) -> NDArray[np.uint8]:
+    """(256,): ids in one order of the names -> ids in another; 255 stays 255.
+
+    Example:
+        >>> translation(["sky", "road"], ["road", "sky"])[[0, 1, 255]].tolist()
+        [1, 0, 255]
+    """
+    table = np.full(256, IGNORE, dtype=np.uint8)
+    table[: len(given)] = [list(wanted).index(name) for name in given]
+    return table
+
+
+def same_classes(network: Sequence[str], data: Classes) -> None:
+    """Raise where a network cannot be measured on data: its classes must have the data's names.
+
+    Raises:
+        InputError: names that only one of them has.
+    """
     if set(network) != set(data.names):
         only_network, only_data = sorted(set(network) - set(data.names)), sorted(set(data.names) - set(network))
         raise InputError(

@@ -115,6 +115,11 @@ class BaseSegmenter(nn.Module, ABC):
     def first_levels(self, levels: int) -> list[nn.Module]:
         """The modules of the front end up to the end of its first levels, in order of registration."""
 
+    @property
+    def levels_of_trunk(self) -> int:
+        """How many levels `first_levels` knows."""
+        return 5
+
     @abstractmethod
     def pretrained(self, name: str) -> bool:
         """Whether a parameter, by name, is one that a classifier's weights fill."""

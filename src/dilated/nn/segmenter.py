@@ -209,6 +209,10 @@ class Segmenter(BaseSegmenter):
             return self.classifier(self.dropout(self.context(features)))
         return self.context(non_negative(self.classifier(self.dropout(features))))
 
+    @property
+    def levels_of_trunk(self) -> int:
+        return len(self.strides)
+
     def first_levels(self, levels: int) -> list[nn.Module]:
         """The trunk's modules up to the end of its first levels, in order of registration."""
         if levels == 0:

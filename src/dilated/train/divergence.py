@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from dilated.errors import InputError
-from dilated.train.recipe import Stage
+from dilated.train.stage import Stage
 
 TIMES = 4
 """A loss above so many times ln C, or above 10 where there are few classes, ..."""

@@ -49,6 +49,15 @@ class Log:
             self.board.close()
 
 
+class NoLog:
+    """Of the processes that write none."""
+
+    size = 0
+
+    def write(self, step: int, **values: Any) -> None: ...
+    def close(self) -> None: ...
+
+
 def _board(out: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter

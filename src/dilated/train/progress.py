@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from dilated.train.recipe import Stage
+from dilated.train.stage import Stage
 
 
 class Progress:
     """Says nothing; the base of those that do."""
 
     def say(self, line: str) -> None: ...
-    def stage(self, number: int, stage: Stage, step: int, steps: int) -> None: ...
-    def step(self) -> None: ...
+    def stage(self, number: int, stage: Stage, step: int, length: str) -> None: ...
+    def step(self, step: int, progress: float) -> None: ...
     def loss(self, loss: float) -> None: ...
     def score(self, mean_iou: float, improved: bool) -> None: ...
 
@@ -38,7 +38,7 @@ class RichProgress(Progress):
         self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -47,7 +47,7 @@ class RichProgress(Progress):
         )
         self.task: TaskID | None = None
         self.title, self.last, self.best = "", float("nan"), float("nan")
-        self.done = self.steps = 0
+        self.done, self.whole = 0, ""
 
     def __enter__(self) -> RichProgress:
         self.bars.start()
@@ -59,18 +59,19 @@ class RichProgress(Progress):
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False)
 
-    def stage(self, number: int, stage: Stage, step: int, steps: int) -> None:
+    def stage(self, number: int, stage: Stage, step: int, length: str) -> None:
         self.title = f"stage {number}: {stage.kind}, stride {stage.output_stride}"
-        self.done, self.steps = step, steps
-        self.say(f"{self.title}: {steps} steps" + (f", from step {step}" if step else ""))
+        steps, unit = length.split()
+        self.done, self.whole = step, f"/{steps}" if unit == "steps" else ""
+        self.say(f"{self.title}: {length}" + (f", from step {step}" if step else ""))
         if self.task is not None:
             self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(self.title, total=steps, completed=step)
+        self.task = self.bars.add_task(self.title, total=1.0)
 
-    def step(self) -> None:
-        self.done += 1
+    def step(self, step: int, progress: float) -> None:
+        self.done = step
         if self.task is not None:
-            self.bars.update(self.task, advance=1)
+            self.bars.update(self.task, completed=progress)
 
     def loss(self, loss: float) -> None:
         self.last = loss
@@ -82,7 +83,7 @@ class RichProgress(Progress):
         if improved:
             self.best = mean_iou
         star = "  best so far, saved" if improved else ""
-        self.say(f"  step {self.done}/{self.steps}: loss {self.last:.4f}, val mean IoU {mean_iou:.4f}{star}")
+        self.say(f"  step {self.done}{self.whole}: loss {self.last:.4f}, val mean IoU {mean_iou:.4f}{star}")
 
     @contextmanager
     def pictures(self, number: int, what: str = "validation") -> Iterator[Callable[[], object]]:

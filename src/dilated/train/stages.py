@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,7 +15,8 @@ from dilated.errors import InputError
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.paper import VGGSegmenter
 from dilated.nn.segmenter import Network
-from dilated.train.recipe import Recipe, Stage
+from dilated.train.recipe import Recipe
+from dilated.train.stage import Stage
 
 
 def enter(segmenter: BaseSegmenter, stage: Stage, recipe: Recipe) -> BaseSegmenter:
@@ -25,7 +27,7 @@ def enter(segmenter: BaseSegmenter, stage: Stage, recipe: Recipe) -> BaseSegment
     return segmenter.rebuild(**changes)
 
 
-def set_modes(segmenter: BaseSegmenter, stage: Stage) -> None:
+def set_modes(segmenter: BaseSegmenter, stage: Stage, frozen_norm: bool = False) -> None:
     """Say what learns: gradients on or off, normalisation by the batch or by the statistics that are there."""
     segmenter.requires_grad_(True).train()
     if stage.kind == "context":  # Section 5: the front end is frozen
@@ -34,15 +36,27 @@ def set_modes(segmenter: BaseSegmenter, stage: Stage) -> None:
         segmenter.context.requires_grad_(True).train()
     for module in segmenter.first_levels(stage.freeze):
         module.requires_grad_(False).eval()
+    if frozen_norm:
+        for name, module in segmenter.named_modules():
+            if segmenter.pretrained(f"{name}.") and getattr(module, "running_mean", None) is not None:
+                module.eval()
+
+
+def frozen_norm(stage: Stage, recipe: Recipe) -> bool:
+    """Whether the trunk's normalisation goes by the statistics that came with its weights."""
+    together = (stage.batch or recipe.batch) // stage.accumulate
+    return stage.norm == "frozen" or (stage.norm == "auto" and together < 4 and recipe.weights != "random")
 
 
 def optimizer(segmenter: BaseSegmenter, stage: Stage) -> Optimizer:
     """AdamW or SGD over what the stage trains: what was pretrained slower, vectors with a decay of their own."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    decays = _level_rates(segmenter, stage.layer_decay)
     for name, parameter in segmenter.named_parameters():
         if parameter.requires_grad:
             vector = parameter.ndim == 1
             factor = stage.trunk_lr if segmenter.pretrained(name) else 1.0
+            factor *= decays.get(id(parameter), 1.0)
             factor *= stage.bias_lr if vector and name.endswith(".bias") else 1.0
             decay = stage.weight_decay * (stage.bias_decay if vector else 1.0)
             groups.setdefault((factor, decay), []).append(parameter)
@@ -55,11 +69,35 @@ def optimizer(segmenter: BaseSegmenter, stage: Stage) -> Optimizer:
     return AdamW(table)
 
 
-def set_rate(optimizer: Optimizer, stage: Stage, step: int, steps: int) -> float:
-    """Set the learning rates for a step of the stage; returns the head's, as a share of its peak."""
+def _level_rates(segmenter: BaseSegmenter, decay: float) -> dict[int, float]:
+    """Each trunk parameter's rate, by identity, as a share of that of the last level."""
+    if decay == 1:
+        return {}
+    try:
+        levels = [_parameters(segmenter.first_levels(i)) for i in range(1, segmenter.levels_of_trunk + 1)]
+    except ValueError as error:
+        raise InputError(str(error).replace("freeze", "layer_decay")) from error
+    rates: dict[int, float] = {}
+    for above, level in enumerate(reversed(levels)):  # the last level first: the earlier ones overwrite their own
+        rates |= dict.fromkeys(level, decay**above)
+    return rates
+
+
+def _parameters(modules: list[nn.Module]) -> set[int]:
+    return {id(parameter) for module in modules for parameter in module.parameters()}
+
+
+def set_rate(optimizer: Optimizer, stage: Stage, step: int, progress: float) -> float:
+    """Set the learning rates for a step of the stage; returns the head's, as a share of its peak.
+
+    Args:
+        progress: how far the stage is, 0 to 1.
+    """
     share = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if stage.schedule == "poly":
-        share *= (1 - step / steps) ** 0.9
+        share *= (1 - progress) ** 0.9
+    elif stage.schedule == "cosine":
+        share *= (1 + math.cos(math.pi * progress)) / 2
     elif stage.schedule == "step":
         share *= stage.gamma ** (step // stage.step_size)
     for group in optimizer.param_groups:
@@ -97,11 +135,19 @@ def validations(stage: Stage, steps: int) -> set[int]:
 
 def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """A context in which the network computes in the recipe's precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(recipe, device) == "bf16")
+    name = precision(recipe, device)
+    kind = torch.float16 if name == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=name != "fp32")
 
 
-def precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where the recipe asks for it, or where it is left to us and the processor computes in it."""
+def precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """bf16 where the recipe asks for it, or where it is left to us and the processor computes in it.
+
+    Raises:
+        InputError: fp16 without a GPU.
+    """
+    if recipe.precision == "fp16" and device.type != "cuda":
+        raise InputError("recipe.precision: found 'fp16' without a GPU; expected 'auto', 'bf16' or 'fp32'")
     if recipe.precision == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     return recipe.precision

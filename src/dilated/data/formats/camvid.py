@@ -5,11 +5,17 @@ Brostow et al., "Semantic object classes in video", 2009; the 11 classes of Stur
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from PIL import Image
+
+from dilated.data.formats import named
+from dilated.data.formats.coding import Sample, checked, encode
 from dilated.data.formats.pairs import Pair, pair_by_stem
 from dilated.data.images import pictures_in
-from dilated.data.labels import Classes
+from dilated.data.labels import IGNORE, Classes
+from dilated.errors import InputError
 
 CLASSES = Classes(
     names=(
@@ -54,3 +60,25 @@ def splits(root: Path) -> list[str]:
 
 def load(root: Path, split: str) -> list[Pair]:
     return pair_by_stem(pictures_in(root / split), pictures_in(root / f"{split}annot"), root / f"{split}annot")
+
+
+def save(root: Path, split: str, samples: Iterable[Sample], classes: Classes = CLASSES) -> None:
+    """Write SPLIT/NAME.png and SPLITannot/NAME.png, where ignored pixels are 11 for CamVid's classes, else 255.
+
+    Raises:
+        InputError: another split, an id that the classes have not, a stem that is no file name or comes twice.
+    """
+    if split not in ("train", "val", "test"):
+        raise InputError(f"{root}: found the split {split!r}; expected train, val or test")
+    for name in (split, f"{split}annot"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for stem, image, ids in checked(samples):
+        Image.fromarray(image).save(root / split / f"{stem}.png")
+        values = encode(ids, classes, classes.ignore[0] if classes.ignore else IGNORE)
+        Image.fromarray(values).save(root / f"{split}annot" / f"{stem}.png")
+
+
+def arranged(classes: Classes) -> Classes:
+    """Any classes as this layout keeps them: its own, where they are of the same names and colours."""
+    own = dict(zip(CLASSES.names, CLASSES.colors, strict=True))
+    return CLASSES if dict(zip(classes.names, classes.colors, strict=True)) == own else named.plain(classes)

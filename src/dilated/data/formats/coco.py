@@ -7,9 +7,8 @@
     annotations/instances_{train,val}{2014,2017}.json  {train,val}{2014,2017}/NAME.jpg (or below images/)
 
 Only pictures with at least one object of a class of VOC are given; other categories are background, and so is stuff.
-Where objects overlap the smaller is on top, of equals the later in the file; a crowd (`iscrowd`) is an object like
-others whose pixels are ignored. All splits are of one year, since val2014 is in train2017 for the most part: 2017
-where its pictures and labels are there, else 2014.
+Overlaps and crowds are drawn as `instances` has it. All splits are of one year, since val2014 is in train2017 for the
+most part: 2017 where its pictures and labels are there, else 2014.
 
 Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/{train,val}2017/NAME.png`, or
 `annotations/stuff_*.json` are read. The maps are all looked through to find the pictures, which takes minutes.
@@ -18,33 +17,43 @@ Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dilated.data.formats import voc
+from dilated.data.formats import instances, voc
 from dilated.data.formats.coding import Sample
+from dilated.data.formats.instances import draw
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import image_size, pictures_in
-from dilated.data.labels import IGNORE, Classes, read_values, wrong_size
-from dilated.data.masks import Mask, decode, encode, fill, pack, unpack
+from dilated.data.images import pictures_in
+from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.errors import InputError
 
 CLASSES = voc.CLASSES
 SOURCE = "https://cocodataset.org/#download"
 YEARS = ("2017", "2014")
 SPLITS = ("train", "val")
+ENDS = 1 << 18  # bytes
 CATEGORIES = (  # COCO's id and name of VOC's classes 1 to 20
     *((5, "airplane"), (2, "bicycle"), (16, "bird"), (9, "boat"), (44, "bottle"), (6, "bus"), (3, "car"), (17, "cat")),
     *((62, "chair"), (21, "cow"), (67, "dining table"), (18, "dog"), (19, "horse"), (4, "motorcycle"), (1, "person")),
     *((64, "potted plant"), (20, "sheep"), (63, "couch"), (7, "train"), (72, "tv")),
 )
+OTHERS = {  # the rest of its 80 things
+    *("truck", "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "elephant", "bear", "zebra"),
+    *("giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball"),
+    *("kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "wine glass", "cup"),
+    *("fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog"),
+    *("pizza", "donut", "cake", "bed", "toilet", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave"),
+    *("oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
+    "toothbrush",
+}
 VALUES = {  # by either's name
     **{name: value for value, name in enumerate(CLASSES.names) if value},
     **{name: value for value, (_, name) in enumerate(CATEGORIES, 1)},
@@ -54,22 +63,37 @@ _OTHERS = tuple(sorted(set(range(182)).difference(*_THINGS)))
 MAPS = Classes(CLASSES.names, CLASSES.colors, (_OTHERS, *_THINGS), ignore=(IGNORE,), source="COCO-Stuff's pixel maps")
 
 
-class Thing(NamedTuple):
-    """One object of a picture: its class or 255, and its polygons (n, 2) of x and y, or the runs of its mask."""
-
-    value: int
-    name: str
-    polygons: tuple[NDArray[np.float64], ...]
-    runs: str | NDArray[np.int64]
-
-
 def home(root: Path) -> Path | None:
     """The folder that holds annotations/ and the pictures, if the data folder has one."""
     return next((folder for folder in (root / "coco", root) if any(_labels(folder, n) for n in _names())), None)
 
 
 def detect(root: Path) -> bool:
-    return home(root) is not None
+    """Whether it is COCO itself: a file of the same form with categories of one's own is `coco_json`'s."""
+    folder = home(root)
+    if folder is None:
+        return False
+    file = next((file for name in _names() if (file := _instances(folder, name)).is_file()), None)
+    return file is None or _official(file)
+
+
+def _official(file: Path) -> bool:
+    """Whether the categories of an instances file are COCO's: looked for at both ends of it, for it may be huge."""
+    with file.open("rb") as opened:
+        head = opened.read(ENDS)
+        opened.seek(max(0, file.stat().st_size - ENDS))
+        tail = opened.read()
+    for text in (head.decode(errors="replace"), tail.decode(errors="replace")):
+        start = text.rfind('"categories"')
+        if start < 0:
+            continue
+        try:
+            categories, _ = json.JSONDecoder().raw_decode(text, text.index("[", start))
+            known = {(entry["id"], entry["name"]) for entry in categories}
+        except (ValueError, LookupError, TypeError):
+            continue
+        return known.issuperset(CATEGORIES) and {name for _, name in known} <= {n for _, n in CATEGORIES} | OTHERS
+    return False
 
 
 def splits(root: Path) -> list[str]:
@@ -131,58 +155,10 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
         height, width = ids.shape
         images.append({"id": number, "file_name": f"{stem}.jpg", "height": height, "width": width})
         for value in np.unique(ids[ids > 0]).tolist():
-            mask = ids == value
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": CATEGORIES[14 if value == IGNORE else value - 1][0],
-                    "iscrowd": int(value == IGNORE),
-                    "area": int(mask.sum()),
-                    "bbox": [int(side) for side in box],
-                    "segmentation": {"size": [height, width], "counts": pack(encode(mask))},
-                }
-            )
-    data = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": identity, "name": category} for identity, category in CATEGORIES],
-    }
-    _instances(folder, name).parent.mkdir(exist_ok=True)
-    _instances(folder, name).write_text(json.dumps(data), encoding="utf-8")
-
-
-def draw(path: Path, image: Path, size: tuple[int, int], things: Sequence[Thing]) -> NDArray[np.uint8]:
-    """The label map of one picture: class ids (H, W), 0 where there is no object, 255 in a crowd.
-
-    Args:
-        path: the instances file that the objects are from, for errors.
-        image: the picture, whose size is compared.
-        size: (H, W) as the instances file has it.
-
-    Raises:
-        InputError: a picture of another size, or a mask that is damaged.
-    """
-    found = image_size(image)
-    if found != size:
-        raise wrong_size(f"{path}, {image.name}", size, found)
-    masks: list[tuple[int, Mask]] = []
-    for thing in things:
-        mask = np.zeros(size, dtype=np.bool_)
-        for polygon in thing.polygons:
-            mask |= fill(polygon, size)
-        if not thing.polygons:
-            try:
-                mask = decode(unpack(thing.runs) if isinstance(thing.runs, str) else thing.runs, size)
-            except InputError as error:
-                raise InputError(f"{path}: {thing.name} of {image.name}: {error}") from error
-        masks.append((thing.value, mask))
-    label = np.zeros(size, dtype=np.uint8)
-    for value, mask in sorted(masks, key=lambda entry: int(entry[1].sum()), reverse=True):
-        label[mask] = value
-    return label
+            category = CATEGORIES[14 if value == IGNORE else value - 1][0]
+            entry = {"image_id": number, "category_id": category, "iscrowd": int(value == IGNORE)}
+            annotations.append(instances.described(ids == value, **entry))
+    instances.write(_instances(folder, name), images, annotations, CATEGORIES)
 
 
 def read_map(path: Path) -> NDArray[np.uint8]:
@@ -209,84 +185,17 @@ def _has_object(path: Path) -> bool:
 
 
 def _from_json(images: Path, path: Path) -> list[Pair]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: is no whole JSON file ({error}); expected one. Get it again from {SOURCE}"
-        ) from error
-    categories = _get(path, "the file", data, "categories", list)
-    values = {
-        _get(path, "category", entry, "id", int): VALUES.get(_get(path, "category", entry, "name", str), 0)
-        for entry in categories
-    }
-    if len(values) < len(categories):
-        raise InputError(f"{path}: found two categories of one id; expected ids that differ")
+    data = instances.read(path, SOURCE)
+    values = {identity: VALUES.get(name, 0) for identity, name in data.categories.items()}
     if not any(values.values()):
         raise InputError(f"{path}: has no category that VOC has; expected an instances file. Get it from {SOURCE}")
-    pictures: dict[int, tuple[Path, tuple[int, int]]] = {}
-    for entry in _get(path, "the file", data, "images", list):
-        size = _get(path, "image", entry, "height", int), _get(path, "image", entry, "width", int)
-        identity = _get(path, "image", entry, "id", int)
-        if identity in pictures:
-            raise InputError(f"{path}: found two images of the id {identity}; expected ids that differ")
-        pictures[identity] = images / _get(path, "image", entry, "file_name", str), size
-    things: dict[int, list[Thing]] = {}
-    for entry in _get(path, "the file", data, "annotations", list):
-        picture, category = (_get(path, "annotation", entry, key, int) for key in ("image_id", "category_id"))
-        if picture not in pictures or category not in values:
-            missing = f"image_id {picture}" if picture not in pictures else f"category_id {category}"
-            raise InputError(f"{path}: annotation {entry.get('id')}: found {missing}, which the file does not have")
-        if values[category]:
-            things.setdefault(picture, []).append(_thing(path, entry, values[category], pictures[picture][1]))
-    wanted = {identity: picture for identity, picture in pictures.items() if identity in things}
+    things = instances.things(path, data, values)
+    wanted = {identity: (images / name, size) for identity, (name, size) in data.pictures.items() if identity in things}
     voc.present([image for image, _ in wanted.values()], path, SOURCE)
     return [
         Pair(image, path, partial(draw, image=image, size=size, things=tuple(things[identity])))
         for identity, (image, size) in wanted.items()
     ]
-
-
-def _thing(path: Path, entry: dict[str, Any], value: int, size: tuple[int, int]) -> Thing:
-    """An annotation with its numbers as arrays, which take a tenth of the memory: a real file has tens of millions."""
-    name = f"annotation {entry.get('id')}"
-    value = IGNORE if entry.get("iscrowd", 0) else value
-    shape = _get(path, name, entry, "segmentation", dict | list)
-    if isinstance(shape, dict):
-        if shape.get("size") != list(size):
-            raise InputError(f"{path}: {name}: found a mask of size {shape.get('size')}; expected {list(size)}")
-        counts = _get(path, name, shape, "counts", str | list)
-        return Thing(value, name, (), counts if isinstance(counts, str) else _numbers(path, name, counts, "iu"))
-    if not shape:
-        raise InputError(f"{path}: {name}: found no polygon in its segmentation; expected at least one")
-    return Thing(value, name, tuple(_polygon(path, name, corners) for corners in shape), "")
-
-
-def _polygon(path: Path, name: str, corners: object) -> NDArray[Any]:
-    flat = _numbers(path, name, corners, "iuf").astype(np.float64)
-    if not len(flat) or len(flat) % 2 or not (np.abs(flat) < 1e6).all():
-        raise InputError(f"{path}: {name}: found a polygon {flat.tolist()!r:.80}; expected pairs of x and y below 1e6")
-    return flat.reshape(-1, 2)
-
-
-def _numbers(path: Path, name: str, values: object, kinds: str) -> NDArray[Any]:
-    """A list of the file as an array, if it holds numbers and nothing else."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of several lengths
-        array = np.asarray(None)
-    if array.ndim != 1 or array.dtype.kind not in kinds:
-        raise InputError(f"{path}: {name}: found {values!r:.80} in its segmentation; expected a list of numbers")
-    return array
-
-
-def _get(path: Path, what: str, entry: Any, key: str, kind: Any) -> Any:
-    """A value of the file, if it is there and is what it should be."""
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, kind):
-        kinds = getattr(kind, "__name__", kind)
-        raise InputError(f"{path}: {what}: found {value!r:.60} as {key!r} in {entry!r:.80}; expected a {kinds}")
-    return value
 
 
 def _names() -> list[str]:

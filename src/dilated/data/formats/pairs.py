@@ -58,7 +58,8 @@ class Pair:
         Raises:
             InputError: an unreadable file, another size, a value outside the classes.
         """
-        return ids(self.values(self.label), classes, size, self.label)
+        where = f"{self.label} ({self.stem})" if self.stem else self.label
+        return ids(self.values(self.label), classes, size, where)
 
 
 def pair_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Pair]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dilated.data.formats import coding
+from dilated.data.formats import coding, named
 from dilated.data.formats.coding import Sample
 from dilated.data.formats.matching import write_list
 from dilated.data.formats.pairs import Pair
@@ -78,12 +78,13 @@ def listed(root: Path, split: str) -> list[str]:
     return read_list(_listing(_home(root), split), SOURCE)
 
 
-def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
+def save(root: Path, split: str, samples: Iterable[Sample], classes: Classes = CLASSES) -> None:
     """Write a split that `load` reads back: JPEG pictures, palette PNG labels, and the list, last.
 
     Args:
         split: train, val, trainval or test.
         samples: stem, picture (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
+        classes: those of the ids; others than VOC's need a classes.toml, which is not written here.
 
     Raises:
         InputError: another split, a stem that is no file name or comes twice, a picture or label of another form.
@@ -102,23 +103,30 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     stems = []
-    for stem, image, ids in checked(samples):
+    colors = [*classes.colors, *(voc_color(i) for i in range(len(classes), 256))]
+    for stem, image, ids in checked(samples, classes):
         Image.fromarray(image).save(folder / "JPEGImages" / f"{stem}.jpg", quality=95)
         label = Image.fromarray(ids)
-        label.putpalette([value for index in range(256) for value in voc_color(index)])
+        label.putpalette([value for color in colors for value in color])
         label.save(folder / "SegmentationClass" / f"{stem}.png")
         stems.append(stem)
     write_list(_listing(folder, split), stems)
 
 
-def checked(samples: Iterable[Sample]) -> Iterator[Sample]:
+def arranged(classes: Classes) -> Classes:
+    """Any classes as this layout keeps them: its own, where they are of the same names and colours."""
+    own = dict(zip(CLASSES.names, CLASSES.colors, strict=True))
+    return CLASSES if dict(zip(classes.names, classes.colors, strict=True)) == own else named.plain(classes)
+
+
+def checked(samples: Iterable[Sample], classes: Classes = CLASSES) -> Iterator[Sample]:
     """The samples, each looked at before it is written.
 
     Raises:
         InputError: a stem that is no file name or comes twice, a picture or label of another form, an id that is none.
     """
     for stem, image, ids in coding.checked(samples):
-        CLASSES.decode(ids, stem)
+        named.plain(classes).decode(ids, stem)
         yield stem, image, ids
 
 

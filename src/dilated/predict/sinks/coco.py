@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.masks import encode, pack
+from dilated.data.polygons import Outline, outlines, regions
 from dilated.errors import InputError
-from dilated.predict.polygons import Outline, outlines, regions
 from dilated.predict.prediction import Labels, Prediction
 from dilated.predict.sinks.base import KINDS, Sink, whole
 from dilated.predict.sources import Picture

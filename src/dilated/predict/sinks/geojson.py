@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dilated.predict.polygons import outlines
+from dilated.data.polygons import outlines
 from dilated.predict.prediction import Prediction
 from dilated.predict.sinks.base import FileSink
 from dilated.predict.sources import Picture

@@ -10,8 +10,8 @@ import json
 import os
 from pathlib import Path
 
+from dilated.data.polygons import outlines, signed_area
 from dilated.errors import InputError
-from dilated.predict.polygons import outlines, signed_area
 from dilated.predict.prediction import Prediction
 from dilated.predict.sinks.base import FileSink
 from dilated.predict.sources import Picture, Source

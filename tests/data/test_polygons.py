@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from dilated.data.masks import fill
-from dilated.predict.polygons import Outline, outlines, regions, signed_area
+from dilated.data.polygons import Outline, outlines, regions, signed_area
 
 maps = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 

@@ -1,0 +1,233 @@
+"""From a data set, a machine and a time budget to a recipe, with a reason for every choice.
+
+    plan = make_plan(open_dataset("my-data"), budget=1800)
+    print(plan.text())                                   # one line a choice
+    train(data, plan.recipe, Path("runs/mine"))
+
+Nothing here is known to `train` alone: the plan is a recipe, which can be saved, read, changed and trained again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dilated.data.dataset import Data
+from dilated.tables import build, to_toml
+from dilated.train.probe import Cost, free_memory, probe
+from dilated.train.recipe import Recipe, as_table, override
+from dilated.train.survey import Survey, survey
+
+SMALL = 24.0
+"""Pixels of a side below which an object is lost between the samples of a coarse stride."""
+CONTEXT = 1500
+"""Coarse steps for which there must be time before a context module is worth its share: it takes some 400 fine steps."""
+REPORT = 1.5
+"""Validations that the report takes, at the end of a budget."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision, with the fact that it follows from."""
+
+    key: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe and why it is what it is."""
+
+    recipe: Recipe
+    choices: tuple[Choice, ...]
+
+    def text(self) -> str:
+        """A line a choice: what, and why."""
+        widths = [max(len(getattr(c, name)) for c in self.choices) for name in ("key", "value")]
+        return "\n".join(f"{c.key:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
+
+    def save(self, path: Path) -> None:
+        """Write the recipe, with the reasons as comments; `load_recipe` reads it."""
+        reasons = "".join(f"# {line}\n" for line in self.text().splitlines())
+        path.write_text(f"{reasons}\n{to_toml(as_table(self.recipe))}", encoding="utf-8")
+
+
+def make_plan(data: Data, budget: float = 0.0, overrides: Sequence[str] = (), report: bool = True) -> Plan:
+    """Decide on a training.
+
+    Args:
+        data: with the splits `train` and `val`.
+        budget: seconds that all may take, this planning included; 0 for as long as it takes.
+        overrides: `a.b=c`, which go before any choice.
+        report: keep time free for a report at the end.
+
+    Raises:
+        InputError: unreadable data, or an override that does not fit.
+    """
+    began = time.monotonic()
+    pairs = data.pairs("train"), data.pairs("val")
+    seen = survey(pairs[0], data.classes)
+    cuda = torch.cuda.is_available()
+    table, choices = _first(seen, cuda)
+    draft = build(Recipe, _with(table | {"stage": [_stage("joint", 8, epochs=1)]}, overrides, stages=False), "plan")
+    cost = probe(draft, data.classes, pairs, (16, 8))
+    table |= {"workers": _workers(cost, draft), "cache": _cache(seen)}
+    choices += _measured(cost, draft, table, seen)
+    validation = cost.picture * len(pairs[1])
+    left = max(1.0, budget - (time.monotonic() - began) - report * REPORT * validation) if budget else 0.0
+    stages, more = _stages(seen, cost, left, draft.batch, validation)
+    table |= {"stage": stages}
+    if all(stage["kind"] == "frontend" for stage in stages):
+        table["network"]["context"] = "none"
+    if budget:
+        table |= {"budget": round(left, 1), "reserve": round(validation, 2)}
+        rest = "for this plan and for the report" if report else "for this plan"
+        more.append(Choice("budget", f"{left:.0f} s", f"of {budget:.0f} s; the rest is {rest}"))
+    recipe = build(Recipe, _with(table, overrides), "plan")
+    return Plan(recipe, (*choices, *more, *_overridden(overrides)))
+
+
+def _first(seen: Survey, cuda: bool) -> tuple[dict[str, Any], list[Choice]]:
+    """What follows from the data and the kind of machine alone."""
+    crop, why = _crop(seen, 512 * 512 if cuda else 288 * 384)
+    rarest = min((share for share in seen.shares if share > 0), default=1.0)
+    turned = seen.upright < 0.1
+    batch = min(16 if cuda else 8, max(2, seen.pictures))
+    side = _side(seen)
+    table: dict[str, Any] = {
+        "weights": "bundled",
+        "batch": batch,
+        "network": {
+            "backbone": "tf_efficientnet_lite0",
+            "features": 128,
+            "context": "basic",
+            "detail": 64,
+            "detail_reads": "features",
+            "detail_layers": 2,
+            "dropout": 0.1,
+        },
+        "augment": {"crop": list(crop), "scale": [0.6, 1.8], "upside_down": turned},
+        "loss": {"jaccard": 0.5},
+    }
+    lack = [] if min(seen.shares, default=0) > 0 else ["some classes are not in the sample"]
+    choices = [
+        Choice("network", "tf_efficientnet_lite0", "its ImageNet weights come with the package, nothing is downloaded"),
+        Choice("detail", "64", f"scores at stride 4: the finest class is mostly in regions of some {side:.0f} pixels"),
+        Choice("crop", f"{crop[0]}x{crop[1]}", why),
+        Choice("batch", str(batch), "samples a step" + (", as many as there are" if batch == seen.pictures else "")),
+        Choice(
+            "flips",
+            "both ways" if turned else "left-right",
+            f"the upper half's classes differ from the lower's by {seen.upright:.0%}",
+        ),
+        Choice(
+            "loss",
+            "cross-entropy + 0.5 Jaccard",
+            "; ".join([f"the rarest class has {rarest:.2%} of the pixels, and Jaccard weighs classes alike", *lack]),
+        ),
+    ]
+    return table, choices
+
+
+def _crop(seen: Survey, most: int) -> tuple[tuple[int, int], str]:
+    """Height and width, multiples of 32."""
+    height, width = seen.size
+    what = f"the median picture, {width}x{height}"
+    if height * width <= 0.75 * most:
+        return (_grid(height), _grid(width)), f"the whole of {what}"
+    shrink = 0.8
+    if height * width * shrink**2 > most * 1.01:
+        shrink = (most / (height * width)) ** 0.5
+        what += f"; {most} pixels are what a step affords here"
+    return (_grid(shrink * height), _grid(shrink * width)), f"{shrink:.0%} of {what}"
+
+
+def _grid(side: float) -> int:
+    return max(64, round(side / 32) * 32)
+
+
+def _side(seen: Survey) -> float:
+    """A typical side of the regions of the finest class that is there."""
+    return min((side for side in seen.sides if side), default=0.0)
+
+
+def _workers(cost: Cost, draft: Recipe) -> int:
+    needed = 1 + int(cost.sample * draft.batch / max(cost.step[16], 1e-3))
+    return max(1, min(needed, (os.cpu_count() or 2) - 1))
+
+
+def _cache(seen: Survey) -> bool:
+    return seen.bytes < 0.2 * free_memory(torch.device("cpu"))
+
+
+def _measured(cost: Cost, draft: Recipe, table: dict[str, Any], seen: Survey) -> list[Choice]:
+    """What was measured, and what follows from it."""
+    step = f"{cost.step[16]:.2f} s a step at stride 16, {cost.step[8]:.2f} s at stride 8"
+    reading = cost.sample * draft.batch / max(cost.step[16], 1e-3)
+    choices = [
+        Choice("step", f"{cost.step[16]:.2f} s", f"measured here: {step}; {cost.picture:.2f} s to label a picture"),
+        Choice("workers", str(table["workers"]), f"reading a batch takes {reading:.0%} of a step at stride 16"),
+        Choice("cache", str(table["cache"]).lower(), f"decoded, all pictures take {seen.bytes / 2**20:.0f} MiB"),
+    ]
+    if cost.memory:
+        text = f"a step takes {cost.memory / 2**20:.0f} MiB of {cost.free / 2**20:.0f} MiB that were free"
+        choices.append(Choice("memory", f"{cost.parts} part{'s' * (cost.parts > 1)}", text))
+    return choices
+
+
+def _stages(
+    seen: Survey, cost: Cost, seconds: float, batch: int, validation: float
+) -> tuple[list[dict[str, Any]], list[Choice]]:
+    """Stages by the number of steps that there is time for; without a budget, by passes over the pictures."""
+    parts = {"accumulate": cost.parts} if cost.parts > 1 else {}
+    side = _side(seen)
+    fine = side < SMALL
+    if not seconds:
+        epochs = min(200.0, max(4.0, round(1600 * batch / seen.pictures)))
+        why = f"about 1600 steps at stride 16, {epochs:.0f} passes over {seen.pictures} pictures, then finer"
+        shares = {"frontend 16": epochs, "frontend 8": epochs / 5, "context 8": epochs / 4, "joint 8": epochs / 10}
+        length = "epochs"
+    else:
+        steps = max(0.0, seconds - validation) / cost.step[16]
+        length = "share"
+        if steps < CONTEXT:
+            shares = {"frontend 16": 0.6, "frontend 8": 0.4} if fine else {"frontend 16": 0.7, "frontend 8": 0.3}
+            why = f"time for some {steps:.0f} coarse steps, too few for a context module to learn: coarse, then fine"
+        else:
+            shares = {"frontend 16": 0.55, "frontend 8": 0.15, "context 8": 0.15, "joint 8": 0.15}
+            why = f"time for some {steps:.0f} coarse steps: coarse, fine, the context module alone, then all"
+        if fine:
+            why += f"; regions of some {side:.0f} pixels want the fine stride"
+    stages = [
+        _stage(kind, int(stride), **{length: value, **parts})
+        for name, value in shares.items()
+        for kind, stride in [name.split()]
+    ]
+    return stages, [Choice("stages", f"{len(stages)}", why)]
+
+
+def _stage(kind: str, stride: int, **more: Any) -> dict[str, Any]:
+    """A stage with the rates that have held up on street scenes and on microscopy."""
+    rates: dict[str, Any] = {"frontend": {"lr": 4e-3 if stride == 16 else 1e-3, "trunk_lr": 0.2, "freeze": 2}}
+    rates |= {"context": {"lr": 1e-3, "freeze": 2}, "joint": {"lr": 1e-3, "trunk_lr": 0.2, "freeze": 2}}
+    return {"kind": kind, "output_stride": stride, **rates[kind], **more}
+
+
+def _with(table: dict[str, Any], overrides: Sequence[str], stages: bool = True) -> dict[str, Any]:
+    """A copy of the table with the overrides; those of stages only once there are stages."""
+    copy = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
+    for one in overrides:
+        if stages or not one.strip().startswith("stage."):
+            override(copy, one)
+    return copy
+
+
+def _overridden(overrides: Sequence[str]) -> list[Choice]:
+    return [Choice(*one.partition("=")[::2], "as --set asks") for one in overrides]

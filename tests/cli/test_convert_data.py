@@ -1,0 +1,57 @@
+"""`dilated convert-data` as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dilated.cli.convert_data import run
+from dilated.data.dataset import open_dataset
+from dilated.errors import InputError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_folder_becomes_voc_and_is_read_as_it_was(folder: Path, tmp_path: Path, dilated: Run) -> None:
+    done = dilated("convert-data", folder, tmp_path / "out", "--format", "voc")
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "every label read back as it was" in done.stdout
+    old, new = open_dataset(folder), open_dataset(tmp_path / "out")
+    assert (new.layout, new.classes.names) == ("voc", old.classes.names)
+    by_stem = {pair.name.removeprefix("train_"): pair for pair in new.pairs("train")}
+    for pair in old.pairs("train"):
+        assert np.array_equal(pair.read_label(old.classes), by_stem[pair.name].read_label(new.classes))
+
+
+def test_ignored_pixels_are_one_message_and_nothing_is_written(folder: Path, tmp_path: Path, dilated: Run) -> None:
+    done = dilated("convert-data", folder, tmp_path / "out", "--format", "yolo")
+    assert done.returncode == 1
+    assert "found ignored pixels" in done.stderr
+    assert "--ignored-as CLASS" in done.stderr
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_notes_are_printed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder, tmp_path / "out", target="labelme", splits=("train",))
+    printed = capsys.readouterr().out
+    assert "note: Not written: the splits val." in printed
+    assert "note: labelme has a class for pixels of no object: background" in printed
+    assert open_dataset(tmp_path / "out").splits == ("train",)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": 1}, "--seed: found it without --val"),
+        ({"val": 0.5, "splits": ("train",)}, "--splits: found it beside"),
+    ],
+)
+def test_options_that_mean_nothing_are_errors(
+    options: dict[str, object], said: str, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        run(folder, tmp_path / "out", target="voc", **options)  # type: ignore[arg-type]

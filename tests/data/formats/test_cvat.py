@@ -1,0 +1,70 @@
+"""CVAT's "segmentation mask 1.1" as it exports it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tool_files import labels, picture, text
+
+from dilated.data.dataset import open_dataset
+from dilated.errors import InputError
+
+LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncell:250,50,83::\nedge:51,221,255::\n"
+
+
+def cvat(root: Path, *lists: str, labelmap: str = LABELMAP, color: tuple[int, int, int] = (250, 50, 83)) -> Path:
+    text(root / "labelmap.txt", labelmap)
+    for name in lists:
+        text(root / "ImageSets" / "Segmentation" / f"{name}.txt", 'a\n"sub/b c"\n')
+    for stem in ("a", "sub/b c"):
+        mask = np.zeros((4, 6, 3), np.uint8)
+        mask[0] = color
+        for folder in ("SegmentationClass", "SegmentationObject"):
+            (root / folder / stem).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / folder / f"{stem}.png")
+        picture(root / "JPEGImages" / f"{stem}.jpg")
+    return root
+
+
+def test_cvats_masks_are_read_by_the_colours_of_its_labelmap(tmp_path: Path) -> None:
+    data = open_dataset(cvat(tmp_path, "Train", "Validation"))
+    assert (data.layout, data.splits) == ("cvat", ("train", "val"))
+    assert data.classes.names == ("background", "cell", "edge")
+    assert data.classes.colors[2] == (51, 221, 255)
+    assert labels(data) == [[[1] * 6] + [[0] * 6] * 3] * 2
+    assert [pair.name for pair in data.pairs("train")] == ["a", "sub__b c"]
+    assert data.notes == ()
+
+
+def test_cvats_default_list_is_parted_and_said(tmp_path: Path) -> None:
+    data = open_dataset(cvat(tmp_path, "default"))
+    assert data.splits == ("train", "val")
+    assert {pair.name for split in data.splits for pair in data.pairs(split)} == {"a", "sub__b c"}
+    assert len(data.pairs("val")) == 1
+    assert "no splits" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("labelmap", "color", "said"),
+    [
+        (LABELMAP, (250, 50, 84), r"found the colour \(250, 50, 84\) at x=0, y=0 .*nearest known is .* cell"),
+        ("cell:1,2::\n", (0, 0, 0), "labelmap.txt, line 1: found 'cell:1,2::'"),
+        ("cell:1,2,256::\n", (0, 0, 0), "line 1"),
+        ("a:1,2,3::\nb:1,2,3::\n", (0, 0, 0), "'a' and 'b' are both"),
+        ("# label:color_rgb:parts:actions\n", (0, 0, 0), "has no labels"),
+    ],
+)
+def test_cvats_wrong_tables_and_colours_are_errors(
+    labelmap: str, color: tuple[int, int, int], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        labels(open_dataset(cvat(tmp_path, "Train", labelmap=labelmap, color=color)))
+
+
+def test_cvats_export_without_pictures_is_an_error_that_says_how_to_get_them(tmp_path: Path) -> None:
+    (cvat(tmp_path, "Train") / "JPEGImages" / "a.jpg").unlink()
+    with pytest.raises(InputError, match=r"found 'a', and no picture of it.*option to save images"):
+        open_dataset(tmp_path).pairs("train")

@@ -1,0 +1,200 @@
+"""Plain folders: names of the folder of labels, marks at the ends of stems, no splits, and masks of colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dilated.data.dataset import open_dataset
+from dilated.data.formats.parting import share_out
+from dilated.data.labels import Classes, load_classes, save_classes
+from dilated.errors import InputError
+
+CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
+
+
+def tree(root: Path, *files: str, classes: Classes = CLASSES) -> Path:
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 3), 1).save(path)
+    save_classes(classes, root / "classes.toml")
+    return root
+
+
+def test_pictures_without_splits_are_parted_alike_each_time_and_it_is_said(tmp_path: Path) -> None:
+    stems = [f"p{i}" for i in range(12)]
+    data = open_dataset(tree(tmp_path, *(f"{kind}/{stem}.png" for stem in stems for kind in ("images", "labels"))))
+    parts = {split: [pair.name for pair in data.pairs(split)] for split in data.splits}
+    assert list(parts) == ["train", "val"]
+    assert sorted(parts["train"] + parts["val"]) == sorted(stems)
+    assert parts == share_out(sorted(stems), 0.2, 0)
+    assert any("train.txt and val.txt" in note and "convert-data" in note for note in data.notes)
+
+
+def test_a_picture_that_comes_later_moves_no_other() -> None:
+    stems = [f"p{i}" for i in range(200)]
+    before, after = share_out(stems[:150]), share_out(stems)
+    assert set(before["val"]) <= set(after["val"])
+    assert set(before["train"]) <= set(after["train"])
+    assert 20 <= len(after["val"]) <= 60
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.9999])
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_side_has_a_picture_whatever_the_share(share: float, count: int) -> None:
+    parts = share_out([f"p{i}" for i in range(count)], share)
+    assert min(map(len, parts.values())) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_outside_is_an_error(share: float) -> None:
+    with pytest.raises(InputError, match="expected one between 0 and 1"):
+        share_out(["a", "b"], share)
+
+
+def test_one_picture_cannot_be_parted(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found 1 labelled pictures without splits"):
+        open_dataset(tree(tmp_path, "images/a.png", "labels/a.png")).pairs("train")
+
+
+@pytest.mark.parametrize("name", ["masks", "annotations"])
+@pytest.mark.parametrize("form", ["{}/train/a.png", "train/{}/a.png"])
+def test_other_names_of_the_folder_of_labels_are_said(name: str, form: str, tmp_path: Path) -> None:
+    data = open_dataset(tree(tmp_path, form.format("images"), form.format(name)))
+    assert data.pairs("train")[0].label == tmp_path / form.format(name)
+    assert any(f"{name}, for there is no" in note for note in data.notes)
+
+
+def test_labels_go_before_masks_and_it_is_said(tmp_path: Path) -> None:
+    data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png", "masks/train/a.png"))
+    assert data.pairs("train")[0].label == tmp_path / "labels/train/a.png"
+    assert any("masks is left alone" in note for note in data.notes)
+
+
+def test_masks_beside_annotations_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found masks/ and annotations/; expected one"):
+        open_dataset(tree(tmp_path, "images/train/a.png", "masks/train/a.png", "annotations/train/a.png"))
+
+
+@pytest.mark.parametrize("mark", ["_mask", "_label"])
+def test_a_mark_that_all_labels_have_is_no_part_of_their_stems(mark: str, tmp_path: Path) -> None:
+    tree(tmp_path, "images/train/a.png", "images/train/b.png", f"labels/train/a{mark}.png", f"labels/train/b{mark}.png")
+    pairs = open_dataset(tmp_path).pairs("train")
+    assert [(p.image.name, p.label.name) for p in pairs] == [("a.png", f"a{mark}.png"), ("b.png", f"b{mark}.png")]
+
+
+def test_a_mark_that_only_some_labels_have_is_an_error(tmp_path: Path) -> None:
+    tree(tmp_path, "images/train/a.png", "images/train/b.png", "labels/train/a_mask.png", "labels/train/b.png")
+    with pytest.raises(InputError, match=r"a\.png: has no label"):
+        open_dataset(tmp_path).pairs("train")
+
+
+def test_stems_that_are_nearly_alike_are_never_matched(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a_1\.png: has no label"):
+        open_dataset(tree(tmp_path, "images/train/a_1.png", "labels/train/a1.png")).pairs("train")
+
+
+def test_pictures_that_end_in_the_mark_themselves_keep_it(tmp_path: Path) -> None:
+    pairs = open_dataset(tree(tmp_path, "images/train/a_mask.png", "labels/train/a_mask.png")).pairs("train")
+    assert [p.name for p in pairs] == ["a_mask"]
+
+
+def colored(root: Path, classes: Classes, *colors: tuple[int, int, int], mode: str = "RGB") -> Path:
+    tree(root, "images/train/a.png", "labels/train/a.png", classes=classes)
+    mask = np.zeros((3, 4, 3), np.uint8)
+    mask[:] = colors[0]
+    for i, color in enumerate(colors):
+        mask[0, i] = color
+    picture = Image.fromarray(mask)
+    (picture if mode == "RGB" else picture.convert(mode)).save(root / "labels/train/a.png")
+    return root
+
+
+def test_masks_of_the_classes_colours_are_known_by_their_mode(tmp_path: Path) -> None:
+    data = open_dataset(colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 128)))
+    assert data.layout == "colors"
+    assert data.pairs("train")[0].read_label(data.classes)[0].tolist() == [0, 1, 0, 0]
+
+
+def test_palette_masks_are_values_unless_classes_toml_says_colors(tmp_path: Path) -> None:
+    root = colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 128), mode="P")
+    assert open_dataset(root).layout == "folders"
+    save_classes(Classes(CLASSES.names, CLASSES.colors, read="colors"), root / "classes.toml")
+    mask = Image.fromarray(np.array([[1, 0]], np.uint8))
+    mask.putpalette([128, 64, 128, 0, 0, 255])
+    mask.save(root / "labels/train/a.png")
+    data = open_dataset(root)
+    assert data.layout == "colors"
+    assert data.pairs("train")[0].read_label(data.classes).tolist() == [[0, 1]]
+
+
+def test_ignored_colours(tmp_path: Path) -> None:
+    classes = Classes(CLASSES.names, CLASSES.colors, read="colors", ignore_colors=((9, 9, 9), (0, 0, 0)))
+    data = open_dataset(colored(tmp_path, classes, (0, 0, 255), (9, 9, 9), (0, 0, 0), (128, 64, 128)))
+    assert data.pairs("train")[0].read_label(data.classes)[0].tolist() == [0, 255, 255, 1]
+
+
+def test_an_unknown_colour_is_an_error_with_its_place_and_the_nearest(tmp_path: Path) -> None:
+    data = open_dataset(colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 127)))
+    with pytest.raises(InputError, match=r"a\.png: found the colour \(128, 64, 127\) at x=1, y=0 .* road"):
+        data.pairs("train")[0].read_label(data.classes)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (Classes(("a", "b"), ((1, 1, 1), (1, 1, 1))), "'a' and 'b' are both"),
+        (Classes(("a", "b"), ((1, 1, 1), (2, 2, 2)), ignore_colors=((2, 2, 2),)), "'b' and 'ignore_colors' are both"),
+        (Classes(("a", "b"), ((1, 1, 1), (2, 2, 2)), ((1,), (2,))), r"found values = \[1\]"),
+    ],
+)
+def test_tables_that_colours_cannot_follow_are_errors(classes: Classes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        open_dataset(colored(tmp_path, classes, (1, 1, 1))).pairs("train")
+
+
+def test_values_where_colours_are_promised_are_an_error(tmp_path: Path) -> None:
+    classes = Classes(CLASSES.names, CLASSES.colors, read="colors")
+    data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png", classes=classes))
+    with pytest.raises(InputError, match=r"mode 'L' \(values\); expected a mask of colours"):
+        data.pairs("train")[0].read_label(data.classes)
+
+
+def test_colours_are_an_error_in_formats_of_values(tmp_path: Path) -> None:
+    classes = Classes(CLASSES.names, CLASSES.colors, read="colors")
+    tree(tmp_path, "train/a.png", "trainannot/a.png", classes=classes)
+    with pytest.raises(InputError, match='read = "colors" in data of the format camvid'):
+        open_dataset(tmp_path)
+
+
+def test_the_list_of_classes_keeps_how_labels_are_read(tmp_path: Path) -> None:
+    classes = Classes(CLASSES.names, CLASSES.colors, read="colors", ignore_colors=((9, 9, 9),))
+    save_classes(classes, tmp_path / "classes.toml")
+    assert load_classes(tmp_path / "classes.toml") == classes
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('read = "colours"', 'read: found \'colours\'; expected "values" or "colors"'),
+        ("ignore_colors = [0, 0, 0]", "ignore_colors: found"),
+        ("ignore_colors = [[0, 0, 256]]", "ignore_colors: found the colour"),
+    ],
+)
+def test_wrong_keys_about_colours_are_errors(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.toml").write_text(f'{line}\n[[class]]\nname = "a"\ncolor = [1, 1, 1]\n')
+    with pytest.raises(InputError, match=said):
+        load_classes(tmp_path / "classes.toml")
+
+
+def test_a_folder_that_is_two_formats_is_read_as_the_first_and_it_is_said(tmp_path: Path) -> None:
+    tree(tmp_path, "train/a.png", "trainannot/a.png")
+    (tmp_path / "data.yaml").write_text("train: train\nnames: [a]\n")
+    data = open_dataset(tmp_path)
+    assert data.layout == "camvid"
+    assert data.notes[0].startswith("Read as camvid, though it looks like yolo too")
+    assert open_dataset(tmp_path, "camvid").notes == ()

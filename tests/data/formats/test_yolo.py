@@ -1,0 +1,157 @@
+"""YOLO's data.yaml and polygons as Ultralytics and Roboflow write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tool_files import labels, picture, text
+
+from dilated.data.dataset import open_dataset
+from dilated.data.labels import Classes, save_classes
+from dilated.errors import InputError
+
+ROBOFLOW = """train: ../train/images
+val: ../valid/images
+test: ../test/images
+
+nc: 2
+names: ['cell', 'it''s']
+
+roboflow:
+  workspace: lab-1
+  project: cells-abcde
+  version: 3
+  license: CC BY 4.0
+  url: https://universe.roboflow.com/lab-1/cells-abcde/dataset/3
+"""
+ULTRALYTICS = """# Ultralytics AGPL-3.0 License
+# COCO8-seg dataset (first 8 images from COCO train2017)
+# Example usage: yolo train data=coco8-seg.yaml
+
+# Train/val/test sets as 1) dir: path/to/imgs, 2) file: path/to/imgs.txt, or 3) list: [path/to/imgs1, path/to/imgs2, ..]
+path: ../datasets/coco8-seg # dataset root dir
+train: images/train # train images (relative to 'path') 4 images
+val: images/val # val images (relative to 'path') 4 images
+test: # test images (optional)
+
+# Classes
+names:
+  0: person
+  1: "traffic: light"
+
+# Download script/URL (optional)
+download: https://ultralytics.com/assets/coco8-seg.zip
+"""
+
+
+def yolo(root: Path, yaml: str = ULTRALYTICS, line: str = "0 0 0 0.5 0 0.5 0.5 0 0.5\n") -> Path:
+    text(root / "data.yaml", yaml)
+    for split in ("train", "val"):
+        picture(root / "images" / split / "a.jpg")
+    text(root / "labels" / "train" / "a.txt", line)
+    text(root / "labels" / "val" / "a.txt", "")
+    return root
+
+
+def test_ultralytics_polygons_follow_the_background(tmp_path: Path) -> None:
+    data = open_dataset(yolo(tmp_path))
+    assert (data.layout, data.splits) == ("yolo", ("train", "val"))
+    assert data.classes.names == ("background", "person", "traffic: light")
+    assert labels(data) == [[[1, 1, 1, 0, 0, 0]] * 2 + [[0] * 6] * 2]
+    assert labels(data, "val") == [[[0] * 6] * 4]
+    assert any("YOLO has no colours" in note for note in data.notes)
+
+
+def test_roboflows_folders_and_list_of_names(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", ROBOFLOW)
+    for split in ("train", "valid", "test"):
+        picture(tmp_path / split / "images" / "a.jpg")
+        text(tmp_path / split / "labels" / "a.txt", "1 0 0 1 0 1 1 0 1")
+    picture(tmp_path.parent / "train" / "images" / "others.jpg")
+    data = open_dataset(tmp_path)
+    assert (data.layout, data.splits) == ("yolo", ("train", "val", "test"))
+    assert [pair.image for pair in data.pairs("train")] == [tmp_path / "train" / "images" / "a.jpg"]
+    assert data.classes.names == ("background", "cell", "it's")
+    assert labels(data, "val") == [[[2] * 6] * 4]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_yolos_smaller_object_is_on_top_in_any_order(turned: bool, tmp_path: Path) -> None:
+    lines = ["0 0 0 1 0 1 1 0 1", "1 0 0 0.5 0 0.5 0.5 0 0.5"]
+    data = open_dataset(yolo(tmp_path, line="\n".join(lines[::-1] if turned else lines)))
+    assert labels(data)[0][0] == [2, 2, 2, 1, 1, 1]
+
+
+def test_a_yolo_class_called_background_is_the_background(tmp_path: Path) -> None:
+    data = open_dataset(yolo(tmp_path, ULTRALYTICS.replace("person", "background")))
+    assert data.classes.names == ("background", "traffic: light")
+    assert labels(data) == [[[0] * 6] * 4]
+
+
+def test_labels_that_are_pictures_are_not_yolos_though_there_is_a_data_yaml(tmp_path: Path) -> None:
+    (yolo(tmp_path) / "labels" / "train" / "a.txt").unlink()
+    (tmp_path / "labels" / "val" / "a.txt").unlink()
+    Image.new("L", (6, 4), 1).save(tmp_path / "labels" / "train" / "a.png")
+    save_classes(Classes(("ground", "cell"), ((0, 0, 0), (1, 1, 1))), tmp_path / "classes.toml")
+    data = open_dataset(tmp_path)
+    assert data.layout == "folders"
+    assert labels(data) == [[[1] * 6] * 4]
+
+
+def test_a_missing_file_of_yolo_is_background_and_said(tmp_path: Path) -> None:
+    picture(yolo(tmp_path) / "images" / "train" / "b.jpg")
+    data = open_dataset(tmp_path)
+    assert labels(data)[1] == [[0] * 6] * 4
+    assert any("train: 1 pictures have no file of labels" in note and "b.jpg" in note for note in data.notes)
+
+
+def test_no_file_of_yolo_at_all_is_an_error_and_never_all_background(tmp_path: Path) -> None:
+    (yolo(tmp_path) / "labels" / "train" / "a.txt").unlink()
+    data = open_dataset(tmp_path)
+    with pytest.raises(InputError, match=r"a\.txt: no such file, nor any other of the 1 of train"):
+        data.pairs("train")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0 0.5 0.5 1 1", "line 1: found five numbers, a bounding box"),
+        ("2 0 0 1 0 1 1", "found the class 2; expected 0 to 1"),
+        ("0 0 0 1 0 1 1.001", "found the corner 1.001; expected 0 to 1"),
+        ("0 0 0 1 0 1 -0.1", "found the corner -0.1"),
+        ("0 0 0 1 0 1 nan", "found the corner nan"),
+        ("0 0 0 1 0 1", "found 6 numbers"),
+        ("0 0 0 1 0 1 1 0", "found 8 numbers"),
+        ("0 0 0 1 0 1 one", "expected numbers"),
+        ("0.5 0 0 1 0 1 1", "found the class 0.5"),
+    ],
+)
+def test_a_line_of_yolo_that_is_no_polygon_is_an_error(line: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        labels(open_dataset(yolo(tmp_path, line=line)))
+
+
+def test_classes_toml_gives_colours_and_order_by_name(tmp_path: Path) -> None:
+    names = ("traffic: light", "person", "background")
+    save_classes(Classes(names, ((1, 0, 0), (2, 0, 0), (3, 0, 0))), yolo(tmp_path) / "classes.toml")
+    data = open_dataset(tmp_path)
+    assert data.classes.names == names
+    assert labels(data)[0][0] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (Classes(("background", "person"), ((0, 0, 0), (1, 1, 1))), "has no class 'traffic: light'"),
+        (
+            Classes(("background", "person", "traffic: light"), ((0, 0, 0),) * 3, ((5,), (6,), (7,))),
+            r"values = \[5\], but the labels of .*data\.yaml hold no values",
+        ),
+    ],
+)
+def test_a_classes_toml_that_does_not_fit_names_is_an_error(classes: Classes, said: str, tmp_path: Path) -> None:
+    save_classes(classes, yolo(tmp_path) / "classes.toml")
+    with pytest.raises(InputError, match=said):
+        open_dataset(tmp_path).pairs("train")
