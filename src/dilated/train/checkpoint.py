@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,30 @@ NAME = "checkpoint.pt"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint. At any moment, also that of a kill, `path` is the old one or the new one, whole."""
+    """Write a checkpoint. At any moment, also that of a kill, `path` is the old one or the new one, whole.
+
+    Raises:
+        InputError: it cannot be written, as on a full disk; the one before it is untouched.
+    """
     partial = path.with_name(f"{path.name}.part")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
+        with suppress(OSError):
+            partial.unlink()
+        raise InputError(
+            f"{path}: could not be written ({_first_line(error)}); the checkpoint before it is whole. Make room, and "
+            "go on with --resume."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error).splitlines()[0][:160]
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from dilated.train.survey import Survey, survey
 SMALL = 24.0
 """Pixels of a side below which an object is lost between the samples of a coarse stride."""
 CONTEXT = 1500
-"""Coarse steps for which there must be time before a context module is worth its share: it takes some 400 fine steps."""
+"""Coarse steps for which there must be time before a context module is worth its share: some 400 fine steps."""
 REPORT = 1.5
 """Validations that the report takes, at the end of a budget."""
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from dilated.evaluate.report.markup import text
 
 Point = tuple[float, float]
-WIDTH, HEIGHT = 440, 260
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 22, 44
+WIDTH, HEIGHT = 360, 240
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 22, 44
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class Axis:
     percent: bool = False
     places: tuple[float, ...] = ()
     """Where the marks are; found if not given."""
+    names: tuple[str, ...] = ()
+    """What the marks are called, where it is not their number."""
+
+    def name(self, value: float) -> str:
+        """How a value is written, such as at a mark."""
+        return self.names[self.places.index(value)] if self.names else short(value, self.percent)
 
     @property
     def marks(self) -> list[float]:
@@ -79,12 +85,17 @@ def short(value: float, percent: bool = False) -> str:
     """A mark of an axis.
 
     Example:
-        >>> short(1500), short(0.004), short(0.25, percent=True), short(2_000_000)
-        ('1,500', '0.004', '25%', '2e+06')
+        >>> short(1500), short(0.004), short(0.00025), short(0.25, percent=True), short(2_000_000)
+        ('1,500', '0.004', '2.5e-4', '25%', '2e6')
     """
     if percent:
         return f"{value * 100:.6g}%"
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{value:,.0f}"
+    if 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    digits, power = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def line_chart(
@@ -98,7 +109,7 @@ def line_chart(
 
     Example:
         >>> drawn = line_chart([Line([(0, 1), (4, 2)])], Axis("step", 0, 4), Axis("loss", 0, 2), "a <loss>")
-        >>> 'points="58.0,119.0 426.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
+        >>> 'points="60.0,109.0 346.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
         (True, True)
     """
     plot = [*_grid(x, y), *(_bar(bar, x, y) for bar in bars)]
@@ -112,7 +123,7 @@ def line_chart(
         if line.dots:
             plot += [
                 f'<circle class="{line.kind}" cx="{_x(a, x):.1f}" cy="{_y(b, y):.1f}" r="3.2"><title>'
-                f"{text(x.title)} {short(a, x.percent)}: {b:.4g}</title></circle>"
+                f"{text(x.title)} {text(x.name(a))}: {b:.4g}</title></circle>"
                 for a, b in line.points
             ]
     return (
@@ -139,15 +150,16 @@ def _grid(x: Axis, y: Axis) -> list[str]:
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts = [
         f'<text class="title" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 6}">{text(x.title)}</text>',
-        f'<text class="title" transform="translate(13 {middle:.0f}) rotate(-90)">{text(y.title)}</text>',
+        f'<text class="title" transform="translate(11 {middle:.0f}) rotate(-90)">{text(y.title)}</text>',
     ]
     for mark in y.marks:
         down = _y(mark, y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down:.1f}" y2="{down:.1f}"/>')
-        parts.append(f'<text class="end" x="{LEFT - 6}" y="{down + 4:.1f}">{short(mark, y.percent)}</text>')
+        parts.append(f'<text class="end" x="{LEFT - 6}" y="{down + 4:.1f}">{text(y.name(mark))}</text>')
     for mark in x.marks:
-        name = short(mark, x.percent)
-        parts.append(f'<text class="middle" x="{_x(mark, x):.1f}" y="{HEIGHT - BOTTOM + 17}">{name}</text>')
+        parts.append(
+            f'<text class="middle" x="{_x(mark, x):.1f}" y="{HEIGHT - BOTTOM + 17}">{text(x.name(mark))}</text>'
+        )
     return parts
 
 
@@ -155,7 +167,7 @@ def _bar(bar: Bar, x: Axis, y: Axis) -> str:
     left, right = _x(bar.low, x), _x(bar.high, x)
     top, floor = _y(bar.value, y), _y(y.low, y)
     return (
-        f'<rect class="bar" x="{left + 0.8:.1f}" y="{top:.1f}" width="{max(right - left - 1.6, 0.5):.1f}" '
+        f'<rect class="column" x="{left + 0.8:.1f}" y="{top:.1f}" width="{max(right - left - 1.6, 0.5):.1f}" '
         f'height="{max(floor - top, 0):.1f}"><title>{text(bar.title)}</title></rect>'
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from dilated.data.labels import Classes
 from dilated.evaluate.report.charts import Axis, Line, line_chart, spark
 from dilated.evaluate.report.history import History, smoothed, thinned
-from dilated.evaluate.report.markup import card, count, note, number, swatch, term, text
+from dilated.evaluate.report.markup import card, count, named, note, number, term, text
 
 MANY = 30
 """Classes above which their curves are folded away."""
@@ -100,8 +100,7 @@ def _classes(history: History, x: Axis, classes: Classes) -> str:
         last = points[-1][1] if points else None
         label = f"Validation IoU of {name} by step" + (f": {points[0][1]:.3f} to {last:.3f}" if points else ": none")
         figures.append(
-            f'<figure>{spark(points, x, label)}<figcaption>{swatch(color)}<span class="name">{text(name)}</span> '
-            f"{number(last)}</figcaption></figure>"
+            f"<figure>{spark(points, x, label)}<figcaption>{named(name, color)} {number(last)}</figcaption></figure>"
         )
     body = f'<div class="sparks">{"".join(figures)}</div>'
     if len(figures) > MANY:

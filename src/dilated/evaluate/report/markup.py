@@ -76,6 +76,11 @@ def swatch(color: Color) -> str:
     return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
 
 
+def named(name: str, color: Color) -> str:
+    """A class's name beside its colour; long names are broken, short ones are not."""
+    return f'<span class="of">{swatch(color)}<span>{text(name)}</span></span>'
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "", foot: Sequence[str] = ()) -> str:
     """A table of HTML cells in a box that scrolls where the page is narrow; the first cell of a row names it.
 

@@ -22,7 +22,7 @@ from dilated.data.images import Pixels
 from dilated.data.labels import IGNORE, Classes, Labels
 from dilated.evaluate.evaluate import translation
 from dilated.evaluate.evaluation import Evaluation
-from dilated.evaluate.report.markup import card, note, number, swatch, term, text
+from dilated.evaluate.report.markup import card, named, note, number, swatch, term, text
 from dilated.predict.prediction import Prediction
 from dilated.predict.predictor import Predictor
 
@@ -111,9 +111,9 @@ def _row(result: Evaluation, place: int, watched: Watched, pair: Pair, classes: 
 
 def _legend(classes: Classes) -> str:
     entries = "".join(
-        f"<li>{swatch(color)}{text(name)}</li>" for name, color in zip(classes.names, classes.colors, strict=True)
+        f"<li>{named(name, color)}</li>" for name, color in zip(classes.names, classes.colors, strict=True)
     )
-    entries += '<li><span class="swatch hatched"></span>not labelled</li>'
+    entries += '<li><span class="of"><span class="swatch hatched"></span><span>not labelled</span></span></li>'
     keys = f'<ul class="legend">{entries}</ul>'
     if len(classes) > 30:
         keys = f"<details><summary>Colours of {len(classes)} classes</summary>{keys}</details>"

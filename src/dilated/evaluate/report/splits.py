@@ -18,7 +18,7 @@ from dilated.data.dataset import Data
 from dilated.data.facts import Sizes
 from dilated.data.labels import IGNORE
 from dilated.errors import InputError
-from dilated.evaluate.report.markup import card, count, note, share, swatch, table, term, text
+from dilated.evaluate.report.markup import card, count, named, note, share, table, term, text
 
 MOST = 400
 """Labels of a split that are counted."""
@@ -113,7 +113,7 @@ def _frequencies(data: Data, found: list[SplitCount]) -> str:
             f'<span class="bar"><i style="width:{one.shares[i] / longest:.2%}"></i></span>{share(one.shares[i])}'
             for one in known
         ]
-        rows.append([swatch(color) + text(name), *bars])
+        rows.append([named(name, color), *bars])
     head = ["class", *(text(one.split) for one in known)]
     body = table(head, rows, "bars") + note("Of the labelled pixels; the bars share one scale.")
     if len(rows) > 30:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dilated.data.labels import Classes
 from dilated.evaluate.bootstrap import Interval
 from dilated.evaluate.evaluation import Evaluation
-from dilated.evaluate.report.markup import bounds, card, count, note, number, share, swatch, table, term, text
+from dilated.evaluate.report.markup import bounds, card, count, named, note, number, share, swatch, table, term, text
 from dilated.evaluate.sheets import FEW
 
 READABLE = 30
@@ -74,8 +74,8 @@ def per_class(result: Evaluation, classes: Classes) -> str:
         bar = f'<span class="bar"><i style="width:{0 if np.isnan(iou) else iou:.1%}"></i></span>'
         rows.append(
             [
-                f"{swatch(classes.colors[place])}{text(classes.names[place])}",
-                f"{number(iou)}{bar}{bounds(_interval(result, 'iou', i))}",
+                named(classes.names[place], classes.colors[place]),
+                f"{bar}{number(iou)}{bounds(_interval(result, 'iou', i))}",
                 *(number(_value(result, key, i)) for key in ("precision", "recall", "dice")),
                 f"{number(_value(result, 'boundary_iou', i))}{bounds(_interval(result, 'boundary_iou', i))}",
                 share(float(shares[i])),
@@ -103,7 +103,8 @@ def confusions(result: Evaluation, classes: Classes) -> str:
     if len(order) == 1:
         return card("<p>With one class nothing can be confused.</p>")
     matrix = card(_matrix(counts, classes)) if len(order) <= READABLE else ""
-    return matrix + card(_pairs(counts, classes, 8 if matrix else 25), "Most confused")
+    pairs = card(_pairs(counts, classes, 10 if matrix else 25), "Most confused")
+    return f'<div class="flow">{matrix}{pairs}</div>'
 
 
 def _matrix(counts: NDArray[np.int64], classes: Classes) -> str:
@@ -123,7 +124,7 @@ def _matrix(counts: NDArray[np.int64], classes: Classes) -> str:
             shown = f"{part * 100:.0f}" if written and part >= 0.005 else ""
             strong = " class=strong" if part > 0.5 else ""
             cells.append(f'<td{strong} style="--v:{part:.3f}" title="{text(told)}">{shown}</td>')
-        rows.append(f'<tr><th scope="row">{swatch(classes.colors[i])}{text(name)}</th>{"".join(cells)}</tr>')
+        rows.append(f'<tr><th scope="row">{named(name, classes.colors[i])}</th>{"".join(cells)}</tr>')
     kind = "matrix" if written else "matrix dense"
     return (
         f'<div class="wide"><table class="{kind}"><thead><tr><th>true class (rows), predicted (columns)</th>{head}</tr>'
@@ -146,7 +147,7 @@ def _pairs(counts: NDArray[np.int64], classes: Classes, most: int) -> str:
     for place in np.argsort(-wrong, axis=None, kind="stable")[:most]:
         i, j = (int(k) for k in np.unravel_index(place, wrong.shape))
         if wrong[i, j]:
-            names = [f"{swatch(classes.colors[k])}{text(classes.names[k])}" for k in (i, j)]
+            names = [named(classes.names[k], classes.colors[k]) for k in (i, j)]
             parts = (share(float(wrong[i, j] / truth[i])), share(float(wrong[i, j] / total)))
             rows.append([*names, count(int(wrong[i, j])), *parts])
     return table(["truly", "labelled as", "pixels", "of the class", "of all wrong pixels"], rows, "pairs")

@@ -99,14 +99,13 @@ def _trimap(counts: TrimapCounts, whole: float) -> str:
     ]
     if not curves[0]:
         return ""
+    places, names = tuple(map(float, range(len(counts.widths)))), tuple(map(str, counts.widths))
     chart = line_chart(
         [Line(curves[0], dots=True), Line(curves[1], "second", dots=True)],
-        Axis("within pixels of a true border", 0, len(counts.widths) - 1, places=tuple(range(len(counts.widths)))),
+        Axis("distance to a true border, at most, pixels", 0, places[-1], places=places, names=names),
         Axis("share", 0, 1, places=tuple(k / 5 for k in range(6))),
         "Mean IoU and pixel accuracy near true borders, by distance",
     )
-    for i, width in reversed(list(enumerate(counts.widths))):
-        chart = chart.replace(f">{i}</text>", f">{width}</text>")
     said = (
         f'<span class="key main"></span>{term("mean IoU")}, <span class="key second"></span>'
         f"{term('pixel accuracy')}. Over all pixels the mean IoU is {number(whole)}."

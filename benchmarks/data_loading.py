@@ -1,0 +1,63 @@
+"""How long training waits for its data: the share of the first epoch's time that is not spent computing.
+
+    python benchmarks/data_loading.py CAMVID --stride 16
+
+The steps are those of a planned training: the plan's network, crop, batch and number of reading processes, nothing read
+before. The first batch is counted apart: nothing can be computed before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dilated.data.dataset import open_dataset
+from dilated.data.loader import batches_of
+from dilated.data.order import batches
+from dilated.data.samples import Samples
+from dilated.train import stages
+from dilated.train.first import first
+from dilated.train.plan import make_plan
+from dilated.train.step import Step
+from dilated.train.world import World
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--stride", type=int, default=16)
+    options = parser.parse_args()
+    data = open_dataset(options.data)
+    recipe = make_plan(data).recipe
+    stage = replace(recipe.stage[0], output_stride=options.stride)
+    recipe = replace(recipe, stage=(stage,))
+    segmenter, _ = first(data.classes, recipe, None)
+    stages.set_modes(segmenter, stage)
+    step = Step(segmenter, stage, recipe, World())
+    samples = Samples(data.pairs("train"), data.classes, recipe.augment, cache=recipe.cache)
+    number = -(-len(samples) // recipe.batch)
+    waits, works = [], []
+    before = time.perf_counter()
+    for image, label in batches_of(samples, batches(len(samples), recipe.batch, 0, 0, number), recipe.workers):
+        ready = time.perf_counter()
+        float(step(image, label, len(image), 0))
+        waits.append(ready - before)
+        before = time.perf_counter()
+        works.append(before - ready)
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    print(f"{data.root.name}, {machine}, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
+    print(f"{number} steps of {recipe.batch} at stride {options.stride}, {recipe.workers} reading")
+    print(f"first batch after {waits[0]:.2f} s")
+    print(f"step: median {statistics.median(works):.3f} s; wait: median {statistics.median(waits[1:]):.4f} s")
+    print(f"waiting: {sum(waits[1:]) / sum(works[1:]):.2%} of the step time over the first epoch")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Zero-configuration training beside segmentation_models.pytorch: the same weights, data, machine, time budget.
+
+    python benchmarks/zero_config.py DATA --budget 8m --out runs/zero --json benchmarks/results/zero_config.jsonl
+
+Arms, one after another, each in a process of its own:
+    dilated        `dilated train DATA --budget B`, nothing else said: planning and validation are inside the budget
+    deeplabv3plus  segmentation_models.pytorch's DeepLabV3+ (output stride 16), trained by the loop below
+    fpn            its FPN, likewise
+
+The loop of the peers is a competent one, and is given what ours has: the same ImageNet weights of EfficientNet-lite0,
+the same augmented samples, batch and crop, bf16, AdamW with a head ten times as fast as the encoder, warm-up and a poly
+schedule that ends with the budget, cross-entropy + dice, a moving average of the weights. Its one validation is not
+counted. All arms are measured by the same code at the pictures' own resolution; 95% intervals are over pictures, those
+of differences paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dilated import ConfusionMatrix, Predictor, load
+from dilated.data.dataset import Data, open_dataset
+from dilated.data.loader import batches_of
+from dilated.data.order import batches
+from dilated.data.samples import Samples
+from dilated.data.transforms import Augment
+from dilated.evaluate.bootstrap import difference, interval
+from dilated.train.budget import duration
+from dilated.train.losses import Loss, loss
+from dilated.train.plan import _crop  # the peers get our crop too: choosing one is not what is compared
+from dilated.train.stages import has_bf16
+from dilated.train.survey import survey
+from dilated.weights.sources import FILES
+
+ARMS = ("dilated", "deeplabv3plus", "fpn")
+ENCODER = "tu-tf_efficientnet_lite0"
+
+
+def peer(arm: str, classes: int) -> nn.Module:
+    """The peer's network with the ImageNet weights that ours begins with."""
+    import segmentation_models_pytorch as smp
+
+    kind = {"deeplabv3plus": smp.DeepLabV3Plus, "fpn": smp.FPN}[arm]
+    network = kind(ENCODER, encoder_weights=None, classes=classes)
+    weights = load_file(str(FILES / "tf_efficientnet_lite0.safetensors"))
+    missing = network.encoder.model.load_state_dict(weights, strict=False).missing_keys
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise SystemExit(f"{arm}: {len(missing)} encoder weights are missing, first {missing[0]}")
+    return network
+
+
+class Peer:
+    """A peer's network as `Predictor` is used: a picture in, labels out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval()
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        x = normalised(torch.tensor(image).permute(2, 0, 1)[None].float() / 255)
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % 32, 0, -height % 32))
+        return self.network(x)[0, :, :height, :width].argmax(0).numpy()
+
+
+def normalised(x: Tensor) -> Tensor:
+    return (x - 0.5) / 0.5  # tf_efficientnet_lite0's own
+
+
+def train_peer(arm: str, data: Data, budget: float) -> nn.Module:
+    """The hand-written loop."""
+    began = time.monotonic()
+    torch.manual_seed(0)
+    network = peer(arm, len(data.classes)).train()
+    pairs = data.pairs("train")
+    crop, _ = _crop(survey(pairs, data.classes), 288 * 384)
+    samples = Samples(pairs, data.classes, Augment(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
+    encoder = set(network.encoder.parameters())
+    groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]
+    optimizer = torch.optim.AdamW([{"params": p, "lr": r, "peak": r} for p, r in groups], weight_decay=0.01)
+    average = copy.deepcopy(network).eval()
+    options = Loss(dice=1.0)
+    for step, (image, label) in enumerate(batches_of(samples, batches(len(samples), 8, 0, 0, None), workers=1)):
+        progress = (time.monotonic() - began) / budget
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * min(1, (step + 1) / 50) * (1 - progress) ** 0.9
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
+            scores = network(normalised(image))
+        optimizer.zero_grad(set_to_none=True)
+        loss(scores.float(), label, options).backward()
+        optimizer.step()
+        decay = min(0.998, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                mine.lerp_(theirs, 1 - decay) if mine.is_floating_point() else mine.copy_(theirs)
+    print(f"{arm}: {step} steps in {time.monotonic() - began:.0f} s", flush=True)
+    return average
+
+
+def measured(label_of: object, data: Data) -> np.ndarray:
+    """(pictures, C, C) counts on val."""
+    counts = []
+    for pair in data.pairs("val"):
+        image = pair.read_image()
+        one = ConfusionMatrix(data.classes.names)
+        one.update(label_of(image), pair.read_label(data.classes, image.shape[:2]))  # type: ignore[operator]
+        counts.append(one.counts)
+    return np.stack(counts)
+
+
+def run_arm(arm: str, options: argparse.Namespace, seconds: float) -> None:
+    data = open_dataset(options.data)
+    began = time.monotonic()
+    if arm == "dilated":
+        run = options.out / "dilated"
+        command = [sys.executable, "-m", "dilated", "train", str(options.data), "--out", str(run), "--no-report"]
+        subprocess.run([*command, "--budget", options.budget], check=True)
+        took = time.monotonic() - began
+        network = load(run)
+        predictor = Predictor(network)
+        order = np.array([data.classes.names.index(name) for name in network.classes])
+        counts = measured(lambda image: order[predictor(image).labels], data)
+    else:
+        network = train_peer(arm, data, seconds)
+        took = time.monotonic() - began
+        counts = measured(Peer(network), data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    np.savez(options.out / f"{arm}.npz", counts=counts, took=took)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--budget", default="8m")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--arm", choices=ARMS, help="one arm alone; without it all, then the table")
+    options = parser.parse_args()
+    seconds = duration(options.budget)
+    if options.arm:
+        return run_arm(options.arm, options, seconds)
+    for arm in ARMS:
+        if not (options.out / f"{arm}.npz").exists():
+            command = [sys.executable, __file__, str(options.data), "--budget", options.budget]
+            subprocess.run([*command, "--out", str(options.out), "--arm", arm], check=True)
+    data = open_dataset(options.data)
+    results = {arm: np.load(options.out / f"{arm}.npz") for arm in ARMS}
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    print(f"{data.root.name}, {options.budget}, {machine}")
+    for arm, result in results.items():
+        value = interval(result["counts"])
+        line = (
+            f"{arm:<14} mean IoU {value.value:.4f} [{value.low:.4f}, {value.high:.4f}], {float(result['took']):.0f} s"
+        )
+        entry = {
+            "data": data.root.name,
+            "budget": seconds,
+            "arm": arm,
+            "machine": machine,
+            "pictures": len(data.pairs("val")),
+        }
+        entry |= {"mean_iou": value.value, "low": value.low, "high": value.high, "seconds": float(result["took"])}
+        pooled = ConfusionMatrix(data.classes.names, result["counts"].sum(0))
+        entry["iou"] = pooled.iou
+        if arm != "dilated":
+            less = difference(results["dilated"]["counts"], result["counts"])
+            line += f"; ours less it {less}"
+            entry |= {"ours_less": [less.value, less.low, less.high]}
+        print(line)
+        if options.json:
+            with options.json.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()

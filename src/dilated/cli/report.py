@@ -1,0 +1,44 @@
+"""`dilated report`: one page about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from dilated.data.dataset import open_dataset
+from dilated.evaluate.report import write_report
+
+
+def run(
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    /,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    split: str = "val",
+    layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
+    device: str | None = None,
+) -> None:
+    """Write a page about a run: figures with intervals, curves, confusions, best and worst pictures, recipe, commands.
+
+    The page is one HTML file that needs no network and no other file.
+
+    Args:
+        folder: a run's folder, as `dilated train` makes it.
+        data: a data folder with the same class names.
+        out: the page; report.html in the run if not given.
+        split: the part of the data to measure.
+        layout: the data's layout, where it is not recognised.
+        device: cpu or cuda; CUDA where there is one if not given.
+    """
+    found = open_dataset(data, layout)
+    number = len(found.pairs(split))
+    bar = iter(track(range(number + 1), description=split, console=Console(stderr=True), transient=True))
+    next(bar)
+    page = write_report(folder, found, out, split, device, lambda: next(bar, None))
+    for _ in bar:
+        pass
+    Console(soft_wrap=True).print(f"The page is {page}", highlight=False, markup=False)

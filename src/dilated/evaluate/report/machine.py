@@ -1,0 +1,77 @@
+"""The machine that made the page, without anything that says whose it is.
+
+>>> "python" in machine("cpu")
+True
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+import dilated
+
+
+def machine(device: str) -> dict[str, str]:
+    """Processor, memory, system and versions; never names of hosts or users, never paths."""
+    found = {"processor": f"{_processor()}, {os.cpu_count() or '?'} logical cores"}
+    memory = _memory()
+    if memory:
+        found["memory"] = f"{memory / 2**30:.0f} GiB"
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found["graphics processor"] = (
+            f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {torch.cuda.device_count()} in the machine"
+        )
+    found |= {
+        "measured on": f"{device}, {torch.get_num_threads()} threads",
+        "system": _system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "dilated": dilated.__version__,
+    }
+    return found
+
+
+def seconds(value: float) -> str:
+    """A length of time to be read.
+
+    Example:
+        >>> seconds(0.4), seconds(75), seconds(7400)
+        ('0.4 s', '1 min 15 s', '2 h 3 min')
+    """
+    whole = round(value)
+    if whole < 60:
+        return f"{value:.1f} s" if value < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _processor() -> str:
+    """Its name where the system tells it, else its kind."""
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _memory() -> int:
+    """Bytes; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return f"{platform.system()} {platform.release()}"

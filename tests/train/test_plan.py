@@ -1,0 +1,152 @@
+"""A plan follows from the data, and says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLASSES, draw
+from PIL import Image
+
+from dilated import InputError, load, load_recipe, open_dataset
+from dilated.data.dataset import Data
+from dilated.data.labels import save_classes
+from dilated.train import plan as planning
+from dilated.train.loop import train
+from dilated.train.plan import Plan, make_plan
+from dilated.train.probe import Cost
+from dilated.train.survey import survey
+
+SMALL = ["network.backbone=test_efficientnet", "weights=random", "network.features=8", "network.detail=4"]
+
+
+@pytest.fixture
+def data(folder: Path) -> Data:
+    return open_dataset(folder)
+
+
+def choices(plan: Plan) -> dict[str, tuple[str, str]]:
+    return {choice.key: (choice.value, choice.reason) for choice in plan.choices}
+
+
+def costing(monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int = 1) -> None:
+    """Let the machine be one on which a coarse step takes so long."""
+    cost = Cost({16: seconds, 8: 3 * seconds}, picture=0.0, sample=seconds / 8, memory=2**20, free=2**30, parts=parts)
+    monkeypatch.setattr(planning, "probe", lambda *_: cost)
+
+
+def test_a_plan_is_a_recipe_that_can_be_saved_edited_and_read(data: Data, tmp_path: Path) -> None:
+    plan = make_plan(data, 60, SMALL)
+    plan.save(tmp_path / "plan.toml")
+    assert load_recipe(str(tmp_path / "plan.toml")) == plan.recipe
+    text = (tmp_path / "plan.toml").read_text()
+    assert all(choice.reason in text for choice in plan.choices)
+    assert load_recipe(str(tmp_path / "plan.toml"), ["batch=3"]).batch == 3
+
+
+def test_every_choice_has_a_reason(data: Data) -> None:
+    plan = make_plan(data, 60, SMALL)
+    assert {"network", "crop", "batch", "flips", "loss", "step", "workers", "stages", "budget"} <= choices(plan).keys()
+    assert all(choice.reason and choice.value for choice in plan.choices)
+    assert choices(plan)["network.backbone"] == ("test_efficientnet", "as --set asks")
+
+
+def test_overrides_go_before_the_plans_own(data: Data) -> None:
+    plan = make_plan(data, 60, [*SMALL, "batch=3", "augment.crop=[64, 96]", "stage.0.lr=0.5", "seed=9"])
+    assert (plan.recipe.batch, plan.recipe.augment.crop, plan.recipe.seed) == (3, (64, 96), 9)
+    assert plan.recipe.stage[0].lr == 0.5
+
+
+def test_a_wrong_override_is_refused(data: Data) -> None:
+    with pytest.raises(InputError, match="unknown key 'bacth'"):
+        make_plan(data, 60, [*SMALL, "bacth=3"])
+    with pytest.raises(InputError, match=r"--set stage\.7\.lr=1: found '7'"):
+        make_plan(data, 60, [*SMALL, "stage.7.lr=1"])
+
+
+def test_a_planned_training_ends_with_a_network(data: Data, tmp_path: Path) -> None:
+    plan = make_plan(data, 8, SMALL)
+    best = train(data, plan.recipe, tmp_path / "run")
+    assert load(tmp_path / "run").card["val"]["mean_iou"] == pytest.approx(best)
+
+
+def test_time_for_few_steps_gets_no_context_module(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    costing(monkeypatch, 1.0)
+    short, long = make_plan(data, 300, SMALL).recipe, make_plan(data, 3600, SMALL).recipe
+    assert [stage.kind for stage in short.stage] == ["frontend", "frontend"]
+    assert short.network.context == "none"
+    assert [stage.kind for stage in long.stage] == ["frontend", "frontend", "context", "joint"]
+    assert long.network.context == "basic"
+    assert [stage.output_stride for stage in long.stage] == [16, 8, 8, 8]
+
+
+def test_without_a_budget_the_passes_make_the_same_number_of_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    costing(monkeypatch, 1.0)
+    recipe = make_plan(data, 0, SMALL).recipe
+    assert recipe.budget == 0
+    assert all(stage.epochs > 0 and stage.share == 0 for stage in recipe.stage)
+    many = replace(survey(data.pairs("train"), data.classes), pictures=100_000)
+    monkeypatch.setattr(planning, "survey", lambda *_: many)
+    assert make_plan(data, 0, SMALL).recipe.stage[0].epochs == 4
+
+
+def test_the_report_gets_its_time(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = Cost({16: 1.0, 8: 3.0}, picture=5.0, sample=0.1, memory=0, free=2**30, parts=1)
+    monkeypatch.setattr(planning, "probe", lambda *_: cost)
+    with_report, without = make_plan(data, 600, SMALL).recipe, make_plan(data, 600, SMALL, report=False).recipe
+    assert without.budget - with_report.budget == pytest.approx(planning.REPORT * 5.0 * 2, abs=1)
+    assert with_report.reserve == 10
+
+
+def test_what_does_not_fit_into_memory_is_computed_in_parts(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    costing(monkeypatch, 1.0, parts=2)
+    plan = make_plan(data, 300, SMALL)
+    assert [stage.accumulate for stage in plan.recipe.stage] == [2, 2]
+    assert choices(plan)["memory"][0] == "2 parts"
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_pictures_without_up_and_down_are_flipped_both_ways(tmp_path: Path, turned: bool) -> None:
+    for split, number in (("train", 4), ("val", 1)):
+        for i in range(number):
+            label = np.zeros((64, 96), np.uint8)
+            label[:32] = 1  # the sky is above
+            if turned and i % 2:
+                label = label[::-1]
+            for kind in ("images", "labels"):
+                (tmp_path / kind / split).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(label).save(tmp_path / kind / split / f"{i}.png")
+    save_classes(CLASSES, tmp_path / "classes.toml")
+    plan = make_plan(open_dataset(tmp_path), 60, SMALL)
+    assert plan.recipe.augment.upside_down == turned
+    assert choices(plan)["flips"][0] == ("both ways" if turned else "left-right")
+
+
+@pytest.mark.parametrize(
+    ("size", "crop"),
+    [((40, 56), (64, 64)), ((256, 256), (256, 256)), ((360, 480), (288, 384)), ((1024, 2048), (224, 480))],
+)
+def test_the_crop_follows_the_pictures(size: tuple[int, int], crop: tuple[int, int], data: Data) -> None:
+    seen = replace(survey(data.pairs("train"), data.classes), size=size)
+    assert planning._crop(seen, 288 * 384)[0] == crop
+
+
+def test_the_survey_counts_what_is_there(folder: Path, data: Data) -> None:
+    seen = survey(data.pairs("train"), data.classes)
+    labels = [data.classes.decode(np.asarray(draw(i)[1])) for i in range(6)]
+    counts = np.bincount(np.concatenate([one.ravel() for one in labels]), minlength=256)[:3]
+    assert (seen.pictures, seen.read, seen.size) == (6, 6, (40, 56))
+    assert seen.shares == pytest.approx((counts / counts.sum()).tolist(), abs=1e-3)
+    assert seen.sides[2] == pytest.approx((4 * 56) ** 0.5, rel=0.3)  # the bar, cut by the disc at times
+    assert seen.bytes == 6 * 40 * 56 * 4
+
+
+def test_a_data_set_of_one_picture_has_a_plan(folder: Path) -> None:
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            for path in sorted((folder / kind / split).iterdir())[1:]:
+                path.unlink()
+    recipe = make_plan(open_dataset(folder), 60, SMALL).recipe
+    assert recipe.batch == 2
