@@ -81,7 +81,7 @@ def of_values(layout: str, root: Path, pair: Pair) -> Known:
         meaning.update(dict.fromkeys(own.get("ignore", []), 255))
         meaning.update({v: i for i, entry in enumerate(own["class"]) for v in entry.get("values", [i])})
     elif layout == "mapillary":
-        labels = json.loads((root / "config.json").read_text())["labels"]
+        labels = json.loads((root / "config.json").read_bytes())["labels"]
         names = [label["name"] for label in labels if label["evaluate"]]
         meaning.update({i: 255 for i, label in enumerate(labels) if not label["evaluate"]})
         places = [i for i, label in enumerate(labels) if label["evaluate"]]
@@ -175,7 +175,8 @@ def of_yolo(layout: str, root: Path, pair: Pair) -> Known:
     for line in lines[start + 1 :]:
         if not line.startswith(" "):
             break
-        listed.append(json.loads(line.split(":", 1)[1]))
+        word = line.split(":", 1)[1].strip()
+        listed.append(json.loads(word) if word.startswith('"') else word.split(" #")[0].strip())
     names = order(root, ["background", *listed])
     size = upright(pair.image)
     layers = []

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dilated import load
-from dilated.cli.main import main
+from dilated.cli.main import VERBS, main
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -29,21 +29,23 @@ usage: dilated VERB ...
 
 Semantic segmentation with dilated convolutions.
 
-  demo      label the sample photographs with a bundled network
-  check     what a data set is, and what is wrong with it
-  train     train a network on a folder of pictures and labels
-  evaluate  measure a network: mean IoU, per class, pixel accuracy
-  predict   label pictures, folders, videos, rasters of any size
-  convert   the authors' .caffemodel files to network files, and back
-  info      what a network file holds: classes, layers, receptive field, card
-  field     draw receptive fields: the paper's Figure 1, or what a network looks at
+  demo          label the sample photographs with a bundled network
+  check         what a data set is, and what is wrong with it
+  train         train a network on a folder of pictures and labels
+  evaluate      measure a network: mean IoU, per class, pixel accuracy
+  report        one page about a run: figures, curves, best and worst pictures
+  predict       label pictures, folders, videos, rasters of any size
+  convert       the authors' .caffemodel files to network files, and back
+  convert-data  a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...
+  info          what a network file holds: classes, layers, receptive field, card
+  field         draw receptive fields: the paper's Figure 1, or what a network looks at
 
 `dilated VERB --help` tells the rest.
 """
     )
 
 
-@pytest.mark.parametrize("verb", ["demo", "check", "train", "evaluate", "predict", "convert", "info", "field"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

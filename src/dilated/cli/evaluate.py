@@ -73,6 +73,8 @@ def run(
             raise InputError(f"{file}: its folder is not there; expected one to write the figures to. Make it first.")
     measures = Measures(boundary, boundary_width, trimap, calibration)
     found = open_dataset(data, layout)
+    for note in found.notes:
+        Console(stderr=True).print(f"note: {note}", highlight=False)
     pairs = found.pairs(split)
 
     def predictor(name: str) -> Predictor:

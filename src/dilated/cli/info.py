@@ -43,7 +43,7 @@ def facts(segmenter: BaseSegmenter) -> Table:
     for key, value in card.items():
         if isinstance(value, str | int | float):
             table.add_row(key, str(value))
-    if "val" in card:
+    if "val" in card and card["val"]["mean_iou"] is not None:  # None where no pixel was labelled
         table.add_row("val mean IoU", f"{card['val']['mean_iou']:.4f}")
     return table
 

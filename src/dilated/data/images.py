@@ -74,7 +74,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     with opened(Path(path)) as picture:
         width, height = picture.size
         # EXIF orientations 5 to 8 swap the sides; in a TIFF pillow has swapped them already.
-        turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) >= 5
+        turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)
 
 
@@ -154,6 +154,27 @@ def _too_large(path: Path, size: str) -> TooLargeError:
         f"{path}: found a picture of {size}; expected at most {limit()} pixels at a time. "
         "Label it with --tile N, which reads it in windows."
     )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False too for a name that no file can have, such as one of 300 letters.
+
+    Example:
+        >>> is_file(Path("a" * 300))
+        False
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, as `is_file` for files."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def pictures_in(folder: Path) -> list[Path]:

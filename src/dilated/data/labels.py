@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import opened
+from dilated.data.stored import unchanged
 from dilated.errors import InputError
 from dilated.tables import quoted, read_toml
 
@@ -78,14 +79,15 @@ class Classes:
             raise InputError(f'{self.source}: read: found {self.read!r}; expected "values" or "colors"')
         ignored = [("ignore_colors", color) for color in self.ignore_colors]
         for name, color in [*zip(self.names, self.colors, strict=True), *ignored]:
-            if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
+            if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
                 raise InputError(f"{self.source}: {name}: found the colour {list(color)}; expected three of 0..255")
         seen: dict[int, str] = {}
-        for name, values in [("ignore", dict.fromkeys(self.ignore)), *zip(self.names, self.values, strict=True)]:
+        for i, values in enumerate([self.ignore, *self.values]):
+            name = ("ignore", *self.names)[i]
             for value in values:
-                if not isinstance(value, int) or not 0 <= value <= 65535:
-                    raise InputError(f"{self.source}: {name}: found the value {value}; expected 0 to 65535")
-                if value in seen:
+                if type(value) is not int or not 0 <= value <= 65535:
+                    raise InputError(f"{self.source}: {name}: found the value {value!r:.40}; expected 0 to 65535")
+                if value in seen and i:
                     raise InputError(f"{self.source}: value {value} means {seen[value]!r} and {name!r}; expected one")
                 seen[value] = name
 
@@ -134,7 +136,7 @@ def read_values(path: Path | str) -> NDArray[np.int64]:
     """The values of a label picture, (H, W), as the file has them: modes L, P (indices, never colours), 1 and 16-bit.
 
     Raises:
-        InputError: an unreadable file, a colour picture.
+        InputError: an unreadable file, a colour picture, values that cannot be read as they are stored.
     """
     with opened(Path(path)) as picture:
         if picture.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
@@ -142,6 +144,7 @@ def read_values(path: Path | str) -> NDArray[np.int64]:
                 f"{path}: found a label of mode {picture.mode!r} (colours); expected one channel of class values. "
                 "Convert colours to values first, each colour to the value in classes.toml."
             )
+        unchanged(picture, path)
         return np.asarray(picture).astype(np.int64)
 
 
@@ -172,17 +175,22 @@ def load_classes(path: Path) -> Classes:
     Raises:
         InputError: the file is missing, is no TOML, or has a key that means nothing here.
     """
-    table = read_toml(path, "the list of classes")
+    try:
+        table = read_toml(path, "the list of classes")
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise InputError(f"{path}: is no TOML: {error}") from error
     _known(path, "", table, {"ignore", "class", "read", "ignore_colors"})
     entries = table.get("class", [])
-    if not isinstance(entries, list) or not all(isinstance(e, dict) and "name" in e for e in entries):
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries):
         raise InputError(f"{path}: expected [[class]] tables, each with a name")
     names, colors, values = [], [], []
     for i, entry in enumerate(entries):
         _known(path, f"class {entry['name']!r}: ", entry, {"name", "color", "values"})
         if "color" not in entry:
             raise InputError(f"{path}: class {entry['name']!r} has no color; expected color = [red, green, blue]")
-        names.append(str(entry["name"]))
+        names.append(entry["name"])
         colors.append(_list(path, entry, "color", []))
         values.append(_list(path, entry, "values", [i]))
     ignored = _list(path, table, "ignore_colors", [])

@@ -7,6 +7,7 @@ import copy
 import torch
 
 from dilated.nn.base import BaseSegmenter
+from dilated.train.shard import local
 
 
 class Average:
@@ -23,8 +24,8 @@ class Average:
     def update(self, network: BaseSegmenter) -> None:
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 9))
-        mine = list(self.network.state_dict().values())
-        theirs = list(network.state_dict().values())
+        mine = [local(value) for value in self.network.state_dict().values()]
+        theirs = [local(value) for value in network.state_dict().values()]
         floats = [i for i, value in enumerate(mine) if value.is_floating_point()]
         torch._foreach_lerp_([mine[i] for i in floats], [theirs[i] for i in floats], 1 - decay)
         for i, value in enumerate(mine):

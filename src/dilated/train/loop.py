@@ -45,6 +45,7 @@ from dilated.train.interrupt import Interrupted, signals
 from dilated.train.log import Log, NoLog
 from dilated.train.progress import Progress
 from dilated.train.recipe import Recipe, as_table
+from dilated.train.shard import Whole, for_file, share_out
 from dilated.train.stage import Stage
 from dilated.train.state import State, as_values, from_values, new_folder, same_training
 from dilated.train.step import Step
@@ -107,6 +108,9 @@ class Training:
         for pair in chain.from_iterable(self.pairs.values()):
             same_size(pair)
         self.device = here.device
+        self.shard = recipe.shard and here.size > 1
+        self.hold = torch.device("cpu") if self.shard else self.device  # before it is shared out, it may not fit
+        self.whole: Whole | None = None
         smallest = min(stage.batch or recipe.batch for stage in recipe.stage)
         if smallest < here.size:
             raise InputError(
@@ -126,9 +130,9 @@ class Training:
             self.state = State(segmenter)
         else:
             self.state = from_values(values, data.classes, recipe.ema, out)
-            self.state.segmenter.to(self.device)
+            self.state.segmenter.to(self.hold)
             if self.state.average is not None:
-                self.state.average.network.to(self.device)
+                self.state.average.network.to(self.hold)
         self.clock = Clock(self.state.spent)
         size = values["log"] if values else 0
         self.log: Log | NoLog = Log(out, size, tensorboard) if here.first else NoLog()
@@ -141,8 +145,9 @@ class Training:
             with signals() as stop:
                 while state.stage < len(self.recipe.stage):
                     self._stage(self.recipe.stage[state.stage], stop)
+                    network = self._network()
                     if self.world.first:
-                        save(self._network(), self.out / f"stage-{state.stage}.safetensors")
+                        save(network, self.out / f"stage-{state.stage}.safetensors")
                     state.stage, state.step, state.steps = state.stage + 1, 0, None
                     self._checkpoint()
         finally:
@@ -152,11 +157,15 @@ class Training:
     def _stage(self, stage: Stage, stop: threading.Event) -> None:
         recipe, state = self.recipe, self.state
         if state.step == 0:
-            state.segmenter = stages.enter(self._network(), stage, recipe).to(self.device)
+            state.segmenter = stages.enter(self._network(), stage, recipe).to(self.hold)
             state.average = Average(state.segmenter, recipe.ema) if recipe.ema else None
             self._give_time(stage)
         frozen = stages.frozen_norm(stage, recipe)
         stages.set_modes(state.segmenter, stage, frozen)
+        if self.shard:
+            self.whole = Whole(state.segmenter)
+            if state.average:
+                share_out(state.average.network, self.world)
         step = Step(state.segmenter, stage, recipe, self.world, say=self.progress.say)
         if state.steps:
             step.restore(state.steps)
@@ -242,6 +251,7 @@ class Training:
             "step": state.step,
             "val": result.to_dict(),
         }
+        self._kept().card = network.card
         improved = score > state.best
         if improved:
             state.best = score
@@ -252,7 +262,11 @@ class Training:
         self.progress.score(score, improved)
 
     def _network(self) -> BaseSegmenter:
-        """What is validated and kept: the average where there is one."""
+        """What is validated and kept, whole; all processes call this."""
+        return self.whole(self._kept()) if self.whole else self._kept()
+
+    def _kept(self) -> BaseSegmenter:
+        """The average where there is one."""
         return self.state.average.network if self.state.average else self.state.segmenter
 
     def _batches(self, stage: Stage, pace: Steps | Timed, stop: threading.Event) -> Iterator[tuple[Tensor, Tensor]]:
@@ -270,9 +284,11 @@ class Training:
         if stage.cached:
             assert isinstance(segmenter, VGGSegmenter)
             folder = self.out / "features"
+            whole = self.whole(segmenter) if self.whole else segmenter
+            assert isinstance(whole, VGGSegmenter)
             if self.world.first:
                 with self.progress.pictures(len(pairs), "front end") as tick:
-                    features.compute(segmenter, pairs, folder, self.device, partial(_unless, stop, tick))
+                    features.compute(whole, pairs, folder, self.device, partial(_unless, stop, tick))
             self.world.wait()
             stages.set_modes(segmenter, stage)
             return FeatureSamples(folder, pairs, classes, segmenter.output_stride, augment.flip, seed)
@@ -286,13 +302,14 @@ class Training:
         state = self.state
         state.steps = step.state() if step else None
         state.spent = self.clock.seconds
+        values = for_file(as_values(state))
         if self.world.first:
             more = {
                 "recipe": json.dumps(as_table(self.recipe)),
                 "pictures": self._pictures(),
                 "log": self.log.size,
             }
-            checkpoint.save(self.out / checkpoint.NAME, as_values(state) | more)
+            checkpoint.save(self.out / checkpoint.NAME, values | more)
         self.world.wait()
 
     def _pictures(self) -> dict[str, int]:

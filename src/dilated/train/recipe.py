@@ -51,6 +51,9 @@ class Recipe:
     """`auto` is bf16 autocast where the processor computes in it, else fp32; fp16 scales the loss, on GPUs only."""
     compile: bool = False
     """Compile the training step: minutes at the start of each stage, then faster steps on GPUs."""
+    shard: bool = False
+    """Share out weights, gradients and optimiser state over the processes (FSDP2), for networks that do not fit into
+    one; DDP otherwise. Changes nothing that is learnt."""
     ema: float = 0.998
     """Decay of the moving average of the weights, which is what is validated and kept; 0 for none."""
     workers: int = 1
@@ -73,6 +76,8 @@ class Recipe:
                 f"recipe: found batch={self.batch}, checkpoint_every={self.checkpoint_every}, workers={self.workers}, "
                 f"ema={self.ema}; expected batch and checkpoint_every above 0, workers not below 0, 0 <= ema < 1"
             )
+        if self.shard and self.compile:
+            raise InputError("recipe: found shard = true and compile = true; expected one of them at most")
         timed = [stage for stage in self.stage if stage.share]
         if len(timed) not in (0, len(self.stage)) or bool(timed) != (self.budget > 0):
             raise InputError(

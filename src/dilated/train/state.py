@@ -78,7 +78,7 @@ def from_values(values: dict[str, Any], classes: Classes, decay: float, where: P
 
 def same_training(values: dict[str, Any], recipe: Recipe, pictures: dict[str, int], out: Path, root: Path) -> None:
     """Raise where a checkpoint is of another training."""
-    if values["recipe"] != json.dumps(as_table(recipe)):
+    if _what_counts(values["recipe"]) != _what_counts(json.dumps(as_table(recipe))):
         mine = out / "recipe.toml"
         raise InputError(f"{out}: its checkpoint was made with another recipe; resume with {mine}")
     if values["pictures"] != pictures:
@@ -86,6 +86,13 @@ def same_training(values: dict[str, Any], recipe: Recipe, pictures: dict[str, in
             f"{root}: found {pictures} pictures; the run began with {values['pictures']}. Resume "
             "on the data that it began with, or start a new run with --start on this one."
         )
+
+
+def _what_counts(recipe: str) -> dict[str, Any]:
+    """A recipe without what may change between two parts of a training."""
+    table = dict(json.loads(recipe))
+    table.pop("shard", None)
+    return table
 
 
 def new_folder(out: Path) -> None:

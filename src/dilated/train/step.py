@@ -24,6 +24,7 @@ from dilated.train import deep, losses, stages
 from dilated.train.deep import Deep
 from dilated.train.normalise import as_one
 from dilated.train.recipe import Recipe
+from dilated.train.shard import like, optimizer_like, share_out
 from dilated.train.stage import Stage
 from dilated.train.world import World
 
@@ -43,15 +44,18 @@ class Step:
         self.device = world.device
         self.precision = stages.precision(recipe, self.device)
         self.deep = Deep(segmenter).to(self.device) if recipe.deep and stage.kind != "context" else None
+        self.learner: nn.Module = _Learner(segmenter, self.deep, stage.cached)
+        shard = recipe.shard and world.size > 1
+        if shard:
+            share_out(self.learner, world)  # the optimiser is for what it puts in the parameters' place
         self.optimizer = stages.optimizer(segmenter, stage)
         if self.deep is not None:
             rate = stage.lr
             self.optimizer.add_param_group({"params": list(self.deep.parameters()), "lr": rate, "peak": rate})
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.learner: nn.Module = _Learner(segmenter, self.deep, stage.cached)
         if recipe.compile:
             self.learner = cast(nn.Module, torch.compile(self.learner))
-        if world.size > 1:
+        if world.size > 1 and not shard:
             self.learner = DistributedDataParallel(self.learner)
 
     def state(self) -> dict[str, Any]:
@@ -64,11 +68,12 @@ class Step:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(optimizer_like(state["optimizer"], self.optimizer))
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.deep is not None:
-            self.deep.load_state_dict(state["deep"])
+            own = self.deep.state_dict()
+            self.deep.load_state_dict({name: like(value, own[name]) for name, value in state["deep"].items()})
         self.parts = state["parts"]
 
     def __call__(self, image: Tensor, label: Tensor, samples: int, before: int) -> Tensor:

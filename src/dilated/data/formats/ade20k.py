@@ -59,7 +59,7 @@ def classes(root: Path) -> Classes:
     names = []
     for number, line in enumerate(lines[1:], 2):
         entry = dict(zip(head, line, strict=False))
-        if entry["Idx"].strip() != str(number - 1) or not entry.get("Name", "").strip():
+        if entry.get("Idx", "").strip() != str(number - 1) or not entry.get("Name", "").strip():
             raise InputError(f"{path}, line {number}: found {line}; expected the Idx {number - 1} and a Name")
         names.append(entry["Name"].strip())
     first = [name.split(",")[0].strip() for name in names]

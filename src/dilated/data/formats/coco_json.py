@@ -24,6 +24,7 @@ from dilated.data.formats import instances, named, parting, voc
 from dilated.data.formats.coding import Sample, checked
 from dilated.data.formats.instances import Instances
 from dilated.data.formats.pairs import Pair
+from dilated.data.images import is_file
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.polygons import outlines, regions
 from dilated.errors import InputError
@@ -239,7 +240,7 @@ def _folder(root: Path, path: Path, data: Instances) -> Path:
     names = dict.fromkeys([name, f"{split}2017", split])
     places = [root / one for one in names] + [root / "images" / one for one in names] + [root / "images"]
     first = next(iter(data.pictures.values()), ("", (0, 0)))[0]
-    found = next((place for place in places if (place / first).is_file()), None)
+    found = next((place for place in places if is_file(place / first)), None)
     if found is None:
         raise InputError(
             f"{path}: its first picture {first!r} is in none of {', '.join(str(p.relative_to(root)) for p in places)}; "

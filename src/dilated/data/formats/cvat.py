@@ -23,7 +23,7 @@ from dilated.data.formats import named, parting
 from dilated.data.formats.coding import ColorValues, Sample, checked
 from dilated.data.formats.matching import write_list
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import SUFFIXES
+from dilated.data.images import SUFFIXES, is_file
 from dilated.data.labels import Classes, Color
 from dilated.errors import InputError
 
@@ -176,7 +176,7 @@ def _table(root: Path) -> dict[str, Color]:
         words = line.split(":")
         color = [word.strip() for word in words[1].split(",")] if len(words) == 4 else []
         name = words[0].strip()
-        if len(color) != 3 or not all(c.isdecimal() and int(c) < 256 for c in color) or not name or name in table:
+        if len(color) != 3 or not all(c.isdecimal() and len(c) < 9 and int(c) < 256 for c in color) or not name or name in table:
             raise InputError(
                 f"{path}, line {number}: found {line!r}; expected LABEL:RED,GREEN,BLUE:PARTS:ACTIONS, each label once"
             )
@@ -191,8 +191,8 @@ def _stems(listing: Path) -> list[str]:
     """The names of a list, of which those with a space are in quotes."""
     try:
         lines = listing.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a name a line") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{listing}: cannot be read ({error}); expected a name a line") from error
     names: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         name = line.strip()
@@ -208,10 +208,10 @@ def _stems(listing: Path) -> list[str]:
 
 def _pair(root: Path, name: str, values: ColorIds, listing: Path) -> Pair:
     mask = root / "SegmentationClass" / f"{name}.png"
-    if not mask.is_file():
+    if not is_file(mask):
         raise InputError(f"{mask}: no such file, which {listing} names; expected the mask")
     places = [root / folder / f"{name}{suffix}" for folder in ("JPEGImages", "images") for suffix in SUFFIXES]
-    there = [place for place in places if place.is_file()]
+    there = [place for place in places if is_file(place)]
     if len(there) != 1:
         found = f"and {there[1]} beside {there[0]}" if there else "and no picture of it"
         raise InputError(

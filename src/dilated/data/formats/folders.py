@@ -20,7 +20,7 @@ from PIL import Image
 from dilated.data.formats import parting
 from dilated.data.formats.coding import Sample, checked, encode
 from dilated.data.formats.pairs import Pair, pair_by_stem
-from dilated.data.images import pictures_in
+from dilated.data.images import is_file, pictures_in
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
 
@@ -148,7 +148,7 @@ def _listed(root: Path, listing: Path) -> list[Pair]:
             continue
         if len(words) == 2 and name not in images and Path(name).stem not in images:
             pair = Pair(root / words[0], root / words[1])
-            missing = next((p for p in (pair.image, pair.label) if not p.is_file()), None)
+            missing = next((p for p in (pair.image, pair.label) if not is_file(p)), None)
             if missing:
                 raise InputError(f"{listing}, line {number}: {missing} does not exist")
         else:

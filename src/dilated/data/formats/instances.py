@@ -72,12 +72,17 @@ def read(path: Path, source: str = "") -> Instances:
         if isinstance(entry.get("supercategory"), str):
             parents[identity] = entry["supercategory"]
     pictures: dict[int, tuple[str, tuple[int, int]]] = {}
+    names: set[str] = set()
     for entry in _get(path, "the file", data, "images", list):
         size = _get(path, "image", entry, "height", int), _get(path, "image", entry, "width", int)
         identity = _get(path, "image", entry, "id", int)
         if identity in pictures:
             raise InputError(f"{path}: found two images of the id {identity}; expected ids that differ")
-        pictures[identity] = _get(path, "image", entry, "file_name", str), size
+        name = _get(path, "image", entry, "file_name", str)
+        if name in names:
+            raise InputError(f"{path}: found two images of the file_name {name!r}; expected one, or other names")
+        names.add(name)
+        pictures[identity] = name, size
     return Instances(categories, pictures, _get(path, "the file", data, "annotations", list), parents)
 
 
@@ -133,7 +138,10 @@ def _mask(path: Path, image: Path, size: tuple[int, int], thing: Thing) -> Mask:
 def _thing(path: Path, entry: dict[str, Any], value: int, size: tuple[int, int]) -> Thing:
     """An annotation with its numbers as arrays, which take a tenth of the memory: a real file has tens of millions."""
     name = f"annotation {entry.get('id')}"
-    value = IGNORE if entry.get("iscrowd", 0) else value
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise InputError(f"{path}: {name}: found {crowd!r:.60} as 'iscrowd'; expected 0 or 1")
+    value = IGNORE if crowd else value
     shape = _get(path, name, entry, "segmentation", dict | list)
     if isinstance(shape, dict):
         if shape.get("size") != list(size):
@@ -150,8 +158,10 @@ def _thing(path: Path, entry: dict[str, Any], value: int, size: tuple[int, int])
 
 def _polygon(path: Path, name: str, corners: object) -> NDArray[Any]:
     flat = _numbers(path, name, corners, "iuf").astype(np.float64)
-    if not len(flat) or len(flat) % 2 or not (np.abs(flat) < 1e6).all():
-        raise InputError(f"{path}: {name}: found a polygon {flat.tolist()!r:.80}; expected pairs of x and y below 1e6")
+    if len(flat) < 6 or len(flat) % 2 or not (np.abs(flat) < 1e6).all():
+        raise InputError(
+            f"{path}: {name}: found a polygon {flat.tolist()!r:.80}; expected x and y of three corners or more, below 1e6"
+        )
     return flat.reshape(-1, 2)
 
 
@@ -169,7 +179,7 @@ def _numbers(path: Path, name: str, values: object, kinds: str) -> NDArray[Any]:
 def _get(path: Path, what: str, entry: Any, key: str, kind: Any) -> Any:
     """A value of the file, if it is there and is what it should be."""
     value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         kinds = getattr(kind, "__name__", kind)
         raise InputError(f"{path}: {what}: found {value!r:.60} as {key!r} in {entry!r:.80}; expected a {kinds}")
     return value

@@ -22,7 +22,7 @@ from PIL import Image
 from dilated.data.formats import named, parting
 from dilated.data.formats.coding import Sample, checked
 from dilated.data.formats.pairs import Pair
-from dilated.data.images import image_size, pictures_in
+from dilated.data.images import image_size, is_file, pictures_in
 from dilated.data.labels import IGNORE, Classes, wrong_size
 from dilated.data.masks import Mask, fill
 from dilated.data.polygons import outlines, signed_area
@@ -139,7 +139,7 @@ def mask_of(shape: dict[str, Any], size: tuple[int, int], where: str) -> Mask:
     """
     kind = shape.get("shape_type") or "polygon"  # old files have none
     needs = {"polygon": "three points or more", "rectangle": "two points", "circle": "two points"}
-    if kind not in needs:
+    if not isinstance(kind, str) or kind not in needs:
         raise InputError(f"{where}: found a shape of the type {kind!r}; expected {', '.join(needs)}. Draw it as one.")
     points = _points(shape.get("points"))
     if points is None or (len(points) < 3 if kind == "polygon" else len(points) != 2):
@@ -222,8 +222,11 @@ def _looks(folder: Path) -> bool:
     first = min(folder.glob("*.json"), default=None)
     if first is None:
         return False
-    with first.open("rb") as file:
-        return b'"shapes"' in file.read(4096)
+    try:
+        with first.open("rb") as file:
+            return b'"shapes"' in file.read(4096)
+    except OSError:  # a folder, or a link to nothing
+        return False
 
 
 def _names(root: Path) -> list[str]:
@@ -251,9 +254,9 @@ def _pairs(folder: Path, ids: dict[str, int]) -> list[Pair]:
         if not isinstance(name, str) or not name:
             raise InputError(f"{path}: imagePath: found {name!r}; expected the picture's place from the file")
         image = path.parent / name.replace("\\", "/")  # as Windows has it
-        if not image.is_file():
+        if not is_file(image):
             beside = path.parent / image.name
-            if not beside.is_file():
+            if not is_file(beside):
                 raise InputError(f"{path}: imagePath: found {name!r}, and neither {image} nor {beside} is there")
             image = beside
         pairs.append(Pair(image, path, Shapes(image, tuple(ids.items())), stem=path.stem))
@@ -279,6 +282,6 @@ def _points(values: object) -> NDArray[np.float64] | None:
     """Points as (n, 2), if they are."""
     try:
         points = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return points if points.ndim == 2 and points.shape[1] == 2 and (np.abs(points) < 1e6).all() else None

@@ -22,6 +22,7 @@ from dilated.data.formats.coding import Sample, checked, encode
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import Pixels, opened
 from dilated.data.labels import IGNORE, Classes
+from dilated.data.stored import unchanged
 from dilated.errors import InputError
 
 CLASSES = None
@@ -85,6 +86,7 @@ class PageValues:
                     f"{path}, page {self.page + 1}: found a label of mode {picture.mode!r}; expected one channel of "
                     "class values"
                 )
+            unchanged(picture, f"{path}, page {self.page + 1}")
             return np.asarray(picture).astype(np.int64)
 
 

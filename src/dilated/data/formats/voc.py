@@ -21,6 +21,7 @@ from dilated.data.formats import coding, named
 from dilated.data.formats.coding import Sample
 from dilated.data.formats.matching import write_list
 from dilated.data.formats.pairs import Pair
+from dilated.data.images import is_folder
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
 from dilated.nn.published import VOC, voc_color
@@ -164,7 +165,7 @@ def present(paths: Sequence[Path], listing: Path, source: str) -> None:
     missing = [path for path in paths if path.name not in there[path.parent]]
     if missing:
         first = missing[0]
-        found = f"{first}: no such file" if first.parent.is_dir() else f"{first.parent}: no such folder"
+        found = f"{first}: no such file" if is_folder(first.parent) else f"{first.parent}: no such folder"
         raise InputError(
             f"{found}; {len(missing)} of the {len(paths)} such files that {listing} names are missing, the first is "
             f"{first.name}. Get them from {source}"
@@ -173,7 +174,7 @@ def present(paths: Sequence[Path], listing: Path, source: str) -> None:
 
 def names_in(folder: Path) -> set[str]:
     """The names in a folder; none where there is no folder."""
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {path.name for path in folder.iterdir()} if is_folder(folder) else set()
 
 
 def _home(root: Path) -> Path:

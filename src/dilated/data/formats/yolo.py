@@ -25,7 +25,7 @@ from dilated.data.formats import named
 from dilated.data.formats.coding import Sample, checked
 from dilated.data.formats.pairs import Pair
 from dilated.data.formats.yaml_subset import Value, parse
-from dilated.data.images import SUFFIXES, image_size, pictures_in
+from dilated.data.images import SUFFIXES, image_size, is_file, is_folder, pictures_in
 from dilated.data.labels import Classes
 from dilated.data.masks import fill, layered
 from dilated.data.polygons import outlines
@@ -271,7 +271,7 @@ def _pictures(root: Path, table: dict[str, Value], entry: str) -> list[Path]:
         places = [root / base / entry, root / entry]  # a data set that was moved has another path
     else:
         places = [root / entry.removeprefix("../"), root / entry]  # Roboflow has ../train/images for train/images
-    place = next((place for place in places if place.exists()), None)
+    place = next((place for place in places if is_file(place) or is_folder(place)), None)
     if place is None:
         raise InputError(
             f"{_file(root)}: found {entry!r}, and none of {', '.join(map(str, places))}; expected pictures"
@@ -283,7 +283,7 @@ def _pictures(root: Path, table: dict[str, Value], entry: str) -> list[Path]:
         name = line.strip()
         if name:
             image = place.parent / name
-            if not image.is_file() or image.suffix.lower() not in SUFFIXES:
+            if not is_file(image) or image.suffix.lower() not in SUFFIXES:
                 raise InputError(f"{place}, line {number}: found {name!r}, and no such picture")
             images.append(image)
     return images

@@ -12,6 +12,7 @@ from dilated.evaluate.report.charts import Axis, Line, line_chart, spark
 from dilated.evaluate.report.history import History, smoothed, thinned
 from dilated.evaluate.report.markup import card, count, named, note, number, term, text
 
+Marks = list[tuple[float, str]]
 MANY = 30
 """Classes above which their curves are folded away."""
 
@@ -25,7 +26,7 @@ def section(history: History | None, recipe: dict[str, Any], classes: Classes) -
     if history is None or not history.steps:
         return card("<p>The run holds no log of its training, so there are no curves.</p>")
     x = Axis("step", 0, history.steps)
-    at = [(step, str(stage)) for step, stage in history.stages] if len(history.stages) > 1 else []
+    at: Marks = [(step, str(stage)) for step, stage in history.stages] if len(history.stages) > 1 else []
     charts = [_loss(history, x, at), _validation(history, x, at), _rate(history, x, at)]
     stages = _stages(history, recipe)
     found = "".join(f"<figure>{chart}</figure>" for chart in charts if chart)
@@ -33,7 +34,7 @@ def section(history: History | None, recipe: dict[str, Any], classes: Classes) -
     return body + _classes(history, x, classes)
 
 
-def _loss(history: History, x: Axis, at: list[tuple[float, str]]) -> str:
+def _loss(history: History, x: Axis, at: Marks) -> str:
     if not history.loss:
         return ""
     smooth = thinned(smoothed(history.loss))
@@ -46,11 +47,11 @@ def _loss(history: History, x: Axis, at: list[tuple[float, str]]) -> str:
         f"Training loss by step: from {history.loss[0][1]:.3g} to {history.loss[-1][1]:.3g}",
         at,
     )
-    last = number(smooth[-1][1])
-    return f"<h3>{term('loss', 'Loss')}</h3>{chart}<figcaption>Strong: {term('smoothed')}, {last} at the end. Faint: as logged.</figcaption>"
+    said = f"Strong: {term('smoothed')}, {number(smooth[-1][1])} at the end. Faint: as logged."
+    return f"<h3>{term('loss', 'Loss')}</h3>{chart}<figcaption>{said}</figcaption>"
 
 
-def _validation(history: History, x: Axis, at: list[tuple[float, str]]) -> str:
+def _validation(history: History, x: Axis, at: Marks) -> str:
     points = [(float(one.step), one.mean_iou) for one in history.validations if one.mean_iou is not None]
     best = history.best
     if best is None or best.mean_iou is None:
@@ -64,12 +65,12 @@ def _validation(history: History, x: Axis, at: list[tuple[float, str]]) -> str:
         f"Validation mean IoU by step: {len(points)} validations, best {best.mean_iou:.4f} at step {best.step}",
         at,
     )
-    said = f"Best {number(best.mean_iou, 4)} at step {count(best.step)} of {count(history.steps)}: the network of this page."
+    said = f"Best: {number(best.mean_iou, 4)} at step {count(best.step)} of {count(history.steps)}; it was kept."
     cut = f" The axis begins at {y.low:g}." if y.low else ""
     return f"<h3>Validation {term('mean IoU')}</h3>{chart}<figcaption>{said}{cut}</figcaption>"
 
 
-def _rate(history: History, x: Axis, at: list[tuple[float, str]]) -> str:
+def _rate(history: History, x: Axis, at: Marks) -> str:
     top = max((value for _, value in history.rate), default=0.0)
     if not top > 0:
         return ""

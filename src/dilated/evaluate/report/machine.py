@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 
 import dilated
+from dilated.data.finding import number as plural
 
 
 def machine(device: str) -> dict[str, str]:
     """Processor, memory, system and versions; never names of hosts or users, never paths."""
-    found = {"processor": f"{_processor()}, {os.cpu_count() or '?'} logical cores"}
+    found = {"processor": f"{_processor()}, {plural(os.cpu_count() or 1, 'logical core')}"}
     memory = _memory()
     if memory:
         found["memory"] = f"{memory / 2**30:.0f} GiB"
@@ -27,7 +28,7 @@ def machine(device: str) -> dict[str, str]:
             f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {torch.cuda.device_count()} in the machine"
         )
     found |= {
-        "measured on": f"{device}, {torch.get_num_threads()} threads",
+        "measured on": f"{device}, {plural(torch.get_num_threads(), 'thread')}",
         "system": _system(),
         "python": platform.python_version(),
         "torch": torch.__version__,

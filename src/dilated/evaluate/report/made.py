@@ -29,7 +29,8 @@ def section(recipe: str | None, plan: str | None, facts: Mapping[str, str], time
     if recipe is None:
         parts.append(card("<p>The run holds no recipe.toml.</p>", "Recipe"))
     else:
-        body = f'<details><summary>recipe.toml, every value written out</summary><pre tabindex="0">{text(recipe)}</pre></details>'
+        shown = f'<pre tabindex="0">{text(recipe)}</pre>'
+        body = f"<details><summary>recipe.toml, every value written out</summary>{shown}</details>"
         parts.append(card(body, "Recipe"))
     rows = [[text(key), text(value)] for key, value in {**times, **facts}.items()]
     said = "The machine is the one that made this page, which need not be the one that trained."

@@ -126,10 +126,8 @@ def colored(labels: Labels, classes: Classes) -> Pixels:
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[: len(classes)] = classes.colors
     shown: Pixels = palette[labels]
-    y, x = np.indices(labels.shape)
-    striped = np.where(((x + y) // 4 % 2)[..., None], (250, 250, 250), (205, 205, 205)).astype(np.uint8)
-    blank = labels == IGNORE
-    shown[blank] = striped[blank]
+    y, x = np.nonzero(labels == IGNORE)
+    shown[y, x] = np.where((x + y) // 4 % 2, 250, 205)[:, None]
     return shown
 
 

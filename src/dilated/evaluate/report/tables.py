@@ -150,7 +150,7 @@ def _pairs(counts: NDArray[np.int64], classes: Classes, most: int) -> str:
             names = [named(classes.names[k], classes.colors[k]) for k in (i, j)]
             parts = (share(float(wrong[i, j] / truth[i])), share(float(wrong[i, j] / total)))
             rows.append([*names, count(int(wrong[i, j])), *parts])
-    return table(["truly", "labelled as", "pixels", "of the class", "of all wrong pixels"], rows, "pairs")
+    return table(["truly", "labelled as", "pixels", "of class", "of all errors"], rows, "pairs")
 
 
 def _meaning(result: Evaluation) -> str:

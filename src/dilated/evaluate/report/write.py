@@ -89,7 +89,7 @@ def write_report(
                 _times(history, len(pairs), measured, time.monotonic() - began),
             ),
         ),
-        Section("again", "To do it again", made.commands(run, data, split, str(settings.get("weights", "bundled")))),
+        Section("again", "Do it again", made.commands(run, data, split, str(settings.get("weights", "bundled")))),
     ]
     name = run.name or run.resolve().name
     what = (
