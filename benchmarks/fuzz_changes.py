@@ -83,7 +83,9 @@ def by_text(data: Set, random: Random) -> bool:
     path = pick(random, data.files())
     if path is None:
         return False
-    path.write_bytes(random.choice([b"no picture\n", b"{}", b"[]", b"null", b"<html>", b"\0" * 64, b"\xff\xfe\0a", b"0"]))
+    path.write_bytes(
+        random.choice([b"no picture\n", b"{}", b"[]", b"null", b"<html>", b"\0" * 64, b"\xff\xfe\0a", b"0"])
+    )
     return True
 
 
@@ -114,7 +116,18 @@ def rename_both(data: Set, random: Random) -> bool:
         return False
     stem = path.stem
     odd = random.choice(
-        ["a b", "a\nb", "é", unicodedata.normalize("NFD", "é"), "a.b", "#x", "%s", "a\u2028b", "[b]", os.fsdecode(b"\xff")]
+        [
+            "a b",
+            "a\nb",
+            "é",
+            unicodedata.normalize("NFD", "é"),
+            "a.b",
+            "#x",
+            "%s",
+            "a\u2028b",
+            "[b]",
+            os.fsdecode(b"\xff"),
+        ]
     )
     found = [p for p in data.files() if p.is_file() and (p.stem == stem or p.stem.startswith(f"{stem}_"))]
     for one in found:
@@ -210,7 +223,9 @@ def extra(data: Set, random: Random) -> bool:
     path = pick(random, data.files())
     if path is None:
         return False
-    name = random.choice([".DS_Store", "Thumbs.db", "._x.png", "new.png", "a.json", "data.yaml", "labelmap.txt", "x.txt"])
+    name = random.choice(
+        [".DS_Store", "Thumbs.db", "._x.png", "new.png", "a.json", "data.yaml", "labelmap.txt", "x.txt"]
+    )
     target = random.choice([path.parent, data.root]) / name
     if target.exists():
         return False
@@ -290,10 +305,14 @@ def mode(data: Set, random: Random, kind: str) -> bool:
     new = random.choice(["RGB", "L", "P", "P other", "I;16", "1", "RGBA", "F", "I", "LA", "CMYK", "web"])
     ending = "PNG"
     if new == "P other":
-        picture = Image.fromarray(array if array.dtype == np.uint8 and array.ndim == 2 else np.asarray(picture.convert("L")))
+        picture = Image.fromarray(
+            array if array.dtype == np.uint8 and array.ndim == 2 else np.asarray(picture.convert("L"))
+        )
         picture.putpalette([random.randrange(256) for _ in range(768)])
     elif new == "web":
-        picture = picture.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=random.choice([2, 16, 256]))
+        picture = picture.convert("RGB").convert(
+            "P", palette=Image.Palette.ADAPTIVE, colors=random.choice([2, 16, 256])
+        )
     elif new == "I;16":
         picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * random.choice([1, 1, 257]))
     elif new in ("F", "I", "CMYK"):
@@ -335,7 +354,9 @@ def color(data: Set, random: Random) -> bool:
     if path is None or found is None or found[0].ndim != 3:
         return False
     array = found[0].copy()
-    array[random.randrange(array.shape[0]), random.randrange(array.shape[1])] = [random.randrange(256) for _ in range(array.shape[2])]
+    array[random.randrange(array.shape[0]), random.randrange(array.shape[1])] = [
+        random.randrange(256) for _ in range(array.shape[2])
+    ]
     Image.fromarray(array).save(path)
     return True
 
@@ -416,7 +437,9 @@ def frames(data: Set, random: Random) -> bool:
     picture = found[1]
     other = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     form = random.choice(["PNG", "GIF", "TIFF", "WEBP"])
-    picture.save(path, format=form, save_all=True, append_images=[other], **({"lossless": True} if form == "WEBP" else {}))
+    picture.save(
+        path, format=form, save_all=True, append_images=[other], **({"lossless": True} if form == "WEBP" else {})
+    )
     return True
 
 
@@ -433,7 +456,9 @@ def bomb(data: Set, random: Random) -> bool:
     elif form == "pgm":
         path.write_bytes(b"P5\n%d %d\n255\n" % (side, side))
     elif form == "gif":
-        path.write_bytes(b"GIF89a" + struct.pack("<HH", min(side, 65_535), min(side, 65_535)) + b"\x80\0\0" + b"\0" * 6 + b";")
+        path.write_bytes(
+            b"GIF89a" + struct.pack("<HH", min(side, 65_535), min(side, 65_535)) + b"\x80\0\0" + b"\0" * 6 + b";"
+        )
     else:
         entries = [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, side), (279, 9)]
         body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
@@ -465,7 +490,15 @@ def text(data: Set, random: Random, kind: str) -> bool:
         content = content.replace(b"\n", random.choice([b"\n\n", b"\n  \n", b"  \n", b"\n\t\n"]))
     elif kind == "huge line":
         at = random.randrange(len(lines) + 1)
-        long = [b"x" * 100_000, b"9" * 5_000, b"[" * 3_000, b"a/" * 3_000, b"x " * 9_000, b"y" * 300 + b" z", b"1:" + b"9" * 5000 + b",1,1::"]
+        long = [
+            b"x" * 100_000,
+            b"9" * 5_000,
+            b"[" * 3_000,
+            b"a/" * 3_000,
+            b"x " * 9_000,
+            b"y" * 300 + b" z",
+            b"1:" + b"9" * 5000 + b",1,1::",
+        ]
         lines.insert(at, random.choice(long))
         content = b"\n".join(lines)
     elif kind == "lose a line":
@@ -480,14 +513,18 @@ def text(data: Set, random: Random, kind: str) -> bool:
         content = b"\n".join(lines)
     elif kind == "character":
         at = random.randrange(len(content) + 1)
-        new = random.choice([b"\"", b"'", b"{", b"]", b":", b",", b" ", b"-", b"#", b"9", b"\\", b"\xc3\xa9", b"\n", b".", b"/"])
+        new = random.choice(
+            [b'"', b"'", b"{", b"]", b":", b",", b" ", b"-", b"#", b"9", b"\\", b"\xc3\xa9", b"\n", b".", b"/"]
+        )
         content = content[:at] + new + content[at + random.randint(0, 1) :]
     elif kind == "number":
         spots = [i for i, c in enumerate(content) if chr(c).isdigit()]
         if not spots:
             return False
         at = random.choice(spots)
-        new = random.choice([b"-1", b"nan", b"inf", b"1e9", b"0.5", b"99999999999999999999", b"300", b"true", b'"1"', b"0"])
+        new = random.choice(
+            [b"-1", b"nan", b"inf", b"1e9", b"0.5", b"99999999999999999999", b"300", b"true", b'"1"', b"0"]
+        )
         content = content[:at] + new + content[at + 1 :]
     path.write_bytes(content)
     return True
@@ -662,7 +699,10 @@ def shapes(data: Set, random: Random, kind: str) -> bool:
             if how == "cross":
                 numbers = numbers[np.random.default_rng(random.randrange(99)).permutation(len(numbers))] + 0.25
             else:
-                numbers = numbers * {"far": 1e5, "half": 0.37, "outside": 1}[how] + {"far": 0.1, "half": 0.01, "outside": 200}[how]
+                numbers = (
+                    numbers * {"far": 1e5, "half": 0.37, "outside": 1}[how]
+                    + {"far": 0.1, "half": 0.01, "outside": 200}[how]
+                )
             flat_points[:] = numbers.ravel().tolist() if coco else numbers.tolist()
     elif kind == "runs":
         masks = [t["segmentation"] for t in things if coco and isinstance(t.get("segmentation"), dict)]
@@ -676,7 +716,9 @@ def shapes(data: Set, random: Random, kind: str) -> bool:
         else:
             height, width = mask["size"] if isinstance(mask.get("size"), list) and len(mask["size"]) == 2 else (40, 56)
             whole = height * width if isinstance(height, int) and isinstance(width, int) else 2240
-            mask["counts"] = random.choice([[whole], [whole - 1], [0, whole], [0, whole + 1], [3, 9, whole - 12], [-1, whole + 1]])
+            mask["counts"] = random.choice(
+                [[whole], [whole - 1], [0, whole], [0, whole + 1], [3, 9, whole - 12], [-1, whole + 1]]
+            )
     elif kind == "ids":
         if not coco or not isinstance(value.get("images"), list) or not value["images"]:
             return False

@@ -1,4 +1,4 @@
-"""The healthy data sets that `fuzz_data.py` damages, one in each layout that the program writes and in all arrangements.
+"""The healthy data sets that `fuzz_data.py` damages: one in each layout that is written, and in all arrangements.
 
     sets = Sets(Path("templates"))
     one = sets.copy("folders, lists", Path("data"))      # 4 pictures to train on, 2 to validate with
@@ -21,7 +21,14 @@ from dilated.data.images import SUFFIXES
 from dilated.data.labels import Classes, save_classes
 
 CLASSES = Classes(("background", "disc", "bar"), ((0, 0, 0), (220, 60, 60), (60, 60, 220)), ignore=(9,))
-MOVED = ("folders, outside", "folders, lists", "folders, unsplit", "folders, masks", "folders, 16 bits", "coco, default")
+MOVED = (
+    "folders, outside",
+    "folders, lists",
+    "folders, unsplit",
+    "folders, masks",
+    "folders, 16 bits",
+    "coco, default",
+)
 NO_IGNORE = ("yolo", "cvat")
 LAYOUTS = (
     *("folders", "voc", "camvid", "cityscapes", "kitti2018", "coco_json", "yolo", "labelme", "cvat", "colors"),

@@ -45,14 +45,12 @@ def paired(layout: str, root: Path, pair: Pair) -> bool:
     """Whether this picture and this label belong together, by their names."""
     if layout in ("coco_json", "tiff_pages", "labelme"):
         return True  # the label names its picture, and `truth` looks there
-    stem = pair.label.stem
-    for mark in MARKS:
-        stem = stem.removesuffix(mark)
+    stems = {pair.label.stem, *(pair.label.stem.removesuffix(mark) for mark in MARKS)}
     sides = [
         {p.removesuffix("annot") for p in path.relative_to(root).parts[:-1]} & {"train", "val", "test"}
         for path in (pair.image, pair.label)
     ]
-    return pair.image.stem.removesuffix("_leftImg8bit") == stem and sides[0] == sides[1]
+    return pair.image.stem.removesuffix("_leftImg8bit") in stems and sides[0] == sides[1]
 
 
 def table(root: Path) -> dict[str, Any] | None:
@@ -173,8 +171,10 @@ def of_yolo(layout: str, root: Path, pair: Pair) -> Known:
     start = next(i for i, line in enumerate(lines) if line.startswith("names:"))
     listed = []
     for line in lines[start + 1 :]:
-        if not line.startswith(" "):
+        if line.strip() and not line.startswith(" "):
             break
+        if not line.strip():
+            continue
         word = line.split(":", 1)[1].strip()
         listed.append(json.loads(word) if word.startswith('"') else word.split(" #")[0].strip())
     names = order(root, ["background", *listed])
@@ -189,7 +189,11 @@ def of_yolo(layout: str, root: Path, pair: Pair) -> Known:
 
 
 def of_labelme(layout: str, root: Path, pair: Pair) -> Known:
-    lines = [line.strip() for line in (root / "labels.txt").read_text("utf-8-sig").splitlines()]
+    if (root / "labels.txt").is_file():
+        lines = [line.strip() for line in (root / "labels.txt").read_text("utf-8-sig").splitlines()]
+    else:
+        files = [p for split in ("train", "val") for p in (root / split).glob("*.json") if not p.name.startswith(".")]
+        lines = sorted({shape["label"] for p in files for shape in json.loads(p.read_bytes())["shapes"]})
     listed = [line for line in lines if line not in ("", "__ignore__", "_background_", "background")]
     names = order(root, ["background", *listed])
     data = json.loads(pair.label.read_bytes())

@@ -181,7 +181,7 @@ def main() -> None:
         entry["iou"] = pooled.iou
         if arm != "dilated":
             less = difference(results["dilated"]["counts"], result["counts"])
-            line += f"; ours less it {less}"
+            line += f"; ours less it {less:+.4f}"
             entry |= {"ours_less": [less.value, less.low, less.high]}
         print(line)
         if options.json:

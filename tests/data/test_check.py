@@ -260,3 +260,11 @@ def test_an_empty_folder_lacks_everything_of_any_format(name: str, tmp_path: Pat
     assert ">>>" not in report.errors[-1].text
     if name in ("camvid701", "kitti", "kitti2018", "cityscapes"):
         assert "no such folder" in report.errors[0].text
+
+
+def test_a_link_that_leads_to_itself_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations" / "instances_train.json"
+    path.symlink_to(path)
+    (tmp_path / "annotations" / "instances_val.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    assert ("error", "classes") in found(check(tmp_path)) or ("error", "layout") in found(check(tmp_path))

@@ -238,3 +238,10 @@ def test_areas_of_any_two_values_are_never_blended(high: int, seed: int) -> None
     label = np.repeat(np.repeat(random.integers(0, 2, (8, 8)) * high, 5, 0), 5, 1)
     assert blended(label) == frozenset()
     assert blended(random.integers(0, 256, (40, 40))) == frozenset()  # noise has no edges
+
+
+def test_classes_without_any_value_are_no_reason_to_stop(tmp_path: Path) -> None:
+    healthy.streets(tmp_path)
+    names = '[[class]]\nname = "sky"\ncolor = [0, 0, 0]\nvalues = []\n'
+    (tmp_path / "classes.toml").write_text(names)
+    assert {finding.kind for finding in check(tmp_path).errors} == {"unknown label value"}

@@ -218,3 +218,11 @@ def test_the_pictures_of_a_folder_are_sorted_and_nothing_hidden_or_foreign(tmp_p
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder").mkdir()
     assert [path.name for path in pictures_in(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif"]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_means_nothing_turns_nothing(orientation: int, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    Image.new("RGB", (5, 3)).save(tmp_path / "a.jpg", exif=tags)
+    assert image_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2] == (3, 5)

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +222,86 @@ def test_decoding_is_looking_up_one_value_after_another(classes: Classes, data: 
     known = sorted({255, *classes.ignore, *(v for group in classes.values for v in group)})
     values = np.array(data.draw(st.lists(st.lists(st.sampled_from(known), min_size=3, max_size=3), min_size=1)))
     assert classes.decode(values).tolist() == brute_force(values, classes)
+
+
+def png_of_bits(values: bytes, depth: int) -> bytes:
+    """A PNG of one row of grey, each value in `depth` bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    bits = "".join(f"{value:0{depth}b}" for value in values).ljust(-(-len(values) * depth // 8) * 8, "0")
+    row = b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    head = struct.pack(">IIBBBBB", len(values), 1, depth, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_values_of_few_bits_which_pillow_stretches_are_an_error(depth: int, tmp_path: Path) -> None:
+    path = tmp_path / "label.png"
+    path.write_bytes(png_of_bits(bytes([0, 2**depth - 1, 0]), depth))  # would be read as 0, 255, 0
+    with pytest.raises(InputError, match=f"found a label of {depth} bits a pixel.*Save it as PNG of 8 bits"):
+        read_label(path, TWO)
+
+
+def test_values_of_one_bit_are_0_and_1(tmp_path: Path) -> None:
+    path = tmp_path / "label.png"
+    path.write_bytes(png_of_bits(bytes([0, 1, 0]), 1))
+    assert read_label(path, TWO).tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_a_pgm_of_which_pillow_stretches_the_values_is_an_error(most: int, tmp_path: Path) -> None:
+    path = tmp_path / "label.pgm"
+    path.write_bytes(b"P2\n3 1\n%d\n0 1 0\n" % most)
+    with pytest.raises(InputError, match=f"greatest value is {most}, which is stretched"):
+        read_label(path, TWO)
+
+
+@pytest.mark.parametrize("most", [255, 65535])
+@pytest.mark.parametrize("form", ["P2", "P5"])
+def test_a_pgm_of_whole_bytes_is_read(form: str, most: int, tmp_path: Path) -> None:
+    path = tmp_path / "label.pgm"
+    values = np.array([0, 1, 0], ">u2" if most > 255 else np.uint8).tobytes() if form == "P5" else b"0 1 0\n"
+    path.write_bytes(b"%s\n3 1\n%d\n" % (form.encode(), most) + values)
+    assert read_label(path, TWO).tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_a_tiff_in_which_0_is_white_is_an_error(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "label.tif"
+    Image.new(mode, (3, 1), 1).save(path)
+    content = path.read_bytes()
+    entry = struct.pack("<HHI", 262, 3, 1)  # how grey is meant, which pillow writes as 0 is black
+    path.write_bytes(content.replace(entry + b"\1", entry + b"\0"))
+    with pytest.raises(InputError, match="in which 0 is white"):
+        read_label(path, TWO)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ignore = [[1]]", r"ignore: found the value \[1\]; expected 0 to 65535"),
+        ("ignore = [true]", "ignore: found the value True"),
+        ("ignore = ['1']", "ignore: found the value '1'"),
+        (f"ignore = [{'9' * 5000}]", "is no TOML: .*digits"),
+        ("ignore = " + "[" * 3000, "is no TOML: .*recursion"),
+    ],
+)
+def test_an_ignored_value_that_is_no_number_is_an_error(text: str, named: str, tmp_path: Path) -> None:
+    path = classes_toml(tmp_path, f"{text}\n[[class]]\nname = 'sky'\ncolor = [0, 0, 255]\nvalues = [7]\n")
+    with pytest.raises(InputError, match=f"classes.toml: {named}"):
+        load_classes(path)
+
+
+@pytest.mark.parametrize("name", ["5", "['sky']", "true"])
+def test_a_name_that_is_no_text_is_an_error(name: str, tmp_path: Path) -> None:
+    path = classes_toml(tmp_path, f"[[class]]\nname = {name}\ncolor = [0, 0, 255]\n")
+    with pytest.raises(InputError, match="each with a name"):
+        load_classes(path)
+
+
+def test_a_value_that_is_true_or_false_is_an_error(tmp_path: Path) -> None:
+    path = classes_toml(tmp_path, "[[class]]\nname = 'sky'\ncolor = [0, 0, 255]\nvalues = [true]\n")
+    with pytest.raises(InputError, match="sky: found the value True"):
+        load_classes(path)

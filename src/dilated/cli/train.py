@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def run(
         report: write report.html at the end.
         tensorboard: write event files for TensorBoard too.
     """
+    began = time.monotonic()
     with world() as here:
         console = Console(quiet=not here.first)
         if resume and recipe is None:
@@ -63,6 +65,10 @@ def run(
             if not Path(recipe).is_file():
                 raise InputError(f"{recipe}: no such file, so there is no run to resume; start without --resume")
         seconds = duration(budget) if budget else 0.0
+
+        def left() -> float:
+            return max(1.0, seconds - (time.monotonic() - began)) if seconds else 0.0
+
         first = load(start) if start else None
         overrides = [one for group in set for one in group]
         found = open_dataset(data, format)
@@ -72,9 +78,9 @@ def run(
         if recipe is not None:
             resolved = load_recipe(recipe, overrides, first.network if first else None)
             if seconds:
-                resolved = with_budget(resolved, seconds, len(found.pairs("train")))
+                resolved = with_budget(resolved, left(), len(found.pairs("train")))
         else:
-            planned = here.agreed(make_plan(found, seconds, overrides, report) if here.first else None)
+            planned = here.agreed(make_plan(found, left(), overrides, report) if here.first else None)
             assert planned is not None
             _show(planned, console)
             resolved = planned.recipe
@@ -109,5 +115,5 @@ def _report(out: Path, data: Data, console: Console) -> None:
 
     try:
         console.print(f"report: {write_report(out, data)}", highlight=False, soft_wrap=True)
-    except InputError as error:
+    except (InputError, OSError, MemoryError) as error:
         console.print(f"the report could not be written: {error}. `dilated report {out} {data.root}` tries again.")

@@ -88,7 +88,10 @@ class Data:
         """
         if split not in self.splits:
             raise InputError(f"{self.root}: has no split {split!r}; found {', '.join(self.splits) or 'none'}")
-        pairs = FORMATS[self.layout].load(self.root, split)
+        try:
+            pairs = FORMATS[self.layout].load(self.root, split)
+        except OSError as error:
+            raise InputError(f"{error.filename or self.root}: cannot be read ({error.strerror or error})") from error
         if not pairs:
             raise InputError(f"{self.root}: the split {split!r} is empty; expected at least one picture")
         return pairs

@@ -42,9 +42,9 @@ def _values(tallies: Mapping[str, Tally], classes: Classes) -> Iterator[Finding]
     values: Counter[int] = Counter()
     for tally in group:
         values.update(tally.values)
-    if not values:
-        return
     named = {value for values_of in classes.values for value in values_of}
+    if not values or not named:
+        return
     unknown = values.keys() - named - {*classes.ignore, IGNORE}
     if values.keys() == {0, IGNORE} and IGNORE not in named and len(classes) > 1:
         text = (

@@ -183,7 +183,9 @@ def load_classes(path: Path) -> Classes:
         raise InputError(f"{path}: is no TOML: {error}") from error
     _known(path, "", table, {"ignore", "class", "read", "ignore_colors"})
     entries = table.get("class", [])
-    if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries
+    ):
         raise InputError(f"{path}: expected [[class]] tables, each with a name")
     names, colors, values = [], [], []
     for i, entry in enumerate(entries):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dilated.errors import InputError
 
@@ -28,7 +28,8 @@ def unchanged(picture: Image.Image, path: Path | str) -> None:
     Raises:
         InputError: values that are stretched, turned over or cut off.
     """
-    for tile in picture.tile:
+    for tile in picture.tile if isinstance(picture, ImageFile.ImageFile) else ():
+        portable = tile.codec_name.startswith("ppm")
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         raw = str(args[0]) if args else ""
         found = None
@@ -36,9 +37,9 @@ def unchanged(picture: Image.Image, path: Path | str) -> None:
             found = f"a label of {raw[2]} bits a pixel, whose values are stretched to 0..255 when it is read"
         elif raw in ("L;I", "1;I"):
             found = "a label in which 0 is white, whose values are turned over when it is read"
-        elif tile.codec_name in ("ppm", "ppm_plain") and len(args) > 1 and args[1] not in WHOLE:
+        elif portable and raw != "RGB" and len(args) > 1 and args[1] not in WHOLE:
             found = f"a label whose greatest value is {args[1]}, which is stretched to 255 or more when it is read"
-        elif raw.startswith(("RGB", "BGR")) and ";1" in raw or raw == "RGB" and args[1:2] == (65535,):
+        elif raw.startswith(("RGB;1", "BGR;1")) or (portable and raw == "RGB" and args[1:] not in ((), (255,))):
             found = "a mask of colours that do not have 8 bits a channel, which are rounded when it is read"
         if found:
             raise InputError(f"{path}: found {found}; expected 8 bits a channel. Save it as PNG of 8 bits.")

@@ -43,7 +43,8 @@ class Step:
         self.parts = parts or stage.accumulate
         self.device = world.device
         self.precision = stages.precision(recipe, self.device)
-        self.deep = Deep(segmenter).to(self.device) if recipe.deep and stage.kind != "context" else None
+        with torch.random.fork_rng(devices=[]):  # resumed, a training draws no more than one that was never stopped
+            self.deep = Deep(segmenter).to(self.device) if recipe.deep and stage.kind != "context" else None
         self.learner: nn.Module = _Learner(segmenter, self.deep, stage.cached)
         shard = recipe.shard and world.size > 1
         if shard:

@@ -57,3 +57,8 @@ def test_ade20ks_names_that_are_missing_or_have_gaps_are_errors(table: str | Non
 def test_ade20ks_number_without_a_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found the value 5 at x=2"):
         labels(open_dataset(ade(tmp_path, value=5)))
+
+
+def test_a_row_without_all_columns_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"objectInfo150\.txt, line 2: found \['wall'\]"):
+        open_dataset(ade(tmp_path, "Name\tIdx\nwall\n"))

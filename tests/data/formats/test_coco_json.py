@@ -226,3 +226,30 @@ def test_pycocotools_reads_the_same_masks(ids: np.ndarray, tmp_path_factory: pyt
     for annotation in read.loadAnns(read.getAnnIds()):
         drawn[read.annToMask(annotation) == 1] = 255 if annotation["iscrowd"] else annotation["category_id"]
     assert np.array_equal(drawn, ids)
+
+
+def test_two_images_of_one_file_are_an_error(tmp_path: Path) -> None:
+    data = instances(thing(3, box(0, 0, 2, 4)))
+    data["images"].append({**data["images"][0], "id": 77})  # which would be the same picture, all background
+    with pytest.raises(InputError, match="found two images of the file_name"):
+        open_dataset(write(tmp_path, data)).pairs("train")
+
+
+@pytest.mark.parametrize("corners", [[], [1, 1], [0, 0, 4, 4]])
+def test_a_polygon_of_fewer_than_three_corners_is_an_error(corners: list[float], tmp_path: Path) -> None:
+    data = instances(thing(3, [corners]))
+    with pytest.raises(InputError, match=r"annotation 1: found a polygon .* three pairs"):
+        open_dataset(write(tmp_path, data)).pairs("train")
+
+
+@pytest.mark.parametrize("crowd", ["0", None, [], 2])
+def test_a_crowd_that_is_neither_0_nor_1_is_an_error(crowd: object, tmp_path: Path) -> None:
+    data = instances(thing(3, box(0, 0, 2, 4), iscrowd=crowd))
+    with pytest.raises(InputError, match="as 'iscrowd'; expected 0 or 1"):
+        open_dataset(write(tmp_path, data)).pairs("train")
+
+
+def test_an_id_that_is_true_or_false_is_an_error(tmp_path: Path) -> None:
+    data = instances(thing(True, box(0, 0, 2, 4)))
+    with pytest.raises(InputError, match="found True as 'category_id'"):
+        open_dataset(write(tmp_path, data)).pairs("train")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,32 @@ def test_cvats_export_without_pictures_is_an_error_that_says_how_to_get_them(tmp
     (cvat(tmp_path, "Train") / "JPEGImages" / "a.jpg").unlink()
     with pytest.raises(InputError, match=r"found 'a', and no picture of it.*option to save images"):
         open_dataset(tmp_path).pairs("train")
+
+
+def test_a_colour_of_thousands_of_digits_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"labelmap\.txt, line 3: found"):
+        open_dataset(cvat(tmp_path, "Train", labelmap=LABELMAP.replace("250", "9" * 5000)))
+
+
+def test_a_list_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
+    cvat(tmp_path, "Validation")
+    (tmp_path / "ImageSets" / "Segmentation" / "Train.txt").mkdir()
+    with pytest.raises(InputError, match=r"Train\.txt: cannot be read"):
+        open_dataset(tmp_path).pairs("train")
+
+
+def test_a_name_that_no_file_can_have_is_an_error(tmp_path: Path) -> None:
+    cvat(tmp_path, "Train")
+    text(tmp_path / "ImageSets" / "Segmentation" / "Train.txt", "a" * 5000)
+    with pytest.raises(InputError, match="no such file, which"):
+        open_dataset(tmp_path).pairs("train")
+
+
+def test_a_mask_of_16_bits_a_channel_of_which_half_would_be_lost_is_an_error(tmp_path: Path) -> None:
+    head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"\0" + struct.pack(">3H", 250, 50, 83))), (b"IEND", b"")]
+    content = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    cvat(tmp_path, "Train")
+    (tmp_path / "SegmentationClass" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)  # would be read as black
+    with pytest.raises(InputError, match="do not have 8 bits a channel"):
+        labels(open_dataset(tmp_path))

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats.parting import share_out
+from dilated.data.formats.pairs import Pair
+from dilated.data.formats.parting import part, share_out
 from dilated.data.labels import Classes, load_classes, save_classes
 from dilated.errors import InputError
 
@@ -198,3 +199,23 @@ def test_a_folder_that_is_two_formats_is_read_as_the_first_and_it_is_said(tmp_pa
     assert data.layout == "camvid"
     assert data.notes[0].startswith("Read as camvid, though it looks like yolo too")
     assert open_dataset(tmp_path, "camvid").notes == ()
+
+
+@pytest.mark.parametrize("line", ["x" * 5000, "y" * 300 + " z"])
+def test_a_line_that_no_file_can_have_as_its_name_is_an_error(line: str, tmp_path: Path) -> None:
+    tree(tmp_path, "images/a.png", "labels/a.png")
+    (tmp_path / "train.txt").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"train\.txt, line 1"):
+        open_dataset(tmp_path).pairs("train")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    tree(tmp_path, "images/a.png", "labels/a.png")
+    (tmp_path / "train.txt").write_text("\ufeffa\n", encoding="utf-8")
+    assert [pair.name for pair in open_dataset(tmp_path).pairs("train")] == ["a"]
+
+
+def test_two_pairs_of_one_stem_cannot_be_parted_and_none_is_lost(tmp_path: Path) -> None:
+    pairs = [Pair(tmp_path / name, tmp_path / "a.json") for name in ("a.png", "b.png", "a.jpg")]
+    with pytest.raises(InputError, match=r"a\.jpg: has the stem of .*a\.png"):
+        part(tmp_path, pairs, "train")

@@ -131,3 +131,11 @@ def test_other_layouts_with_such_names_are_not_mistaken(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
     assert not kitti.detect(tmp_path)
     assert not kitti2018.detect(tmp_path)  # image_2 alone is KITTI's detection benchmark
+
+
+def test_two_pictures_of_one_stem_that_a_list_names_are_an_error(tmp_path: Path) -> None:
+    benchmark(tmp_path, "a")
+    Image.new("RGB", (3, 1)).save(tmp_path / "training" / "image_2" / "a.jpg")
+    (tmp_path / "train.txt").write_text("a\n")
+    with pytest.raises(InputError, match=r"a\.png: is the second picture of this stem, beside a\.jpg"):
+        open_dataset(tmp_path).pairs("train")

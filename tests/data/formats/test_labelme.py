@@ -103,3 +103,37 @@ def test_an_old_labelme_file_without_types_or_size_is_of_polygons(tmp_path: Path
     old: dict[str, Any] = {"flags": {}, "shapes": [{"label": "cell", "points": [[0, 0], [6, 0], [6, 1], [0, 1]]}]}
     data = open_dataset(labelme(tmp_path, json.dumps({**old, "imagePath": "../pictures/a.jpg", "imageData": None})))
     assert labels(data)[0][:2] == [[1] * 6, [0] * 6]
+
+
+@pytest.mark.parametrize("kind", ["[1]", '{"a": 1}', "7", "true"])
+def test_a_type_of_shape_that_is_no_text_is_an_error(kind: str, tmp_path: Path) -> None:
+    data = open_dataset(labelme(tmp_path, LABELME.replace('"shape_type": "rectangle"', f'"shape_type": {kind}')))
+    with pytest.raises(InputError, match="found a shape of the type"):
+        labels(data)
+
+
+def test_a_corner_of_hundreds_of_digits_is_an_error(tmp_path: Path) -> None:
+    data = open_dataset(labelme(tmp_path, LABELME.replace("[6.0, 2.0]", f"[6.0, {'9' * 400}]")))
+    with pytest.raises(InputError, match="of a polygon; expected three points or more"):
+        labels(data)
+
+
+def test_a_picture_of_a_name_that_no_file_can_have_is_an_error(tmp_path: Path) -> None:
+    data = labelme(tmp_path, LABELME.replace("a.jpg", f"{'a' * 5000}.jpg"))
+    with pytest.raises(InputError, match="imagePath: found"):
+        open_dataset(data).pairs("train")
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_a_json_that_is_no_file_does_not_stop_the_search_for_the_layout(what: str, tmp_path: Path) -> None:
+    if what == "folder":
+        (tmp_path / "a.json").mkdir()
+    else:
+        (tmp_path / "a.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"found a\.json; expected images/ and labels/"):
+        open_dataset(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_label(tmp_path: Path) -> None:
+    text(tmp_path / "labels.txt", "\ufeff__ignore__\n_background_\naxon\ncell\n")
+    assert open_dataset(labelme(tmp_path)).classes.names == ("background", "axon", "cell")

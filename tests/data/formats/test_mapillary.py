@@ -77,3 +77,9 @@ def test_a_damaged_config_of_mapillary_is_an_error(content: str, tmp_path: Path)
     picture(tmp_path / "training" / "images" / "a.jpg")
     with pytest.raises(InputError, match=r"config\.json"):
         open_dataset(tmp_path)
+
+
+def test_a_config_that_is_a_folder_does_not_stop_the_search_for_the_layout(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(InputError, match=r"found config\.json; expected"):
+        open_dataset(tmp_path)

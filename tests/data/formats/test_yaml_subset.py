@@ -71,3 +71,9 @@ def test_what_pyyaml_writes_is_read_as_it_is_or_refused(names: list[str], flow: 
     except InputError:
         return
     assert found["names"] == names
+
+
+@pytest.mark.parametrize("text", ["names:\n  0: ce\0ll\n", "pa\0th: here\n", 'path: "he\0re"\n'])
+def test_a_nul_is_an_error(text: str) -> None:
+    with pytest.raises(InputError, match="not of the part of YAML"):
+        parse(text)

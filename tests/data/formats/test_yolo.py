@@ -155,3 +155,33 @@ def test_a_classes_toml_that_does_not_fit_names_is_an_error(classes: Classes, sa
     save_classes(classes, yolo(tmp_path) / "classes.toml")
     with pytest.raises(InputError, match=said):
         open_dataset(tmp_path).pairs("train")
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "b.txt"])
+def test_labels_of_another_name_than_their_pictures_are_an_error_and_never_background(
+    name: str, tmp_path: Path
+) -> None:
+    yolo(tmp_path)
+    picture(tmp_path / "images" / "train" / "c.jpg")
+    text(tmp_path / "labels" / "train" / "c.txt", "")
+    (tmp_path / "labels" / "train" / "a.txt").rename(tmp_path / "labels" / "train" / name)
+    with pytest.raises(InputError, match=rf"{name}: has no picture, and .*a\.txt is missing \(1 such"):
+        open_dataset(tmp_path).pairs("train")
+
+
+def test_classes_txt_and_labels_of_another_split_are_not_labels_without_a_picture(tmp_path: Path) -> None:
+    for stem in ("a", "b", "c"):
+        picture(tmp_path / "images" / f"{stem}.jpg")
+    for name in ("a", "c", "classes"):
+        text(tmp_path / "labels" / f"{name}.txt", "")
+    text(tmp_path / "data.yaml", "train: train.txt\nval: val.txt\nnames: [cell]\n")
+    text(tmp_path / "train.txt", "images/a.jpg\nimages/b.jpg\n")
+    text(tmp_path / "val.txt", "images/c.jpg\n")
+    assert labels(open_dataset(tmp_path)) == [[[0] * 6] * 4] * 2
+
+
+@pytest.mark.parametrize("entry", ["x" * 5000, "a/" * 3000])
+def test_a_place_that_no_folder_can_have_is_an_error(entry: str, tmp_path: Path) -> None:
+    data = open_dataset(yolo(tmp_path, ULTRALYTICS.replace("train: images/train", f"train: {entry}")))
+    with pytest.raises(InputError, match="expected pictures"):
+        data.pairs("train")

@@ -60,7 +60,7 @@ def test_smoothing_stays_within_the_values(values: list[float]) -> None:
 def test_points_are_drawn_where_they_belong_and_names_are_escaped() -> None:
     drawn = line_chart([Line([(0, 0), (10, 1)], dots=True)], Axis("<x>", 0, 10), Axis("y", 0, 1), "l", [(5, "<s>")])
     (points,) = re.findall(r'<polyline class="main" points="([^"]*)"', drawn)
-    assert points == "60.0,196.0 346.0,22.0"
+    assert points == "60.0,196.0 342.0,22.0"
     assert "<x>" not in drawn
     assert "<s>" not in drawn
     assert drawn.count("<circle") == 2

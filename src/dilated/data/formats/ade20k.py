@@ -50,7 +50,7 @@ def classes(root: Path) -> Classes:
             f"{SOURCE}, or a classes.toml with [[class]] name, color and values, from values = [1] on, and ignore = [0]"
         )
     try:
-        lines = [line.rstrip("\r\n").split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = [line.rstrip("\r\n").split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line]
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no UTF-8 text ({error}); expected columns parted by tabs") from error
     head = [word.strip() for word in lines[0]] if lines else []

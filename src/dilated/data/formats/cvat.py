@@ -166,7 +166,7 @@ def _table(root: Path) -> dict[str, Color]:
     """
     path = root / "labelmap.txt"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected # label:color_rgb:parts:actions") from error
     table: dict[str, Color] = {}
@@ -176,7 +176,12 @@ def _table(root: Path) -> dict[str, Color]:
         words = line.split(":")
         color = [word.strip() for word in words[1].split(",")] if len(words) == 4 else []
         name = words[0].strip()
-        if len(color) != 3 or not all(c.isdecimal() and len(c) < 9 and int(c) < 256 for c in color) or not name or name in table:
+        if (
+            len(color) != 3
+            or not all(c.isdecimal() and len(c) < 9 and int(c) < 256 for c in color)
+            or not name
+            or name in table
+        ):
             raise InputError(
                 f"{path}, line {number}: found {line!r}; expected LABEL:RED,GREEN,BLUE:PARTS:ACTIONS, each label once"
             )
@@ -190,7 +195,7 @@ def _table(root: Path) -> dict[str, Color]:
 def _stems(listing: Path) -> list[str]:
     """The names of a list, of which those with a space are in quotes."""
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); expected a name a line") from error
     names: dict[str, None] = {}

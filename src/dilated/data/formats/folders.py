@@ -166,7 +166,7 @@ def _listed(root: Path, listing: Path) -> list[Pair]:
 
 def _lines(listing: Path) -> list[str]:
     try:
-        return listing.read_text(encoding="utf-8").splitlines()
+        return listing.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a list of pictures") from error
 

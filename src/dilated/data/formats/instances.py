@@ -60,7 +60,7 @@ def read(path: Path, source: str = "") -> Instances:
         data = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected an instances file of COCO's form") from error
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no whole JSON file ({error}); expected one.{again}") from error
     categories: dict[int, str] = {}
     parents: dict[int, str] = {}
@@ -160,7 +160,7 @@ def _polygon(path: Path, name: str, corners: object) -> NDArray[Any]:
     flat = _numbers(path, name, corners, "iuf").astype(np.float64)
     if len(flat) < 6 or len(flat) % 2 or not (np.abs(flat) < 1e6).all():
         raise InputError(
-            f"{path}: {name}: found a polygon {flat.tolist()!r:.80}; expected x and y of three corners or more, below 1e6"
+            f"{path}: {name}: found a polygon {flat.tolist()!r:.80}; expected three pairs of x and y or more, below 1e6"
         )
     return flat.reshape(-1, 2)
 

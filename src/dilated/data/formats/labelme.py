@@ -234,7 +234,7 @@ def _names(root: Path) -> list[str]:
     listing = root / "labels.txt"
     if listing.is_file():
         try:
-            lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
             raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a class a line") from error
         return named.with_background(_class(line) for line in lines if line and line != IGNORED)

@@ -155,7 +155,7 @@ def _labels(root: Path) -> tuple[Path, list[dict[str, Any]]]:
         raise InputError(f"{root}: found no config.json; expected that of Mapillary Vistas, which names the labels")
     try:
         data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no whole JSON file ({error}); expected Mapillary's config") from error
     labels = data.get("labels") if isinstance(data, dict) else None
     if not isinstance(labels, list) or not all(isinstance(label, dict) for label in labels):

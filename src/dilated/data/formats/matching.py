@@ -96,11 +96,15 @@ def listed(listing: Path, images: Sequence[Path]) -> tuple[list[Path], list[str]
         The pictures, and a problem for each line that names none.
 
     Raises:
-        InputError: the list is no text.
+        InputError: the list is no text, or two pictures have one stem.
     """
-    by_stem = {image.stem: image for image in images}
+    by_stem: dict[str, Path] = {}
+    for image in images:
+        if image.stem in by_stem:
+            raise InputError(f"{image}: is the second picture of this stem, beside {by_stem[image.stem].name}")
+        by_stem[image.stem] = image
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a list of pictures") from error
     chosen, problems = [], []

@@ -64,7 +64,12 @@ def part(root: Path, pairs: Sequence[Pair], split: str) -> list[Pair]:
     Raises:
         InputError: no such split, a list that names what is not there, or too few pairs.
     """
-    by_stem = {pair.name: pair for pair in pairs}
+    by_stem: dict[str, Pair] = {}
+    for pair in pairs:
+        if pair.name in by_stem:
+            first = by_stem[pair.name].image
+            raise InputError(f"{pair.image}: has the stem of {first}; expected stems that differ, to part them")
+        by_stem[pair.name] = pair
     if not listed(root):
         if split not in SPLITS:
             raise InputError(f"{root}: found the split {split!r}; expected train or val")
@@ -74,7 +79,7 @@ def part(root: Path, pairs: Sequence[Pair], split: str) -> list[Pair]:
             raise InputError(f"{root}: {error}") from error
     listing = root / f"{split}.txt"
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); expected the stems of {split}, one a line") from error
     chosen = []

@@ -138,7 +138,7 @@ def read_list(listing: Path, source: str) -> list[str]:
         InputError: no file, no text, a line that is no stem or comes twice.
     """
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a stem a line") from error
     except OSError as error:

@@ -37,6 +37,8 @@ def parse(text: str, where: str = "YAML") -> dict[str, Value]:
         line = lines[at].rstrip()
         here = f"{where}, line {at + 1}"
         at += 1
+        if "\0" in line:
+            raise _error(here, line)
         if not line.strip() or line.lstrip().startswith("#") or line == "---":
             continue
         match = KEY.match(line)
@@ -79,6 +81,8 @@ def _block(block: list[tuple[int, str]], where: str) -> Value:
         here = f"{where}, line {number}"
         word = line.strip()
         match = KEY.match(word)
+        if "\0" in line:
+            raise _error(here, line)
         if len(line) - len(line.lstrip()) != depth or "\t" in line[:depth]:
             raise _error(here, line)
         if word.startswith("- ") and not entries:

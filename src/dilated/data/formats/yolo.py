@@ -82,7 +82,8 @@ def load(root: Path, split: str) -> list[Pair]:
     """The pairs of one split, sorted by name; of a list file in its order.
 
     Raises:
-        InputError: a folder that is missing, or one of pictures of which none has a file of labels.
+        InputError: a folder that is missing, or one of pictures of which none has a file of labels, or where one has
+            none and there are labels of no picture.
     """
     table = _table(root)
     names = _names(root)
@@ -90,6 +91,7 @@ def load(root: Path, split: str) -> list[Pair]:
     own = tuple(ids[name] for name in names)
     images = [image for entry in _entries(table, split) for image in _pictures(root, table, entry)]
     labels = [_label(image) for image in images]
+    _orphans(images)
     if images and not any(label.is_file() for label in labels):
         raise InputError(
             f"{labels[0]}: no such file, nor any other of the {len(labels)} of {split}; expected the polygons of "
@@ -128,7 +130,7 @@ class Polygons:
     def objects(self, path: Path) -> list[tuple[int, NDArray[np.float64]]]:
         """The class and the corners (n, 2) of each line."""
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
@@ -287,6 +289,25 @@ def _pictures(root: Path, table: dict[str, Value], entry: str) -> list[Path]:
                 raise InputError(f"{place}, line {number}: found {name!r}, and no such picture")
             images.append(image)
     return images
+
+
+def _orphans(images: list[Path]) -> None:
+    """Raise where a picture would be background alone because its labels have another name.
+
+    Raises:
+        InputError: a label without a picture in a folder in which another is missing.
+    """
+    bare = [image for image in images if not _label(image).is_file()]
+    for image in {image.parent: image for image in reversed(bare)}.values():
+        first = _label(image)
+        expected = {_label(p).name for p in pictures_in(image.parent)} | {"classes.txt"}  # which labelImg writes
+        there = sorted(first.parent.iterdir()) if first.parent.is_dir() else []
+        orphans = [p for p in there if p.suffix.lower() == ".txt" and p.name not in expected]
+        if orphans:
+            raise InputError(
+                f"{orphans[0]}: has no picture, and {first} is missing ({len(orphans)} such labels); expected "
+                "the stem of their picture and the ending .txt. Rename them, or remove those that are of no picture."
+            )
 
 
 def _label(image: Path) -> Path:

@@ -16,7 +16,7 @@ from dilated.evaluate.report.markup import text
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 60, 14, 22, 44
+LEFT, RIGHT, TOP, BOTTOM = 60, 18, 22, 44
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def line_chart(
 
     Example:
         >>> drawn = line_chart([Line([(0, 1), (4, 2)])], Axis("step", 0, 4), Axis("loss", 0, 2), "a <loss>")
-        >>> 'points="60.0,109.0 346.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
+        >>> 'points="60.0,109.0 342.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
         (True, True)
     """
     plot = [*_grid(x, y), *(_bar(bar, x, y) for bar in bars)]

@@ -98,9 +98,8 @@ def section(data: Data, found: list[SplitCount], measured: str) -> str:
     ]
     notes += [f"{text(one.split)}: {text(one.trouble)}" for one in found if one.trouble]
     layout = f"{text(data.root.name or data.root)}: layout {text(data.layout)}, {len(data.classes)} classes."
-    return card(f"<p>{layout}</p>" + table(head, rows) + "".join(note(line) for line in notes)) + _frequencies(
-        data, found
-    )
+    first = card(f"<p>{layout}</p>" + table(head, rows) + "".join(note(line) for line in notes))
+    return f'<div class="flow">{first}{_frequencies(data, found)}</div>'
 
 
 def _frequencies(data: Data, found: list[SplitCount]) -> str:

@@ -86,9 +86,8 @@ def _sureness(counts: ReliabilityCounts) -> str:
         "Share of labelled pixels by confidence",
         bars=bars,
     )
-    return (
-        f"<h3>How sure it is</h3>{chart}<figcaption>Few pixels in a bin: its bar on the left says little.</figcaption>"
-    )
+    said = "Where few pixels are, the bar of the reliability chart says little."
+    return f"<h3>How sure it is</h3>{chart}<figcaption>{said}</figcaption>"
 
 
 def _trimap(counts: TrimapCounts, whole: float) -> str:
