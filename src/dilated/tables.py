@@ -29,7 +29,7 @@ def read_toml(path: Path, expected: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected {expected}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no text, numbers of thousands of digits, brackets too
         raise InputError(f"{path}: is no TOML: {error}") from error
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from dilated.data.labels import Classes, load_classes, read_label, save_classes, template
+from dilated.data.labels import Classes, load_classes, read_label, read_values, save_classes, template
 from dilated.errors import InputError
 
 TWO = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
@@ -305,3 +305,12 @@ def test_a_value_that_is_true_or_false_is_an_error(tmp_path: Path) -> None:
     path = classes_toml(tmp_path, "[[class]]\nname = 'sky'\ncolor = [0, 0, 255]\nvalues = [true]\n")
     with pytest.raises(InputError, match="sky: found the value True"):
         load_classes(path)
+
+
+def test_a_label_of_several_frames_is_refused(tmp_path: Path) -> None:
+    pages = [Image.new("L", (4, 3), value) for value in (0, 1)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match=r"a\.tif: found a label of 2 pages or frames; expected one"):
+        read_values(tmp_path / "a.tif")
+    pages[0].save(tmp_path / "b.tif")
+    assert not read_values(tmp_path / "b.tif").any()

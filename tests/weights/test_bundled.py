@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dilated import InputError, Predictor, load
+from dilated import InputError, Predictor, load, open_dataset
+from dilated.evaluate.evaluate import evaluate
 
 STREET = Path(str(resources.files("dilated.weights") / "files" / "street.safetensors"))
 
@@ -20,6 +21,22 @@ def test_street_is_small_and_says_what_it_is() -> None:
     assert {"data", "data_licence", "recipe", "command", "val"} <= street.card.keys()
     assert street.card["val"]["mean_iou"] >= 0.72
     assert street.card["val"]["images"] == 101
+
+
+def test_cells_is_small_and_says_what_it_is() -> None:
+    assert (STREET.parent / "cells.safetensors").stat().st_size <= 10_000_000
+    cells = load("cells")
+    assert cells.classes == ("background", "nucleus")
+    assert {"data", "data_licence", "recipe", "command", "val"} <= cells.card.keys()
+    assert cells.card["val"]["iou"]["nucleus"] >= 0.85
+    assert cells.card["val"]["images"] == 68
+
+
+def test_cells_finds_the_nuclei_of_the_example() -> None:
+    root = Path(__file__).parents[2] / "examples" / "nuclei"
+    data = open_dataset(root)
+    result = evaluate(Predictor(load("cells"), device="cpu"), data.pairs("val")[:4], data.classes)
+    assert result.confusion.iou["nucleus"] > 0.7
 
 
 def test_street_sees_the_road_at_the_bottom_and_the_sky_at_the_top() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import opened
-from dilated.data.stored import unchanged
+from dilated.data.stored import alone, unchanged
 from dilated.errors import InputError
 from dilated.tables import quoted, read_toml
 
@@ -144,6 +144,7 @@ def read_values(path: Path | str) -> NDArray[np.int64]:
                 f"{path}: found a label of mode {picture.mode!r} (colours); expected one channel of class values. "
                 "Convert colours to values first, each colour to the value in classes.toml."
             )
+        alone(picture, path)
         unchanged(picture, path)
         return np.asarray(picture).astype(np.int64)
 
@@ -175,12 +176,7 @@ def load_classes(path: Path) -> Classes:
     Raises:
         InputError: the file is missing, is no TOML, or has a key that means nothing here.
     """
-    try:
-        table = read_toml(path, "the list of classes")
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
-        raise InputError(f"{path}: is no TOML: {error}") from error
+    table = read_toml(path, "the list of classes")
     _known(path, "", table, {"ignore", "class", "read", "ignore_colors"})
     entries = table.get("class", [])
     if not isinstance(entries, list) or not all(

@@ -43,3 +43,17 @@ def unchanged(picture: Image.Image, path: Path | str) -> None:
             found = "a mask of colours that do not have 8 bits a channel, which are rounded when it is read"
         if found:
             raise InputError(f"{path}: found {found}; expected 8 bits a channel. Save it as PNG of 8 bits.")
+
+
+def alone(picture: Image.Image, path: Path | str) -> None:
+    """Raise where a label file holds more pictures than one, of which only the first would be read.
+
+    Raises:
+        InputError: several pages or frames.
+    """
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise InputError(
+            f"{path}: found a label of {frames} pages or frames; expected one. Stacks of pages are read as "
+            "images.tif and labels.tif (the layout tiff_pages)."
+        )

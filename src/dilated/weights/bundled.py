@@ -16,7 +16,10 @@ from dilated.nn.base import BaseSegmenter
 from dilated.weights import network_file
 from dilated.weights.sources import FILES
 
-NETWORKS = {"street": "11 classes of street scenes (CamVid), EfficientNet-lite0, stride 8, context module"}
+NETWORKS = {
+    "street": "11 classes of street scenes (CamVid), EfficientNet-lite0, stride 8, context module",
+    "cells": "nuclei in microscope pictures (2018 Data Science Bowl), EfficientNet-lite0, stride 8",
+}
 
 
 def load(name_or_path: Path | str) -> BaseSegmenter:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dilated.data.images import Pixels, opened
 from dilated.data.labels import IGNORE, Classes, Color, Labels
-from dilated.data.stored import unchanged
+from dilated.data.stored import alone, unchanged
 from dilated.errors import InputError
 
 Sample = tuple[str, Pixels, Labels]
@@ -57,6 +57,7 @@ class ColorValues:
                     f"{path}: found a label of mode {picture.mode!r} (values); expected a mask of colours such as "
                     f"{_color(self.colors[0])} for {self.names[0]}. Was it converted already? Get the original."
                 )
+            alone(picture, path)
             unchanged(picture, path)
             mask = np.asarray(picture.convert("RGB"))
         codes = _codes(mask)
