@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("fuzz_data", "fuzz_changes", "fuzz_sets", "fuzz_truth")
+MODULES = tuple(path.stem for path in sorted(BENCHMARKS.glob("fuzz_*.py")))
 
 
 @pytest.fixture(scope="module")

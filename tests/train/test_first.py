@@ -9,6 +9,8 @@ import torch
 from conftest import CLASSES
 
 from dilated import InputError, Network, Recipe, Segmenter, Stage
+from dilated.data.mirror_crop import MirrorCrop
+from dilated.nn.paper import VGGNetwork, VGGSegmenter
 from dilated.train.first import first
 
 NETWORK = Network("test_efficientnet", output_stride=8, features=8, detail=4)
@@ -68,3 +70,15 @@ def test_a_frozen_front_end_of_other_classes_is_refused() -> None:
     )
     with pytest.raises(InputError, match="the first stage freezes the front end"):
         first(CLASSES, recipe, start("a", "b"))
+
+
+def test_the_papers_network_keeps_the_rows_of_shared_classes_too() -> None:
+    network = VGGNetwork(width=1 / 32)
+    recipe = Recipe(network=network, augment=MirrorCrop(), stage=(Stage("frontend", iterations=1),), weights="random")
+    other = VGGSegmenter(["disc", "star", "field"], CLASSES.colors, network)
+    ours, theirs = first(CLASSES, recipe, other)[0].state_dict(), other.state_dict()
+    rows = ours["frontend.final.weight"], theirs["frontend.final.weight"]
+    assert torch.equal(rows[0][CLASSES.names.index("field")], rows[1][2])
+    assert torch.equal(rows[0][CLASSES.names.index("disc")], rows[1][0])
+    assert not torch.equal(rows[0][CLASSES.names.index("bar")], rows[1][1])
+    assert torch.equal(ours["frontend.conv1_1.weight"], theirs["frontend.conv1_1.weight"])

@@ -27,7 +27,6 @@ from dilated.evaluate.evaluate import evaluate
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.paper import VGGNetwork, VGGSegmenter
 from dilated.train import checkpoint
-from dilated.train.first import first
 from dilated.train.interrupt import Interrupted
 from dilated.train.loop import Training, train
 from dilated.train.progress import Progress
@@ -336,18 +335,6 @@ def test_a_frozen_front_end_of_other_classes_is_no_start(
     other = VGGSegmenter(["field", "disc", "star"], CLASSES.colors, VGGNetwork(width=1 / 32))
     with pytest.raises(InputError, match=r"start: its classes are \('field', 'disc', 'star'\), the data's"):
         train(data, stages_of(recipe(), slice(1, None)), tmp_path / "run", start=other)
-
-
-def test_of_a_network_of_other_classes_the_shared_ones_go_on(recipe: Callable[..., Recipe]) -> None:
-    other = VGGSegmenter(["disc", "star", "field"], CLASSES.colors, VGGNetwork(width=1 / 32))
-    network, line = first(CLASSES, recipe(), other)
-    assert line.endswith("Of its classes, field, disc go on; the others begin anew")
-    ours, theirs = network.state_dict(), other.state_dict()
-    rows = ours["frontend.final.weight"], theirs["frontend.final.weight"]
-    assert torch.equal(rows[0][CLASSES.names.index("field")], rows[1][2])
-    assert torch.equal(rows[0][CLASSES.names.index("disc")], rows[1][0])
-    assert not torch.equal(rows[0][CLASSES.names.index("bar")], rows[1][1])
-    assert torch.equal(ours["frontend.conv1_1.weight"], theirs["frontend.conv1_1.weight"])
 
 
 @pytest.mark.parametrize("cached", ["true", "false"])
