@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from dilated import Network, Segmenter, load
-from dilated.cli.field import look, sample, theory
+from dilated.cli.field import sample
 from dilated.cli.main import main
 from dilated.draw.field import growth, save
+from dilated.nn.look import look, theory
 from dilated.nn.paper import VGGNetwork, VGGSegmenter
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +10,13 @@ import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
 from dilated.cli import info
 from dilated.data.images import pictures_in, read_image
 from dilated.draw import field as draw
 from dilated.errors import InputError
-from dilated.nn.base import BaseSegmenter
-from dilated.nn.effective import effective_field, extent, trunk_field
-from dilated.nn.field import receptive_field
-from dilated.nn.paper import VGGSegmenter
+from dilated.nn.effective import extent
+from dilated.nn.look import Look, look
 from dilated.weights.bundled import load
 
 LARGEST = 2**21  # pixels; the bundled network's gradient takes some 5 GB for each million of them
@@ -75,57 +71,6 @@ def run(
     out.parent.mkdir(parents=True, exist_ok=True)
     draw.save(figure, out)
     console.print(f"drawn in {out}", highlight=False)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the score nearest a picture's middle depends on."""
-
-    field: Tensor
-    """(H, W), the effective field."""
-    centre: tuple[int, int]
-    """(row, column) of the pixel at which the score sits."""
-    theoretical: int | None
-    """How many pixels along an axis it can depend on; None for all."""
-    winner: str
-    """The class whose score it is."""
-
-
-class Scores(nn.Module):
-    """A segmenter's scores on its own grid, before they are spread over the pixels."""
-
-    def __init__(self, segmenter: BaseSegmenter) -> None:
-        super().__init__()
-        self.segmenter = segmenter
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.segmenter.scores(images)
-
-
-def look(segmenter: BaseSegmenter, images: Tensor) -> Look:
-    """Measure what a segmenter in evaluation mode looks at in the middle of a picture, (1, 3, H, W)."""
-    network, grid = Scores(segmenter), segmenter.grid
-    with torch.no_grad():
-        scores = network(images)[0]
-    sides = images.shape[-2:]
-    row, column = (
-        min(max(round((side // 2 - grid.start) / grid.stride), 0), count - 1)
-        for side, count in zip(sides, scores.shape[1:], strict=True)
-    )
-    y, x = (min(round(grid.start + grid.stride * k), side - 1) for k, side in zip((row, column), sides, strict=True))
-    field = effective_field(network, images, of="winner", at=(row, column))
-    return Look(field, (y, x), theory(segmenter), segmenter.classes[int(scores[:, row, column].argmax())])
-
-
-def theory(segmenter: BaseSegmenter) -> int | None:
-    """How many pixels along an axis a score can depend on; None for all."""
-    if isinstance(segmenter, VGGSegmenter):
-        side: int | None = receptive_field(segmenter.frontend)[-1].field
-    else:
-        side = trunk_field(segmenter.get_submodule("trunk"))
-    if side is None or segmenter.context is None:
-        return side
-    return side + (receptive_field(segmenter.context)[-1].field - 1) * segmenter.output_stride
 
 
 def table(looks: dict[str, Look], title: str) -> Table:

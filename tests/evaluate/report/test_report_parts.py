@@ -17,7 +17,7 @@ from made_run import data_folder, run_folder
 
 from dilated.evaluate.report.charts import Axis, Line, line_chart, short, ticks
 from dilated.evaluate.report.history import read_history, smoothed, thinned
-from dilated.evaluate.report.looks import look
+from dilated.evaluate.report.looks import middle
 from dilated.evaluate.report.machine import machine
 from dilated.evaluate.report.splits import count_splits
 from dilated.weights.bundled import load
@@ -97,10 +97,11 @@ def test_of_many_labels_some_are_counted_evenly(tmp_path: Path) -> None:
 def test_large_pictures_are_looked_at_in_their_middle(tmp_path: Path) -> None:
     segmenter = load(run_folder(tmp_path / "run", ("a", "b")))
     image = np.random.default_rng(0).integers(0, 256, (40, 700, 3)).astype(np.uint8)
-    one = look(segmenter, image, torch.device("cpu"))
-    assert one.pixels.shape == (40, 512, 3)
-    assert (one.pixels == image[:, 94:606]).all()
-    assert one.cut
+    shown = middle(segmenter, image, torch.device("cpu"))
+    one = shown.look
+    assert shown.pixels.shape == (40, 512, 3)
+    assert (shown.pixels == image[:, 94:606]).all()
+    assert shown.cut
     assert one.field.shape == (40, 512)
     assert float(one.field.sum()) == pytest.approx(1)
     assert abs(one.centre[1] - 256) <= segmenter.output_stride

@@ -114,7 +114,7 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
 
 
 def thinned(points: Sequence[Point], most: int = 600) -> list[Point]:
-    """Few enough points to draw: of each run of them, the least and the greatest.
+    """Few enough points to draw, two at least: of each run of them, the least and the greatest.
 
     Example:
         >>> thinned([(i, float(i % 10)) for i in range(40)], most=4)
@@ -122,7 +122,7 @@ def thinned(points: Sequence[Point], most: int = 600) -> list[Point]:
     """
     if len(points) <= most:
         return list(points)
-    size = -(-2 * len(points) // most)
+    size = -(-len(points) // (most // 2))
     found: list[Point] = []
     for start in range(0, len(points), size):
         part = points[start : start + size]

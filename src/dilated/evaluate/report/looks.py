@@ -11,18 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from dilated.data.formats.pairs import Pair
 from dilated.data.images import Pixels
 from dilated.evaluate.report.markup import card, count, note, table, term, text
 from dilated.evaluate.report.pictures import jpeg, shrunk
 from dilated.nn.base import BaseSegmenter
-from dilated.nn.effective import effective_field, extent, trunk_field
-from dilated.nn.field import receptive_field
-from dilated.nn.paper import VGGSegmenter
-from dilated.nn.reach import reach
-from dilated.nn.segmenter import Segmenter
+from dilated.nn.effective import extent
+from dilated.nn.look import Look, look
 
 MOST = 512
 """The longest side that is looked at: the gradient takes some 5 kB of memory a pixel."""
@@ -31,29 +27,15 @@ DECADES = 3
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the score nearest the middle of `pixels`, at `centre`, depends on."""
+class Shown:
+    """A picture, or its middle, and what the score nearest the middle of that depends on."""
 
     pixels: Pixels
-    field: Tensor
-    centre: tuple[int, int]
-    winner: str
-    theoretical: int | None
+    look: Look
     cut: bool
 
 
-class Scores(nn.Module):
-    """A segmenter's scores on its own grid, before they are spread over the pixels."""
-
-    def __init__(self, segmenter: BaseSegmenter) -> None:
-        super().__init__()
-        self.segmenter = segmenter
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.segmenter.scores(images)
-
-
-def look(segmenter: BaseSegmenter, image: Pixels, device: torch.device) -> Look:
+def middle(segmenter: BaseSegmenter, image: Pixels, device: torch.device) -> Shown:
     """Measure the field of the winning class's score, in the middle of at most 512x512 pixels of a picture.
 
     Args:
@@ -66,47 +48,23 @@ def look(segmenter: BaseSegmenter, image: Pixels, device: torch.device) -> Look:
     top, left = (max(0, (side - MOST) // 2) for side in image.shape[:2])
     pixels = image[top : top + MOST, left : left + MOST]
     images = torch.tensor(pixels, device=device).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-    network, grid, sides = Scores(segmenter), segmenter.grid, pixels.shape[:2]
-    with torch.no_grad():
-        scores = network(images)[0]
-    row, column = (
-        min(max(round((side // 2 - grid.start) / grid.stride), 0), number - 1)
-        for side, number in zip(sides, scores.shape[1:], strict=True)
-    )
-    y, x = (min(round(grid.start + grid.stride * k), side - 1) for k, side in zip((row, column), sides, strict=True))
-    field = effective_field(network, images, of="winner", at=(row, column))
-    winner = segmenter.classes[int(scores[:, row, column].argmax())]
-    return Look(pixels, field, (y, x), winner, theory(segmenter, device), pixels.shape != image.shape)
-
-
-def theory(segmenter: BaseSegmenter, device: torch.device) -> int | None:
-    """At most how many pixels along an axis a score can depend on; None for all."""
-    if isinstance(segmenter, VGGSegmenter):
-        side: int | None = receptive_field(segmenter.frontend)[-1].field
-    elif isinstance(segmenter, Segmenter):
-        side = trunk_field(segmenter.trunk)
-    else:
-        stride = int(max(grid.stride for grid in segmenter.map_grids))
-        beyond = reach(segmenter.maps, stride, segmenter.alignment, device)
-        side = None if beyond is None else 2 * beyond + segmenter.alignment
-    if side is None or segmenter.context is None:
-        return side
-    return side + (receptive_field(segmenter.context)[-1].field - 1) * segmenter.output_stride
+    return Shown(pixels, look(segmenter, images), pixels.shape != image.shape)
 
 
 def section(segmenter: BaseSegmenter, pair: Pair, device: torch.device) -> str:
     """The picture with the field over it, and its sizes."""
     image = pair.read_image()
     try:
-        one = look(segmenter, image, device)
+        picture = middle(segmenter, image, device)
     except ValueError as error:
         return card(f"<p>The field cannot be measured on {text(pair.name)}: {text(error)}</p>")
+    one = picture.look
     squares = {
         "half": extent(one.field, 0.5, one.centre),
         "most": extent(one.field, 0.95, one.centre),
     }
     whole = "the whole picture" if one.theoretical is None else f"{count(one.theoretical)} px"
-    beyond = one.theoretical is not None and one.theoretical > max(one.pixels.shape[:2])
+    beyond = one.theoretical is not None and one.theoretical > max(picture.pixels.shape[:2])
     rows = [
         [
             '<span class="key half"></span>' + term("effective field", "half of the effect"),
@@ -121,8 +79,8 @@ def section(segmenter: BaseSegmenter, pair: Pair, device: torch.device) -> str:
             whole + (" <small>(beyond the picture)</small>" if beyond else ""),
         ],
     ]
-    shown = f"{jpeg(overlay(one))}"
-    height, width = one.pixels.shape[:2]
+    shown = f"{jpeg(overlay(picture))}"
+    height, width = picture.pixels.shape[:2]
     drawn = [_square(one.centre, side, kind) for kind, side in squares.items()]
     drawn += [_square(one.centre, one.theoretical, "theory")] if one.theoretical is not None else []
     y, x = one.centre
@@ -131,8 +89,8 @@ def section(segmenter: BaseSegmenter, pair: Pair, device: torch.device) -> str:
         f'<figure class="field"><div><img src="{shown}" alt="{text(label)}">'
         f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(drawn)}'
         f'<circle class="dot" cx="{x + 0.5}" cy="{y + 0.5}" r="{max(width, height) / 130:.1f}"/></svg></div>'
-        f"<figcaption>{text(pair.name)}{', its middle' if one.cut else ''}, {width}x{height} px. Yellow to red: the "
-        f"effect of each pixel, each of {DECADES} shades ten times the one before.</figcaption></figure>"
+        f"<figcaption>{text(pair.name)}{', its middle' if picture.cut else ''}, {width}x{height} px. Yellow to red: "
+        f"the effect of each pixel, each of {DECADES} shades ten times the one before.</figcaption></figure>"
     )
     said = (
         f'<p class="lead">The label in the middle, <b class="name">{text(one.winner)}</b>, depends mostly on a square '
@@ -143,10 +101,10 @@ def section(segmenter: BaseSegmenter, pair: Pair, device: torch.device) -> str:
     return card(f'<div class="beside">{figure}<div>{said}{sizes}{remark}</div></div>')
 
 
-def overlay(one: Look) -> Pixels:
+def overlay(picture: Shown) -> Pixels:
     """The picture in pale grey under the field's heat, reduced to what the page shows."""
-    grey = one.pixels.mean(axis=2, keepdims=True) * 0.5 + 115
-    share = (one.field / one.field.max()).numpy()
+    grey = picture.pixels.mean(axis=2, keepdims=True) * 0.5 + 115
+    share = (picture.look.field / picture.look.field.max()).numpy()
     heat = (np.log10(np.maximum(share, 10.0**-DECADES)) / DECADES + 1)[..., None]  # 0 to 1
     stops = np.linspace(0, 1, len(HEAT))
     color = np.concatenate([np.interp(heat, stops, [c[k] for c in HEAT]) for k in range(3)], axis=2)
