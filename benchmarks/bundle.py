@@ -88,6 +88,7 @@ def main() -> None:
     recipe = trained["recipe"]
     if options.recipe:
         recipe = as_table(dilated.load_recipe(options.recipe))
+        trained["stage"] = len(recipe["stage"]) - 1
     draft = FILES / f"{options.name}.safetensors"
     run.save(str(draft))
     network = dilated.load(draft)  # what users get: kernels rounded to fp16

@@ -19,7 +19,7 @@ def test_street_is_small_and_says_what_it_is() -> None:
     assert street.classes[3] == "Road"
     assert len(street.classes) == len(street.colors) == 11
     assert {"data", "data_licence", "recipe", "command", "val"} <= street.card.keys()
-    assert street.card["val"]["mean_iou"] >= 0.72
+    assert street.card["val"]["mean_iou"] >= 0.7464  # two points above the first version
     assert street.card["val"]["images"] == 101
 
 
