@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from dilated import Network, Segmenter
 from dilated.nn.detail import Detail
 
 
@@ -25,3 +27,21 @@ def test_a_correction_reads_both_the_features_and_the_scores() -> None:
     correction = detail(scores, features) - scores
     assert not torch.allclose(correction, detail(scores, features + 1) - scores)
     assert not torch.allclose(correction, detail(scores + 1, features) - scores - 1)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_fresh_correction_with_deep_features_changes_nothing_and_can_learn(layers: int) -> None:
+    torch.manual_seed(0)
+    network = Network("test_efficientnet", features=8, detail=4, detail_reads="features", detail_layers=layers)
+    segmenter = Segmenter(["a", "b"], [(0, 0, 0), (9, 9, 9)], network).eval()
+    images = torch.rand(1, 3, 40, 56)
+    plain = segmenter.rebuild(detail_reads="scores", detail_layers=1)
+    assert torch.equal(segmenter(images), plain(images))
+    segmenter(images).square().sum().backward()
+    assert segmenter.detail is not None
+    assert segmenter.detail.correct.weight.grad.abs().max() > 0
+    torch.nn.init.normal_(segmenter.detail.correct.weight)
+    segmenter.zero_grad()
+    segmenter(images).square().sum().backward()
+    assert segmenter.detail.reduce is not None
+    assert segmenter.detail.reduce[0][0].weight.grad.abs().max() > 0

@@ -23,6 +23,7 @@ RESNETS = {
     "scores": {"levels": 3, "context": "basic", "context_on": "scores", "padding": "once"},
     "large": {"levels": 3, "context": "large", "context_on": "scores", "dilations": (1, 2)},
     "detail": {"levels": 3, "context": "basic", "detail": 8},
+    "deep detail": {"levels": 3, "context": "basic", "detail": 8, "detail_reads": "features", "detail_layers": 2},
     "four levels": {"levels": 4, "detail": 8},
 }
 COARSE = {"levels": 4, "output_stride": 16, "context": "basic", "detail": 8}

@@ -82,6 +82,14 @@ def test_time_for_few_steps_gets_no_context_module(data: Data, monkeypatch: pyte
     assert [stage.output_stride for stage in long.stage] == [16, 8, 8, 8]
 
 
+def test_a_short_stage_warms_up_shortly(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    costing(monkeypatch, 1.0)
+    short, long = make_plan(data, 101, SMALL).recipe, make_plan(data, 36000, SMALL).recipe
+    assert [stage.warmup for stage in short.stage] == [6, 1]  # 60 and 13 steps, of 60 s and 40 s
+    assert [stage.warmup for stage in long.stage] == [50] * 4
+    assert {stage.warmup for stage in make_plan(data, 0, SMALL).recipe.stage} == {50}
+
+
 def test_without_a_budget_the_passes_make_the_same_number_of_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     costing(monkeypatch, 1.0)
     recipe = make_plan(data, 0, SMALL).recipe

@@ -26,6 +26,8 @@ from dilated.train.survey import Survey, survey
 
 SMALL = 24.0
 """Pixels of a side below which an object is lost between the samples of a coarse stride."""
+WARM = 50
+"""Steps of warm-up that are enough for a long stage; all of a short one would be too many."""
 CONTEXT = 1500
 """Coarse steps for which there must be time before a context module is worth its share: some 400 fine steps."""
 REPORT = 1.5
@@ -205,12 +207,17 @@ def _stages(
             why = f"time for some {steps:.0f} coarse steps: coarse, fine, the context module alone, then all"
         if fine:
             why += f"; regions of some {side:.0f} pixels want the fine stride"
-    stages = [
-        _stage(kind, int(stride), **{length: value, **parts})
-        for name, value in shares.items()
-        for kind, stride in [name.split()]
+    stages = []
+    for name, value in shares.items():
+        kind, stride = name.split()[0], int(name.split()[1])
+        steps = value * seconds / sum(shares.values()) / cost.step[stride] if seconds else WARM / 0.1
+        warmup = max(1, min(WARM, round(0.1 * steps)))
+        stages.append(_stage(kind, stride, **{length: value, "warmup": warmup, **parts}))
+    warm = ", ".join(str(stage["warmup"]) for stage in stages)
+    return stages, [
+        Choice("stages", f"{len(stages)}", why),
+        Choice("warm-up", f"{warm} steps", "a tenth of each stage's steps, at most 50"),
     ]
-    return stages, [Choice("stages", f"{len(stages)}", why)]
 
 
 def _stage(kind: str, stride: int, **more: Any) -> dict[str, Any]:
