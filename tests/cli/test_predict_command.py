@@ -217,20 +217,20 @@ def test_a_camera_that_is_not_there_is_told_and_the_rest_labelled(predict: Run, 
 
 
 def test_ctrl_c_leaves_whole_files_and_status_130(network_file: Path, tmp_path: Path) -> None:
-    for i in range(400):
-        photo(tmp_path / "in" / f"{i:03}.png", i)
+    for i in range(800):
+        photo(tmp_path / "in" / f"{i:04}.png", i)
     run = command("predict", network_file, tmp_path / "in", "--out", tmp_path / "out", "--save", "palette", "csv")
     with subprocess.Popen(run, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         began = time.monotonic()
-        while not (tmp_path / "out" / "005.png").exists() and time.monotonic() < began + 60:
+        while not (tmp_path / "out" / "0005.png").exists() and time.monotonic() < began + 60:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "error: interrupted\n"
     written = sorted((tmp_path / "out").glob("*.png"))
-    assert out.startswith(f"{len(written)} of 400 pictures labelled in ")
-    assert 5 < len(written) < 400
+    assert out.startswith(f"{len(written)} of 800 pictures labelled in ")
+    assert 5 < len(written) < 800
     assert files(tmp_path / "out") == [*(path.name for path in written), "shares.csv"]
     assert len((tmp_path / "out" / "shares.csv").read_text().splitlines()) == len(written) + 1
     for path in written:
