@@ -118,7 +118,7 @@ class Step:
         stage, options = self.stage, self.recipe.loss
         self.optimizer.zero_grad(set_to_none=True)
         label = label.to(self.device, non_blocking=True)
-        whole = self.world.sum(losses.labelled(label, options).double())
+        whole = self.world.sum(losses.labelled(label, options).double()).float()
         total = torch.zeros((), device=self.device)
         images, labels = image.chunk(self.parts), label.chunk(self.parts)
         for i, (pixels, truth) in enumerate(zip(images, labels, strict=True)):
@@ -128,9 +128,9 @@ class Step:
                 stages.autocast(self.recipe, self.device),
             ):
                 scores, second = self.learner(pixels.to(self.device, non_blocking=True))
-            loss = losses.loss(scores.float(), truth, options, whole.float())
+            loss = losses.loss(scores.float(), truth, options, whole)
             if second is not None:
-                loss = loss + self.recipe.deep * losses.loss(second.float(), truth, options, whole.float())
+                loss = loss + self.recipe.deep * losses.loss(second.float(), truth, options, whole)
             # The gradients of the processes are averaged; the loss is a sum over all their pixels.
             self.scaler.scale(loss * self.world.size).backward()
             total += loss.detach()
