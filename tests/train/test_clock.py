@@ -48,10 +48,10 @@ def test_the_stages_share_what_is_left_before_the_last_validation() -> None:
     assert seconds_of(stages, 2, left=10, validation=20) == 0
 
 
-def test_validations_take_a_tenth_of_a_stage_at_most() -> None:
+def test_validations_take_a_twentieth_of_a_stage_at_most() -> None:
     assert validations(1000, 1, last=False) == [i / 10 for i in range(1, 11)]
-    assert validations(100, 11, last=False) == []
-    assert validations(100, 11, last=True) == [1]
+    assert validations(200, 11, last=False) == []
+    assert validations(200, 11, last=True) == [1]
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0s", "1h 30m", "5m!", "1.h"])

@@ -17,6 +17,7 @@ from dilated.train import plan as planning
 from dilated.train.loop import train
 from dilated.train.plan import Plan, make_plan
 from dilated.train.probe import Cost
+from dilated.train.recipe import Recipe
 from dilated.train.survey import survey
 
 SMALL = ["network.backbone=test_efficientnet", "weights=random", "network.features=8", "network.detail=4"]
@@ -33,7 +34,14 @@ def choices(plan: Plan) -> dict[str, tuple[str, str]]:
 
 def costing(monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int = 1) -> None:
     """Let the machine be one on which a coarse step takes so long."""
-    cost = Cost({16: seconds, 8: 3 * seconds}, picture=0.0, sample=seconds / 8, memory=2**20, free=2**30, parts=parts)
+    cost = Cost(
+        {16: seconds, 8: 3 * seconds},
+        picture={16: 0.0, 8: 0.0},
+        sample=seconds / 8,
+        memory=2**20,
+        free=2**30,
+        parts=parts,
+    )
     monkeypatch.setattr(planning, "probe", lambda *_: cost)
 
 
@@ -72,11 +80,12 @@ def test_a_planned_training_ends_with_a_network(data: Data, tmp_path: Path) -> N
     assert load(tmp_path / "run").card["val"]["mean_iou"] == pytest.approx(best)
 
 
-def test_time_for_few_steps_gets_no_context_module(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_more_time_the_more_stages(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     costing(monkeypatch, 1.0)
-    short, long = make_plan(data, 300, SMALL).recipe, make_plan(data, 3600, SMALL).recipe
-    assert [stage.kind for stage in short.stage] == ["frontend", "frontend"]
-    assert short.network.context == "none"
+    short, middle, long = (make_plan(data, seconds, SMALL).recipe for seconds in (300, 1500, 3600))
+    assert [stage.output_stride for stage in short.stage] == [16]
+    assert [(stage.kind, stage.output_stride) for stage in middle.stage] == [("frontend", 16), ("frontend", 8)]
+    assert short.network.context == middle.network.context == "none"
     assert [stage.kind for stage in long.stage] == ["frontend", "frontend", "context", "joint"]
     assert long.network.context == "basic"
     assert [stage.output_stride for stage in long.stage] == [16, 8, 8, 8]
@@ -85,9 +94,39 @@ def test_time_for_few_steps_gets_no_context_module(data: Data, monkeypatch: pyte
 def test_a_short_stage_warms_up_shortly(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     costing(monkeypatch, 1.0)
     short, long = make_plan(data, 101, SMALL).recipe, make_plan(data, 36000, SMALL).recipe
-    assert [stage.warmup for stage in short.stage] == [6, 1]  # 60 and 13 steps, of 60 s and 40 s
+    assert [stage.warmup for stage in short.stage] == [10]  # of some 100 steps
     assert [stage.warmup for stage in long.stage] == [50] * 4
     assert {stage.warmup for stage in make_plan(data, 0, SMALL).recipe.stage} == {50}
+
+
+def test_time_for_few_steps_gets_small_batches(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+
+    def probe(draft: Recipe, *_: object) -> Cost:
+        batches.append(draft.batch)
+        return Cost({16: draft.batch / 2, 8: draft.batch}, {16: 0.0, 8: 0.0}, 0.01, memory=0, free=2**30, parts=1)
+
+    monkeypatch.setattr(planning, "probe", probe)
+    plans = {seconds: make_plan(data, seconds, SMALL) for seconds in (300, 1700, 2500, 0)}
+    assert [plan.recipe.batch for plan in plans.values()] == [2, 4, 6, 6]  # of 6 pictures
+    assert batches == [2, 2, 4, 2, 6, 6]  # what was chosen is measured
+    assert choices(plans[300])["batch"] == ("2", "samples a step: few, for as many steps as there is time")
+    assert choices(plans[1700])["batch"] == ("4", "samples a step: the most that leave 800 steps")
+    assert choices(plans[0])["batch"] == ("6", "samples a step")
+    assert make_plan(data, 300, [*SMALL, "batch=5"]).recipe.batch == batches[-1] == 5
+    assert make_plan(data, 300, SMALL, processes=3).recipe.batch == 3  # one each at least
+
+
+def test_the_average_spans_a_share_of_the_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    costing(monkeypatch, 1.0)
+    decays = [make_plan(data, seconds, SMALL).recipe.ema for seconds in (10, 334, 36000, 0)]
+    assert decays == [0.5, pytest.approx(0.9, abs=1e-3), pytest.approx(1 - 1 / (0.03 * 1800), abs=1e-3), 0.998]
+
+
+def test_what_imagenet_taught_is_kept(data: Data) -> None:
+    for seconds in (60, 0):
+        stages = make_plan(data, seconds, SMALL).recipe.stage
+        assert all(stage.norm == "frozen" and stage.lr * stage.trunk_lr < 4e-4 for stage in stages)
 
 
 def test_without_a_budget_the_passes_make_the_same_number_of_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +140,7 @@ def test_without_a_budget_the_passes_make_the_same_number_of_steps(data: Data, m
 
 
 def test_the_report_gets_its_time(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = Cost({16: 1.0, 8: 3.0}, picture=5.0, sample=0.1, memory=0, free=2**30, parts=1)
+    cost = Cost({16: 1.0, 8: 3.0}, picture={16: 5.0, 8: 5.0}, sample=0.1, memory=0, free=2**30, parts=1)
     monkeypatch.setattr(planning, "probe", lambda *_: cost)
     with_report, without = make_plan(data, 600, SMALL).recipe, make_plan(data, 600, SMALL, report=False).recipe
     assert without.budget - with_report.budget == pytest.approx(planning.REPORT * 5.0 * 2, abs=1)
@@ -111,7 +150,7 @@ def test_the_report_gets_its_time(data: Data, monkeypatch: pytest.MonkeyPatch) -
 def test_what_does_not_fit_into_memory_is_computed_in_parts(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     costing(monkeypatch, 1.0, parts=2)
     plan = make_plan(data, 300, SMALL)
-    assert [stage.accumulate for stage in plan.recipe.stage] == [2, 2]
+    assert [stage.accumulate for stage in plan.recipe.stage] == [2]
     assert choices(plan)["memory"][0] == "2 parts"
 
 

@@ -80,12 +80,13 @@ def run(
             if seconds:
                 resolved = with_budget(resolved, left(), len(found.pairs("train")))
         else:
-            planned = here.agreed(make_plan(found, left(), overrides, report) if here.first else None)
+            if here.first:
+                new_folder(out)  # what is in the way is said before anything is measured
+            planned = here.agreed(make_plan(found, left(), overrides, report, here.size) if here.first else None)
             assert planned is not None
             _show(planned, console)
             resolved = planned.recipe
             if here.first:
-                new_folder(out)
                 planned.save(out / "plan.toml")
             if plan_only:
                 console.print(f"Edit {out / 'plan.toml'} and give it as --recipe, with another --out.")

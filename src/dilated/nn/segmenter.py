@@ -136,8 +136,9 @@ class Segmenter(BaseSegmenter):
                 network.sigma,
             )
         self.dropout = nn.Dropout2d(network.dropout)
+        # As torch initialises it, spread by 1 / sqrt(3 F): from weights of 0.01, a few hundred steps do not reach the
+        # scores that rare classes need.
         self.classifier = nn.Conv2d(width, count, 1)
-        nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
         self.detail: Detail | None = None
         if network.detail:

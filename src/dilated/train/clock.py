@@ -79,15 +79,15 @@ def seconds_of(stages: tuple[Stage, ...], number: int, left: float, validation: 
 
 
 def validations(seconds: float, validation: float, last: bool) -> list[float]:
-    """How far a stage of so many seconds is where it is validated: a tenth of its time at most goes there.
+    """How far a stage of so many seconds is where it is validated: a twentieth of its time at most goes there.
 
     Args:
         validation: seconds that one takes.
         last: the stage is the last one, which ends with one of its own.
 
     Example:
-        >>> validations(100, 4, last=False), validations(100, 4, last=True), validations(100, 30, last=False)
+        >>> validations(200, 4, last=False), validations(200, 4, last=True), validations(200, 30, last=False)
         ([0.5, 1.0], [0.3333333333333333, 0.6666666666666666, 1.0], [])
     """
-    number = min(10, int(0.1 * seconds / max(validation, 1e-3))) + last
+    number = min(10, int(0.05 * seconds / max(validation, 1e-3))) + last
     return [(i + 1) / number for i in range(number)]

@@ -33,7 +33,6 @@ from dilated.evaluate.evaluate import evaluate
 from dilated.evaluate.merge import merge
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.paper import VGGSegmenter
-from dilated.predict.predictor import Predictor
 from dilated.tables import to_toml
 from dilated.train import checkpoint, features, stages
 from dilated.train.clock import Clock, Steps, Timed, seconds_of, validations
@@ -236,8 +235,7 @@ class Training:
     def _validate(self) -> None:
         state, network = self.state, self._network()
         began = time.monotonic()
-        bf16 = stages.precision(self.recipe, self.device) == "bf16"
-        predictor = Predictor(network, device=str(self.device), precision="bf16" if bf16 else "fp32")
+        predictor = stages.predictor(network, self.recipe, self.device)
         pairs = self.pairs["val"]
         mine = self.world.mine(range(len(pairs)))
         with self.progress.pictures(len(mine)) as tick:
@@ -290,7 +288,7 @@ class Training:
                 with self.progress.pictures(len(pairs), "front end") as tick:
                     features.compute(whole, pairs, folder, self.device, partial(_unless, stop, tick))
             self.world.wait()
-            stages.set_modes(segmenter, stage)
+            stages.set_modes(segmenter, stage, stages.frozen_norm(stage, self.recipe))
             return FeatureSamples(folder, pairs, classes, segmenter.output_stride, augment.flip, seed)
         if any(stage.crop):
             augment = dataclasses.replace(augment, crop=stage.crop)

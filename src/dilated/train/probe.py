@@ -1,7 +1,7 @@
 """What a training step and a validation cost on this machine, measured.
 
     cost = probe(recipe, data.classes, pairs=(data.pairs("train"), data.pairs("val")))
-    cost.step[16], cost.step[8], cost.picture            # seconds
+    cost.step[16], cost.step[8], cost.picture[8]         # seconds
 
 A step is measured on noise of the crop's size; the second of two, since the first allocates. Where memory does not
 suffice the batch is computed in parts, and in how many is part of the answer.
@@ -13,6 +13,7 @@ import os
 import resource
 import time
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ from dilated.data.labels import Classes
 from dilated.data.samples import Samples
 from dilated.data.transforms import Augment
 from dilated.errors import InputError
+from dilated.nn.base import BaseSegmenter
 from dilated.nn.build import build_segmenter
 from dilated.nn.segmenter import Network
 from dilated.predict.predictor import Predictor
 from dilated.train import stages
 from dilated.train.recipe import Recipe
-from dilated.train.stage import Stage
 from dilated.train.step import Step
 from dilated.train.world import World
 
@@ -38,8 +39,8 @@ class Cost:
 
     step: dict[int, float]
     """Seconds of a step by output stride."""
-    picture: float
-    """Seconds to label a picture of the validation split."""
+    picture: dict[int, float]
+    """Seconds to label a picture of the validation split, by output stride."""
     sample: float
     """Seconds to read and augment a training sample."""
     memory: int
@@ -55,35 +56,41 @@ def probe(recipe: Recipe, classes: Classes, pairs: tuple[list[Pair], list[Pair]]
 
     Args:
         pairs: of training and of validation.
-        strides: output strides to measure steps at.
+        strides: output strides to measure at.
 
     Raises:
         InputError: a network that cannot be built, a picture that cannot be read, or no memory for one sample.
     """
     world = World()
     free, before = free_memory(world.device), _peak(world.device)
-    seconds, parts = {}, 1
+    steps, pictures, parts = {}, {}, 1
     for stride in strides:
-        seconds[stride], parts = _step(recipe, classes, stride, world, parts)
+        segmenter = _build(recipe, classes, stride).to(world.device)
+        steps[stride], parts = _step(segmenter, recipe, world, parts)
+        pictures[stride] = _picture(stages.predictor(segmenter, recipe, world.device), pairs[1])
     memory = max(0, _peak(world.device) - before)
-    return Cost(seconds, _picture(recipe, classes, pairs[1]), _sample(recipe, classes, pairs[0]), memory, free, parts)
+    return Cost(steps, pictures, _sample(recipe, classes, pairs[0]), memory, free, parts)
 
 
-def _step(recipe: Recipe, classes: Classes, stride: int, world: World, parts: int) -> tuple[float, int]:
+def _build(recipe: Recipe, classes: Classes, stride: int) -> BaseSegmenter:
     network = recipe.network
     if isinstance(network, Network):
         network = replace(network, output_stride=stride)
     try:
-        segmenter = build_segmenter(classes.names, classes.colors, network).to(world.device)
+        return build_segmenter(classes.names, classes.colors, network)
     except ValueError as error:
         raise InputError(str(error)) from error
-    stage = Stage("joint" if network.context != "none" else "frontend", iterations=1, freeze=recipe.stage[0].freeze)
-    stages.set_modes(segmenter, stage)
+
+
+def _step(segmenter: BaseSegmenter, recipe: Recipe, world: World, parts: int) -> tuple[float, int]:
+    kind: Literal["joint", "frontend"] = "joint" if segmenter.context is not None else "frontend"
+    stage = replace(recipe.stage[0], kind=kind)
+    stages.set_modes(segmenter, stage, stages.frozen_norm(stage, recipe))
     assert isinstance(recipe.augment, Augment)
     height, width = recipe.augment.crop
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(recipe.batch, 3, height, width, generator=generator)
-    label = torch.randint(len(classes), (recipe.batch, height, width), generator=generator)
+    label = torch.randint(len(segmenter.classes), (recipe.batch, height, width), generator=generator)
     step = Step(segmenter, stage, recipe, world, parts, say=lambda line: None)
     took = 0.0
     for _ in range(2):
@@ -93,12 +100,8 @@ def _step(recipe: Recipe, classes: Classes, stride: int, world: World, parts: in
     return took, step.parts
 
 
-def _picture(recipe: Recipe, classes: Classes, pairs: list[Pair]) -> float:
+def _picture(predictor: Predictor, pairs: list[Pair]) -> float:
     """On up to two pictures, the first one to warm up."""
-    segmenter = build_segmenter(classes.names, classes.colors, recipe.network).eval()
-    device = World().device
-    bf16 = stages.precision(recipe, device) == "bf16"
-    predictor = Predictor(segmenter, device=str(device), precision="bf16" if bf16 else "fp32")
     took = []
     for i in np.linspace(0, len(pairs) - 1, 3).round().astype(int):
         image = pairs[i].read_image()

@@ -15,6 +15,7 @@ from dilated.errors import InputError
 from dilated.nn.base import BaseSegmenter
 from dilated.nn.paper import VGGSegmenter
 from dilated.nn.segmenter import Network
+from dilated.predict.predictor import Predictor
 from dilated.train.recipe import Recipe
 from dilated.train.stage import Stage
 
@@ -133,11 +134,16 @@ def validations(stage: Stage, steps: int) -> set[int]:
     return {round(steps * (i + 1) / number) for i in range(number)} - {0}
 
 
-def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """A context in which the network computes in the recipe's precision."""
-    name = precision(recipe, device)
-    kind = torch.float16 if name == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=kind, enabled=name != "fp32")
+def autocast(precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> torch.autocast:
+    """A context in which the network computes in a precision."""
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=precision != "fp32")
+
+
+def predictor(segmenter: BaseSegmenter, recipe: Recipe, device: torch.device) -> Predictor:
+    """What validates a network of the recipe: in bf16 where training computes in it, else in fp32."""
+    bf16 = precision(recipe, device) == "bf16"
+    return Predictor(segmenter, device=str(device), precision="bf16" if bf16 else "fp32")
 
 
 def precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:

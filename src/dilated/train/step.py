@@ -125,7 +125,7 @@ class Step:
             with (
                 self._unsynchronised(i < len(images) - 1),
                 as_one(self.world, samples, before),
-                stages.autocast(self.recipe, self.device),
+                stages.autocast(self.precision, self.device),
             ):
                 scores, second = self.learner(pixels.to(self.device, non_blocking=True))
             loss = losses.loss(scores.float(), truth, options, whole)
