@@ -41,7 +41,10 @@ from dilated.data.transforms import Augment
 from dilated.evaluate.bootstrap import difference, interval
 from dilated.train.budget import duration
 from dilated.train.losses import Loss, loss
-from dilated.train.plan import _crop  # the peers get our crop too: choosing one is not what is compared
+from dilated.train.plan_data import (
+    AFFORDED,
+    crop_of,
+)  # the peers get our crop too: choosing one is not what is compared
 from dilated.train.stages import has_bf16
 from dilated.train.survey import survey
 from dilated.weights.sources import FILES
@@ -88,7 +91,7 @@ def train_peer(arm: str, data: Data, budget: float) -> nn.Module:
     torch.manual_seed(0)
     network = peer(arm, len(data.classes)).train()
     pairs = data.pairs("train")
-    crop, _ = _crop(survey(pairs, data.classes), 288 * 384)
+    crop, _ = crop_of(survey(pairs, data.classes), AFFORDED["cpu"])
     samples = Samples(pairs, data.classes, Augment(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
     encoder = set(network.encoder.parameters())
     groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]

@@ -16,6 +16,7 @@ from dilated.data.labels import save_classes
 from dilated.train import plan as planning
 from dilated.train.loop import train
 from dilated.train.plan import Plan, make_plan
+from dilated.train.plan_data import crop_of
 from dilated.train.probe import Cost
 from dilated.train.recipe import Recipe
 from dilated.train.survey import survey
@@ -177,7 +178,7 @@ def test_pictures_without_up_and_down_are_flipped_both_ways(tmp_path: Path, turn
 )
 def test_the_crop_follows_the_pictures(size: tuple[int, int], crop: tuple[int, int], data: Data) -> None:
     seen = replace(survey(data.pairs("train"), data.classes), size=size)
-    assert planning._crop(seen, 288 * 384)[0] == crop
+    assert crop_of(seen, 288 * 384)[0] == crop
 
 
 def test_the_survey_counts_what_is_there(folder: Path, data: Data) -> None:
