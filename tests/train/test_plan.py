@@ -126,8 +126,14 @@ def test_the_average_spans_a_share_of_the_steps(data: Data, monkeypatch: pytest.
 
 def test_what_imagenet_taught_is_kept(data: Data) -> None:
     for seconds in (60, 0):
-        stages = make_plan(data, seconds, SMALL).recipe.stage
-        assert all(stage.norm == "frozen" and stage.lr * stage.trunk_lr < 4e-4 for stage in stages)
+        stages = make_plan(data, seconds).recipe.stage
+        assert all(stage.norm == "frozen" and stage.lr * stage.trunk_lr < 4e-4 and stage.freeze for stage in stages)
+
+
+def test_a_trunk_that_begins_at_random_learns_as_the_head_does(data: Data) -> None:
+    plan = make_plan(data, 60, SMALL)
+    assert [(stage.norm, stage.trunk_lr, stage.freeze) for stage in plan.recipe.stage] == [("auto", 1.0, 0)]
+    assert choices(plan)["trunk"] == ("as the head", "it begins at random")
 
 
 def test_without_a_budget_the_passes_make_the_same_number_of_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

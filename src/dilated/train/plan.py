@@ -73,15 +73,19 @@ def make_plan(
         sizes = sizes[-1:]  # there is nothing to choose
     table["batch"] = sizes[0]
 
+    def drafted(pretrained: bool) -> Recipe:
+        joint = stage("joint", 8, pretrained, epochs=1)
+        return build(Recipe, _with(table | {"stage": [joint]}, overrides, stages=False), "plan")
+
     def measure() -> tuple[Recipe, Cost]:
-        joint = stage("joint", 8, epochs=1)
-        draft = build(Recipe, _with(table | {"stage": [joint]}, overrides, stages=False), "plan")
+        draft = drafted(pretrained)
         return draft, probe(draft, data.classes, pairs, (16, 8))
 
     def left(stride: int) -> float:
         validation = cost.picture[stride] * len(pairs[1])
         return max(1.0, budget - (time.monotonic() - began) - report * REPORT * validation) if budget else 0.0
 
+    pretrained = drafted(True).weights != "random"
     draft, cost = measure()
     size, choice = batch(sizes, left(16) / cost.step[16] * draft.batch)
     choices.append(choice)
@@ -90,7 +94,7 @@ def make_plan(
         draft, cost = measure()
     table |= {"workers": _workers(cost, draft), "cache": _cache(seen)}
     choices += _measured(cost, draft, table, seen)
-    table["stage"], more = stages(seen, cost, left(16), draft.batch, len(pairs[1]))
+    table["stage"], more = stages(seen, cost, left(16), draft.batch, len(pairs[1]), pretrained)
     last = table["stage"][-1]
     if last["kind"] == "frontend":
         table["network"]["context"] = "none"

@@ -61,12 +61,13 @@ def average(steps: float) -> tuple[float, Choice]:
 
 
 def stages(
-    seen: Survey, cost: Cost, seconds: float, batch: int, pictures: int
+    seen: Survey, cost: Cost, seconds: float, batch: int, pictures: int, pretrained: bool = True
 ) -> tuple[list[dict[str, Any]], list[Choice]]:
     """Stages by the number of samples that there is time for; without a budget, by passes over the pictures.
 
     Args:
         pictures: of validation.
+        pretrained: the trunk is.
     """
     parts = {"accumulate": cost.parts} if cost.parts > 1 else {}
     side = side_of(seen)
@@ -96,21 +97,30 @@ def stages(
         kind, stride = name.split()[0], int(name.split()[1])
         steps = value * seconds / sum(shares.values()) / cost.step[stride] if seconds else WARM / 0.1
         warmup = max(1, min(WARM, round(0.1 * steps)))
-        tables.append(stage(kind, stride, **{length: value, "warmup": warmup, **parts}))
+        tables.append(stage(kind, stride, pretrained, **{length: value, "warmup": warmup, **parts}))
     warm = ", ".join(str(table["warmup"]) for table in tables)
     return tables, [
         Choice("stages", f"{len(tables)}", why),
-        Choice("trunk", "0.1 of the rate", "what ImageNet taught it is worth keeping, its normalisation too"),
+        Choice(
+            "trunk",
+            "0.1 of the rate" if pretrained else "the same rate",
+            "what it was taught before is worth keeping, its normalisation too"
+            if pretrained
+            else "it begins at random",
+        ),
         Choice("warm-up", f"{warm} steps", "a tenth of each stage's steps, at most 50"),
     ]
 
 
-def stage(kind: str, stride: int, **more: Any) -> dict[str, Any]:
+def stage(kind: str, stride: int, pretrained: bool = True, **more: Any) -> dict[str, Any]:
     """A stage with the rates that have held up on street scenes and on microscopy.
 
-    A trunk that learns four times as fast, or whose normalisation goes by small batches, forgets what it knew before
-    the fresh layers have found it: rare classes are then not learnt in hundreds of steps.
+    A pretrained trunk that learns four times as fast, or whose normalisation goes by small batches, forgets what it
+    knew before the fresh layers have found it: rare classes are then not learnt in hundreds of steps.
     """
-    rate = {"lr": 3e-3 if stride == 16 else 1e-3, "norm": "frozen", "freeze": 2}
-    trunk = {} if kind == "context" else {"trunk_lr": 0.1 if stride == 16 else 0.2}
-    return {"kind": kind, "output_stride": stride, **rate, **trunk, **more}
+    table = {"kind": kind, "output_stride": stride, "lr": 3e-3 if stride == 16 else 1e-3}
+    if pretrained:
+        table |= {"norm": "frozen", "freeze": 2}
+    if kind != "context":
+        table["trunk_lr"] = (0.1 if stride == 16 else 0.2) if pretrained else 1.0
+    return table | more
