@@ -216,16 +216,19 @@ class Training:
         if isinstance(pace, Steps):
             return [step / pace.steps for step in stages.validations(stage, pace.steps)]
         last = self.state.stage == len(self.recipe.stage) - 1
-        return validations(pace.seconds, self.state.validation or self.recipe.reserve, last)
+        return validations(pace.seconds, self._validation(), last)
 
     def _give_time(self, stage: Stage) -> None:
         """Where time is what counts, what the stage gets of it."""
         state, recipe = self.state, self.recipe
         state.stage_began = self.world.agreed(self.clock.seconds)
         if stage.share:
-            validation = state.validation or recipe.reserve
             left = recipe.budget - state.stage_began
-            state.stage_seconds = seconds_of(recipe.stage, state.stage, left, validation)
+            state.stage_seconds = seconds_of(recipe.stage, state.stage, left, self._validation())
+
+    def _validation(self) -> float:
+        """Seconds that one takes; the last may have been at a coarser stride than the one at the end will be."""
+        return max(self.state.validation, self.recipe.reserve)
 
     def _pace(self, stage: Stage) -> Steps | Timed:
         if stage.share:

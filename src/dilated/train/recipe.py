@@ -66,7 +66,7 @@ class Recipe:
     """Seconds that the training may take, validation included, shared out by the stages' `share`; 0 for as long as the
     stages' steps take."""
     reserve: float = 0.0
-    """Seconds of a validation, kept free at the end of a budget; measured from the first one on."""
+    """Seconds of a validation, kept free at the end of a budget; more where the last one took longer."""
 
     def __post_init__(self) -> None:
         if not self.stage:
