@@ -132,7 +132,8 @@ def test_what_imagenet_taught_is_kept(data: Data) -> None:
 
 def test_a_trunk_that_begins_at_random_learns_as_the_head_does(data: Data) -> None:
     plan = make_plan(data, 60, SMALL)
-    assert [(stage.norm, stage.trunk_lr, stage.freeze) for stage in plan.recipe.stage] == [("auto", 1.0, 0)]
+    learning = [stage for stage in plan.recipe.stage if stage.kind != "context"]  # where the trunk stays as it is
+    assert {(stage.norm, stage.trunk_lr, stage.freeze) for stage in learning} == {("auto", 1.0, 0)}
     assert choices(plan)["trunk"] == ("as the head", "it begins at random")
 
 
