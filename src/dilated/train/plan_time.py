@@ -103,8 +103,8 @@ def stages(
         Choice("stages", f"{len(tables)}", why),
         Choice(
             "trunk",
-            "0.1 of the rate" if pretrained else "the same rate",
-            "what it was taught before is worth keeping, its normalisation too"
+            "slower" if pretrained else "as the head",
+            "0.1 to 0.2 of the rate, its normalisation frozen: what it was taught before is worth keeping"
             if pretrained
             else "it begins at random",
         ),
