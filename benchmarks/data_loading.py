@@ -1,6 +1,6 @@
 """How long training waits for its data: the share of the first epoch's time that is not spent computing.
 
-    python benchmarks/data_loading.py CAMVID --stride 16
+    python benchmarks/data_loading.py CAMVID --stride 16 --budget 4m
 
 The steps are those of a planned training: the plan's network, crop, batch and number of reading processes, nothing read
 before. The first batch is counted apart: nothing can be computed before it.
@@ -23,6 +23,7 @@ from dilated.data.loader import batches_of
 from dilated.data.order import batches
 from dilated.data.samples import Samples
 from dilated.train import stages
+from dilated.train.budget import duration
 from dilated.train.first import first
 from dilated.train.plan import make_plan
 from dilated.train.step import Step
@@ -33,13 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--stride", type=int, default=16)
+    parser.add_argument("--budget", default="1h", help="that the plan is for: the shorter, the smaller its batches")
     options = parser.parse_args()
     data = open_dataset(options.data)
-    recipe = make_plan(data).recipe
+    recipe = make_plan(data, duration(options.budget)).recipe
     stage = replace(recipe.stage[0], output_stride=options.stride)
-    recipe = replace(recipe, stage=(stage,))
+    recipe = replace(recipe, stage=(stage,))  # budget and share stay, and are not looked at
     segmenter, _ = first(data.classes, recipe, None)
-    stages.set_modes(segmenter, stage)
+    stages.set_modes(segmenter, stage, stages.frozen_norm(stage, recipe))
     step = Step(segmenter, stage, recipe, World())
     samples = Samples(data.pairs("train"), data.classes, recipe.augment, cache=recipe.cache)
     number = -(-len(samples) // recipe.batch)

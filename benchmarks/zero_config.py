@@ -154,17 +154,18 @@ def main() -> None:
     parser.add_argument("--budget", default="8m")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--arm", choices=ARMS, help="one arm alone; without it all, then the table")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="those to compare, ours first")
+    parser.add_argument("--arm", choices=ARMS, help="train one arm alone, without the table")
     options = parser.parse_args()
     seconds = duration(options.budget)
     if options.arm:
         return run_arm(options.arm, options, seconds)
-    for arm in ARMS:
+    for arm in options.arms:
         if not (options.out / f"{arm}.npz").exists():
             command = [sys.executable, __file__, str(options.data), "--budget", options.budget]
             subprocess.run([*command, "--out", str(options.out), "--arm", arm], check=True)
     data = open_dataset(options.data)
-    results = {arm: np.load(options.out / f"{arm}.npz") for arm in ARMS}
+    results = {arm: np.load(options.out / f"{arm}.npz") for arm in options.arms}
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     print(f"{data.root.name}, {options.budget}, {machine}")
     for arm, result in results.items():
