@@ -40,6 +40,12 @@ from dilated.train.stage import Stage
 from dilated.train.stages import autocast, optimizer, precision, set_rate
 
 
+def computing(recipe: Recipe) -> torch.autocast:
+    """A context in which this processor computes as the recipe says."""
+    cpu = torch.device("cpu")
+    return autocast(precision(recipe, cpu), cpu)
+
+
 @dataclass(frozen=True)
 class Arm:
     """One way to spend the steps."""
@@ -90,7 +96,7 @@ def cache(head: Head, samples: Samples, keys: list[tuple[int, int]], recipe: Rec
     kept = []
     for key in keys:
         image, label = samples[key]
-        with torch.inference_mode(), autocast(precision(recipe, torch.device("cpu")), torch.device("cpu")):
+        with torch.inference_mode(), computing(recipe):
             maps = head.segmenter.trunk_maps(image[None])
         kept.append(([m.clone() for m in head.keep(maps)], label.to(torch.uint8)))
     return kept
@@ -107,7 +113,7 @@ def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: 
         chosen = [views[i] for i, _ in keys]
         maps = [torch.cat([view[0][level] for view in chosen]) for level in range(len(head.kept))]
         label = torch.stack([view[1] for view in chosen]).long()
-        with autocast(precision(recipe, torch.device("cpu")), torch.device("cpu")):
+        with computing(recipe):
             scores = head(maps, (label.shape[-2], label.shape[-1]))
         loss = losses.loss(scores, label, recipe.loss)
         descent.zero_grad(set_to_none=True)
@@ -121,7 +127,7 @@ def measure(segmenter: dilated.Segmenter, views: list[Cached], recipe: Recipe) -
     segmenter.eval()
     head, counts = Head(segmenter), []
     for maps, label in views:
-        with autocast(precision(recipe, torch.device("cpu")), torch.device("cpu")):
+        with computing(recipe):
             scores = head(maps, (label.shape[-2], label.shape[-1]))
         one = ConfusionMatrix(segmenter.classes)
         one.update(scores[0].argmax(0).numpy(), label.numpy())

@@ -8,18 +8,10 @@ Each arm is `dilated train DATA --budget B --set CHANGE`, in a process of its ow
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
 
-import torch
-from zero_config import measured
+from zero_config import arguments, machine, measured_ours, train_ours
 
-from dilated import Predictor, load
 from dilated.data.dataset import open_dataset
 from dilated.evaluate.bootstrap import difference, interval
 
@@ -33,24 +25,15 @@ ARMS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--budget", default="2m")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = arguments(__doc__, "2m").parse_args()
     data = open_dataset(options.data)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{data.root.name}, {options.budget}, {machine}")
+    print(f"{data.root.name}, {options.budget}, {machine()}")
     first, table = None, {}
     for arm, changes in ARMS.items():
         run = options.out / arm.replace(" ", "-")
         if not (run / "best.safetensors").is_file():
-            command = [sys.executable, "-m", "dilated", "train", options.data, "--out", run, "--budget", options.budget]
-            command += ["--no-report", *(["--set", *changes] if changes else [])]
-            subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-        predictor = Predictor(load(str(run)))
-        counts = measured(lambda image, of=predictor: of(image).labels, data)
+            train_ours(options, run, changes, quiet=True)
+        counts = measured_ours(run, data)
         first = counts if first is None else first
         value, less = interval(counts), difference(counts, first)
         steps = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
@@ -58,7 +41,7 @@ def main() -> None:
         table[arm]["less_the_plan"] = [less.value, less.low, less.high]
         print(f"{arm:<26} {steps:>5} steps  {value.value:.4f} [{value.low:.4f}, {value.high:.4f}]  {less.value:+.4f}")
     if options.json:
-        about = {"data": data.root.name, "budget": options.budget, "machine": machine, "arms": table}
+        about = {"data": data.root.name, "budget": options.budget, "machine": machine(), "arms": table}
         options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,7 @@ from dilated.data.transforms import Augment
 from dilated.evaluate.bootstrap import difference, interval
 from dilated.train.budget import duration
 from dilated.train.losses import Loss, loss
-from dilated.train.plan_data import (
-    AFFORDED,
-    crop_of,
-)  # the peers get our crop too: choosing one is not what is compared
+from dilated.train.plan_data import AFFORDED, crop_of
 from dilated.train.stages import has_bf16
 from dilated.train.survey import survey
 from dilated.weights.sources import FILES
@@ -91,6 +89,7 @@ def train_peer(arm: str, data: Data, budget: float) -> nn.Module:
     torch.manual_seed(0)
     network = peer(arm, len(data.classes)).train()
     pairs = data.pairs("train")
+    # The peers get our crop too: choosing one is not what is compared.
     crop, _ = crop_of(survey(pairs, data.classes), AFFORDED["cpu"])
     samples = Samples(pairs, data.classes, Augment(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
     encoder = set(network.encoder.parameters())
@@ -128,18 +127,28 @@ def measured(label_of: object, data: Data) -> np.ndarray:
     return np.stack(counts)
 
 
+def train_ours(options: argparse.Namespace, run: Path, changes: Sequence[str] = (), quiet: bool = False) -> None:
+    """`dilated train` with the benchmark's data and budget, in a process of its own."""
+    command = [sys.executable, "-m", "dilated", "train", str(options.data), "--out", str(run), "--no-report"]
+    command += ["--budget", options.budget, *(["--set", *changes] if changes else [])]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL if quiet else None)
+
+
+def measured_ours(run: Path, data: Data) -> np.ndarray:
+    """As `measured`, of a run's best network."""
+    network = load(run)
+    predictor = Predictor(network)
+    order = np.array([data.classes.names.index(name) for name in network.classes])
+    return measured(lambda image: order[predictor(image).labels], data)
+
+
 def run_arm(arm: str, options: argparse.Namespace, seconds: float) -> None:
     data = open_dataset(options.data)
     began = time.monotonic()
     if arm == "dilated":
-        run = options.out / "dilated"
-        command = [sys.executable, "-m", "dilated", "train", str(options.data), "--out", str(run), "--no-report"]
-        subprocess.run([*command, "--budget", options.budget], check=True)
+        train_ours(options, options.out / "dilated")
         took = time.monotonic() - began
-        network = load(run)
-        predictor = Predictor(network)
-        order = np.array([data.classes.names.index(name) for name in network.classes])
-        counts = measured(lambda image: order[predictor(image).labels], data)
+        counts = measured_ours(options.out / "dilated", data)
     else:
         network = train_peer(arm, data, seconds)
         took = time.monotonic() - began
@@ -148,12 +157,26 @@ def run_arm(arm: str, options: argparse.Namespace, seconds: float) -> None:
     np.savez(options.out / f"{arm}.npz", counts=counts, took=took)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(doc: str, budget: str) -> argparse.ArgumentParser:
+    """What every comparison of trainings is told.
+
+    Args:
+        budget: the default.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--budget", default="8m")
+    parser.add_argument("--budget", default=budget)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path)
+    return parser
+
+
+def machine() -> str:
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def main() -> None:
+    parser = arguments(__doc__, "8m")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="those to compare, ours first")
     parser.add_argument("--arm", choices=ARMS, help="train one arm alone, without the table")
     options = parser.parse_args()
@@ -166,8 +189,7 @@ def main() -> None:
             subprocess.run([*command, "--out", str(options.out), "--arm", arm], check=True)
     data = open_dataset(options.data)
     results = {arm: np.load(options.out / f"{arm}.npz") for arm in options.arms}
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{data.root.name}, {options.budget}, {machine}")
+    print(f"{data.root.name}, {options.budget}, {machine()}")
     for arm, result in results.items():
         value = interval(result["counts"])
         line = (
@@ -177,7 +199,7 @@ def main() -> None:
             "data": data.root.name,
             "budget": seconds,
             "arm": arm,
-            "machine": machine,
+            "machine": machine(),
             "pictures": len(data.pairs("val")),
         }
         entry |= {"mean_iou": value.value, "low": value.low, "high": value.high, "seconds": float(result["took"])}

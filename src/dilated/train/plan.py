@@ -73,19 +73,17 @@ def make_plan(
         sizes = sizes[-1:]  # there is nothing to choose
     table["batch"] = sizes[0]
 
-    def drafted(pretrained: bool) -> Recipe:
-        joint = stage("joint", 8, pretrained, epochs=1)
-        return build(Recipe, _with(table | {"stage": [joint]}, overrides, stages=False), "plan")
+    pretrained = _with(table, overrides, stages=False)["weights"] != "random"
 
     def measure() -> tuple[Recipe, Cost]:
-        draft = drafted(pretrained)
+        joint = stage("joint", 8, pretrained, epochs=1)
+        draft = build(Recipe, _with(table | {"stage": [joint]}, overrides, stages=False), "plan")
         return draft, probe(draft, data.classes, pairs, (16, 8))
 
     def left(stride: int) -> float:
         validation = cost.picture[stride] * len(pairs[1])
         return max(1.0, budget - (time.monotonic() - began) - report * REPORT * validation) if budget else 0.0
 
-    pretrained = drafted(True).weights != "random"
     draft, cost = measure()
     size, choice = batch(sizes, left(16) / cost.step[16] * draft.batch)
     choices.append(choice)

@@ -36,14 +36,14 @@ def sizes_of(seen: Survey, cuda: bool, processes: int) -> list[int]:
 
 
 def batch(sizes: list[int], samples: float) -> tuple[int, Choice]:
-    """The batch for so many samples; 0 for no limit.
+    """The batch for so many samples.
 
     Example:
-        >>> batch([2, 4, 8], samples=4000)[0], batch([2, 4, 8], samples=500)[0], batch([2, 4, 8], samples=0)[0]
+        >>> batch([2, 4, 8], samples=4000)[0], batch([2, 4, 8], samples=500)[0], batch([8], samples=0)[0]
         (4, 2, 8)
     """
-    if not samples or len(sizes) == 1:
-        return sizes[-1], Choice("batch", str(sizes[-1]), "samples a step")
+    if len(sizes) == 1:
+        return sizes[0], Choice("batch", str(sizes[0]), "samples a step")
     size = max((one for one in sizes if samples / one >= STEPS), default=sizes[0])
     why = f"the most that leave {STEPS} steps" if size > sizes[0] else "few, for as many steps as there is time"
     return size, Choice("batch", str(size), f"samples a step: {why}")
@@ -61,7 +61,7 @@ def average(steps: float) -> tuple[float, Choice]:
 
 
 def stages(
-    seen: Survey, cost: Cost, seconds: float, batch: int, pictures: int, pretrained: bool = True
+    seen: Survey, cost: Cost, seconds: float, batch: int, pictures: int, pretrained: bool
 ) -> tuple[list[dict[str, Any]], list[Choice]]:
     """Stages by the number of samples that there is time for; without a budget, by passes over the pictures.
 
@@ -112,7 +112,7 @@ def stages(
     ]
 
 
-def stage(kind: str, stride: int, pretrained: bool = True, **more: Any) -> dict[str, Any]:
+def stage(kind: str, stride: int, pretrained: bool, **more: Any) -> dict[str, Any]:
     """A stage with the rates that have held up on street scenes and on microscopy.
 
     A pretrained trunk that learns four times as fast, or whose normalisation goes by small batches, forgets what it

@@ -19,6 +19,8 @@ from dilated.predict.predictor import Predictor
 from dilated.train.recipe import Recipe
 from dilated.train.stage import Stage
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 
 def enter(segmenter: BaseSegmenter, stage: Stage, recipe: Recipe) -> BaseSegmenter:
     """The network of the stage before, with this stage's stride, and with the context module from its stage on."""
@@ -134,10 +136,10 @@ def validations(stage: Stage, steps: int) -> set[int]:
     return {round(steps * (i + 1) / number) for i in range(number)} - {0}
 
 
-def autocast(precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> torch.autocast:
-    """A context in which the network computes in a precision."""
-    kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=kind, enabled=precision != "fp32")
+def autocast(name: Precision, device: torch.device) -> torch.autocast:
+    """A context in which the network computes in the precision of that name."""
+    kind = torch.float16 if name == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=name != "fp32")
 
 
 def predictor(segmenter: BaseSegmenter, recipe: Recipe, device: torch.device) -> Predictor:
@@ -146,7 +148,7 @@ def predictor(segmenter: BaseSegmenter, recipe: Recipe, device: torch.device) ->
     return Predictor(segmenter, device=str(device), precision="bf16" if bf16 else "fp32")
 
 
-def precision(recipe: Recipe, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+def precision(recipe: Recipe, device: torch.device) -> Precision:
     """bf16 where the recipe asks for it, or where it is left to us and the processor computes in it.
 
     Raises:
