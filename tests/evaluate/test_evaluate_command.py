@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from pathlib import Path
 
@@ -129,3 +130,15 @@ def test_what_cannot_be_measured_is_said_before_anything_is(
     gone = tmp_path / "gone" / "f.json"
     assert f"error: {gone}: its folder is not there" in complaint(capsys, network_file, folder, "--json", gone)
     assert "format: found 'vok'" in complaint(capsys, network_file, folder, "--format", "vok")
+
+
+def test_a_bar_ends_with_the_error_and_says_nothing_later(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data, net = binary(tmp_path, ("field", "disc"))
+    (data / "images" / "val" / "p1.png").write_text("some text")
+    gc.collect()  # what other tests left behind speaks now or never
+    capsys.readouterr()
+    error = complaint(capsys, net, data, "--device", "cpu")
+    assert error.startswith("error: ")
+    assert "p1.png" in error
+    gc.collect()
+    assert capsys.readouterr() == ("", "")

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import track
 
+from dilated.cli.bar import counting
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
 from dilated.evaluate.boundary import WIDTH
@@ -81,16 +81,13 @@ def run(
         return Predictor(load(name), tile=tile, device=device, precision=precision, flips=flips, scales=scales)
 
     ours, theirs = predictor(network), predictor(against) if against is not None else None
-    bar = iter(track(range(len(pairs) + 1), description=split, console=Console(stderr=True), transient=True))
-    next(bar)
     both: Comparison | None = None
-    if theirs is not None:
-        both = compare(ours, theirs, pairs, found.classes, lambda: next(bar, None), measures)
-        result = both.ours
-    else:
-        result = evaluate(ours, pairs, found.classes, lambda: next(bar, None), measures=measures)
-    for _ in bar:
-        pass
+    with counting(len(pairs), split) as tick:
+        if theirs is not None:
+            both = compare(ours, theirs, pairs, found.classes, tick, measures)
+            result = both.ours
+        else:
+            result = evaluate(ours, pairs, found.classes, tick, measures=measures)
     show(result, both, worst, network, against or "")
     if json_file is not None:
         figures = as_json(network, result, both, against)

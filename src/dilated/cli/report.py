@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import track
 
+from dilated.cli.bar import counting
 from dilated.data.dataset import open_dataset
 from dilated.evaluate.report import write_report
 
@@ -35,10 +35,6 @@ def run(
         device: cpu or cuda; CUDA where there is one if not given.
     """
     found = open_dataset(data, layout)
-    number = len(found.pairs(split))
-    bar = iter(track(range(number + 1), description=split, console=Console(stderr=True), transient=True))
-    next(bar)
-    page = write_report(folder, found, out, split, device, lambda: next(bar, None))
-    for _ in bar:
-        pass
+    with counting(len(found.pairs(split)), split) as tick:
+        page = write_report(folder, found, out, split, device, tick)
     Console(soft_wrap=True).print(f"The page is {page}", highlight=False, markup=False)
