@@ -1,9 +1,9 @@
-"""Does a context module help somebody else's trained network? One ordinary peer, frozen, and two modules on its scores.
+"""Does a context module help somebody else's trained network? One ordinary peer, frozen, and two modules on its logits.
 
     python benchmarks/add_context.py CAMVID --out runs/add_context --json benchmarks/results/add_context.json
 
-The peer is an FPN of segmentation_models.pytorch on an ImageNet trunk, trained by a plain loop that knows nothing of
-this package but its reader of pictures. Then `add_context` puts a module on its class scores, and `dilated.train`
+The peer is an FPN of segmentation_models.pytorch on an ImageNet backbone, trained by a plain loop that knows nothing of
+this package but its reader of images. Then `add_context` puts a module on its class logits, and `dilated.training`
 trains the module alone, the peer frozen:
 
     peer             as its own training left it
@@ -12,7 +12,7 @@ trains the module alone, the peer frozen:
     undilated        the control: the same module, data and steps, all dilations 1
 
 Differences are of mean IoU on the whole validation split at full resolution, with a 95% interval from a bootstrap over
-pictures in which both networks see the same draws. Every network is measured as its file in half precision holds it, so
+images in which both networks see the same draws. Every network is measured as its file in half precision holds it, so
 that all share the peer's weights to the last bit. Interrupted, the same command goes on; another `--steps` or
 `--epochs` needs another `--out`.
 """
@@ -34,33 +34,33 @@ from safetensors.torch import load_file
 from torch import nn
 
 import dilated
-from dilated.data.dataset import Data
+from dilated.data.augment import AugmentConfig
+from dilated.data.batch_order import iter_batch_keys
+from dilated.data.dataset import Dataset
 from dilated.data.labels import IGNORE
-from dilated.data.order import batches
-from dilated.data.samples import Samples
-from dilated.data.transforms import Augment
-from dilated.evaluate.bootstrap import difference, interval
-from dilated.evaluate.confusion import mean_iou
-from dilated.evaluate.evaluate import evaluate
-from dilated.nn.adapted import AdaptedSegmenter, ModuleNetwork, add_context, hues
-from dilated.nn.base import BaseSegmenter
-from dilated.nn.context import DILATIONS
-from dilated.predict.predictor import Predictor
-from dilated.train.loop import train
-from dilated.train.recipe import load_recipe
-from dilated.weights.network_file import save
+from dilated.data.training_samples import TrainingSamples
+from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
+from dilated.evaluation.confusion import mean_iou
+from dilated.evaluation.evaluate import evaluate
+from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context, distinct_colors
+from dilated.models.base import BaseSegmenter
+from dilated.models.context import DILATIONS
+from dilated.models.network_file import save
+from dilated.prediction.predictor import Predictor
+from dilated.training.config import load_recipe
+from dilated.training.train import train
 
-TRUNK = "tf_efficientnet_lite0"
+BACKBONE = "tf_efficientnet_lite0"
 FACTORY = "segmentation_models_pytorch:FPN"
 SIDES = 32
-"""The FPN takes pictures whose sides are multiples of this."""
+"""The FPN takes images whose sides are multiples of this."""
 ARMS = {"dilated": DILATIONS, "undilated": (1,) * len(DILATIONS)}
 
 
 def options_of(classes: int) -> dict[str, Any]:
     """The peer's settings; narrower than the library's own, for a processor's sake."""
     return {
-        "encoder_name": f"tu-{TRUNK}",
+        "encoder_name": f"tu-{BACKBONE}",
         "encoder_weights": None,
         "decoder_pyramid_channels": 128,
         "decoder_segmentation_channels": 64,
@@ -68,7 +68,7 @@ def options_of(classes: int) -> dict[str, Any]:
     }
 
 
-def peer(data: Data, out: Path, steps: int, batch: int, crop: tuple[int, int]) -> BaseSegmenter:
+def peer(data: Dataset, out: Path, steps: int, batch: int, crop: tuple[int, int]) -> BaseSegmenter:
     """The trained peer, from its file if that is there."""
     import segmentation_models_pytorch as smp
 
@@ -78,20 +78,22 @@ def peer(data: Data, out: Path, steps: int, batch: int, crop: tuple[int, int]) -
         options = options_of(len(data.classes))
         network = smp.FPN(**options)
         network.encoder.model.load_state_dict(
-            load_file(resources.files("dilated.weights") / f"files/{TRUNK}.safetensors")
+            load_file(resources.files("dilated.weights") / f"files/{BACKBONE}.safetensors")
         )
         learn(network, data, out / "peer.pt", steps, batch, crop)
-        settings = ModuleNetwork(FACTORY, options, multiple=SIDES)
-        save(AdaptedSegmenter(data.classes.names, hues(len(data.classes)), settings, base=network), file)
+        settings = AdapterConfig(FACTORY, options, size_divisor=SIDES)
+        save(AdaptedSegmenter(data.classes.names, distinct_colors(len(data.classes)), settings, model=network), file)
     return dilated.load(file)
 
 
-def learn(network: nn.Module, data: Data, state: Path, steps: int, batch: int, crop: tuple[int, int]) -> None:
+def learn(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int, crop: tuple[int, int]) -> None:
     """A training loop as most projects have one: AdamW, a polynomial rate, random scale, crop and mirroring."""
-    samples = Samples(data.pairs("train"), data.classes, Augment(crop, scale=(0.6, 1.6)), seed=0, cache=True)
-    trunk = list(network.get_submodule("encoder").parameters())
+    samples = TrainingSamples(
+        data.samples("train"), data.classes, AugmentConfig(crop, scale=(0.6, 1.6)), seed=0, cache=True
+    )
+    backbone = list(network.get_submodule("encoder").parameters())
     rest = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
-    descent = torch.optim.AdamW([{"params": trunk, "lr": 4e-4}, {"params": rest, "lr": 2e-3}], weight_decay=0.01)
+    descent = torch.optim.AdamW([{"params": backbone, "lr": 4e-4}, {"params": rest, "lr": 2e-3}], weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.PolynomialLR(descent, total_iters=steps, power=0.9)
     done = 0
     if state.is_file():
@@ -100,10 +102,10 @@ def learn(network: nn.Module, data: Data, state: Path, steps: int, batch: int, c
         descent.load_state_dict(kept["descent"])
         schedule.load_state_dict(kept["schedule"])
         done = kept["done"]
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (ModuleNetwork.mean, ModuleNetwork.std))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (AdapterConfig.mean, AdapterConfig.std))
     network.train()
     began = time.perf_counter()
-    for step, keys in enumerate(batches(len(samples), batch, 0, done, steps), start=done + 1):
+    for step, keys in enumerate(iter_batch_keys(len(samples), batch, 0, done, steps), start=done + 1):
         drawn = [samples[key] for key in keys]
         image, label = (torch.stack(one) for one in zip(*drawn, strict=True))
         loss = F.cross_entropy(network((image - mean) / std), label, ignore_index=IGNORE)
@@ -125,22 +127,24 @@ def with_module(peer: BaseSegmenter, dilations: tuple[int, ...]) -> BaseSegmente
     """The peer, by way of `add_context` as a user would call it."""
     assert isinstance(peer, AdaptedSegmenter)
     options = options_of(len(peer.classes))
-    return add_context(peer.base, peer.classes, factory=FACTORY, options=options, dilations=dilations, multiple=SIDES)
+    return add_context(
+        peer.model, peer.classes, factory=FACTORY, options=options, dilations=dilations, size_divisor=SIDES
+    )
 
 
-def module_trained(peer: BaseSegmenter, name: str, data: Data, out: Path, overrides: list[str]) -> BaseSegmenter:
+def module_trained(peer: BaseSegmenter, name: str, data: Dataset, out: Path, overrides: list[str]) -> BaseSegmenter:
     """The peer with a module after its training; the peer's own weights stay as they are."""
     file, run = out / name / "stage-0.safetensors", out / name
     if not file.is_file():
         start = with_module(peer, ARMS[name])
-        recipe = load_recipe("context", overrides, start.network)
-        train(data, recipe, run, resume=(run / "checkpoint.pt").is_file(), start=start)
+        recipe = load_recipe("context", overrides, start.config)
+        train(data, recipe, run, resume=(run / "checkpoint.pt").is_file(), init_from=start)
     return dilated.load(file)
 
 
-def measure(segmenter: BaseSegmenter, data: Data) -> np.ndarray:
-    """(pictures, C, C) counts on whole pictures."""
-    return evaluate(Predictor(segmenter, device="cpu"), data.pairs("val"), data.classes).per_picture
+def measure(segmenter: BaseSegmenter, data: Dataset) -> np.ndarray:
+    """(images, C, C) counts on whole images."""
+    return evaluate(Predictor(segmenter, device="cpu"), data.samples("val"), data.classes).per_image
 
 
 def main() -> None:
@@ -163,11 +167,11 @@ def main() -> None:
 
     def report(name: str, segmenter: BaseSegmenter) -> None:
         against = ("peer", "dilated") if name == "undilated" else ("peer",)
-        gains = {other: difference(counts[name], counts[other]) for other in against if other != name}
-        own = interval(counts[name])
+        gains = {other: mean_iou_difference(counts[name], counts[other]) for other in against if other != name}
+        own = mean_iou_interval(counts[name])
         row = {
             "network": name,
-            "dilations": segmenter.network.dilations if segmenter.context is not None else None,
+            "dilations": segmenter.config.dilations if segmenter.context is not None else None,
             "parameters": sum(p.numel() for p in segmenter.parameters()),
             "mean_iou": float(mean_iou(counts[name].sum(0))),
             "interval": [own.low, own.high],
@@ -182,7 +186,7 @@ def main() -> None:
                 "batch": options.batch,
                 "crop": list(crop),
                 "epochs": options.epochs,
-                "pictures": {split: len(data.pairs(split)) for split in ("train", "val")},
+                "images": {split: len(data.samples(split)) for split in ("train", "val")},
                 "machine": {
                     "processor": platform.processor() or platform.machine(),
                     "threads": torch.get_num_threads(),
@@ -199,7 +203,7 @@ def main() -> None:
     report("step 0", fresh)
     overrides = [
         f"stage.0.epochs={options.epochs}",
-        f"stage.0.validate={options.epochs}",
+        f"stage.0.val_interval={options.epochs}",
         f"augment.crop={list(crop)}",
         "workers=0",
         "cache=true",

@@ -1,11 +1,11 @@
 """How fast `dilated check` reads a data set of many small files, and how long that is for 100,000.
 
     python benchmarks/check_speed.py
-    python benchmarks/check_speed.py --pictures 500 --suffix .png       # a quick look
+    python benchmarks/check_speed.py --images 500 --suffix .png       # a quick look
 
-Pictures are smooth noise, each with a label of three classes, so that no two are alike; they are made in a temporary
-folder first. The search for pictures that are alike is timed on its own too, on 100,000 fingerprints: of random
-pictures, and of a film, in which each looks like those before and after it.
+Images are smooth noise, each with a label of three classes, so that no two are alike; they are made in a temporary
+folder first. The search for images that are alike is timed on its own too, on 100,000 fingerprints: of random
+images, and of a film, in which each looks like those before and after it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dilated.data.alike import Print, near
-from dilated.data.check import check
+from dilated.data.check.check import check
+from dilated.data.check.image_hash import ImageHash, find_near_duplicates
 from dilated.data.labels import Classes, save_classes
 
 CLASSES = Classes(("low", "middle", "high"), ((40, 90, 40), (220, 60, 60), (60, 60, 220)))
@@ -32,7 +32,7 @@ CLASSES = Classes(("low", "middle", "high"), ((40, 90, 40), (220, 60, 60), (60, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--suffix", choices=(".jpg", ".png"), default=".jpg")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -40,17 +40,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), options.pictures, options.side, options.suffix)
+        make(Path(folder), options.images, options.side, options.suffix)
         start = time.perf_counter()
         report = check(folder, workers=options.workers)
         seconds = time.perf_counter() - start
     result = {
-        "pictures": options.pictures,
+        "images": options.images,
         "side": options.side,
         "suffix": options.suffix,
-        "pictures_per_second": round(options.pictures / seconds, 1),
-        "files_per_second": round(2 * options.pictures / seconds, 1),
-        "minutes_for_100000_pictures": round(seconds / options.pictures * 100_000 / 60, 1),
+        "pictures_per_second": round(options.images / seconds, 1),
+        "files_per_second": round(2 * options.images / seconds, 1),
+        "minutes_for_100000_pictures": round(seconds / options.images * 100_000 / 60, 1),
         "findings": len(report.findings),
         "alike_seconds_random": search(options.prints, step=64),
         "alike_seconds_film": search(options.prints, step=2),
@@ -66,14 +66,14 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def make(root: Path, pictures: int, side: int, suffix: str) -> None:
+def make(root: Path, images: int, side: int, suffix: str) -> None:
     """A data set of plain folders, a tenth of it val."""
     random = np.random.default_rng(0)
     for kind in ("images", "labels"):
         for split in ("train", "val"):
             (root / kind / split).mkdir(parents=True)
     save_classes(CLASSES, root / "classes.toml")
-    for i in range(pictures):
+    for i in range(images):
         split = "val" if i % 10 == 9 else "train"
         coarse = Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8))
         image = coarse.resize((side, side), Image.Resampling.BICUBIC)
@@ -85,7 +85,7 @@ def make(root: Path, pictures: int, side: int, suffix: str) -> None:
 
 
 def search(prints: int, step: int) -> float:
-    """Seconds to find what is alike; from one print to the next `step` bits are drawn anew."""
+    """Seconds to find what is alike; from one print to the next `step_seconds` bits are drawn anew."""
     random = np.random.default_rng(0)
     bits: Any = random.integers(0, 2, 64)
     thumb = random.integers(0, 256, 1024)
@@ -95,9 +95,9 @@ def search(prints: int, step: int) -> float:
         bits[places] = random.integers(0, 2, step)
         thumb[random.integers(0, 1024, 16 * step)] = random.integers(0, 256)
         word = int.from_bytes(np.packbits(bits).tobytes(), "big")
-        made.append(Print(str(i).encode(), word, thumb.astype(np.uint8).tobytes()))
+        made.append(ImageHash(str(i).encode(), word, thumb.astype(np.uint8).tobytes()))
     start = time.perf_counter()
-    near(made)
+    find_near_duplicates(made)
     return round(time.perf_counter() - start, 2)
 
 

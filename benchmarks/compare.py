@@ -1,8 +1,8 @@
-"""Several networks on the same pictures: each one's mean IoU, and its difference from the first with a 95% interval.
+"""Several networks on the same images: each one's mean IoU, and its difference from the first with a 95% interval.
 
     python benchmarks/compare.py CAMVID CONTROL.safetensors OTHER.safetensors ... --json benchmarks/results/joint.json
 
-The interval is from a bootstrap over pictures in which both networks see the same draws.
+The interval is from a bootstrap over images in which both networks see the same draws.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 import dilated
-from dilated.evaluate.bootstrap import difference, interval
-from dilated.evaluate.evaluate import evaluate
+from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
+from dilated.evaluation.evaluate import evaluate
 
 
 def main() -> None:
@@ -25,12 +25,12 @@ def main() -> None:
     options = parser.parse_args()
 
     data = dilated.open_dataset(options.data)
-    pairs = data.pairs(options.split)
+    pairs = data.samples(options.split)
     rows, first = [], None
     for name in options.networks:
         result = evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes)
         first = first or result
-        own, gain = interval(result.per_picture), difference(result.per_picture, first.per_picture)
+        own, gain = mean_iou_interval(result.per_image), mean_iou_difference(result.per_image, first.per_image)
         rows.append(
             {
                 "network": name,

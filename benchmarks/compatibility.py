@@ -4,7 +4,7 @@
     python benchmarks/compatibility.py --only 'timm/resnet*'
     python benchmarks/compatibility.py --table               # writes docs/networks.md
 
-Weights are random and other than those of `dilate`'s own check, so are the pictures. A network is "exact" if, at output
+Weights are random and other than those of `dilate`'s own check, so are the images. A network is "exact" if, at output
 stride 8, every sample is the original's within 1e-10 in float64 (relative to the greatest value), and the float32 error
 is given beside it. Networks run in processes of their own, so that one that crashes or hangs is a result as well.
 """
@@ -30,7 +30,7 @@ RESULTS = HERE / "results" / "compatibility.jsonl"
 TABLE = HERE.parent / "docs" / "networks.md"
 OUTPUT_STRIDE = 8
 SIZES = ((136, 200), (117, 171), (160, 192), (224, 224), (256, 256), (288, 288), (240, 240), (336, 336), (384, 384))
-PICTURES = 2
+IMAGES = 2
 BIG = 350e6
 EXACT = 1e-10
 ROUNDING = 1e-4  # in float32
@@ -71,8 +71,8 @@ def parameters(name: str) -> int:
 
 def measure(name: str, big: bool) -> dict[str, Any]:
     """The verdict on one network."""
-    from dilated.nn.dilate import dilate
-    from dilated.nn.strides import trace_of
+    from dilated.dilation.dilate import dilate
+    from dilated.dilation.trace import trace_network
 
     network = create(name)
     count = sum(parameter.numel() for parameter in network.parameters())
@@ -81,16 +81,16 @@ def measure(name: str, big: bool) -> dict[str, Any]:
         return record | {"verdict": "skipped", "reason": f"{count / 1e6:.0f} M parameters; --big measures it too"}
     began = time.perf_counter()
     try:
-        trace = trace_of(network)
+        trace = trace_network(network)
         operations = [op for calls in trace.calls.values() for call in calls for op in call.operations]
         record["attention"] = any(op.kind == "attention" for op in operations)
-        record["stride"] = trace.deepest()
+        record["stride"] = trace.max_stride()
         fine = dilate(network, OUTPUT_STRIDE)
     except ValueError as refusal:
         return record | {"verdict": verdict_of(str(refusal)), "reason": str(refusal)}
     record["seconds"] = round(time.perf_counter() - began, 1)
     kinds = [type(layer).__name__ for layer in fine.modules()]
-    for kind in ("Dense", "OnPhases", "Sampled"):
+    for kind in ("Dilated", "Phased", "Sampled"):
         record[kind] = sum(found.startswith(kind) for found in kinds)
     record |= errors(network, fine)
     if (
@@ -107,10 +107,10 @@ def verdict_of(reason: str) -> str:
 
 
 def errors(network: Any, fine: Any, gain: float = 1.5) -> dict[str, Any]:
-    """The greatest relative errors at the samples over some pictures, in float32 and float64."""
+    """The greatest relative errors at the samples over some images, in float32 and float64."""
     import torch
 
-    from dilated.nn.strides import input_channels
+    from dilated.dilation.trace import possible_input_channels
 
     generator = torch.Generator().manual_seed(20)
     with torch.no_grad():
@@ -131,17 +131,17 @@ def errors(network: Any, fine: Any, gain: float = 1.5) -> dict[str, Any]:
         sizes = []
         worst = 0.0
         for size in SIZES:
-            picture = torch.rand(1, input_channels(network)[-1], *size, generator=generator, dtype=dtype)
+            image = torch.rand(1, possible_input_channels(network)[-1], *size, generator=generator, dtype=dtype)
             try:
                 with torch.no_grad():
-                    wanted = leaves(network(picture))
+                    wanted = leaves(network(image))
             except (RuntimeError, ValueError, AssertionError, IndexError):
                 continue  # not a size for this network
             with torch.no_grad():
-                found = leaves(fine(picture))
+                found = leaves(fine(image))
             worst = max([worst, *(error(a, b) for a, b in zip(found, wanted, strict=True))])
             sizes.append(size)
-            if len(sizes) == PICTURES:
+            if len(sizes) == IMAGES:
                 break
         result |= {str(dtype)[6:]: worst if sizes else float("nan"), "sizes": sizes}
     return result
@@ -260,7 +260,7 @@ def read(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def table(records: dict[str, dict[str, Any]], total: int) -> str:
-    """docs/networks.md, of `total` architectures that there are."""
+    """docs/networks.md, of `total_steps` architectures that there are."""
     kept = [record for record in records.values() if record["verdict"] != "skipped"]
     verdicts = ("exact", "nothing to do", "interior only", "refused", "wrong", "failed")
     counts = {verdict: sum(record["verdict"] == verdict for record in kept) for verdict in verdicts}

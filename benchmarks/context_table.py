@@ -1,16 +1,16 @@
-"""Does the context module help? One frozen trunk, one front end, the same steps for everyone, intervals over pictures.
+"""Does the context module help? One frozen backbone, one front end, the same steps for everyone, intervals over images.
 
     python benchmarks/context_table.py RUN/stage-1.safetensors CAMVID --json benchmarks/results/context.json
 
 The protocol of the paper's Section 5 with a control added. A front end that was trained to its end is frozen up to its
-trunk's feature maps, which are computed once for some augmented views of the training pictures. Then each arm starts
-from the same front-end weights and trains what comes after the trunk for the same steps on the same batches:
+backbone's feature maps, which are computed once for some augmented views of the training images. Then each arm starts
+from the same front-end weights and trains what comes after the backbone for the same steps on the same batches:
 
     front end        its own layers alone: what more training is worth
     basic, ...       the same layers and a context module, which differs by one thing from arm to arm
 
 Differences are of mean IoU on the whole validation split at full resolution, against the first arm, with a 95% interval
-from a bootstrap over pictures in which both arms see the same draws. "at the start" is mean IoU before the first step.
+from a bootstrap over images in which both arms see the same draws. "at the start" is mean IoU before the first step.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ import torch
 from torch import Tensor
 
 import dilated
-from dilated.data.order import batches
-from dilated.data.samples import Samples
-from dilated.data.transforms import Augment
-from dilated.evaluate.bootstrap import difference
-from dilated.evaluate.confusion import ConfusionMatrix, mean_iou
-from dilated.nn.sampling import PIXELS, upsample
-from dilated.train import losses
-from dilated.train.recipe import Recipe
-from dilated.train.stage import Stage
-from dilated.train.stages import autocast, optimizer, precision, set_rate
+from dilated.data.augment import AugmentConfig
+from dilated.data.batch_order import iter_batch_keys
+from dilated.data.training_samples import TrainingSamples
+from dilated.evaluation.bootstrap import mean_iou_difference
+from dilated.evaluation.confusion import ConfusionMatrix, mean_iou
+from dilated.models.sampling import PIXEL_GRID, upsample
+from dilated.training import losses
+from dilated.training.config import Recipe
+from dilated.training.stage import StageConfig
+from dilated.training.stages import autocast, build_optimizer, resolve_precision, set_learning_rate
 
 
 def computing(recipe: Recipe) -> torch.autocast:
     """A context in which this processor computes as the recipe says."""
     cpu = torch.device("cpu")
-    return autocast(precision(recipe, cpu), cpu)
+    return autocast(resolve_precision(recipe, cpu), cpu)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Arm:
 
     name: str
     network: dict[str, Any] = field(default_factory=dict)
-    """Changes to the front end's `Network`."""
+    """Changes to the front end's `SegmenterConfig`."""
 
 
 ARMS = (
@@ -63,59 +63,59 @@ ARMS = (
         "basic on features, identity, no dilation",
         {"context": "basic", "context_on": "features", "sigma": 0.001, "dilations": (1,) * 7},
     ),
-    Arm("basic on scores, identity", {"context": "basic", "context_on": "scores", "sigma": 0.001}),
-    Arm("basic on scores, random", {"context": "basic", "context_on": "scores", "init": "random"}),
-    Arm("large on scores, identity", {"context": "large", "context_on": "scores", "sigma": 0.001}),
+    Arm("basic on logits, identity", {"context": "basic", "context_on": "logits", "sigma": 0.001}),
+    Arm("basic on logits, random", {"context": "basic", "context_on": "logits", "init": "random"}),
+    Arm("large on logits, identity", {"context": "large", "context_on": "logits", "sigma": 0.001}),
 )
 
-Cached = tuple[list[Tensor], Tensor]  # the trunk's maps that are read later, and the label
+Cached = tuple[list[Tensor], Tensor]  # the backbone's maps that are read later, and the label
 
 
 class Head:
-    """A segmenter from its trunk's maps on."""
+    """A segmenter from its backbone's maps on."""
 
     def __init__(self, segmenter: dilated.Segmenter) -> None:
         self.segmenter = segmenter
-        self.kept = [*segmenter.levels, segmenter.fine]
+        self.kept = [*segmenter.levels, segmenter.fine_level]
 
     def keep(self, maps: list[Tensor]) -> list[Tensor]:
         return [maps[i].to(torch.bfloat16) for i in self.kept]
 
     def __call__(self, kept: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Maps that were kept, (N, ., h, w) each -> scores (N, C, H, W)."""
-        maps: list[Any] = [None] * len(self.segmenter.grids)
+        """Maps that were kept, (N, ., h, w) each -> logits (N, C, H, W)."""
+        maps: list[Any] = [None] * len(self.segmenter.backbone_grids)
         for i, values in zip(self.kept, kept, strict=True):
             maps[i] = values
         maps[-1] = kept[len(self.segmenter.levels) - 1]
-        scores, places = self.segmenter.finish(self.segmenter.read(maps), self.segmenter.map_grids)
-        return upsample(scores.float(), places, PIXELS, size)
+        logits, places = self.segmenter.decode(self.segmenter.forward_neck(maps), self.segmenter.feature_grids)
+        return upsample(logits.float(), places, PIXEL_GRID, size)
 
 
-def cache(head: Head, samples: Samples, keys: list[tuple[int, int]], recipe: Recipe) -> list[Cached]:
-    """The trunk's maps of each sample, computed once."""
+def cache(head: Head, samples: TrainingSamples, keys: list[tuple[int, int]], recipe: Recipe) -> list[Cached]:
+    """The backbone's maps of each sample, computed once."""
     kept = []
     for key in keys:
         image, label = samples[key]
         with torch.inference_mode(), computing(recipe):
-            maps = head.segmenter.trunk_maps(image[None])
+            maps = head.segmenter.extract_backbone_features(image[None])
         kept.append(([m.clone() for m in head.keep(maps)], label.to(torch.uint8)))
     return kept
 
 
 def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: int, seed: int, recipe: Recipe) -> None:
-    """Train what comes after the trunk."""
-    stage = Stage("joint", epochs=1, lr=1e-3, warmup=20)
+    """Train what comes after the backbone."""
+    stage = StageConfig("joint", epochs=1, lr=1e-3, warmup=20)
     segmenter.train()
-    segmenter.trunk.requires_grad_(False).eval()
-    descent, head = optimizer(segmenter, stage), Head(segmenter)
-    for step, keys in enumerate(batches(len(views), batch, seed, 0, steps)):
-        set_rate(descent, stage, step, step / steps)
+    segmenter.backbone.requires_grad_(False).eval()
+    descent, head = build_optimizer(segmenter, stage), Head(segmenter)
+    for step, keys in enumerate(iter_batch_keys(len(views), batch, seed, 0, steps)):
+        set_learning_rate(descent, stage, step, step / steps)
         chosen = [views[i] for i, _ in keys]
         maps = [torch.cat([view[0][level] for view in chosen]) for level in range(len(head.kept))]
         label = torch.stack([view[1] for view in chosen]).long()
         with computing(recipe):
-            scores = head(maps, (label.shape[-2], label.shape[-1]))
-        loss = losses.loss(scores, label, recipe.loss)
+            logits = head(maps, (label.shape[-2], label.shape[-1]))
+        loss = losses.combined_loss(logits, label, recipe.loss)
         descent.zero_grad(set_to_none=True)
         loss.backward()
         descent.step()
@@ -123,14 +123,14 @@ def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: 
 
 @torch.inference_mode()
 def measure(segmenter: dilated.Segmenter, views: list[Cached], recipe: Recipe) -> np.ndarray:
-    """(pictures, C, C) counts on whole pictures."""
+    """(images, C, C) counts on whole images."""
     segmenter.eval()
     head, counts = Head(segmenter), []
     for maps, label in views:
         with computing(recipe):
-            scores = head(maps, (label.shape[-2], label.shape[-1]))
+            logits = head(maps, (label.shape[-2], label.shape[-1]))
         one = ConfusionMatrix(segmenter.classes)
-        one.update(scores[0].argmax(0).numpy(), label.numpy())
+        one.update(logits[0].argmax(0).numpy(), label.numpy())
         counts.append(one.counts)
     return np.stack(counts)
 
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("front_end", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--views", type=int, default=3, help="augmented views of each training picture")
+    parser.add_argument("--views", type=int, default=3, help="augmented views of each training image")
     parser.add_argument("--epochs", type=int, default=1, help="passes over all the views")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1)
@@ -149,14 +149,14 @@ def main() -> None:
 
     front = dilated.load(options.front_end)
     data = dilated.open_dataset(options.data)
-    recipe = Recipe(stage=(Stage("frontend", 1),), loss=losses.Loss(jaccard=0.3))
-    augment = Augment(scale=(0.6, 1.8), brightness=0.4, contrast=0.4, saturation=0.4)
-    pairs = data.pairs("train")
+    recipe = Recipe(stage=(StageConfig("frontend", 1),), loss=losses.Loss(jaccard=0.3))
+    augment = AugmentConfig(scale=(0.6, 1.8), brightness=0.4, contrast=0.4, saturation=0.4)
+    pairs = data.samples("train")
     began = time.perf_counter()
     keys = [(i % len(pairs), i) for i in range(options.views * len(pairs))]
-    train_views = cache(Head(front), Samples(pairs, data.classes, augment, seed=7777), keys, recipe)
-    val = data.pairs("val")
-    val_views = cache(Head(front), Samples(val, data.classes, None), [(i, i) for i in range(len(val))], recipe)
+    train_views = cache(Head(front), TrainingSamples(pairs, data.classes, augment, seed=7777), keys, recipe)
+    val = data.samples("val")
+    val_views = cache(Head(front), TrainingSamples(val, data.classes, None), [(i, i) for i in range(len(val))], recipe)
     arms = [a for i, a in enumerate(ARMS) if i == 0 or options.arms is None or a.name in options.arms]
     steps = options.epochs * len(train_views) // options.batch
     print(f"{len(train_views)} views, {steps} steps of {options.batch}; cached in {time.perf_counter() - began:.0f} s")
@@ -172,7 +172,7 @@ def main() -> None:
             train(segmenter, train_views, steps, options.batch, seed, recipe)
             counts = measure(segmenter, val_views, recipe)
             control = counts if control is None else control
-            gain = difference(counts, control)
+            gain = mean_iou_difference(counts, control)
             extra = 0 if segmenter.context is None else sum(p.numel() for p in segmenter.context.parameters())
             row = {
                 "arm": arm.name,

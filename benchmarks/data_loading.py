@@ -18,16 +18,16 @@ from pathlib import Path
 
 import torch
 
+from dilated.data.batch_order import iter_batch_keys
 from dilated.data.dataset import open_dataset
-from dilated.data.loader import batches_of
-from dilated.data.order import batches
-from dilated.data.samples import Samples
-from dilated.train import stages
-from dilated.train.budget import duration
-from dilated.train.first import first
-from dilated.train.plan import make_plan
-from dilated.train.step import Step
-from dilated.train.world import World
+from dilated.data.loader import iter_batches
+from dilated.data.training_samples import TrainingSamples
+from dilated.training import stages
+from dilated.training.autoplan.plan import make_plan
+from dilated.training.budget import parse_duration
+from dilated.training.distributed.world import World
+from dilated.training.initial import build_initial_segmenter
+from dilated.training.step import TrainStep
 
 
 def main() -> None:
@@ -37,17 +37,19 @@ def main() -> None:
     parser.add_argument("--budget", default="1h", help="that the plan is for: the shorter, the smaller its batches")
     options = parser.parse_args()
     data = open_dataset(options.data)
-    recipe = make_plan(data, duration(options.budget)).recipe
+    recipe = make_plan(data, parse_duration(options.budget)).recipe
     stage = replace(recipe.stage[0], output_stride=options.stride)
     recipe = replace(recipe, stage=(stage,))  # budget and share stay, and are not looked at
-    segmenter, _ = first(data.classes, recipe, None)
-    stages.set_modes(segmenter, stage, stages.frozen_norm(stage, recipe))
-    step = Step(segmenter, stage, recipe, World())
-    samples = Samples(data.pairs("train"), data.classes, recipe.augment, cache=recipe.cache)
+    segmenter, _ = build_initial_segmenter(data.classes, recipe, None)
+    stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, recipe))
+    step = TrainStep(segmenter, stage, recipe, World())
+    samples = TrainingSamples(data.samples("train"), data.classes, recipe.augment, cache=recipe.cache)
     number = -(-len(samples) // recipe.batch)
     waits, works = [], []
     before = time.perf_counter()
-    for image, label in batches_of(samples, batches(len(samples), recipe.batch, 0, 0, number), recipe.workers):
+    for image, label in iter_batches(
+        samples, iter_batch_keys(len(samples), recipe.batch, 0, 0, number), recipe.workers
+    ):
         ready = time.perf_counter()
         float(step(image, label, len(image), 0))
         waits.append(ready - before)

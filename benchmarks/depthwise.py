@@ -15,7 +15,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from dilated.kernels.polyphase import PolyphaseConv2d
+from dilated.dilation.depthwise import PolyphaseConv2d
 
 SHAPES = ((480, 3, 2), (672, 5, 2), (1152, 5, 4), (1152, 3, 4))  # maps, kernel, dilation
 ROUNDS = 5

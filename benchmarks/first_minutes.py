@@ -3,7 +3,7 @@
     python benchmarks/first_minutes.py DATA --budget 2m --out runs/first --json benchmarks/results/first_minutes.json
 
 Each arm is `dilated train DATA --budget B --set CHANGE`, in a process of its own, one after another; an arm that is in
-`--out` already is not trained again. All are measured on val; the differences are paired over its pictures. One seed.
+`--out` already is not trained again. All are measured on val; the differences are paired over its images. One seed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import json
 from zero_config import arguments, machine, measured_ours, train_ours
 
 from dilated.data.dataset import open_dataset
-from dilated.evaluate.bootstrap import difference, interval
+from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 
 ARMS = {
     "the plan": [],
     "batch 8": ["batch=8"],
-    "normalised by the batch": ["stage.0.norm=batch"],
-    "trunk four times as fast": ["stage.0.trunk_lr=0.4"],
+    "normalised by the batch": ["stage.0.freeze_norm=never"],
+    "backbone four times as fast": ["stage.0.backbone_lr_factor=0.4"],
     "Jaccard 0.5 for Dice 1": ["loss.dice=0.0", "loss.jaccard=0.5"],
 }
 
@@ -35,7 +35,7 @@ def main() -> None:
             train_ours(options, run, changes, quiet=True)
         counts = measured_ours(run, data)
         first = counts if first is None else first
-        value, less = interval(counts), difference(counts, first)
+        value, less = mean_iou_interval(counts), mean_iou_difference(counts, first)
         steps = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
         table[arm] = {"set": changes, "steps": steps, "mean_iou": value.value, "low": value.low, "high": value.high}
         table[arm]["less_the_plan"] = [less.value, less.low, less.high]

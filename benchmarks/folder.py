@@ -1,8 +1,8 @@
-"""A folder of pictures labelled, files in and files out, against the bare network on pictures already in memory.
+"""A folder of images labelled, files in and files out, against the bare network on images already in memory.
 
     python benchmarks/folder.py PICTURES --json folder.json
 
-Both ways take turns on the same pictures, with the network `street` on the CPU; round by round the order is swapped.
+Both ways take turns on the same images, with the network `street` on the CPU; round by round the order is swapped.
 What is compared is the bare network's time (forward and argmax) as a share of the time from files to palette PNGs: 1
 means that reading and writing cost nothing. Medians over the rounds are given, and the same share in seconds of all
 cores, to which other work on the machine matters less.
@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from dilated import Predictor, load
-from dilated.data.images import pictures_in, read_image
-from dilated.nn.base import BaseSegmenter
-from dilated.predict.pipeline import label
-from dilated.predict.sinks.choose import choose
-from dilated.predict.sources import Source
+from dilated.data.images import list_image_files, read_image
+from dilated.models.base import BaseSegmenter
+from dilated.prediction.pipeline import predict_sources
+from dilated.prediction.sources import Source
+from dilated.prediction.writers.choose import make_writers
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Took:
 
 
 def bare(segmenter: BaseSegmenter, images: list[Tensor]) -> Took:
-    """The time for the labels of pictures (1, 3, H, W) in memory."""
+    """The time for the labels of images (1, 3, H, W) in memory."""
     began = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         for image in images:
@@ -49,24 +49,24 @@ def bare(segmenter: BaseSegmenter, images: list[Tensor]) -> Took:
 
 
 def folder(predictor: Predictor, sources: list[Source]) -> Took:
-    """The time from picture files to label files."""
+    """The time from image files to label files."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter(), time.process_time()
-        outcome = label(predictor, sources, choose([], Path(out)))
+        outcome = predict_sources(predictor, sources, make_writers([], Path(out)))
         took = Took(time.perf_counter() - began[0], time.process_time() - began[1])
-    assert outcome.pictures == len(sources), outcome.failures
+    assert outcome.images == len(sources), outcome.failures
     return took
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, help="a folder of pictures")
+    parser.add_argument("images", type=Path, help="a folder of images")
     parser.add_argument("--count", type=int, default=8, help="how many of them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where the figures are written")
     given = parser.parse_args()
 
-    paths = pictures_in(given.pictures)[: given.count]
+    paths = list_image_files(given.images)[: given.count]
     segmenter = load("street").eval()
     predictor = Predictor(segmenter, device="cpu")
     sources = [Source(path, Path(path.stem)) for path in paths]
@@ -90,7 +90,7 @@ def main() -> None:
         "bare_pictures_per_second": len(paths) / walls[0],
         "folder_pictures_per_second": len(paths) / walls[1],
         "rounds": [{"bare": asdict(one), "folder": asdict(other)} for one, other in zip(alone, files, strict=True)],
-        "pictures": len(paths),
+        "images": len(paths),
         "size": list(images[0].shape[2:]),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

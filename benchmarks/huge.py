@@ -1,4 +1,4 @@
-"""Labels a picture of 20,000 x 20,000 pixels: the memory it takes, the time, and whether a kill changes a byte.
+"""Labels an image of 20,000 x 20,000 pixels: the memory it takes, the time, and whether a kill changes a byte.
 
     python benchmarks/huge.py --json benchmarks/results/huge.json
     python benchmarks/huge.py --side 3000 --tile 512                    # a quick look
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dilated.data.images import pictures_in, read_image
+from dilated.data.images import list_image_files, read_image
 
 MOSAIC = 512  # pixels along a side of the TIFF's tiles, and of the pieces in which it is made
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moment of the kill")
     parser.add_argument("--bar", type=float, default=2.0, help="GiB above the baseline that are allowed")
     parser.add_argument("--no-kill", action="store_true", help="measure memory and time only")
-    parser.add_argument("--folder", type=Path, help="where the picture and the labels are kept; else a temporary one")
+    parser.add_argument("--folder", type=Path, help="where the image and the labels are kept; else a temporary one")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Label once without and once with a kill."""
     source = folder / f"mosaic-{options.side}.tif"
-    photos = [read_image(path) for path in pictures_in(options.photos)]
+    photos = [read_image(path) for path in list_image_files(options.photos)]
     write_mosaic(photos, options.side, source)
     report: dict[str, Any] = {
         "side": options.side,
@@ -113,7 +113,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def write_mosaic(photos: list[Any], side: int, target: Path) -> None:
-    """The picture, written tile by tile; for given photographs and side always the same."""
+    """The image, written tile by tile; for given photographs and side always the same."""
     import tifffile
 
     cell = 4 * MOSAIC
@@ -186,18 +186,18 @@ def run(
 def label(network: str, tile: int, precision: Any, source: Path, target: Path) -> None:
     """What the process does."""
     import dilated
-    from dilated.predict.huge import Progress, predict_raster
+    from dilated.prediction.raster_prediction import RasterProgress, predict_raster
 
     baseline = peak(os.getpid())
     predictor = dilated.Predictor(dilated.load(network), tile=tile, precision=precision)
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: RasterProgress) -> None:
         if progress.stage == "labelling":
             line = f"{progress.done}/{progress.total} blocks, {progress.pixels_per_second / 1e6:.2f} Mpx/s"
             print(f"{line}, {progress.seconds_left:.0f} s left, {peak(os.getpid())} KiB", file=sys.stderr, flush=True)
 
     result = predict_raster(predictor, source, target, progress=tell)
-    facts = {"blocks": result.blocks, "resumed": result.resumed, "shares": result.shares()}
+    facts = {"blocks": result.blocks, "resumed": result.blocks_resumed, "shares": result.class_fractions()}
     print(json.dumps({"baseline": baseline, "peak": peak(os.getpid()), **facts}))
 
 

@@ -3,7 +3,7 @@
     python benchmarks/seams.py runs/paper/stage-2.safetensors CAMVID --tile 628 500 --json benchmarks/results/seams.json
 
 For each side of tiles: mean IoU of both inferences on val, the share of pixels whose label differs, the greatest
-difference of a probability, and the seconds of both, interleaved picture by picture.
+difference of a probability, and the seconds of both, interleaved image by image.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def main() -> None:
     parser.add_argument("network")
     parser.add_argument("data", type=Path)
     parser.add_argument("--tile", type=int, nargs="+", default=[628, 500, 436])
-    parser.add_argument("--pictures", type=int, default=0, help="the first so many; 0 for all")
+    parser.add_argument("--images", type=int, default=0, help="the first so many; 0 for all")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
     data = dilated.open_dataset(options.data)
-    pairs = data.pairs("val")[: options.pictures or None]
+    pairs = data.samples("val")[: options.images or None]
     network = dilated.load(options.network)
     rows = []
     for side in options.tile:
@@ -47,7 +47,7 @@ def main() -> None:
             probabilities = {}
             for way, predictor in ways.items():
                 began = time.perf_counter()
-                probabilities[way] = predictor.scores(image).softmax(0)
+                probabilities[way] = predictor.logits(image).softmax(0)
                 seconds[way].append(time.perf_counter() - began)
                 counts[way].update(probabilities[way].argmax(0).cpu().numpy(), target)
             one, other = probabilities["authors"], probabilities["whole"]
@@ -65,7 +65,7 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
     if options.json:
-        facts = {"network": Path(options.network).name, "pictures": len(pairs), "threads": torch.get_num_threads()}
+        facts = {"network": Path(options.network).name, "images": len(pairs), "threads": torch.get_num_threads()}
         facts |= {"torch": torch.__version__, "rows": rows}
         options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

@@ -4,7 +4,7 @@
     python benchmarks/section4.py DATA runs/section4 --recipe benchmarks/recipes/section4-small.toml   # a small machine
 
 Every variant is trained by the recipe's first stage from the same seed on samples of the same size in pixels, and
-measured on val; differences are against the paper's front end, with a 95% interval from a bootstrap over pictures in
+measured on val; differences are against the paper's front end, with a 95% interval from a bootstrap over images in
 which both see the same draws. Variants that pad inside answer for every pixel of a sample, the others for its middle,
 so they learn from more labels a step; that is part of what is compared. What is finished is not trained again.
 """
@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 import dilated
-from dilated.evaluate.bootstrap import difference, interval
-from dilated.evaluate.evaluate import evaluate
-from dilated.nn.vgg import VGGFrontEnd
-from dilated.train.loop import train
+from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
+from dilated.evaluation.evaluate import evaluate
+from dilated.models.vgg import VGGFrontEnd
+from dilated.training.train import train
 
 VARIANTS = {
     "paper": {},
@@ -52,10 +52,10 @@ def main() -> None:
             recipe = replace(recipe, stage=recipe.stage[:1])
             train(data, recipe, run, resume=(run / "checkpoint.pt").is_file())
         network = dilated.load(run / "stage-0.safetensors")
-        result = evaluate(dilated.Predictor(network), data.pairs("val"), data.classes)
+        result = evaluate(dilated.Predictor(network), data.samples("val"), data.classes)
         first = result if first is None else first
-        bounds = interval(result.per_picture)
-        change = difference(result.per_picture, first.per_picture)
+        bounds = mean_iou_interval(result.per_image)
+        change = mean_iou_difference(result.per_image, first.per_image)
         parameters = sum(p.numel() for p in network.parameters())
         row = {
             "variant": name,

@@ -10,7 +10,7 @@ Arms, one after another, each in a process of its own:
 The loop of the peers is a competent one, and is given what ours has: the same ImageNet weights of EfficientNet-lite0,
 the same augmented samples, batch and crop, bf16, AdamW with a head ten times as fast as the encoder, warm-up and a poly
 schedule that ends with the budget, cross-entropy + dice, a moving average of the weights. Its one validation is not
-counted. All arms are measured by the same code at the pictures' own resolution; 95% intervals are over pictures, those
+counted. All arms are measured by the same code at the images' own resolution; 95% intervals are over images, those
 of differences paired.
 """
 
@@ -34,18 +34,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dilated import ConfusionMatrix, Predictor, load
-from dilated.data.dataset import Data, open_dataset
-from dilated.data.loader import batches_of
-from dilated.data.order import batches
-from dilated.data.samples import Samples
-from dilated.data.transforms import Augment
-from dilated.evaluate.bootstrap import difference, interval
-from dilated.train.budget import duration
-from dilated.train.losses import Loss, loss
-from dilated.train.plan_data import AFFORDED, crop_of
-from dilated.train.stages import has_bf16
-from dilated.train.survey import survey
-from dilated.weights.sources import FILES
+from dilated.data.augment import AugmentConfig
+from dilated.data.batch_order import iter_batch_keys
+from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.loader import iter_batches
+from dilated.data.training_samples import TrainingSamples
+from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
+from dilated.training.autoplan.from_data import MAX_SAMPLE_PIXELS, choose_crop
+from dilated.training.autoplan.survey import summarize_dataset
+from dilated.training.budget import parse_duration
+from dilated.training.losses import LossConfig, combined_loss
+from dilated.training.stages import has_bf16
+from dilated.weights.backbones import BUNDLED_FILES
 
 ARMS = ("dilated", "deeplabv3plus", "fpn")
 ENCODER = "tu-tf_efficientnet_lite0"
@@ -57,7 +57,7 @@ def peer(arm: str, classes: int) -> nn.Module:
 
     kind = {"deeplabv3plus": smp.DeepLabV3Plus, "fpn": smp.FPN}[arm]
     network = kind(ENCODER, encoder_weights=None, classes=classes)
-    weights = load_file(str(FILES / "tf_efficientnet_lite0.safetensors"))
+    weights = load_file(str(BUNDLED_FILES / "tf_efficientnet_lite0.safetensors"))
     missing = network.encoder.model.load_state_dict(weights, strict=False).missing_keys
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing:
@@ -66,7 +66,7 @@ def peer(arm: str, classes: int) -> nn.Module:
 
 
 class Peer:
-    """A peer's network as `Predictor` is used: a picture in, labels out."""
+    """A peer's network as `Predictor` is used: an image in, labels out."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.eval()
@@ -83,30 +83,32 @@ def normalised(x: Tensor) -> Tensor:
     return (x - 0.5) / 0.5  # tf_efficientnet_lite0's own
 
 
-def train_peer(arm: str, data: Data, budget: float) -> nn.Module:
+def train_peer(arm: str, data: Dataset, budget: float) -> nn.Module:
     """The hand-written loop."""
     began = time.monotonic()
     torch.manual_seed(0)
     network = peer(arm, len(data.classes)).train()
-    pairs = data.pairs("train")
+    pairs = data.samples("train")
     # The peers get our crop too: choosing one is not what is compared.
-    crop, _ = crop_of(survey(pairs, data.classes), AFFORDED["cpu"])
-    samples = Samples(pairs, data.classes, Augment(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
+    crop, _ = choose_crop(summarize_dataset(pairs, data.classes), MAX_SAMPLE_PIXELS["cpu"])
+    samples = TrainingSamples(pairs, data.classes, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
     encoder = set(network.encoder.parameters())
     groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]
     optimizer = torch.optim.AdamW([{"params": p, "lr": r, "peak": r} for p, r in groups], weight_decay=0.01)
     average = copy.deepcopy(network).eval()
-    options = Loss(dice=1.0)
-    for step, (image, label) in enumerate(batches_of(samples, batches(len(samples), 8, 0, 0, None), workers=1)):
+    options = LossConfig(dice=1.0)
+    for step, (image, label) in enumerate(
+        iter_batches(samples, iter_batch_keys(len(samples), 8, 0, 0, None), workers=1)
+    ):
         progress = (time.monotonic() - began) / budget
         if progress >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(1, (step + 1) / 50) * (1 - progress) ** 0.9
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
-            scores = network(normalised(image))
+            logits = network(normalised(image))
         optimizer.zero_grad(set_to_none=True)
-        loss(scores.float(), label, options).backward()
+        combined_loss(logits.float(), label, options).backward()
         optimizer.step()
         decay = min(0.998, (step + 1) / (step + 10))
         with torch.no_grad():
@@ -116,10 +118,10 @@ def train_peer(arm: str, data: Data, budget: float) -> nn.Module:
     return average
 
 
-def measured(label_of: object, data: Data) -> np.ndarray:
-    """(pictures, C, C) counts on val."""
+def measured(label_of: object, data: Dataset) -> np.ndarray:
+    """(images, C, C) counts on val."""
     counts = []
-    for pair in data.pairs("val"):
+    for pair in data.samples("val"):
         image = pair.read_image()
         one = ConfusionMatrix(data.classes.names)
         one.update(label_of(image), pair.read_label(data.classes, image.shape[:2]))  # type: ignore[operator]
@@ -134,7 +136,7 @@ def train_ours(options: argparse.Namespace, run: Path, changes: Sequence[str] = 
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL if quiet else None)
 
 
-def measured_ours(run: Path, data: Data) -> np.ndarray:
+def measured_ours(run: Path, data: Dataset) -> np.ndarray:
     """As `measured`, of a run's best network."""
     network = load(run)
     predictor = Predictor(network)
@@ -180,7 +182,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="those to compare, ours first")
     parser.add_argument("--arm", choices=ARMS, help="train one arm alone, without the table")
     options = parser.parse_args()
-    seconds = duration(options.budget)
+    seconds = parse_duration(options.budget)
     if options.arm:
         return run_arm(options.arm, options, seconds)
     for arm in options.arms:
@@ -191,7 +193,7 @@ def main() -> None:
     results = {arm: np.load(options.out / f"{arm}.npz") for arm in options.arms}
     print(f"{data.root.name}, {options.budget}, {machine()}")
     for arm, result in results.items():
-        value = interval(result["counts"])
+        value = mean_iou_interval(result["counts"])
         line = (
             f"{arm:<14} mean IoU {value.value:.4f} [{value.low:.4f}, {value.high:.4f}], {float(result['took']):.0f} s"
         )
@@ -200,13 +202,13 @@ def main() -> None:
             "budget": seconds,
             "arm": arm,
             "machine": machine(),
-            "pictures": len(data.pairs("val")),
+            "images": len(data.samples("val")),
         }
         entry |= {"mean_iou": value.value, "low": value.low, "high": value.high, "seconds": float(result["took"])}
         pooled = ConfusionMatrix(data.classes.names, result["counts"].sum(0))
         entry["iou"] = pooled.iou
         if arm != "dilated":
-            less = difference(results["dilated"]["counts"], result["counts"])
+            less = mean_iou_difference(results["dilated"]["counts"], result["counts"])
             line += f"; ours less it {less:+.4f}"
             entry |= {"ours_less": [less.value, less.low, less.high]}
         print(line)

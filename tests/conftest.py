@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dilated import Classes, Network, Segmenter
+from dilated import Classes, Segmenter, SegmenterConfig
 from dilated.data.labels import save_classes
 
 torch.set_num_threads(1)  # the networks here are too small to share out
@@ -58,7 +58,7 @@ optimizer = "sgd"
 
 
 def draw(seed: int, height: int = 40, width: int = 56) -> tuple[Image.Image, Image.Image]:
-    """A picture of a disc and a bar on a field, and its label, with a corner that is not labelled."""
+    """An image of a disc and a bar on a field, and its label, with a corner that is not labelled."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     label = np.zeros((height, width), dtype=np.uint8)
@@ -73,7 +73,7 @@ def draw(seed: int, height: int = 40, width: int = 56) -> tuple[Image.Image, Ima
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data folder: 6 pictures to train on, 2 to validate with."""
+    """A data folder: 6 images to train on, 2 to validate with."""
     root = tmp_path / "data"
     for split, number in (("train", 6), ("val", 2)):
         for kind in ("images", "labels"):
@@ -97,7 +97,7 @@ def recipe_file(tmp_path: Path) -> Path:
 def network_file(tmp_path: Path) -> Path:
     """A network file for the drawn classes, with random weights."""
     torch.manual_seed(0)
-    segmenter = Segmenter(CLASSES.names, CLASSES.colors, Network(backbone="test_efficientnet", features=8))
+    segmenter = Segmenter(CLASSES.names, CLASSES.colors, SegmenterConfig(backbone="test_efficientnet", features=8))
     path = tmp_path / "network.safetensors"
     segmenter.save(str(path))
     return path

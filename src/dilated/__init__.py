@@ -14,40 +14,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dilated.data.dataset import open_dataset
     from dilated.data.labels import Classes
+    from dilated.dilation.dilate import dilate
     from dilated.errors import InputError
-    from dilated.evaluate.confusion import ConfusionMatrix
-    from dilated.nn.adapted import AdaptedSegmenter, ModuleNetwork, add_context
-    from dilated.nn.context import ContextModule
-    from dilated.nn.dilate import dilate
-    from dilated.nn.field import Layer, coverage, output_size, receptive_field
-    from dilated.nn.paper import VGGNetwork, VGGSegmenter
-    from dilated.nn.published import published
-    from dilated.nn.segmenter import Network, Segmenter
-    from dilated.nn.vgg import VGGFrontEnd
-    from dilated.predict.prediction import Prediction
-    from dilated.predict.predictor import Predictor
-    from dilated.train.recipe import Recipe, load_recipe
-    from dilated.train.stage import Stage
+    from dilated.evaluation.confusion import ConfusionMatrix
+    from dilated.fields.arithmetic import Layer, coverage, output_size, receptive_field
+    from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
+    from dilated.models.context import ContextModule
+    from dilated.models.paper import VGGConfig, VGGSegmenter
+    from dilated.models.published import published
+    from dilated.models.segmenter import Segmenter, SegmenterConfig
+    from dilated.models.vgg import VGGFrontEnd
+    from dilated.prediction.prediction import Prediction
+    from dilated.prediction.predictor import Predictor
+    from dilated.training.config import Recipe, load_recipe
+    from dilated.training.stage import StageConfig
     from dilated.weights.bundled import load
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdaptedSegmenter",
+    "AdapterConfig",
     "Classes",
     "ConfusionMatrix",
     "ContextModule",
     "InputError",
     "Layer",
-    "ModuleNetwork",
-    "Network",
     "Prediction",
     "Predictor",
     "Recipe",
     "Segmenter",
-    "Stage",
+    "SegmenterConfig",
+    "StageConfig",
+    "VGGConfig",
     "VGGFrontEnd",
-    "VGGNetwork",
     "VGGSegmenter",
     "add_context",
     "coverage",
@@ -60,31 +60,49 @@ __all__ = [
     "receptive_field",
 ]
 
-_HOMES = {
+_EXPORTS = {
     "data.dataset": ("open_dataset",),
     "data.labels": ("Classes",),
+    "dilation.dilate": ("dilate",),
     "errors": ("InputError",),
-    "evaluate.confusion": ("ConfusionMatrix",),
-    "nn.adapted": ("AdaptedSegmenter", "ModuleNetwork", "add_context"),
-    "nn.context": ("ContextModule",),
-    "nn.dilate": ("dilate",),
-    "nn.field": ("Layer", "coverage", "output_size", "receptive_field"),
-    "nn.paper": ("VGGNetwork", "VGGSegmenter"),
-    "nn.published": ("published",),
-    "nn.segmenter": ("Network", "Segmenter"),
-    "nn.vgg": ("VGGFrontEnd",),
-    "predict.prediction": ("Prediction",),
-    "predict.predictor": ("Predictor",),
-    "train.recipe": ("Recipe", "load_recipe"),
-    "train.stage": ("Stage",),
+    "evaluation.confusion": ("ConfusionMatrix",),
+    "fields.arithmetic": (
+        "Layer",
+        "coverage",
+        "output_size",
+        "receptive_field",
+    ),
+    "models.adapter": (
+        "AdaptedSegmenter",
+        "AdapterConfig",
+        "add_context",
+    ),
+    "models.context": ("ContextModule",),
+    "models.paper": (
+        "VGGConfig",
+        "VGGSegmenter",
+    ),
+    "models.published": ("published",),
+    "models.segmenter": (
+        "SegmenterConfig",
+        "Segmenter",
+    ),
+    "models.vgg": ("VGGFrontEnd",),
+    "prediction.prediction": ("Prediction",),
+    "prediction.predictor": ("Predictor",),
+    "training.config": (
+        "Recipe",
+        "load_recipe",
+    ),
+    "training.stage": ("StageConfig",),
     "weights.bundled": ("load",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
+    for module, names in _EXPORTS.items():
         if name in names:
-            return getattr(import_module(f"dilated.{home}"), name)
+            return getattr(import_module(f"dilated.{module}"), name)
     raise AttributeError(f"module 'dilated' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

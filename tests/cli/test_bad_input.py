@@ -27,7 +27,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, status: in
 
 def test_a_missing_data_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = complaint(capsys, "train", tmp_path / "nowhere", "--out", tmp_path / "run", "--recipe", "quick")
-    assert text == f"error: {tmp_path}/nowhere: no such folder; expected a data folder with pictures and labels"
+    assert text == f"error: {tmp_path}/nowhere: no such folder; expected a data folder with images and labels"
     assert not (tmp_path / "run").exists()
 
 
@@ -53,7 +53,7 @@ def test_an_empty_split(capsys: pytest.CaptureFixture[str], folder: Path, tmp_pa
         for path in (folder / kind / "val").iterdir():
             path.unlink()
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run")
-    assert text == f"error: {folder}: the split 'val' is empty; expected at least one picture"
+    assert text == f"error: {folder}: the split 'val' is empty; expected at least one image"
 
 
 def test_a_missing_split(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
@@ -61,18 +61,18 @@ def test_a_missing_split(capsys: pytest.CaptureFixture[str], folder: Path, netwo
     assert text == f"error: {folder}: has no split 'test'; found train, val"
 
 
-def test_a_picture_that_is_no_picture(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
+def test_an_image_that_is_no_image(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
     bad = folder / "images" / "val" / "p0.png"
-    bad.write_text("not a picture")
+    bad.write_text("not an image")
     text = complaint(capsys, "evaluate", network_file, folder)
-    assert f"error: {bad}: found 13 bytes that are no picture format" in text
+    assert f"error: {bad}: found 12 bytes that are no image format" in text
 
 
-def test_a_truncated_picture(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
+def test_a_truncated_image(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
     bad = folder / "images" / "val" / "p1.png"
     bad.write_bytes(bad.read_bytes()[:-400])
     text = complaint(capsys, "evaluate", network_file, folder)
-    assert f"error: {bad}: the picture is damaged" in text
+    assert f"error: {bad}: the image is damaged" in text
 
 
 def test_a_label_of_another_size_before_anything_is_trained(
@@ -81,7 +81,7 @@ def test_a_label_of_another_size_before_anything_is_trained(
     bad = folder / "labels" / "train" / "p3.png"
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(bad)
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--recipe", recipe_file)
-    assert f"error: {bad}: found a label of 12x10; expected 56x40, the size of its picture" in text
+    assert f"error: {bad}: found a label of 12x10; expected 56x40, the size of its image" in text
     assert not (tmp_path / "run").exists()
 
 
@@ -110,13 +110,13 @@ def test_a_label_value_outside_the_classes(
     assert "classes.toml" in text
 
 
-def test_a_colour_picture_as_label(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
+def test_a_color_image_as_label(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
     bad = folder / "labels" / "val" / "p0.png"
     Image.open(bad).convert("RGB").save(bad)
-    assert f"error: {bad}: found a label of mode 'RGB' (colours)" in complaint(capsys, "evaluate", network_file, folder)
+    assert f"error: {bad}: found a label of mode 'RGB' (colors)" in complaint(capsys, "evaluate", network_file, folder)
 
 
-def test_a_picture_without_label(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
+def test_an_image_without_label(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
     (folder / "labels" / "val" / "p1.png").unlink()
     text = complaint(capsys, "evaluate", network_file, folder)
     assert f"{folder}/images/val/p1.png: has no label; expected {folder}/labels/val/p1.png" in text
@@ -181,14 +181,14 @@ def test_a_folder_with_nothing_to_predict(
 ) -> None:
     (tmp_path / "empty").mkdir()
     text = complaint(capsys, "predict", network_file, tmp_path / "empty", "--out", tmp_path / "out")
-    assert "found no picture" in text
+    assert "found no image" in text
 
 
 def test_nothing_to_predict(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:
     assert "found no input" in complaint(capsys, "predict", network_file, "--out", tmp_path / "out")
 
 
-def test_two_pictures_with_one_name(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:
+def test_two_images_with_one_name(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     text = complaint(capsys, "predict", network_file, tmp_path / "a.png", tmp_path / "a.jpg", "--out", tmp_path / "o")
@@ -196,22 +196,22 @@ def test_two_pictures_with_one_name(capsys: pytest.CaptureFixture[str], network_
     assert not (tmp_path / "o").exists()
 
 
-def test_bad_pictures_are_reported_and_the_others_labelled(
+def test_bad_images_are_reported_and_the_others_labelled(
     dilated: Run, folder: Path, network_file: Path, tmp_path: Path
 ) -> None:
     photos = folder / "images" / "train"
     (photos / "p1.png").write_bytes((photos / "p1.png").read_bytes()[:900])
-    (photos / "p2.png").write_text("no picture")
+    (photos / "p2.png").write_text("no image")
     (photos / "p4.png").write_bytes(b"")
     done = dilated("predict", network_file, photos, "--out", tmp_path / "out", "--overlay")
     assert done.returncode == 1
-    assert "3 of 6 pictures labelled" in done.stdout
+    assert "3 of 6 images labelled" in done.stdout
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["p0.png", "p3.png", "p5.png"]
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jpg")) == [f"p{i}.overlay.jpg" for i in (0, 3, 5)]
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 3
-    assert "p1.png: the picture is damaged" in lines[0]
-    assert "p2.png: found 10 bytes that are no picture format" in lines[1]
+    assert "p1.png: the image is damaged" in lines[0]
+    assert "p2.png: found 8 bytes that are no image format" in lines[1]
     assert "p4.png: found an empty file" in lines[2]
     assert "Traceback" not in done.stderr
 

@@ -28,7 +28,7 @@ def test_a_whole_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> Non
     text = printed(capsys, "check", folder)
     assert text.startswith(f"{folder}: folders, 3 classes\n")
     rows = {r[0]: r[1:] for line in text.splitlines() if len(r := [c.strip() for c in line.split("│")[1:-1]]) == 4}
-    assert rows["pictures"] == ["6", "2", "8"]
+    assert rows["images"] == ["6", "2", "8"]
     assert rows["labelled pixels"] == ["13,386", "4,462", "17,848"]
     assert rows["ignored"] == ["0.40%", "0.40%", "0.40%"]
     shares = [[float(rows[name][i].rstrip("%")) for name in ("field", "disc", "bar")] for i in range(3)]
@@ -43,7 +43,7 @@ def test_errors_come_before_warnings_and_the_status_is_1(capsys: pytest.CaptureF
         Image.fromarray(label).save(path)
     (folder / "images" / "val" / "p0.png").write_text("x")
     text = printed(capsys, "check", folder, status=1)
-    error, warning = text.index("error: unreadable picture (1)"), text.index("warning: absent class (1)")
+    error, warning = text.index("error: unreadable image (1)"), text.index("warning: absent class (1)")
     assert error < text.index(f"  {folder}/images/val/p0.png: found 1 bytes") < warning
     assert text.endswith("1 error, 1 warning\n")
 
@@ -53,7 +53,7 @@ def test_warnings_alone_leave_the_status_0(capsys: pytest.CaptureFixture[str], t
     for split in ("train", "val"):
         cityscapes.save(tmp_path, split, [("ulm_000000_000019", np.zeros((1, 19, 3), np.uint8), ids)])
     text = printed(capsys, "check", tmp_path)
-    assert "train: found 1 pictures with labels; the published split has 2975" in text
+    assert "train: found 1 images with labels; the published split has 2975" in text
     assert "The data can be had at https://www.cityscapes-dataset.com" in text
     assert text.endswith("0 errors, 2 warnings\n")
 
@@ -93,7 +93,7 @@ def test_figures_of_files_and_regions_are_shown(capsys: pytest.CaptureFixture[st
     text = printed(capsys, "check", folder)
     rows = [[c.strip() for c in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
     assert ["size", "56x40", "56x40", "56x40"] in rows
-    assert ["picture files", "PNG", "PNG", "PNG"] in rows
+    assert ["image files", "PNG", "PNG", "PNG"] in rows
     disc = next(row for row in rows if row[0] == "disc" and len(row) == 7)
     assert disc[1:3] == ["100.00%", "100.00%"]
     assert 8 <= float(disc[4]) <= 11  # the square root of a disc's 100 pixels, less what the bar covers
@@ -106,9 +106,9 @@ def test_the_page_and_the_figures_are_written_even_if_something_is_wrong(
     page, figures = tmp_path / "page.html", tmp_path / "facts.json"
     text = printed(capsys, "check", folder, "--out", page, "--json", figures, "--workers", 2, status=1)
     assert text.endswith(f"The page is {page}\n")
-    assert "unreadable picture" in page.read_text(encoding="utf-8")
+    assert "unreadable image" in page.read_text(encoding="utf-8")
     table = json.loads(figures.read_text(encoding="utf-8"))
-    assert (table["errors"], table["facts"]["splits"]["val"]["read"]) == (1, 1)
+    assert (table["errors"], table["statistics"]["splits"]["val"]["labels_read"]) == (1, 1)
 
 
 def test_a_page_in_a_folder_that_is_not_there_is_refused_at_once(

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dilated import Network, Segmenter, load
-from dilated.cli.field import sample
+from dilated import Segmenter, SegmenterConfig, load
+from dilated.cli.field import sample_image
 from dilated.cli.main import main
-from dilated.draw.field import growth, save
-from dilated.nn.look import look, theory
-from dilated.nn.paper import VGGNetwork, VGGSegmenter
+from dilated.models.field_of_view import measure_field_of_view, theoretical_field
+from dilated.models.paper import VGGConfig, VGGSegmenter
+from dilated.report.receptive_field import draw_field_growth, save_figure
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,7 +49,7 @@ def test_without_a_network_it_draws_figure_1(dilated: Run, tmp_path: Path) -> No
 
 def test_the_dilations_are_those_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     printed(capsys, "--out", tmp_path / "given.svg", "--dilations", 3, 1)
-    save(growth((3, 1)), tmp_path / "expected.svg")
+    save_figure(draw_field_growth((3, 1)), tmp_path / "expected.svg")
     assert (tmp_path / "given.svg").read_bytes() == (tmp_path / "expected.svg").read_bytes()
 
 
@@ -64,15 +64,15 @@ def test_with_a_network_it_draws_and_prints_its_fields(
     rows = [line.strip("│ ").split() for line in text.splitlines() if "layers." in line or "final" in line]
     assert [(row[-3], row[-1]) for row in rows][-2:] == [("67", "529"), ("67", "529")]
     assert "photo.png, 88x64" in text
-    assert "the same trunk and weights, the context module left out" in text
+    assert "the same backbone and weights, the context module left out" in text
     for start in ("whole network", "without context"):
         (row,) = (line for line in text.splitlines() if line.startswith(f"│ {start}"))
         cells = [cell.strip() for cell in row.strip("│").split("│")]
         assert cells[1] in ("field", "disc", "bar")
-        assert cells[2] == "whole picture"
+        assert cells[2] == "whole image"
         assert 1 <= int(cells[3]) <= int(cells[4]) <= 89
-    with Image.open(out) as picture:
-        assert picture.format == "PNG"
+    with Image.open(out) as image:
+        assert image.format == "PNG"
 
 
 def test_a_network_without_a_context_module_has_one_row(
@@ -102,7 +102,7 @@ def test_options_that_mean_nothing_together_are_refused(
     assert not out.exists()
 
 
-def test_a_picture_too_large_for_a_gradient_is_refused(
+def test_an_image_too_large_for_a_gradient_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, network_file: Path
 ) -> None:
     Image.new("L", (2049, 1024)).save(tmp_path / "large.png")
@@ -110,27 +110,27 @@ def test_a_picture_too_large_for_a_gradient_is_refused(
     assert "found 2049x1024; expected at most 2,097,152 pixels" in text
 
 
-def test_the_default_picture_is_a_sample_of_the_package() -> None:
-    assert sample().name == "street_camvid.jpg"
+def test_the_default_image_is_a_sample_of_the_package() -> None:
+    assert sample_image().name == "street_camvid.jpg"
 
 
 def test_theory_is_the_front_ends_field_and_eight_pixels_for_each_cell_of_context() -> None:
     colors = [(0, 0, 0), (255, 0, 0)]
-    paper = VGGSegmenter(["a", "b"], colors, VGGNetwork(width=1 / 32, context="basic"))
-    assert (theory(paper.rebuild(context="none")), theory(paper)) == (380, 380 + 8 * 66)
-    lite = Segmenter(["a", "b"], colors, Network(backbone="tf_efficientnet_lite0", levels=4, features=8))
-    assert (theory(lite), theory(lite.rebuild(context="basic"))) == (339, 339 + 8 * 66)
+    paper = VGGSegmenter(["a", "b"], colors, VGGConfig(width=1 / 32, context="basic"))
+    assert (theoretical_field(paper.rebuild(context="none")), theoretical_field(paper)) == (380, 380 + 8 * 66)
+    lite = Segmenter(["a", "b"], colors, SegmenterConfig(backbone="tf_efficientnet_lite0", levels=4, features=8))
+    assert (theoretical_field(lite), theoretical_field(lite.rebuild(context="basic"))) == (339, 339 + 8 * 66)
 
 
-def test_the_score_that_is_looked_at_is_the_nearest_to_the_middle() -> None:
+def test_the_logit_that_is_looked_at_is_the_nearest_to_the_middle() -> None:
     torch.manual_seed(0)
-    network = Network(backbone="resnet18", levels=3, features=8)
+    network = SegmenterConfig(backbone="resnet18", levels=3, features=8)
     segmenter = Segmenter(["a", "b"], [(0, 0, 0), (255, 0, 0)], network).eval()
     for size in ((5, 7), (40, 56), (41, 63)):
-        one = look(segmenter, torch.rand(1, 3, *size))
+        one = measure_field_of_view(segmenter, torch.rand(1, 3, *size))
         assert one.field.shape == size
-        for place, side in zip(one.centre, size, strict=True):
-            assert place % 8 == 0  # resnet18's scores sit at 0, 8, 16, ...
+        for place, side in zip(one.center, size, strict=True):
+            assert place % 8 == 0  # resnet18's logits sit at 0, 8, 16, ...
             assert abs(place - side // 2) <= 4
-        assert one.theoretical == 99
-        assert one.winner in ("a", "b")
+        assert one.theoretical_size == 99
+        assert one.class_name in ("a", "b")

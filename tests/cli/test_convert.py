@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from dilated import load
 from dilated.cli.main import main
-from dilated.nn.paper import VGGSegmenter
-from dilated.nn.published import PUBLISHED
+from dilated.models.paper import VGGSegmenter
+from dilated.models.published import PUBLISHED_NETWORKS
 from dilated.weights import caffe, convert
 from dilated.weights.convert import to_caffe
 
@@ -27,13 +27,13 @@ CAMVID = "dilation8_camvid"
 
 def narrow(name: str) -> VGGSegmenter:
     """A released network with few maps; VOC's large context module with few classes too."""
-    facts = PUBLISHED[name]
+    facts = PUBLISHED_NETWORKS[name]
     number = 2 if name == "dilation8_pascal_voc" else len(facts.classes)
     torch.manual_seed(len(name))
     network = VGGSegmenter(
         list(facts.classes)[:number],
         list(facts.classes.values())[:number],
-        dataclasses.replace(facts.network, width=1 / 32),
+        dataclasses.replace(facts.config, width=1 / 32),
     )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -69,7 +69,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED_NETWORKS)
 def test_a_caffemodel_becomes_a_network_file_and_the_same_caffemodel_again(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_caffemodel_becomes_a_network_file_and_the_same_caffemodel_again(
     assert printed(capsys, "convert", theirs, "--network", name, "--out", ours) == f"{line}{ours}"
     found = load(ours)
     assert isinstance(found, VGGSegmenter)
-    assert (found.network, found.classes, found.colors) == (network.network, network.classes, network.colors)
+    assert (found.config, found.classes, found.colors) == (network.config, network.classes, network.colors)
     assert all(torch.equal(v, network.state_dict()[k]) for k, v in found.state_dict().items())
     assert (found.card["network"], found.card["source"]) == (name, "a.caffemodel")
     assert printed(capsys, "convert", ours, "--network", name, "--out", again) == f"{line}{again}"
@@ -99,8 +99,8 @@ def test_info_tells_what_was_converted(capsys: pytest.CaptureFixture[str], model
     text = printed(capsys, "info", out)
     for fact in ("Building, Tree, Sky", "110.70313206", "context module", "theirs.caffemodel", CAMVID, "basic"):
         assert fact in text
-    assert "0 + 8 k" in text  # where a score sits
-    assert "67" in text  # the context module's field, in scores
+    assert "0 + 8 k" in text  # where a logit sits
+    assert "67" in text  # the context module's field, in logits
     count = sum(p.numel() for p in load(out).parameters())
     assert f"{count:,} (frontend " in text
 
@@ -118,16 +118,16 @@ def test_half_stores_kernels_in_16_bits_and_only_if_asked(
         assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else torch.float32)
         assert torch.equal(tensor, whole_tensors[name].to(tensor.dtype))
     with safe_open(half, framework="pt") as file:
-        assert json.loads(file.metadata()["dilated"])["network"]["kind"] == "vgg"
+        assert json.loads(file.metadata()["dilated"])["config"]["kind"] == "vgg"
 
 
 @pytest.mark.usefixtures("small")
 def test_a_missing_layer_is_refused_by_name(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
-    layers = {name: [np.array(b) for b in blobs] for name, blobs in caffe.read(model).items()}
+    layers = {name: [np.array(b) for b in blobs] for name, blobs in caffe.read_caffemodel(model).items()}
     del layers["ctx_conv3_1"]
     layers["ctx_conv4_1"] = layers["ctx_conv4_1"][:1]
     layers["stranger"] = layers["final"]
-    caffe.write(tmp_path / "less.caffemodel", layers)
+    caffe.write_caffemodel(tmp_path / "less.caffemodel", layers)
     text = complaint(capsys, tmp_path / "less.caffemodel", "--network", CAMVID, "--out", tmp_path / "o.safetensors")
     assert "less.caffemodel: its layers are not those of the network" in text
     for name in ("ctx_conv3_1", "ctx_conv4_1", "stranger"):
@@ -147,9 +147,9 @@ def test_the_file_of_another_network_is_refused(
 
 @pytest.mark.usefixtures("small")
 def test_a_file_of_other_widths_is_refused(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
-    layers = {name: [np.array(b) for b in blobs] for name, blobs in caffe.read(model).items()}
+    layers = {name: [np.array(b) for b in blobs] for name, blobs in caffe.read_caffemodel(model).items()}
     layers["conv1_2"] = [np.zeros((3, 2, 3, 3), np.float32), np.zeros(3, np.float32)]
-    caffe.write(tmp_path / "wide.caffemodel", layers)
+    caffe.write_caffemodel(tmp_path / "wide.caffemodel", layers)
     text = complaint(capsys, tmp_path / "wide.caffemodel", "--network", CAMVID, "--out", tmp_path / "o.safetensors")
     assert "1 of another shape: 'conv1_2' (found (3, 2, 3, 3) and (3,), expected (2, 2, 3, 3) and (2,))" in text
 

@@ -21,9 +21,9 @@ def test_a_folder_becomes_voc_and_is_read_as_it_was(folder: Path, tmp_path: Path
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert "every label read back as it was" in done.stdout
     old, new = open_dataset(folder), open_dataset(tmp_path / "out")
-    assert (new.layout, new.classes.names) == ("voc", old.classes.names)
-    by_stem = {pair.name.removeprefix("train_"): pair for pair in new.pairs("train")}
-    for pair in old.pairs("train"):
+    assert (new.format, new.classes.names) == ("voc", old.classes.names)
+    by_stem = {pair.name.removeprefix("train_"): pair for pair in new.samples("train")}
+    for pair in old.samples("train"):
         assert np.array_equal(pair.read_label(old.classes), by_stem[pair.name].read_label(new.classes))
 
 
@@ -31,7 +31,7 @@ def test_ignored_pixels_are_one_message_and_nothing_is_written(folder: Path, tmp
     done = dilated("convert-data", folder, tmp_path / "out", "--format", "yolo")
     assert done.returncode == 1
     assert "found ignored pixels" in done.stderr
-    assert "--ignored-as CLASS" in done.stderr
+    assert "--ignore-as-class CLASS" in done.stderr
     assert not list(tmp_path.glob("out*"))
 
 

@@ -31,10 +31,10 @@ Semantic segmentation with dilated convolutions.
 
   demo          label the sample photographs with a bundled network
   check         what a data set is, and what is wrong with it
-  train         train a network on a folder of pictures and labels
+  train         train a network on a folder of images and labels
   evaluate      measure a network: mean IoU, per class, pixel accuracy
-  report        one page about a run: figures, curves, best and worst pictures
-  predict       label pictures, folders, videos, rasters of any size
+  report        one page about a run: figures, curves, best and worst images
+  predict       label images, folders, videos, rasters of any size
   convert       the authors' .caffemodel files to network files, and back
   convert-data  a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...
   info          what a network file holds: classes, layers, receptive field, card
@@ -63,8 +63,8 @@ def test_evaluate_prints_and_writes_the_same_figures(
         "mean_iou_interval", "pixel_accuracy_interval", "mean_dice_interval", "mean_boundary_iou_interval",
         "iou", "dice", "precision", "recall", "boundary_iou", "boundary_width",
         "iou_intervals", "dice_intervals", "boundary_iou_intervals",
-        "classes", "foreground", "confusion", "images", "unlabelled_images", "pixels",
-        "trimap", "ece", "reliability", "per_picture",
+        "classes", "foreground", "confusion", "images", "unlabeled_images", "pixels",
+        "trimap", "ece", "reliability", "per_image",
     }  # fmt: skip
     assert figures["images"] == 2
     assert figures["pixels"] == 2 * (40 * 56 - 9)  # all but the corners that are not labelled
@@ -97,7 +97,7 @@ def test_predict_follows_the_names(
 ) -> None:
     out = tmp_path / "out"
     text = printed(capsys, "predict", network_file, folder / "images" / "val", "--out", out)
-    assert text == f"2 of 2 pictures labelled in {out}/\n"
+    assert text == f"2 of 2 images labelled in {out}/\n"
     assert sorted(p.name for p in out.iterdir()) == ["p0.png", "p1.png"]
     with Image.open(out / "p0.png") as label:
         assert (label.mode, label.size) == ("P", (56, 40))

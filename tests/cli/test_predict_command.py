@@ -18,7 +18,7 @@ from PIL import Image
 
 from dilated import Predictor, load
 from dilated.cli.main import main
-from dilated.predict.video import Encoder
+from dilated.prediction.video import VideoEncoder
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -54,7 +54,7 @@ def files(folder: Path) -> list[str]:
 
 def clip(path: Path, frames: int = 3, size: tuple[int, int] = (32, 48)) -> Path:
     pytest.importorskip("av")
-    with Encoder(path, *size, Fraction(30000, 1001)) as encoder:
+    with VideoEncoder(path, *size, Fraction(30000, 1001)) as encoder:
         for i in range(frames):
             encoder.write(np.full((*size, 3), 80 * i, np.uint8), i / Fraction(30000, 1001))
     return path
@@ -70,12 +70,12 @@ def test_everything_at_once(predict: Run, tmp_path: Path) -> None:
     inputs = [tmp_path / name for name in ("in", "one", "glob/**/*.png", "list.txt")]
     assert predict(*inputs, "--save", "palette", "coco", "csv", "labelme", "--overlay") == (
         1,
-        "5 of 6 pictures labelled in out/\n",
-        "error: list.txt, line 2: found no such file at far/gone.png; expected a picture or a video\n",
+        "5 of 6 images labelled in out/\n",
+        "error: list.txt, line 2: found no such file at far/gone.png; expected an image or a video\n",
     )
     names = ["deep/a b", "far/d", "one", "x/c", "ä.1"]
-    per_picture = [f"{name}{ending}" for name in names for ending in (".json", ".overlay.jpg", ".png")]
-    assert files(tmp_path / "out") == sorted([*per_picture, "annotations.json", "shares.csv"])
+    per_image = [f"{name}{ending}" for name in names for ending in (".json", ".overlay.jpg", ".png")]
+    assert files(tmp_path / "out") == sorted([*per_image, "annotations.json", "class_fractions.csv"])
     data = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert [image["file_name"] for image in data["images"]] == [
         "deep/a b.png",
@@ -86,7 +86,7 @@ def test_everything_at_once(predict: Run, tmp_path: Path) -> None:
     ]
 
 
-def test_bad_pictures_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_images_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30 * 40)
     for i in range(6):
         photo(tmp_path / "in" / f"{i}.png", i)
@@ -97,17 +97,17 @@ def test_bad_pictures_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch:
     photo(tmp_path / "in/5.png", size=(300, 410))
     (tmp_path / "in/6.png").symlink_to("gone.png")
     status, out, err = predict(tmp_path / "in")
-    assert (status, out) == (1, "1 of 7 pictures labelled in out/\n")
+    assert (status, out) == (1, "1 of 7 images labelled in out/\n")
     assert err.splitlines() == [
-        "error: in/0.png: found 9 bytes that are no picture format known to pillow; expected a picture such as PNG, "
+        "error: in/0.png: found 9 bytes that are no image format known to pillow; expected an image such as PNG, "
         "JPEG or TIFF",
-        "error: in/1.png: found an empty file; expected a picture such as PNG, JPEG or TIFF",
-        "error: in/2.png: the picture is damaged (image file is truncated); expected a whole file. Copy it again.",
-        "error: in/4.png: found a picture of 41x30; expected at most 1200 pixels at a time. Label it with --tile N, "
+        "error: in/1.png: found an empty file; expected an image such as PNG, JPEG or TIFF",
+        "error: in/2.png: the image is damaged (image file is truncated); expected a whole file. Copy it again.",
+        "error: in/4.png: found an image of 41x30; expected at most 1200 pixels at a time. Label it with --tile N, "
         "which reads it in windows.",
-        "error: in/5.png: found a picture of 123000 pixels; expected at most 1200 pixels at a time. Label it with "
+        "error: in/5.png: found an image of 123000 pixels; expected at most 1200 pixels at a time. Label it with "
         "--tile N, which reads it in windows.",
-        "error: in/6.png: no such file; expected a picture",
+        "error: in/6.png: no such file; expected an image",
     ]
     assert files(tmp_path / "out") == ["3.png"]
 
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_written_is_told(predict: Run, tmp_path: Path) -> 
     photo(tmp_path / "in/b.png")
     assert predict(tmp_path / "in") == (
         1,
-        "1 of 2 pictures labelled in out/\n",
+        "1 of 2 images labelled in out/\n",
         "error: out/a.png: could not be written (Is a directory)\n",
     )
     assert files(tmp_path / "out") == ["b.png"]
@@ -154,10 +154,10 @@ def test_a_second_run_leaves_out_what_is_there(predict: Run, tmp_path: Path) -> 
     photo(tmp_path / "in/b.png")
     assert predict(tmp_path / "in", "--save", "ids", "csv", "--skip-existing") == (
         0,
-        "1 of 2 pictures labelled in out/, 1 left out for being there already\n",
+        "1 of 2 images labelled in out/, 1 left out for being there already\n",
         "",
     )
-    assert len((tmp_path / "out" / "shares.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "out" / "class_fractions.csv").read_text().splitlines()) == 3
 
 
 def test_the_options_reach_the_predictor(
@@ -194,24 +194,24 @@ def test_a_video_becomes_a_video_of_its_size_and_rate(predict: Run, network_file
             assert np.abs(mine.astype(int) - expected).mean() < 20
 
 
-def test_a_videos_frames_are_numbered_pictures(predict: Run, tmp_path: Path) -> None:
+def test_a_videos_frames_are_numbered_images(predict: Run, tmp_path: Path) -> None:
     clip(tmp_path / "clip.mp4")
     photo(tmp_path / "a.png")
     run = (tmp_path / "clip.mp4", tmp_path / "a.png", "--save", "ids", "csv", "--overlay", "--frames", 2)
-    line = "1 of 1 pictures and 1 of 1 videos (2 frames) labelled in out/"
+    line = "1 of 1 images and 1 of 1 videos (2 frames) labelled in out/"
     assert predict(*run) == (0, f"{line}\n", "")
     frames = ["clip/000001.png", "clip/000002.png"]
-    assert files(tmp_path / "out") == ["a.overlay.jpg", "a.png", "clip.mp4", *frames, "shares.csv"]
-    rows = (tmp_path / "out" / "shares.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["picture", "a.png", "clip.mp4/000001", "clip.mp4/000002"]
-    line = "0 of 1 pictures and 0 of 1 videos (0 frames) labelled in out/, 2 left out for being there already"
+    assert files(tmp_path / "out") == ["a.overlay.jpg", "a.png", "class_fractions.csv", "clip.mp4", *frames]
+    rows = (tmp_path / "out" / "class_fractions.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["image", "a.png", "clip.mp4/000001", "clip.mp4/000002"]
+    line = "0 of 1 images and 0 of 1 videos (0 frames) labelled in out/, 2 left out for being there already"
     assert predict(*run, "--skip-existing") == (0, f"{line}\n", "")
 
 
 def test_a_camera_that_is_not_there_is_told_and_the_rest_labelled(predict: Run, tmp_path: Path) -> None:
     pytest.importorskip("av")
     status, out, err = predict("camera:987", photo(tmp_path / "a.png"))
-    assert (status, out) == (1, "1 of 1 pictures and 0 of 1 videos (0 frames) labelled in out/\n")
+    assert (status, out) == (1, "1 of 1 images and 0 of 1 videos (0 frames) labelled in out/\n")
     assert err.startswith("error: camera:987: found no camera at ")
     assert len(err.splitlines()) == 1
 
@@ -229,10 +229,10 @@ def test_ctrl_c_leaves_whole_files_and_status_130(network_file: Path, tmp_path: 
     assert process.returncode == 130
     assert err == "error: interrupted\n"
     written = sorted((tmp_path / "out").glob("*.png"))
-    assert out.startswith(f"{len(written)} of 800 pictures labelled in ")
+    assert out.startswith(f"{len(written)} of 800 images labelled in ")
     assert 5 < len(written) < 800
-    assert files(tmp_path / "out") == [*(path.name for path in written), "shares.csv"]
-    assert len((tmp_path / "out" / "shares.csv").read_text().splitlines()) == len(written) + 1
+    assert files(tmp_path / "out") == [*(path.name for path in written), "class_fractions.csv"]
+    assert len((tmp_path / "out" / "class_fractions.csv").read_text().splitlines()) == len(written) + 1
     for path in written:
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()

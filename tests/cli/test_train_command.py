@@ -48,7 +48,7 @@ def test_a_plan_alone_trains_nothing_and_can_be_given_back(
     assert [p.name for p in out.iterdir()] == ["plan.toml"]
     again = tmp_path / "run"
     run(capsys, folder, "--out", again, "--recipe", out / "plan.toml", "--no-report", "--set", "budget=3.0")
-    assert load(again).network.backbone == "test_efficientnet"
+    assert load(again).config.backbone == "test_efficientnet"
 
 
 def test_a_recipe_of_passes_ends_with_the_budget(

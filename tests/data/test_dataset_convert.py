@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dilated.data.convert import WRITABLE, convert
-from dilated.data.dataset import FORMATS, Data, open_dataset
+from dilated.data.convert import WRITABLE_FORMATS, convert
+from dilated.data.dataset import FORMATS, Dataset, open_dataset
 from dilated.data.formats import folders, voc
 from dilated.data.labels import Classes, save_classes
 from dilated.errors import InputError
@@ -27,22 +27,24 @@ COLON = ("cvat",)  # whose names end at a colon
 labels = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 4))
 
 
-def source(root: Path, maps: dict[str, list[np.ndarray]], classes: Classes = CLASSES, stem: str = "{split}{i}") -> Data:
-    """A folder of such label maps, with pictures of noise."""
+def source(
+    root: Path, maps: dict[str, list[np.ndarray]], classes: Classes = CLASSES, stem: str = "{split}{i}"
+) -> Dataset:
+    """A folder of such label maps, with images of noise."""
     random = np.random.default_rng(0)
     for split, group in maps.items():
-        pictures = [random.integers(0, 256, (*ids.shape, 3), dtype=np.uint8) for ids in group]
+        images = [random.integers(0, 256, (*ids.shape, 3), dtype=np.uint8) for ids in group]
         stems = [stem.format(split=split, i=i) for i in range(len(group))]
-        samples = zip(stems, pictures, group, strict=True)
+        samples = zip(stems, images, group, strict=True)
         folders.save(root, split, samples, classes)
     save_classes(classes, root / "classes.toml")
     return open_dataset(root)
 
 
-def by_name(data: Data, split: str) -> list[np.ndarray]:
+def by_name(data: Dataset, split: str) -> list[np.ndarray]:
     """The labels as the names of the classes, "" where ignored."""
     table = np.array([*data.classes.names, *[""] * (256 - len(data.classes))], dtype=object)
-    return [table[pair.read_label(data.classes, pair.size())] for pair in data.pairs(split)]
+    return [table[pair.read_label(data.classes, pair.size())] for pair in data.samples(split)]
 
 
 def maps_of(seed: int, classes: int, *, ignored: bool = True) -> dict[str, list[np.ndarray]]:
@@ -66,14 +68,14 @@ def test_any_label_map_comes_back(
     data = source(root / "in", maps, classes)
     convert(data, root / "out", name)
     read = open_dataset(root / "out")
-    assert read.layout == name
+    assert read.format == name
     for split in maps:
         for found, expected in zip(by_name(read, split), by_name(data, split), strict=True):
             assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", [n for n in OWN if n not in ("voc",)] + ["yolo", "cvat"])
-def test_pictures_but_jpegs_come_back_and_so_do_colours(name: str, tmp_path: Path) -> None:
+def test_images_but_jpegs_come_back_and_so_do_colors(name: str, tmp_path: Path) -> None:
     classes = Classes(("background", "cell"), ((0, 0, 0), (9, 8, 7)))
     data = source(tmp_path / "in", maps_of(1, 2, ignored=False), classes)
     convert(data, tmp_path / "out", name)
@@ -82,7 +84,7 @@ def test_pictures_but_jpegs_come_back_and_so_do_colours(name: str, tmp_path: Pat
         "background": (0, 0, 0),
         "cell": (9, 8, 7),
     }
-    for old, new in zip(data.pairs("val"), read.pairs("val"), strict=True):
+    for old, new in zip(data.samples("val"), read.samples("val"), strict=True):
         assert np.array_equal(old.read_image(), new.read_image())
 
 
@@ -97,14 +99,14 @@ def test_chains_of_formats_keep_the_labels(first: str, second: str, tmp_path: Pa
         assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", [n for n in WRITABLE if FORMATS[n].CLASSES is not None])
+@pytest.mark.parametrize("name", [n for n in WRITABLE_FORMATS if FORMATS[n].CLASSES is not None])
 def test_fixed_formats_take_their_own_classes_by_name(name: str, tmp_path: Path) -> None:
     own = FORMATS[name].CLASSES
     turned = Classes(own.names[::-1], own.colors[::-1])
     data = source(tmp_path / "in", maps_of(3, len(turned)), turned)
     convert(data, tmp_path / "out", name)
     read = open_dataset(tmp_path / "out")
-    assert read.layout == name
+    assert read.format == name
     assert not (tmp_path / "out" / "classes.toml").exists()
     for found, expected in zip(by_name(read, "train"), by_name(data, "train"), strict=True):
         assert np.array_equal(found, expected)
@@ -114,12 +116,12 @@ def test_fixed_formats_take_their_own_classes_by_name(name: str, tmp_path: Path)
 def test_ignored_pixels_are_an_error_where_they_cannot_be_kept_or_become_a_class(name: str, tmp_path: Path) -> None:
     classes = Classes(("background", "cell"), ((0, 0, 0), (9, 8, 7)))
     data = source(tmp_path / "in", {"train": [np.array([[0, 255, 1]], np.uint8)]}, classes)
-    with pytest.raises(InputError, match=r"train0: found ignored pixels.*--ignored-as CLASS"):
+    with pytest.raises(InputError, match=r"train0: found ignored pixels.*--ignore-as-class CLASS"):
         convert(data, tmp_path / "out", name)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
     with pytest.raises(InputError, match="found 'void'; expected one of background, cell"):
-        convert(data, tmp_path / "out", name, ignored_as="void")
-    done = convert(data, tmp_path / "out", name, ignored_as="cell")
+        convert(data, tmp_path / "out", name, ignore_as_class="void")
+    done = convert(data, tmp_path / "out", name, ignore_as_class="cell")
     assert "Ignored pixels are written as cell." in done.notes
     assert by_name(open_dataset(tmp_path / "out"), "train")[0].tolist() == [["background", "cell", "cell"]]
 
@@ -138,9 +140,9 @@ def test_a_split_that_the_format_has_not_is_an_error_and_leaves_nothing(name: st
     assert convert(data, tmp_path / "out", name, splits=("train",)).notes[0] == "Not written: the splits test."
 
 
-def test_pictures_that_a_format_leaves_out_are_an_error(tmp_path: Path) -> None:
+def test_images_that_a_format_leaves_out_are_an_error(tmp_path: Path) -> None:
     data = source(tmp_path / "in", {"train": [np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8)]}, voc.CLASSES)
-    with pytest.raises(InputError, match="coco: train: of 2 pictures written 1 are read back, without train0"):
+    with pytest.raises(InputError, match="coco: train: of 2 images written 1 are read back, without train0"):
         convert(data, tmp_path / "out", "coco")
 
 
@@ -148,7 +150,7 @@ def test_names_in_two_splits_get_the_split_before_them(tmp_path: Path) -> None:
     data = source(tmp_path / "in", maps_of(5, 4), stem="p{i}")
     done = convert(data, tmp_path / "out", "voc")
     assert done.notes[0].startswith("2 names are in several splits, as 'p0'")
-    assert [p.name for p in open_dataset(tmp_path / "out").pairs("val")] == ["val_p0", "val_p1"]
+    assert [p.name for p in open_dataset(tmp_path / "out").samples("val")] == ["val_p0", "val_p1"]
 
 
 @pytest.mark.parametrize("there", ["file", "folder"])
@@ -165,7 +167,7 @@ def test_a_folder_that_is_not_empty_is_an_error(there: str, tmp_path: Path) -> N
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "voc").pictures == {"train": 2, "val": 2}
+    assert convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "voc").images == {"train": 2, "val": 2}
 
 
 def test_what_is_left_of_a_conversion_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
@@ -177,12 +179,12 @@ def test_what_is_left_of_a_conversion_that_was_cut_off_is_an_error(tmp_path: Pat
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="format: found 'png'; expected one of camvid, "):
         convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "png")
-    assert set(OWN) | set(NO_IGNORE) <= set(WRITABLE)
+    assert set(OWN) | set(NO_IGNORE) <= set(WRITABLE_FORMATS)
 
 
 def test_a_damaged_label_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     data = source(tmp_path / "in", maps_of(7, 4))
-    data.pairs("val")[1].label.write_bytes(b"no picture")
+    data.samples("val")[1].label.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"val1\.png"):
         convert(data, tmp_path / "out", "coco_json")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
@@ -196,24 +198,24 @@ def test_a_label_read_back_otherwise_is_an_error(tmp_path: Path, monkeypatch: py
     real = FORMATS["yolo"].save
     monkeypatch.setattr(FORMATS["yolo"], "save", worse)
     with pytest.raises(InputError, match="yolo: train: the label of train0 is not read back"):
-        convert(data, tmp_path / "out", "yolo", ignored_as="sky")
+        convert(data, tmp_path / "out", "yolo", ignore_as_class="sky")
 
 
 def test_a_share_for_val_parts_data_without_splits(tmp_path: Path) -> None:
     data = source(tmp_path / "in", {"train": [np.full((1, 2), i % 4, np.uint8) for i in range(10)]})
-    first = convert(data, tmp_path / "a", "folders", val=0.3, seed=1)
-    again = convert(data, tmp_path / "b", "folders", val=0.3, seed=1)
-    other = convert(data, tmp_path / "c", "folders", val=0.3, seed=2)
-    assert sum(first.pictures.values()) == 10
-    names = [[p.name for p in open_dataset(tmp_path / n).pairs("val")] for n in "abc"]
+    first = convert(data, tmp_path / "a", "folders", val_fraction=0.3, seed=1)
+    again = convert(data, tmp_path / "b", "folders", val_fraction=0.3, seed=1)
+    other = convert(data, tmp_path / "c", "folders", val_fraction=0.3, seed=2)
+    assert sum(first.images.values()) == 10
+    names = [[p.name for p in open_dataset(tmp_path / n).samples("val")] for n in "abc"]
     assert names[0] == names[1] != names[2]
-    assert again.pictures == first.pictures
-    assert other.pictures["train"] + other.pictures["val"] == 10
+    assert again.images == first.images
+    assert other.images["train"] + other.images["val"] == 10
 
 
 def test_a_share_for_val_of_data_with_splits_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has splits of its own, train, val"):
-        convert(source(tmp_path / "in", maps_of(9, 4)), tmp_path / "out", "folders", val=0.5)
+        convert(source(tmp_path / "in", maps_of(9, 4)), tmp_path / "out", "folders", val_fraction=0.5)
 
 
 def test_progress_counts_writing_and_reading_back(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ import pytest
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats.pairs import Pair, pair_by_stem
+from dilated.data.sample import Sample, match_by_stem
 from dilated.errors import InputError
 
 TOML = '[[class]]\nname = "sky"\ncolor = [0, 0, 255]\n[[class]]\nname = "road"\ncolor = [128, 64, 128]\n'
 
 
 def tree(root: Path, *files: str, toml: str | None = TOML) -> Path:
-    """A data folder of tiny pictures, all of the label value 1."""
+    """A data folder of tiny images, all of the label value 1."""
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def tree(root: Path, *files: str, toml: str | None = TOML) -> Path:
     return root
 
 
-def names(pairs: list[Pair], root: Path) -> list[tuple[str, str]]:
+def names(pairs: list[Sample], root: Path) -> list[tuple[str, str]]:
     return [(p.image.relative_to(root).as_posix(), p.label.relative_to(root).as_posix()) for p in pairs]
 
 
@@ -30,9 +30,9 @@ def test_no_folder_is_an_error(tmp_path: Path) -> None:
         open_dataset(tmp_path / "none")
 
 
-@pytest.mark.parametrize("files", [[], ["pictures/a.png"]])
+@pytest.mark.parametrize("files", [[], ["photos/a.png"]])
 def test_an_unknown_layout_is_an_error_that_says_what_was_found(files: list[str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"found {'pictures' if files else 'nothing'}; expected images/ and labels/"):
+    with pytest.raises(InputError, match=f"found {'photos' if files else 'nothing'}; expected images/ and labels/"):
         open_dataset(tree(tmp_path, *files, toml=None))
 
 
@@ -40,11 +40,11 @@ def test_splits_may_be_folders_inside(tmp_path: Path) -> None:
     files = ["images/train/b.jpg", "images/train/a.png", "labels/train/a.png", "labels/train/b.png"]
     data = open_dataset(tree(tmp_path, *files, "images/val/c.png", "labels/val/c.png"))
     assert data.splits == ("train", "val")
-    assert names(data.pairs("train"), tmp_path) == [
+    assert names(data.samples("train"), tmp_path) == [
         ("images/train/a.png", "labels/train/a.png"),
         ("images/train/b.jpg", "labels/train/b.png"),
     ]
-    assert [p.name for p in data.pairs("val")] == ["c"]
+    assert [p.name for p in data.samples("val")] == ["c"]
 
 
 def test_splits_may_be_folders_outside(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_splits_may_be_folders_outside(tmp_path: Path) -> None:
         tree(tmp_path, "train/images/a.png", "train/labels/a.png", "test/images/b.png", "test/labels/b.png")
     )
     assert data.splits == ("train", "test")
-    assert names(data.pairs("train"), tmp_path) == [("train/images/a.png", "train/labels/a.png")]
+    assert names(data.samples("train"), tmp_path) == [("train/images/a.png", "train/labels/a.png")]
 
 
 def test_splits_may_be_lists_of_stems_names_or_paths(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_splits_may_be_lists_of_stems_names_or_paths(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("b\n\na.png\nc.d\nc.d.png\nelsewhere/e.png elsewhere/f.png\n")
     data = open_dataset(tmp_path)
     assert data.splits == ("train",)
-    assert names(data.pairs("train"), tmp_path) == [
+    assert names(data.samples("train"), tmp_path) == [
         ("images/b.jpg", "labels/b.png"),
         ("images/a.png", "labels/a.png"),
         ("images/c.d.png", "labels/c.d.png"),
@@ -73,14 +73,14 @@ def test_splits_may_be_lists_of_stems_names_or_paths(tmp_path: Path) -> None:
 def test_a_listed_name_may_hold_a_space(tmp_path: Path) -> None:
     tree(tmp_path, "images/street 1.png", "labels/street 1.png")
     (tmp_path / "train.txt").write_text("street 1.png\n")
-    assert [p.name for p in open_dataset(tmp_path).pairs("train")] == ["street 1"]
+    assert [p.name for p in open_dataset(tmp_path).samples("train")] == ["street 1"]
 
 
 def test_a_listed_file_name_is_never_another_file_of_the_same_stem(tmp_path: Path) -> None:
     tree(tmp_path, "images/a.jpg", "images/a.png", "labels/a.png")
     (tmp_path / "train.txt").write_text("a.jpg\n")
     try:
-        pairs = open_dataset(tmp_path).pairs("train")
+        pairs = open_dataset(tmp_path).samples("train")
     except InputError as error:
         assert "stem" in str(error)  # noqa: PT017
         return
@@ -95,15 +95,15 @@ def test_a_line_that_names_nothing_is_an_error_with_its_number(line: str, named:
     tree(tmp_path, "images/a.png", "images/b.png", "labels/a.png")
     (tmp_path / "train.txt").write_text(f"a\n{line}\n")
     with pytest.raises(InputError, match=f"train.txt, line 2: .*{named}"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 def test_camvid_is_known_without_a_list_of_classes(tmp_path: Path) -> None:
     tree(tmp_path, "train/a.png", "trainannot/a.png", "test/b.png", "testannot/b.png", toml=None)
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits, len(data.classes)) == ("camvid", ("train", "test"), 11)
+    assert (data.format, data.splits, len(data.classes)) == ("camvid", ("train", "test"), 11)
     assert data.classes.ignore == (11,)
-    assert names(data.pairs("train"), tmp_path) == [("train/a.png", "trainannot/a.png")]
+    assert names(data.samples("train"), tmp_path) == [("train/a.png", "trainannot/a.png")]
 
 
 def test_a_list_of_classes_of_its_own_comes_before_camvids(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_mask_of_0_and_255_is_shown_as_two_classes(tmp_path: Path) -> None:
 def test_a_missing_split_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:
     data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png"))
     with pytest.raises(InputError, match="has no split 'val'; found train"):
-        data.pairs("val")
+        data.samples("val")
 
 
 def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
@@ -138,29 +138,29 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     for folder in ("images", "labels"):
         (tmp_path / folder / "train" / "a.png").unlink()
     with pytest.raises(InputError, match="split 'train' is empty"):
-        data.pairs("train")
+        data.samples("train")
 
 
-def test_pictures_without_a_folder_of_labels_are_an_error(tmp_path: Path) -> None:
+def test_images_without_a_folder_of_labels_are_an_error(tmp_path: Path) -> None:
     data = open_dataset(tree(tmp_path, "images/train/a.png"))
     with pytest.raises(InputError, match="no such folder; expected the labels"):
-        data.pairs("train")
+        data.samples("train")
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "named"),
     [
         (["a.png"], [], r"a\.png: has no label; expected .*labels/a\.png"),
-        ([], ["a.png", "b.png"], r"a\.png: has no picture of the same stem \(2 such"),
-        (["a.png", "a.jpg"], ["a.png"], r"a\.jpg: found two pictures of the stem 'a'"),
+        ([], ["a.png", "b.png"], r"a\.png: has no image of the same stem \(2 such"),
+        (["a.png", "a.jpg"], ["a.png"], r"a\.jpg: found two images of the stem 'a'"),
         (["a.png"], ["a.png", "a.tif"], r"a\.tif: found two labels of the stem 'a'"),
     ],
 )
-def test_pictures_and_labels_that_do_not_match_are_an_error(images: list[str], labels: list[str], named: str) -> None:
+def test_images_and_labels_that_do_not_match_are_an_error(images: list[str], labels: list[str], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        pair_by_stem([Path("images", n) for n in images], [Path("labels", n) for n in labels], Path("labels"))
+        match_by_stem([Path("images", n) for n in images], [Path("labels", n) for n in labels], Path("labels"))
 
 
-def test_pairs_keep_the_order_of_the_pictures() -> None:
-    pairs = pair_by_stem([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path())
-    assert pairs == [Pair(Path("b.jpg"), Path("b.png")), Pair(Path("a.jpg"), Path("a.png"))]
+def test_pairs_keep_the_order_of_the_images() -> None:
+    pairs = match_by_stem([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path())
+    assert pairs == [Sample(Path("b.jpg"), Path("b.png")), Sample(Path("a.jpg"), Path("a.png"))]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Transpose
 
-from dilated.data.images import image_size, pictures_in, read_image
+from dilated.data.images import image_size, list_image_files, read_image
 from dilated.errors import InputError
 
 TURNS = {
@@ -32,8 +32,8 @@ def noise(shape: tuple[int, ...], kind: type[np.generic] = np.uint8) -> np.ndarr
 
 @pytest.fixture
 def png(tmp_path: Path) -> Path:
-    Image.fromarray(noise((40, 30, 3))).save(tmp_path / "picture.png")
-    return tmp_path / "picture.png"
+    Image.fromarray(noise((40, 30, 3))).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
 
 
 def refused(path: Path, message: str) -> None:
@@ -55,19 +55,19 @@ def test_an_empty_file_is_refused_by_name(tmp_path: Path) -> None:
     refused(tmp_path / "a.png", "found an empty file")
 
 
-def test_text_under_a_picture_name_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("not a picture")
-    refused(tmp_path / "a.png", "13 bytes that are no picture")
+def test_text_under_an_image_name_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not an image")
+    refused(tmp_path / "a.png", "12 bytes that are no image")
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
-def test_a_truncated_picture_is_refused_and_never_read_in_part(suffix: str, keep: float, tmp_path: Path) -> None:
-    path = tmp_path / f"picture{suffix}"
+def test_a_truncated_image_is_refused_and_never_read_in_part(suffix: str, keep: float, tmp_path: Path) -> None:
+    path = tmp_path / f"image{suffix}"
     Image.fromarray(noise((40, 30, 3))).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    refused(path, "damaged|no picture format")
+    refused(path, "damaged|no image format")
 
 
 def test_a_png_with_a_flipped_bit_is_refused(png: Path) -> None:
@@ -84,19 +84,19 @@ def test_a_mode_without_an_agreed_range_is_refused(mode: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("most", "size"), [(1000, "1200 pixels"), (500, "1200 pixels")])
-def test_a_picture_too_large_to_be_trusted_is_refused(
+def test_an_image_too_large_to_be_trusted_is_refused(
     png: Path, monkeypatch: pytest.MonkeyPatch, most: int, size: str
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)  # pillow warns, here an error, or beyond twice that refuses
-    refused(png, f"found a picture of {size}; expected at most {most} pixels.*--tile N")
+    refused(png, f"found an image of {size}; expected at most {most} pixels.*--tile N")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_where_pillow_only_warns_a_large_picture_is_refused_by_its_size(
+def test_where_pillow_only_warns_a_large_image_is_refused_by_its_size(
     png: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1199)
-    refused(png, "found a picture of 30x40; expected at most 1199 pixels")
+    refused(png, "found an image of 30x40; expected at most 1199 pixels")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
     assert read_image(png).shape == (40, 30, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -109,12 +109,12 @@ def test_a_header_of_many_pixels_allocates_none(tmp_path: Path) -> None:
     data = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     tracemalloc.start()
-    refused(tmp_path / "bomb.png", "found a picture of 3600000000 pixels")
+    refused(tmp_path / "bomb.png", "found an image of 3600000000 pixels")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
 
-def test_a_picture_is_read_by_its_content_not_its_suffix(png: Path) -> None:
+def test_an_image_is_read_by_its_content_not_its_suffix(png: Path) -> None:
     path = png.rename(png.with_suffix(".jpg"))
     assert np.array_equal(read_image(path), noise((40, 30, 3)))
     path = path.rename(path.with_suffix(""))
@@ -126,7 +126,7 @@ def test_a_file_without_permission_is_refused_by_name(png: Path, monkeypatch: py
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Image, "open", denied)  # root may read anything
-    refused(png, "may not be read; expected a picture that you have permission to read")
+    refused(png, "may not be read; expected an image that you have permission to read")
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,11 +150,11 @@ def test_whatever_happens_to_a_file_it_is_read_or_refused(
     assert pixels.shape[2:] == (3,)
 
 
-def test_a_palette_with_many_transparent_colours_is_read_without_them(tmp_path: Path) -> None:
+def test_a_palette_with_many_transparent_colors_is_read_without_them(tmp_path: Path) -> None:
     indices, palette = noise((5, 7)) % 4, noise((4, 3))
-    picture = Image.fromarray(indices)
-    picture.putpalette(palette.flatten().tolist())
-    picture.save(tmp_path / "a.png", transparency=bytes([0, 128, 255, 7]))
+    image = Image.fromarray(indices)
+    image.putpalette(palette.flatten().tolist())
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255, 7]))
     assert np.array_equal(read_image(tmp_path / "a.png"), palette[indices])
 
 
@@ -167,22 +167,22 @@ def test_rgb_is_read_as_it_is(png: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize(("orientation", "turn"), TURNS.items())
-def test_pictures_are_turned_upright(orientation: int, turn: Transpose | None, suffix: str, tmp_path: Path) -> None:
-    picture = Image.fromarray(noise((4, 6, 3)))
+def test_images_are_turned_upright(orientation: int, turn: Transpose | None, suffix: str, tmp_path: Path) -> None:
+    image = Image.fromarray(noise((4, 6, 3)))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / f"picture{suffix}"
-    picture.save(path, exif=exif)
-    upright = picture if turn is None else picture.transpose(turn)
+    path = tmp_path / f"image{suffix}"
+    image.save(path, exif=exif)
+    upright = image if turn is None else image.transpose(turn)
     assert np.array_equal(read_image(path), np.asarray(upright))
     assert image_size(path) == (upright.height, upright.width)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1"])
 def test_grey_becomes_three_equal_channels(mode: str, tmp_path: Path) -> None:
-    grey = Image.fromarray(noise((5, 7)) // 128 * 255)
-    grey.convert(mode).save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png"), np.repeat(np.asarray(grey)[:, :, None], 3, axis=2))
+    gray = Image.fromarray(noise((5, 7)) // 128 * 255)
+    gray.convert(mode).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.repeat(np.asarray(gray)[:, :, None], 3, axis=2))
 
 
 def test_alpha_is_dropped_and_blends_with_nothing(tmp_path: Path) -> None:
@@ -191,13 +191,13 @@ def test_alpha_is_dropped_and_blends_with_nothing(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "a.png"), pixels[:, :, :3])
 
 
-def test_palette_pictures_are_read_as_their_colours(tmp_path: Path) -> None:
+def test_palette_images_are_read_as_their_colors(tmp_path: Path) -> None:
     indices = noise((5, 7)) % 4
     palette = noise((4, 3))
-    picture = Image.fromarray(indices, mode=None).convert("P")
-    picture.putdata(indices.flatten().tolist())
-    picture.putpalette(palette.flatten().tolist())
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(indices, mode=None).convert("P")
+    image.putdata(indices.flatten().tolist())
+    image.putpalette(palette.flatten().tolist())
+    image.save(tmp_path / "a.png")
     assert np.array_equal(read_image(tmp_path / "a.png"), palette[indices])
 
 
@@ -213,11 +213,11 @@ def test_16_bit_grey_keeps_its_range(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png").shape == (1, 5, 3)
 
 
-def test_the_pictures_of_a_folder_are_sorted_and_nothing_hidden_or_foreign(tmp_path: Path) -> None:
+def test_the_images_of_a_folder_are_sorted_and_nothing_hidden_or_foreign(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpeg", ".hidden.png", "notes.txt", "c.tif"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    assert [path.name for path in pictures_in(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif"]
+    assert [path.name for path in list_image_files(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif"]
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])

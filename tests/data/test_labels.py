@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from dilated.data.labels import Classes, load_classes, read_label, read_values, save_classes, template
+from dilated.data.labels import Classes, format_classes_template, load_classes, read_label, read_values, save_classes
 from dilated.errors import InputError
 
 TWO = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
@@ -21,12 +21,12 @@ def classes_toml(folder: Path, text: str) -> Path:
     return path
 
 
-def saved(folder: Path, picture: Image.Image, name: str = "label.png") -> Path:
-    picture.save(folder / name)
+def saved(folder: Path, image: Image.Image, name: str = "label.png") -> Path:
+    image.save(folder / name)
     return folder / name
 
 
-def grey(values: list[list[int]], kind: type[np.generic] = np.uint8) -> Image.Image:
+def gray(values: list[list[int]], kind: type[np.generic] = np.uint8) -> Image.Image:
     return Image.fromarray(np.array(values, dtype=kind))
 
 
@@ -59,9 +59,9 @@ def test_255_classes_are_allowed_and_stay_apart_from_ignore() -> None:
         ({"colors": ((0, 0, 0),)}, "differ in number"),
         ({"values": ((1,),)}, "differ in number"),
         ({"names": ("sky", "sky")}, "'sky' twice"),
-        ({"colors": ((0, 0, 0), (0, 0, 256))}, r"road: found the colour \[0, 0, 256\]"),
-        ({"colors": ((0, 0, 0), (0, 0))}, r"road: found the colour \[0, 0\]"),
-        ({"colors": ((0, 0, 0), (0, 0.5, 0))}, r"road: found the colour \[0, 0.5, 0\]"),
+        ({"colors": ((0, 0, 0), (0, 0, 256))}, r"road: found the color \[0, 0, 256\]"),
+        ({"colors": ((0, 0, 0), (0, 0))}, r"road: found the color \[0, 0\]"),
+        ({"colors": ((0, 0, 0), (0, 0.5, 0))}, r"road: found the color \[0, 0.5, 0\]"),
         ({"values": ((1,), (1,))}, "value 1 means 'sky' and 'road'"),
         ({"values": ((1,), (2, 2))}, "value 2 means 'road' and 'road'"),
         ({"ignore": (1,)}, "value 1 means 'ignore' and 'road'"),
@@ -87,7 +87,7 @@ def test_a_class_without_values_occurs_nowhere() -> None:
 
 
 def test_an_unknown_value_is_an_error_with_file_value_and_place(tmp_path: Path) -> None:
-    path = saved(tmp_path, grey([[0, 1, 0], [1, 42, 42]]))
+    path = saved(tmp_path, gray([[0, 1, 0], [1, 42, 42]]))
     with pytest.raises(InputError, match=r"found the value 42 at x=1, y=1 \(2 such pixels\)") as caught:
         read_label(path, TWO)
     assert str(path) in str(caught.value)
@@ -107,14 +107,14 @@ def test_an_empty_label_is_no_error() -> None:
 def test_one_channel_is_read_as_indices(kind: str, tmp_path: Path) -> None:
     values = [[0, 1, 1], [1, 0, 0]]
     if kind == "P":
-        picture = Image.fromarray(np.array(values, dtype=np.uint8)).convert("P")
-        picture.putdata([v for row in values for v in row])
-        picture.putpalette([1, 1, 1, 0, 0, 0] + [9] * 762)  # colours that would read as the indices swapped
+        image = Image.fromarray(np.array(values, dtype=np.uint8)).convert("P")
+        image.putdata([v for row in values for v in row])
+        image.putpalette([1, 1, 1, 0, 0, 0] + [9] * 762)  # colors that would read as the indices swapped
     elif kind == "1":
-        picture = Image.fromarray(np.array(values, dtype=bool))
+        image = Image.fromarray(np.array(values, dtype=bool))
     else:
-        picture = grey(values, {"L": np.uint8, "I;16": np.uint16, "I": np.int32}[kind])
-    path = saved(tmp_path, picture, "label.tif" if kind == "I" else "label.png")
+        image = gray(values, {"L": np.uint8, "I;16": np.uint16, "I": np.int32}[kind])
+    path = saved(tmp_path, image, "label.tif" if kind == "I" else "label.png")
     with Image.open(path) as stored:
         assert stored.mode == kind
     label = read_label(path, TWO, (2, 3))
@@ -124,12 +124,12 @@ def test_one_channel_is_read_as_indices(kind: str, tmp_path: Path) -> None:
 
 def test_a_16_bit_label_keeps_values_beyond_a_byte(tmp_path: Path) -> None:
     classes = Classes(TWO.names, TWO.colors, ((256,), (1000, 65535)))
-    path = saved(tmp_path, grey([[256, 1000, 65535]], np.uint16))
+    path = saved(tmp_path, gray([[256, 1000, 65535]], np.uint16))
     assert read_label(path, classes).tolist() == [[0, 1, 1]]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
-def test_a_label_in_colours_is_refused(mode: str, tmp_path: Path) -> None:
+def test_a_label_in_colors_is_refused(mode: str, tmp_path: Path) -> None:
     path = saved(tmp_path, Image.new(mode, (3, 2)), "label.tif")
     with pytest.raises(InputError, match=f"mode '{mode}'") as caught:
         read_label(path, TWO)
@@ -205,7 +205,7 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
 
 
 def test_the_template_is_a_file_that_loads(tmp_path: Path) -> None:
-    classes = load_classes(classes_toml(tmp_path, template([3, 7, 200])))
+    classes = load_classes(classes_toml(tmp_path, format_classes_template([3, 7, 200])))
     assert classes.values == ((3,), (7,), (200,))
 
 

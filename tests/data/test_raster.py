@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-import dilated.data.raster as module
+import dilated.data.raster.reader as module
 from dilated.data.images import read_image
-from dilated.data.raster import open_raster
-from dilated.data.rasters import png, scratch
-from dilated.data.rasters.base import choose, rgb
-from dilated.data.rasters.geotiff import GeoTiff
-from dilated.data.rasters.tiff import TiffRaster
+from dilated.data.raster import png, scratch
+from dilated.data.raster.base import select_bands, to_rgb
+from dilated.data.raster.gdal import GDALRaster
+from dilated.data.raster.reader import open_raster
+from dilated.data.raster.tiff import TifffileRaster
 from dilated.errors import InputError
 
 rasterio = pytest.importorskip("rasterio")
@@ -44,7 +44,7 @@ def whole(path: Path, **options: Any) -> NDArray[np.uint8]:
 
 def mask(path: Path) -> Any:
     with open_raster(path) as raster:
-        return raster.valid(0, 0, raster.height, raster.width)
+        return raster.read_mask(0, 0, raster.height, raster.width)
 
 
 def as_read_image(path: Path) -> bool:
@@ -53,7 +53,7 @@ def as_read_image(path: Path) -> bool:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_a_png_has_the_pixels_of_read_image(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png, "STRIP", 1000)  # many strips, which lean on the rows before them
+    monkeypatch.setattr(png, "STRIP_BYTES", 1000)  # many strips, which lean on the rows before them
     path = tmp_path / "a.png"
     Image.fromarray(noise(4)).convert(mode).save(path)
     assert as_read_image(path)
@@ -65,7 +65,7 @@ def test_a_png_has_the_pixels_of_read_image(mode: str, tmp_path: Path, monkeypat
 def test_a_16_bit_png_has_the_pixels_of_read_image(
     channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(png, "STRIP", 1000)
+    monkeypatch.setattr(png, "STRIP_BYTES", 1000)
     path = tmp_path / "a.png"
     values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels)).astype(np.uint16)
     cv2.imwrite(str(path), values)
@@ -77,11 +77,11 @@ def test_a_png_with_a_small_palette_has_the_pixels_of_read_image(bits: int, tmp_
     path = tmp_path / "a.png"
     Image.fromarray(noise(3)).quantize(1 << bits).save(path, bits=bits, transparency=0)
     assert as_read_image(path)
-    with Image.open(path) as picture:
-        assert np.array_equal(mask(path), np.asarray(picture) != 0)
+    with Image.open(path) as image:
+        assert np.array_equal(mask(path), np.asarray(image) != 0)
 
 
-def test_the_transparent_colour_of_a_png_has_no_data(tmp_path: Path) -> None:
+def test_the_transparent_color_of_a_png_has_no_data(tmp_path: Path) -> None:
     pixels = noise(3)
     Image.fromarray(pixels).save(tmp_path / "a.png", transparency=tuple(pixels[3, 4].tolist()))
     assert np.array_equal(mask(tmp_path / "a.png"), (pixels != pixels[3, 4]).any(axis=2))
@@ -115,12 +115,12 @@ LAYOUTS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
     "grey": (noise(1)[:, :, 0], {"photometric": "minisblack"}),
     "white is zero": (noise(1)[:, :, 0], {"photometric": "miniswhite"}),
     "16-bit grey": (noise(1, np.uint16)[:, :, 0], {"photometric": "minisblack"}),
-    "16-bit colour": (noise(3, np.uint16), {"compression": "zlib", "rowsperstrip": 9}),
+    "16-bit color": (noise(3, np.uint16), {"compression": "zlib", "rowsperstrip": 9}),
     "one pixel": (noise(3)[:1, :1], {}),
 }
 
 
-@pytest.mark.parametrize("reader", [GeoTiff, TiffRaster, scratch.Scratch])
+@pytest.mark.parametrize("reader", [GDALRaster, TifffileRaster, scratch.ScratchRaster])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_tiff_has_the_pixels_of_read_image_with_every_reader(
     reader: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -128,13 +128,15 @@ def test_a_tiff_has_the_pixels_of_read_image_with_every_reader(
     path = tmp_path / "a.tif"
     pixels, layout = LAYOUTS[name]
     tifffile.imwrite(path, pixels, **({"photometric": "rgb"} | layout))
-    without(monkeypatch, *{TiffRaster: ["rasterio"], scratch.Scratch: ["rasterio", "tifffile"]}.get(reader, []))
+    without(
+        monkeypatch, *{TifffileRaster: ["rasterio"], scratch.ScratchRaster: ["rasterio", "tifffile"]}.get(reader, [])
+    )
     with open_raster(path) as raster:
         assert type(raster) is reader
     assert as_read_image(path)
 
 
-def test_a_palette_tiff_has_its_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_palette_tiff_has_its_colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(noise(3)).quantize(30).save(tmp_path / "a.tif")
     assert as_read_image(tmp_path / "a.tif")
     without(monkeypatch, "rasterio")
@@ -146,14 +148,14 @@ windows = st.tuples(
 )
 
 
-@pytest.mark.parametrize("reader", [GeoTiff, TiffRaster, scratch.Scratch])
+@pytest.mark.parametrize("reader", [GDALRaster, TifffileRaster, scratch.ScratchRaster])
 def test_a_window_is_that_part_of_the_whole(reader: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / ("a.png" if reader is scratch.Scratch else "a.tif")
-    if reader is scratch.Scratch:
+    path = tmp_path / ("a.png" if reader is scratch.ScratchRaster else "a.tif")
+    if reader is scratch.ScratchRaster:
         Image.fromarray(noise(3)).save(path)
     else:
         tifffile.imwrite(path, noise(3), photometric="rgb", tile=(16, 32), compression="zlib")
-    without(monkeypatch, *(["rasterio"] if reader is TiffRaster else []))
+    without(monkeypatch, *(["rasterio"] if reader is TifffileRaster else []))
     with open_raster(path) as raster:
         assert type(raster) is reader
 
@@ -192,8 +194,8 @@ def test_bands_are_the_first_three_or_those_chosen(
 
 def test_two_bands_without_alpha_need_a_choice() -> None:
     with pytest.raises(InputError, match="2 bands apart from alpha"):
-        choose(Path("a.tif"), (1, 2), None, 2)
-    assert choose(Path("a.tif"), (1,), None, 2) == (1,)
+        select_bands(Path("a.tif"), (1, 2), None, 2)
+    assert select_bands(Path("a.tif"), (1,), None, 2) == (1,)
 
 
 @pytest.mark.parametrize("missing", [(), ("rasterio",)])
@@ -204,27 +206,27 @@ def test_pixels_of_alpha_0_and_of_the_nodata_value_have_no_data(
     pixels = noise(4)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
     assert np.array_equal(mask(tmp_path / "a.tif"), pixels[:, :, 3] > 0)
-    colours = pixels[:, :, :3] % 2
+    colors = pixels[:, :, :3] % 2
     tags = [(42113, 2, 2, "0", True)]
-    tifffile.imwrite(tmp_path / "b.tif", colours, photometric="rgb", extratags=tags)
-    assert np.array_equal(mask(tmp_path / "b.tif"), colours.any(axis=2))
-    tifffile.imwrite(tmp_path / "c.tif", colours + 1, photometric="rgb", extratags=tags)
+    tifffile.imwrite(tmp_path / "b.tif", colors, photometric="rgb", extratags=tags)
+    assert np.array_equal(mask(tmp_path / "b.tif"), colors.any(axis=2))
+    tifffile.imwrite(tmp_path / "c.tif", colors + 1, photometric="rgb", extratags=tags)
     assert mask(tmp_path / "c.tif") is None
 
 
 def test_every_16_bit_value_becomes_what_read_image_makes_of_it(tmp_path: Path) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
     expected = (values.astype(np.float32) / 257).round().astype(np.uint8)
-    assert np.array_equal(rgb(values), np.repeat(expected, 3, axis=2))
+    assert np.array_equal(to_rgb(values), np.repeat(expected, 3, axis=2))
 
 
 def test_a_large_compressed_strip_is_unpacked_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noise(3), photometric="rgb", compression="zlib", rowsperstrip=HEIGHT)
-    for name in ("geotiff", "tiff"):
-        monkeypatch.setattr(f"dilated.data.rasters.{name}.SEGMENT", 1000)
+    for name in ("gdal", "tiff"):
+        monkeypatch.setattr(f"dilated.data.raster.{name}.MAX_SEGMENT_BYTES", 1000)
     with open_raster(path) as raster:
-        assert type(raster) is scratch.Scratch
+        assert type(raster) is scratch.ScratchRaster
     assert as_read_image(path)
     without(monkeypatch, "rasterio")
     with pytest.raises(InputError, match=r"rio convert a\.tif tiled\.tif"):
@@ -235,7 +237,7 @@ REFUSED: dict[str, tuple[NDArray[Any], dict[str, Any], str]] = {
     "floats": (noise(1)[:, :, 0].astype(np.float32), {}, "kind: floats"),
     "signed": (noise(1)[:, :, 0].astype(np.int16), {}, "kind: signed"),
     "32 bits": (noise(1)[:, :, 0].astype(np.uint32), {}, r"bands of \[32\] bits"),
-    "CMYK": (noise(4), {"photometric": "separated"}, "colour space CMYK"),
+    "CMYK": (noise(4), {"photometric": "separated"}, "color space CMYK"),
     "turned": (noise(3), {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}, "orientation 6"),
 }
 
@@ -301,7 +303,7 @@ def crafted(width: int, height: int, rows: bytes, interlaced: int = 0) -> bytes:
     ("content", "message"),
     [
         (b"", "0 bytes|empty"),
-        (b"hello, world, this is text", "no picture format"),
+        (b"hello, world, this is text", "no image format"),
         (b"II*\0\xff\xff\xff\x7f", "header is damaged"),
         (b"MM\0+" + bytes(12), "header is damaged"),
         (png.SIGNATURE, "ends early"),
@@ -314,9 +316,9 @@ def crafted(width: int, height: int, rows: bytes, interlaced: int = 0) -> bytes:
     ],
 )
 def test_a_broken_file_is_an_error_that_names_it(content: bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=f"picture.*({message})"):
+    with pytest.raises(InputError, match=f"image.*({message})"):
         whole(path)
 
 
@@ -335,14 +337,14 @@ def test_a_tiff_whose_header_cannot_be_true_is_refused(tmp_path: Path) -> None:
 def test_a_jpeg_that_is_too_large_to_be_decoded_whole_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratch, "WHOLE", 100)
+    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 100)
     Image.fromarray(noise(3)).save(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"rio convert a\.jpg tiled\.tif --co tiled=true"):
         open_raster(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("what", ["nothing", "folder"])
-def test_a_path_without_a_picture_is_refused(what: str, tmp_path: Path) -> None:
+def test_a_path_without_an_image_is_refused(what: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     if what == "folder":
         path.mkdir()

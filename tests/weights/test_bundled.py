@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dilated import InputError, Predictor, load, open_dataset
-from dilated.evaluate.evaluate import evaluate
+from dilated.evaluation.evaluate import evaluate
 
 STREET = Path(str(resources.files("dilated.weights") / "files" / "street.safetensors"))
 
@@ -35,7 +35,7 @@ def test_cells_is_small_and_says_what_it_is() -> None:
 def test_cells_finds_the_nuclei_of_the_example() -> None:
     root = Path(__file__).parents[2] / "examples" / "nuclei"
     data = open_dataset(root)
-    result = evaluate(Predictor(load("cells"), device="cpu"), data.pairs("val")[:4], data.classes)
+    result = evaluate(Predictor(load("cells"), device="cpu"), data.samples("val")[:4], data.classes)
     assert result.confusion.iou["nucleus"] > 0.7
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from dilated.errors import InputError
-from dilated.weights.caffe import fit, read, write
+from dilated.weights.caffe import match_layers, read_caffemodel, write_caffemodel
 
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -32,7 +32,7 @@ def reads(tmp_path: Path) -> Callable[[bytes], Layers]:
     def read_bytes(data: bytes) -> Layers:
         path = tmp_path / "net.caffemodel"
         path.write_bytes(data)
-        return read(path)
+        return read_caffemodel(path)
 
     return read_bytes
 
@@ -49,8 +49,8 @@ def test_what_was_written_comes_back_to_the_last_bit(folder: Path, network: Any,
         name: [np.frombuffer(bits.randbytes(4 * int(np.prod(s, dtype=int))), np.float32).reshape(s) for s in blobs]
         for name, blobs in network.items()
     }
-    write(folder / "net.caffemodel", layers, v1=v1)
-    found = read(folder / "net.caffemodel")
+    write_caffemodel(folder / "net.caffemodel", layers, v1=v1)
+    found = read_caffemodel(folder / "net.caffemodel")
     if v1:
         layers = {name: [b.reshape((1,) * (4 - b.ndim) + b.shape) for b in blobs] for name, blobs in layers.items()}
     same(found, layers)
@@ -60,24 +60,24 @@ def test_what_was_written_comes_back_to_the_last_bit(folder: Path, network: Any,
 @given(network=networks, v1=st.booleans())
 def test_fit_gives_the_written_shapes_back_from_either_generation(folder: Path, network: Any, v1: bool) -> None:
     layers = {name: [np.zeros(s, np.float32) for s in blobs] for name, blobs in network.items()}
-    write(folder / "net.caffemodel", layers, v1=v1)
-    same(fit(read(folder / "net.caffemodel"), network, "net.caffemodel"), layers)
+    write_caffemodel(folder / "net.caffemodel", layers, v1=v1)
+    same(match_layers(read_caffemodel(folder / "net.caffemodel"), network, "net.caffemodel"), layers)
 
 
 def test_a_file_is_to_the_byte_what_protobuf_says(tmp_path: Path) -> None:
     layers = {"c": [np.array([[[[1]]]], np.float32), np.array([2], np.float32)]}
-    write(tmp_path / "new", layers, name="n")
+    write_caffemodel(tmp_path / "new", layers, name="n")
     blobs = [field(5, packed(1)) + shape(1, 1, 1, 1), field(5, packed(2)) + shape(1)]
     layer = field(1, b"c") + field(2, b"Convolution") + b"".join(field(7, blob) for blob in blobs)
     assert (tmp_path / "new").read_bytes() == field(1, b"n") + field(100, layer)
-    write(tmp_path / "old", layers, name="n", v1=True)
+    write_caffemodel(tmp_path / "old", layers, name="n", v1=True)
     ones = b"".join(field(i, 1) for i in (1, 2, 3, 4))
     layer = field(4, b"c") + field(5, 4) + field(6, ones + field(5, packed(1))) + field(6, ones + field(5, packed(2)))
     assert (tmp_path / "old").read_bytes() == field(1, b"n") + field(2, layer)
 
 
 def test_an_inner_product_and_a_vector_are_labelled_as_such_or_not_at_all(tmp_path: Path) -> None:
-    write(tmp_path / "net", {"a": [np.ones((2, 2), np.float32)], "b": [np.ones(2, np.float32)]})
+    write_caffemodel(tmp_path / "net", {"a": [np.ones((2, 2), np.float32)], "b": [np.ones(2, np.float32)]})
     data = (tmp_path / "net").read_bytes()
     assert data.count(field(1, b"a") + field(2, b"InnerProduct")) == 1
     assert data.count(field(1, b"b") + field(7, field(5, packed(1, 1)) + shape(2))) == 1
@@ -102,7 +102,7 @@ def test_opencv_computes_with_a_written_file_what_torch_computes(tmp_path: Path,
         """,
         encoding="utf-8",
     )
-    write(tmp_path / "net.caffemodel", {"conv": [w1, b1], "final": [w2, b2]}, v1=v1)
+    write_caffemodel(tmp_path / "net.caffemodel", {"conv": [w1, b1], "final": [w2, b2]}, v1=v1)
     network = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
     network.setInput(image)
     x, *weights = map(torch.from_numpy, (image, w1, b1, w2, b2))
@@ -217,7 +217,7 @@ def test_doubles_that_are_not_finite_stay_so(reads: Callable[[bytes], Layers]) -
 def test_a_file_cut_anywhere_is_refused_or_between_two_layers_has_the_first(
     reads: Callable[[bytes], Layers], tmp_path: Path
 ) -> None:
-    write(tmp_path / "whole", sample())
+    write_caffemodel(tmp_path / "whole", sample())
     whole = (tmp_path / "whole").read_bytes()
     between = whole.index(b"\xa2\x06", whole.index(b"\xa2\x06") + 1)
     for cut in range(len(whole)):
@@ -234,14 +234,14 @@ edits = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 2), st.binary(min
 @settings(deadline=None, max_examples=300)
 @given(edits=edits, v1=st.booleans(), cut=st.none() | st.integers(1, 600))
 def test_a_damaged_file_is_refused_or_read_and_nothing_else(folder: Path, edits: Any, v1: bool, cut: Any) -> None:
-    write(folder / "whole", {name: [b[:2] for b in blobs] for name, blobs in sample().items()}, v1=v1)
+    write_caffemodel(folder / "whole", {name: [b[:2] for b in blobs] for name, blobs in sample().items()}, v1=v1)
     data = bytearray((folder / "whole").read_bytes())
     for place, kind, new in edits:
         at = place % len(data)
         data[at : at + (len(new) * (kind > 0))] = b"" if kind == 2 and len(data) > len(new) else new
     (folder / "damaged").write_bytes(data[:cut])
     try:
-        layers = read(folder / "damaged")
+        layers = read_caffemodel(folder / "damaged")
     except InputError as error:
         assert str(folder / "damaged") in str(error)  # noqa: PT017
         return
@@ -257,7 +257,7 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(folder: Path, edits:
 def test_any_bytes_are_refused_or_read(folder: Path, data: bytes) -> None:
     (folder / "any").write_bytes(data)
     try:
-        assert read(folder / "any")
+        assert read_caffemodel(folder / "any")
     except InputError as error:
         assert str(folder / "any") in str(error)  # noqa: PT017
 
@@ -298,16 +298,16 @@ def test_a_damaged_weight_file_is_not_called_something_else(reads: Callable[[byt
 def test_a_missing_and_an_empty_file_and_a_folder_are_refused(reads: Callable[[bytes], Layers], tmp_path: Path) -> None:
     for path in (tmp_path / "none.caffemodel", tmp_path):
         with pytest.raises(InputError, match="no such file"):
-            read(path)
+            read_caffemodel(path)
     with pytest.raises(InputError, match="empty"):
         reads(b"")
 
 
 def test_arrays_are_read_only_views_onto_one_map_that_outlive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "net.caffemodel"
-    write(path, sample())
-    layers = read(str(path))
-    write(path, {"other": [np.zeros(3, np.float32)]})
+    write_caffemodel(path, sample())
+    layers = read_caffemodel(str(path))
+    write_caffemodel(path, {"other": [np.zeros(3, np.float32)]})
     path.unlink()
     same(layers, sample())
     for blob in itertools.chain.from_iterable(layers.values()):
@@ -339,7 +339,7 @@ def test_a_large_file_takes_no_memory_before_its_values_are_used(tmp_path: Path)
         file.write(b"\xa2\x06" + varint(len(layer) + size) + layer)
         file.truncate(file.tell() + size)
     before = resident()
-    (values,) = read(tmp_path / "big")["fc6"]
+    (values,) = read_caffemodel(tmp_path / "big")["fc6"]
     assert resident() - before < size // 8
     assert values.shape == (size // 4,)
     assert values[-1] == 0

@@ -8,14 +8,14 @@ import pytest
 from caffe_bytes import Layers, same, sample
 
 from dilated.errors import InputError
-from dilated.weights.caffe import Blob, fit, read, write
+from dilated.weights.caffe import Blob, match_layers, read_caffemodel, write_caffemodel
 
 
 def test_an_array_of_any_layout_is_written_in_row_order(tmp_path: Path) -> None:
     weight = np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1).transpose(1, 0, 3, 2)[::-1]
     half = np.array([1.5, -2], np.float16)
-    write(tmp_path / "net", {"c": [weight, half, np.float32(3)]})
-    same(read(tmp_path / "net"), {"c": [weight.copy(), half.astype(np.float32), np.array(3, np.float32)]})
+    write_caffemodel(tmp_path / "net", {"c": [weight, half, np.float32(3)]})
+    same(read_caffemodel(tmp_path / "net"), {"c": [weight.copy(), half.astype(np.float32), np.array(3, np.float32)]})
 
 
 UNFIT = {
@@ -36,16 +36,16 @@ UNFIT = {
 def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path: Path, layers: Layers, error: str) -> None:
     (tmp_path / "net").write_bytes(b"old")
     with pytest.raises(InputError, match=error):
-        write(tmp_path / "net", layers)
+        write_caffemodel(tmp_path / "net", layers)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("net", b"old")]
 
 
 def test_five_axes_are_written_as_layer_and_not_as_layers(tmp_path: Path) -> None:
     layers = {"c": [np.ones((1, 2, 1, 2, 1), np.float32)]}
-    write(tmp_path / "net", layers)
-    same(read(tmp_path / "net"), layers)
+    write_caffemodel(tmp_path / "net", layers)
+    same(read_caffemodel(tmp_path / "net"), layers)
     with pytest.raises(InputError, match="at most 4 axes"):
-        write(tmp_path / "net", layers, v1=True)
+        write_caffemodel(tmp_path / "net", layers, v1=True)
 
 
 def test_a_path_that_takes_no_file_is_refused(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_path_that_takes_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "none" / "net", tmp_path / "file" / "net", tmp_path / "folder", tmp_path / ("n" * 300)):
         with pytest.raises(InputError, match="cannot be written"):
-            write(path, sample())
+            write_caffemodel(path, sample())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
@@ -63,7 +63,7 @@ def zeros(*shapes: tuple[int, ...]) -> list[Blob]:
 
 def refused(layers: Layers, expected: dict[str, list[tuple[int, ...]]], **options: Any) -> str:
     with pytest.raises(InputError) as caught:
-        fit(layers, expected, "x.caffemodel", **options)
+        match_layers(layers, expected, "x.caffemodel", **options)
     assert str(caught.value).startswith("x.caffemodel: ")
     return str(caught.value)
 
@@ -84,7 +84,7 @@ def test_a_shape_that_means_the_same_is_taken_in_the_expected_form(
     found: tuple[int, ...], wanted: tuple[int, ...]
 ) -> None:
     blob = np.arange(np.prod(found), dtype=np.float32).reshape(found)
-    (fitted,) = fit({"c": [blob]}, {"c": [wanted]}, "x")["c"]
+    (fitted,) = match_layers({"c": [blob]}, {"c": [wanted]}, "x")["c"]
     assert fitted.shape == wanted
     assert np.shares_memory(fitted, blob)
     assert np.array_equal(fitted.ravel(), blob.ravel())
@@ -129,13 +129,13 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 def test_unused_layers_are_refused_unless_they_may_be_there() -> None:
     layers = {"a": zeros((1,)), "left": zeros((1,))}
     assert "1 unused: 'left'" in refused(layers, {"a": [(1,)]})
-    assert list(fit(layers, {"a": [(1,)]}, "x", ignore_unused=True)) == ["a"]
+    assert list(match_layers(layers, {"a": [(1,)]}, "x", ignore_unused=True)) == ["a"]
 
 
 def test_order_and_names_are_the_expected_ones_whatever_the_file_calls_them() -> None:
     layers = {"ct_conv1_1": zeros((1,)), "fc-final": zeros((2,)), "conv": zeros((3,))}
-    aliases = {"final": ["score", "fc-final"], "ctx_conv1_1": ["ct_conv1_1"], "absent": ["conv"]}
-    fitted = fit(layers, {"conv": [(3,)], "final": [(2,)], "ctx_conv1_1": [(1,)]}, "x", aliases)
+    aliases = {"final": ["logit", "fc-final"], "ctx_conv1_1": ["ct_conv1_1"], "absent": ["conv"]}
+    fitted = match_layers(layers, {"conv": [(3,)], "final": [(2,)], "ctx_conv1_1": [(1,)]}, "x", aliases)
     assert [(name, blobs[0].shape) for name, blobs in fitted.items()] == [
         ("conv", (3,)),
         ("final", (2,)),

@@ -6,10 +6,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from dilated import Network, Segmenter
+from dilated import Segmenter, SegmenterConfig
 from dilated.errors import InputError
-from dilated.weights.efficientnet_lite import main, rename
-from dilated.weights.sources import load_trunk
+from dilated.weights.backbones import load_backbone
+from dilated.weights.efficientnet_lite import main, rename_weights
 
 BACKBONE = "tf_efficientnet_lite0"
 # The port numbers its blocks through; the first expands nothing, so its convolutions are a depthwise and a projection.
@@ -53,9 +53,9 @@ def port(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def test_renamed_weights_give_the_same_scores_to_the_last_bit(model: nn.Module, port: dict[str, Tensor]) -> None:
+def test_renamed_weights_give_the_same_logits_to_the_last_bit(model: nn.Module, port: dict[str, Tensor]) -> None:
     other = timm.create_model(BACKBONE).eval()
-    other.load_state_dict(rename(port, BACKBONE))
+    other.load_state_dict(rename_weights(port, BACKBONE))
     image = torch.rand(1, 3, 64, 64)
     assert torch.equal(other(image), model(image))
 
@@ -63,18 +63,18 @@ def test_renamed_weights_give_the_same_scores_to_the_last_bit(model: nn.Module, 
 @pytest.mark.parametrize("name", ["conv_stem.weight", "_fc2.weight", "_blocks.0._se.weight", "_blocks.16._bn1.bias"])
 def test_a_name_that_the_port_does_not_use_is_refused(name: str, port: dict[str, Tensor]) -> None:
     with pytest.raises(InputError, match=f"found the weight '{name}'"):
-        rename({**port, name: torch.zeros(1)}, BACKBONE)
+        rename_weights({**port, name: torch.zeros(1)}, BACKBONE)
 
 
-def test_the_command_writes_a_trunk_that_loads(
+def test_the_command_writes_a_backbone_that_loads(
     model: nn.Module, port: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, out = tmp_path / "port.pth", tmp_path / "trunk.safetensors"
+    source, out = tmp_path / "port.pth", tmp_path / "backbone.safetensors"
     torch.save(port, source)
     monkeypatch.setattr(sys, "argv", ["efficientnet_lite", str(source), BACKBONE, str(out)])
     main()
-    segmenter = Segmenter(["a", "b"], [(0, 0, 0), (1, 1, 1)], Network(features=4))
-    load_trunk(segmenter, str(out))
+    segmenter = Segmenter(["a", "b"], [(0, 0, 0), (1, 1, 1)], SegmenterConfig(features=4))
+    load_backbone(segmenter, str(out))
     expected = model.state_dict()
-    for name, value in segmenter.trunk.state_dict().items():
+    for name, value in segmenter.backbone.state_dict().items():
         assert torch.equal(value, expected[name].half().float() if value.ndim > 1 else expected[name])

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dilated import VGGSegmenter, published
-from dilated.nn.published import PUBLISHED, caffe_names
+from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names
 from dilated.weights import caffe, convert
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 if not hasattr(cv2.dnn, "readNetFromCaffe"):
     pytest.skip("this OpenCV reads no Caffe networks; 4.x does", allow_module_level=True)
 
-VOC, CAMVID, KITTI, CITYSCAPES = PUBLISHED
-MAPS = [  # input, then scores: as many as the module's dilations reach, at least along one axis
+VOC, CAMVID, KITTI, CITYSCAPES = PUBLISHED_NETWORKS
+MAPS = [  # input, then logits: as many as the module's dilations reach, at least along one axis
     (VOC, (436, 604), (8, 29)),
     (CAMVID, (444, 596), (9, 28)),
     (KITTI, (440, 600), (9, 29)),  # 8.5 and 28.5, rounded up
@@ -33,7 +33,7 @@ MAPS = [  # input, then scores: as many as the module's dilations reach, at leas
 class Answers(NamedTuple):
     """What a network says about a tile: (C, h, w) before and after the last softmax, which may be 8 times as fine."""
 
-    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
 
 
@@ -52,15 +52,15 @@ def narrow(name: str) -> VGGSegmenter:
 
 def drawn(name: str) -> VGGSegmenter:
     """The same as it is drawn; also without numbers, on the device `meta`."""
-    facts = PUBLISHED[name]
+    facts = PUBLISHED_NETWORKS[name]
     classes = dict(list(facts.classes.items())[:5])
-    network = replace(facts.network, width=1 / 16, init="random")
+    network = replace(facts.config, width=1 / 16, init="random")
     return VGGSegmenter(list(classes), list(classes.values()), network)
 
 
 @torch.no_grad()
 def spread(network: VGGSegmenter) -> VGGSegmenter:
-    """Biases that count, and scores that differ from class to class and from place to place."""
+    """Biases that count, and logits that differ from class to class and from place to place."""
     torch.manual_seed(0)
     assert network.context is not None
     layers = [*network.frontend.convolutions().values(), *network.context.convolutions()]
@@ -70,9 +70,9 @@ def spread(network: VGGSegmenter) -> VGGSegmenter:
     blob = tile(network, 500, 500)
     for last, run in ((layers[15], network.frontend), (layers[-1], nn.Sequential(network.frontend, network.context))):
         assert last.bias is not None
-        scores = run.eval()(blob).transpose(0, 1).flatten(1)
-        last.weight *= (3 / scores.std(1))[:, None, None, None]
-        last.bias -= 3 * scores.mean(1) / scores.std(1)
+        logits = run.eval()(blob).transpose(0, 1).flatten(1)
+        last.weight *= (3 / logits.std(1))[:, None, None, None]
+        last.bias -= 3 * logits.mean(1) / logits.std(1)
     return network.eval()
 
 
@@ -81,12 +81,12 @@ def tile(network: VGGSegmenter, height: int, width: int) -> Tensor:
     random = np.random.default_rng(1)
     patches = random.random((3, height // 20 + 1, width // 20 + 1)).repeat(20, 1).repeat(20, 2)
     values = 0.8 * patches[:, :height, :width] + 0.2 * random.random((3, height, width))
-    return network.blob(torch.from_numpy(values)[None].float())
+    return network.preprocess(torch.from_numpy(values)[None].float())
 
 
 def prototxt(network: VGGSegmenter, name: str, height: int, width: int) -> str:
     """The network in Caffe's own language, layer for layer as it was released."""
-    names = caffe_names(name)
+    names = caffe_layer_names(name)
     shape = f"shape {{ dim: 1 dim: 3 dim: {height} dim: {width} }}"
     text = [f'layer {{ name: "data" type: "Input" top: "data" input_param {{ {shape} }} }}']
     bottom = "data"
@@ -120,10 +120,10 @@ def prototxt(network: VGGSegmenter, name: str, height: int, width: int) -> str:
         convolution(f"context.layers.{i}", network.context.pad if i == 0 else 0)
         add(f"context relu {i}", "ReLU", in_place=True)
     convolution("context.final")
-    if network.network.upsampling == "deconvolution":
+    if network.config.upsampling == "deconvolution":
         classes = len(network.classes)
         kernel = f"num_output: {classes} group: {classes} kernel_size: 16 stride: 8 pad: 4 bias_term: false"
-        add(convert.UPSAMPLE, "Deconvolution", f"convolution_param {{ {kernel} }}")
+        add(convert.UPSAMPLING_LAYER, "Deconvolution", f"convolution_param {{ {kernel} }}")
     add("prob", "Softmax")
     return "\n".join(text)
 
@@ -135,17 +135,17 @@ def in_opencv(text: str, weights: Path, last: str, blob: Tensor) -> Answers:
     network = cv2.dnn.readNetFromCaffe(str(description), str(weights))
     network.enableWinograd(False)  # its rounding is three to five times that of a sum of products
     network.setInput(blob.numpy(), "data")
-    scores, probabilities = network.forward([last, "prob"])
-    return Answers(scores[0], probabilities[0])
+    logits, probabilities = network.forward([last, "prob"])
+    return Answers(logits[0], probabilities[0])
 
 
 @torch.no_grad()
 def here(network: VGGSegmenter, blob: Tensor) -> Answers:
-    scores = network.with_context(network.frontend(blob))[0].numpy()
-    probabilities = network.deploy(blob)[0].numpy()
-    for labels in (scores.argmax(0), probabilities.argmax(0)):
+    logits = network.apply_context(network.frontend(blob))[0].numpy()
+    probabilities = network.released_tile_probabilities(blob)[0].numpy()
+    for labels in (logits.argmax(0), probabilities.argmax(0)):
         assert len(np.unique(labels)) > 1  # or the comparison would say little
-    return Answers(scores, probabilities)
+    return Answers(logits, probabilities)
 
 
 def error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -154,20 +154,20 @@ def error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("name", "size", "scores"), MAPS)
-def test_opencv_gives_the_same_scores_and_probabilities(
-    name: str, size: tuple[int, int], scores: tuple[int, int], tmp_path: Path
+@pytest.mark.parametrize(("name", "size", "logits"), MAPS)
+def test_opencv_gives_the_same_logits_and_probabilities(
+    name: str, size: tuple[int, int], logits: tuple[int, int], tmp_path: Path
 ) -> None:
     network = narrow(name)
     convert.to_caffe(network, name, tmp_path / "net.caffemodel")
     blob = tile(network, *size)
     text = prototxt(network, name, *size)
-    theirs = in_opencv(text, tmp_path / "net.caffemodel", caffe_names(name)["context.final"], blob)
+    theirs = in_opencv(text, tmp_path / "net.caffemodel", caffe_layer_names(name)["context.final"], blob)
     ours = here(network, blob)
     factor = 8 if name == CITYSCAPES else 1
-    assert ours.scores.shape == (5, *scores)
-    assert ours.probabilities.shape == (5, factor * scores[0], factor * scores[1])
-    assert error(ours.scores, theirs.scores) < 1e-4
+    assert ours.logits.shape == (5, *logits)
+    assert ours.probabilities.shape == (5, factor * logits[0], factor * logits[1])
+    assert error(ours.logits, theirs.logits) < 1e-4
     assert error(ours.probabilities, theirs.probabilities) < 1e-4
 
 
@@ -187,19 +187,19 @@ def test_a_dilation_that_is_off_by_one_would_be_noticed(name: str, right: str, w
     text = prototxt(network, name, height, width)
     assert text.count(right) == 1
     blob = tile(network, height, width)
-    last = caffe_names(name)["context.final"]
-    theirs = in_opencv(text.replace(right, wrong), tmp_path / "net.caffemodel", last, blob).scores
-    ours = here(network, blob).scores
+    last = caffe_layer_names(name)["context.final"]
+    theirs = in_opencv(text.replace(right, wrong), tmp_path / "net.caffemodel", last, blob).logits
+    ours = here(network, blob).logits
     assert error(ours, theirs[:, : ours.shape[1], : ours.shape[2]]) > 1e-2
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED_NETWORKS)
 def test_weights_come_back_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = narrow(name)
     path = tmp_path / "net.caffemodel"
     convert.to_caffe(network, name, path)
-    stored = [*caffe_names(name).values(), *([convert.UPSAMPLE] if name == CITYSCAPES else [])]
-    assert list(caffe.read(path)) == stored
+    stored = [*caffe_layer_names(name).values(), *([convert.UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
+    assert list(caffe.read_caffemodel(path)) == stored
     monkeypatch.setattr(convert, "published", unlike)
     back = convert.from_caffe(path, name)
     assert not back.training
@@ -232,5 +232,5 @@ def test_the_whole_voc_network_is_that_of_opencv_on_a_whole_tile(tmp_path: Path)
     theirs = in_opencv(prototxt(network, VOC, 900, 900), path, "ct_final", blob)
     ours = here(network, blob)
     assert ours.probabilities.shape == (21, 66, 66)
-    assert error(ours.scores, theirs.scores) < 1e-4
+    assert error(ours.logits, theirs.logits) < 1e-4
     assert error(ours.probabilities, theirs.probabilities) < 1e-4

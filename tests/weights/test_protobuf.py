@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dilated.errors import InputError
-from dilated.weights.protobuf import chunks, delimited, fields, floats, int64, integer, integers, varint, varints
+from dilated.weights.protobuf import (
+    encode_delimited,
+    encode_packed_floats,
+    encode_packed_varints,
+    encode_varint,
+    encode_varint_field,
+    read_delimited_fields,
+    read_fields,
+    read_varints,
+    to_signed,
+)
 
 KNOWN = {
     0: "00",
@@ -22,30 +32,30 @@ KNOWN = {
 
 @pytest.mark.parametrize(("value", "encoded"), KNOWN.items())
 def test_varints_are_those_of_the_format(value: int, encoded: str) -> None:
-    assert varint(value).hex() == encoded
-    assert list(varints(bytes.fromhex(encoded))) == [value % 2**64]
-    assert int64(value % 2**64) == (value if value < 2**63 else value - 2**64)
+    assert encode_varint(value).hex() == encoded
+    assert list(read_varints(bytes.fromhex(encoded))) == [value % 2**64]
+    assert to_signed(value % 2**64) == (value if value < 2**63 else value - 2**64)
 
 
 @pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
 def test_a_number_of_more_than_64_bits_cannot_be_written(value: int) -> None:
     with pytest.raises(ValueError, match="64 bits"):
-        varint(value)
+        encode_varint(value)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=5))
 def test_packed_varints_come_back(values: list[int]) -> None:
-    (field,) = fields(integers(3, values))
+    (field,) = read_fields(encode_packed_varints(3, values))
     assert isinstance(field.value, memoryview)
-    assert (field.number, list(varints(field.value))) == (3, values)
+    assert (field.number, list(read_varints(field.value))) == (3, values)
 
 
 def test_the_four_wire_types_are_told_apart_with_their_offsets() -> None:
     message = bytes.fromhex("0896011101020304050607081a0474657374250a0b0c0da006ff01")
     found = [
         (number, wire, value if isinstance(value, int) else value.hex(), at)
-        for number, wire, value, at in fields(message, offset=100)
+        for number, wire, value, at in read_fields(message, offset=100)
     ]
     assert found == [
         (1, 0, 150, 101),
@@ -57,15 +67,15 @@ def test_the_four_wire_types_are_told_apart_with_their_offsets() -> None:
 
 
 def test_offsets_inside_a_message_are_those_of_the_file() -> None:
-    data = b"".join([b"\x08\x01", *delimited(7, *delimited(9, b"abc"))])
-    ((number, value, offset),) = chunks(data)
-    ((inner, text, at),) = chunks(value, offset)
+    data = b"".join([b"\x08\x01", *encode_delimited(7, *encode_delimited(9, b"abc"))])
+    ((number, value, offset),) = read_delimited_fields(data)
+    ((inner, text, at),) = read_delimited_fields(value, offset)
     assert (number, inner, bytes(text), data[at : at + 3]) == (7, 9, b"abc", b"abc")
 
 
 def test_values_share_the_memory_of_the_message() -> None:
-    data = bytearray(b"".join(delimited(1, b"abc")))
-    (field,) = fields(data)
+    data = bytearray(b"".join(encode_delimited(1, b"abc")))
+    (field,) = read_fields(data)
     data[-1] = ord("z")
     assert isinstance(field.value, memoryview)
     assert bytes(field.value) == b"abz"
@@ -93,32 +103,38 @@ def test_values_share_the_memory_of_the_message() -> None:
 )
 def test_bytes_that_are_no_message_are_refused_with_the_offset(message: str, error: str) -> None:
     with pytest.raises(InputError, match=error):
-        list(fields(bytes.fromhex(message), offset=7))
+        list(read_fields(bytes.fromhex(message), offset=7))
 
 
 def test_the_largest_field_number_is_read() -> None:
-    assert [field.number for field in fields(integer(2**29 - 1, 5))] == [2**29 - 1]
+    assert [field.number for field in read_fields(encode_varint_field(2**29 - 1, 5))] == [2**29 - 1]
 
 
 def test_floats_of_a_fitting_array_are_written_from_its_own_memory() -> None:
     values = np.zeros((2, 3), np.float32)
-    parts = floats(5, values)
+    parts = encode_packed_floats(5, values)
     values[:] = 1
     assert b"".join(parts) == b"\x2a\x18" + 6 * b"\x00\x00\x80\x3f"
 
 
 def test_floats_are_written_in_row_order_whatever_the_strides() -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert b"".join(floats(5, values.T)) == b"".join(floats(5, np.ascontiguousarray(values.T)))
-    assert b"".join(floats(5, values[1, ::2])) == b"".join(floats(5, np.array([3, 5], np.float32)))
-    assert b"".join(floats(5, values[::-1, ::2])) == b"".join(floats(5, np.array([3, 5, 0, 2], np.float32)))
+    assert b"".join(encode_packed_floats(5, values.T)) == b"".join(
+        encode_packed_floats(5, np.ascontiguousarray(values.T))
+    )
+    assert b"".join(encode_packed_floats(5, values[1, ::2])) == b"".join(
+        encode_packed_floats(5, np.array([3, 5], np.float32))
+    )
+    assert b"".join(encode_packed_floats(5, values[::-1, ::2])) == b"".join(
+        encode_packed_floats(5, np.array([3, 5, 0, 2], np.float32))
+    )
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_fields_or_an_input_error(data: bytes) -> None:
     try:
-        found = list(fields(data))
+        found = list(read_fields(data))
     except InputError:
         return
     assert bool(found) == bool(data)

@@ -6,16 +6,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dilated import Network, Segmenter
+from dilated import Segmenter, SegmenterConfig
 from dilated.errors import InputError
-from dilated.weights.sources import load_trunk
+from dilated.weights.backbones import load_backbone
 
 COLORS = [(0, 0, 0), (1, 1, 1)]
 
 
 def build(backbone: str = "test_efficientnet") -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter(["a", "b"], COLORS, Network(backbone=backbone, features=4))
+    return Segmenter(["a", "b"], COLORS, SegmenterConfig(backbone=backbone, features=4))
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,11 @@ def model() -> nn.Module:
 
 
 def kept(segmenter: Segmenter) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in segmenter.trunk.state_dict().items()}
+    return {k: v.clone() for k, v in segmenter.backbone.state_dict().items()}
 
 
 def same(segmenter: Segmenter, weights: dict[str, Tensor]) -> bool:
-    return all(torch.equal(v, weights[k]) for k, v in segmenter.trunk.state_dict().items())
+    return all(torch.equal(v, weights[k]) for k, v in segmenter.backbone.state_dict().items())
 
 
 def refused(source: str, message: str) -> None:
@@ -38,7 +38,7 @@ def refused(source: str, message: str) -> None:
     segmenter = build()
     before = kept(segmenter)
     with pytest.raises(InputError, match=message):
-        load_trunk(segmenter, source)
+        load_backbone(segmenter, source)
     assert same(segmenter, before)
 
 
@@ -93,7 +93,7 @@ def test_a_name_that_timm_cannot_supply_is_refused_with_the_reason(monkeypatch: 
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(InputError, match=r"could not supply 'resnet50\.a1_in1k' \(OSError: no route to the hub\)"):
-        load_trunk(segmenter, "timm:resnet50.a1_in1k")
+        load_backbone(segmenter, "timm:resnet50.a1_in1k")
     assert same(segmenter, before)
 
 
@@ -106,7 +106,7 @@ def test_weights_from_timm_are_asked_for_by_name_and_loaded(model: nn.Module, mo
         return model
 
     monkeypatch.setattr(timm, "create_model", supplied)
-    load_trunk(segmenter, "timm:test_efficientnet.r160_in1k")
+    load_backbone(segmenter, "timm:test_efficientnet.r160_in1k")
     assert asked == [("test_efficientnet.r160_in1k", True)]
     assert same(segmenter, model.state_dict())
 
@@ -114,12 +114,12 @@ def test_weights_from_timm_are_asked_for_by_name_and_loaded(model: nn.Module, mo
 def test_random_leaves_the_weights_as_they_are() -> None:
     segmenter = build()
     before = kept(segmenter)
-    assert load_trunk(segmenter, "random") == "test_efficientnet: random weights"
+    assert load_backbone(segmenter, "random") == "test_efficientnet: random weights"
     assert same(segmenter, before)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
-def test_a_file_of_a_whole_classifier_fills_the_trunk(suffix: str, model: nn.Module, tmp_path: Path) -> None:
+def test_a_file_of_a_whole_classifier_fills_the_backbone(suffix: str, model: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     if suffix == ".safetensors":
         save_file(model.state_dict(), path)
@@ -127,26 +127,26 @@ def test_a_file_of_a_whole_classifier_fills_the_trunk(suffix: str, model: nn.Mod
         torch.save(model.state_dict(), path)
     segmenter = build()
     assert not same(segmenter, model.state_dict())
-    assert str(path) in load_trunk(segmenter, str(path))
+    assert str(path) in load_backbone(segmenter, str(path))
     assert same(segmenter, model.state_dict())
 
 
 def test_half_weights_are_loaded_as_single(model: nn.Module, tmp_path: Path) -> None:
     save_file({k: v.half() for k, v in model.state_dict().items()}, tmp_path / "a.safetensors")
     segmenter = build()
-    load_trunk(segmenter, str(tmp_path / "a.safetensors"))
-    assert segmenter.trunk.conv_stem.weight.dtype == torch.float32
+    load_backbone(segmenter, str(tmp_path / "a.safetensors"))
+    assert segmenter.backbone.conv_stem.weight.dtype == torch.float32
 
 
 @torch.no_grad()
-def test_the_bundled_trunk_loads_and_sees_differences() -> None:
+def test_the_bundled_backbone_loads_and_sees_differences() -> None:
     segmenter = build("tf_efficientnet_lite0").eval()
     before = kept(segmenter)
-    assert "tensors from bundled" in load_trunk(segmenter, "bundled")
+    assert "tensors from bundled" in load_backbone(segmenter, "bundled")
     assert not same(segmenter, before)
     torch.manual_seed(0)
     image = torch.rand(1, 3, 64, 64)
-    for a, b in zip(segmenter.trunk(image * 2 - 1), segmenter.trunk(torch.zeros(1, 3, 64, 64)), strict=True):
+    for a, b in zip(segmenter.backbone(image * 2 - 1), segmenter.backbone(torch.zeros(1, 3, 64, 64)), strict=True):
         assert a.isfinite().all()
         assert a.abs().max() < 1000
         assert (a - b).abs().max() > 0.1

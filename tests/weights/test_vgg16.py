@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from dilated.errors import InputError
-from dilated.nn.paper import VGGNetwork, VGGSegmenter
+from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.weights import caffe
-from dilated.weights.sources import load_front_end
+from dilated.weights.backbones import load_pretrained
 from dilated.weights.vgg16 import load_vgg16
 
 MEAN, STD = (torch.tensor(v).double().view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -32,7 +32,7 @@ Blob = NDArray[np.float32]
 
 
 class Classifier(nn.Module):
-    """torchvision's VGG-16 with all maps but the picture's divided by 16; the names of the layers are its."""
+    """torchvision's VGG-16 with all maps but the image's divided by 16; the names of the layers are its."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def model() -> Classifier:
 
 def build(width: float = 1 / 16, **settings: Any) -> VGGSegmenter:
     torch.manual_seed(1)
-    return VGGSegmenter(["a", "b"], [(0, 0, 0)] * 2, VGGNetwork(width=width, **settings)).eval()
+    return VGGSegmenter(["a", "b"], [(0, 0, 0)] * 2, VGGConfig(width=width, **settings)).eval()
 
 
 def kept(segmenter: VGGSegmenter) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ def before_final(segmenter: VGGSegmenter, images: Tensor) -> Tensor:
     """What fc7 answers to RGB in 0..1, computed in double precision."""
     *layers, final = segmenter.double().frontend
     assert final.out_channels == 2
-    return nn.Sequential(*layers)(segmenter.blob(images))
+    return nn.Sequential(*layers)(segmenter.preprocess(images))
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ def test_with_its_poolings_and_padding_it_is_torchvisions_network_as_it_stands(
     model: Classifier, tmp_path: Path
 ) -> None:
     torch.save(model.state_dict(), tmp_path / "vgg16.pth")
-    mean = tuple((255 * MEAN).flatten().flip(0).tolist())  # zeros around the picture then mean the same to both
+    mean = tuple((255 * MEAN).flatten().flip(0).tolist())  # zeros around the image then mean the same to both
     segmenter = build(pools="kept", frontend_padding="same", mean=mean)
     load_vgg16(segmenter, str(tmp_path / "vgg16.pth"))
     images = torch.rand(1, 3, 224, 224, dtype=torch.float64)
@@ -153,7 +153,7 @@ def test_torchvisions_weights_are_asked_for_by_their_name(model: Classifier, mon
     monkeypatch.setattr(torchvision.models, "vgg16", supplied)
     segmenter = build()
     before = kept(segmenter)
-    line = load_front_end(segmenter, "torchvision:vgg16")
+    line = load_pretrained(segmenter, "torchvision:vgg16")
     assert asked == [torchvision.models.VGG16_Weights.IMAGENET1K_V1]
     assert line == "VGG-16: conv1_1 to fc7, 15 layers, from torchvision:vgg16; fresh: final"
     assert fresh(segmenter, before) == ["final"]
@@ -211,8 +211,8 @@ def test_a_file_of_the_first_four_blocks_leaves_the_others_fresh_and_says_so(
 @pytest.mark.parametrize("v1", [False, True], ids=["layer", "layers"])
 def test_a_caffemodel_is_taken_as_it_is_with_its_inner_products_as_convolutions(v1: bool, tmp_path: Path) -> None:
     layers, path = caffe_layers(), tmp_path / "VGG_ILSVRC_16_layers.caffemodel"
-    caffe.write(path, layers, v1=v1)
-    assert caffe.read(path)["fc6"][0].shape == ((1, 1) if v1 else ()) + (256, 32 * 49)
+    caffe.write_caffemodel(path, layers, v1=v1)
+    assert caffe.read_caffemodel(path)["fc6"][0].shape == ((1, 1) if v1 else ()) + (256, 32 * 49)
     segmenter = build()
     before = kept(segmenter)
     assert load_vgg16(segmenter, str(path)) == f"VGG-16: conv1_1 to fc7, 15 layers, from {path}; fresh: final"
@@ -233,7 +233,7 @@ def test_deeplabs_fc6_and_fc7_are_not_vggs_and_stay_fresh(model: Classifier, suf
     if suffix == ".pth":
         torch.save(model.state_dict(), path)
     else:
-        caffe.write(path, caffe_layers())
+        caffe.write_caffemodel(path, caffe_layers())
     segmenter = build(fc6="large_fov")
     before = kept(segmenter)
     assert load_vgg16(segmenter, str(path)) == (
@@ -276,7 +276,7 @@ def test_a_damaged_file_is_refused_by_name(name: str, content: bytes, tmp_path: 
 @pytest.mark.parametrize("source", ["vgg16", "bundled", "timm:vgg16", "weights.h5"])
 def test_a_source_of_another_kind_is_refused_with_those_there_are(source: str) -> None:
     with pytest.raises(InputError, match=rf"found '{source}'; expected torchvision:vgg16, random, or a \.pth,"):
-        load_front_end(build(), source)
+        load_pretrained(build(), source)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.npz", "a.caffemodel"])
@@ -289,7 +289,7 @@ def test_a_file_without_a_layer_of_vgg_is_refused(name: str, tmp_path: Path) -> 
     elif path.suffix == ".npz":
         np.savez(path, **{k: v.numpy() for k, v in weights.items()})
     else:
-        caffe.write(path, {"conv1": [v.numpy() for v in weights.values()]})
+        caffe.write_caffemodel(path, {"conv1": [v.numpy() for v in weights.values()]})
     segmenter = build()
     before = kept(segmenter)
     with pytest.raises(InputError, match=rf"{path} holds no layer of VGG-16; expected torchvision's or Caffe's names"):
@@ -300,15 +300,15 @@ def test_a_file_without_a_layer_of_vgg_is_refused(name: str, tmp_path: Path) -> 
 def test_random_and_start_are_no_weights_of_vgg() -> None:
     segmenter = build()
     before = kept(segmenter)
-    assert load_front_end(segmenter, "random") == "random weights"
-    with pytest.raises(InputError, match="expected it as --start NETWORK"):
-        load_front_end(segmenter, "start")
+    assert load_pretrained(segmenter, "random") == "random weights"
+    with pytest.raises(InputError, match="expected it as --init-from NETWORK"):
+        load_pretrained(segmenter, "init-from")
     assert fresh(segmenter, before) == [*NAMES, "final"]
 
 
 def refused(tmp_path: Path, layers: dict[str, list[Blob]], name: str, **settings: Any) -> None:
     path = tmp_path / "a.caffemodel"
-    caffe.write(path, layers)
+    caffe.write_caffemodel(path, layers)
     segmenter = build(**settings)
     before = kept(segmenter)
     with pytest.raises(InputError, match=rf"a\.caffemodel.*{name}"):

@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from dilated.data.check import Report, check
-from dilated.data.check_page import page
-from dilated.data.facts import Facts, Sizes, SplitFacts
-from dilated.data.finding import Finding, number, visible
+from dilated.data.check.check import CheckReport, check
+from dilated.data.check.finding import Finding, plural, printable
+from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
 from dilated.errors import InputError
+from dilated.report.check_page import render_check_page
 
-SHOWN = 10
+_FINDINGS_SHOWN = 10
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
     workers: int | None = None,
 ) -> None:
-    """Read every picture and label of a data set: its layout, splits and class frequencies, and all that is wrong.
+    """Read every image and label of a data set: its layout, splits and class frequencies, and all that is wrong.
 
     The exit status is 1 if training would go wrong.
 
@@ -38,7 +38,7 @@ def run(
         data: a data folder.
         layout: the layout that it should have, where it is not recognised: what is missing for it is said.
         all: show every finding, not the first ten of a kind.
-        out: write a page with pictures of what was found there; it is one file that needs nothing else.
+        out: write a page with images of what was found there; it is one file that needs nothing else.
         json_file: write the findings and the figures there.
         workers: threads; as many as processors if not given.
     """
@@ -50,93 +50,102 @@ def run(
         report = check(data, layout, workers, lambda done, total: bar.update(task, completed=done, total=total))
     console = Console(soft_wrap=True)
     classes = f", {len(report.classes)} classes" if report.classes else ""
-    console.print(f"{escape(visible(str(data)))}: {report.layout or 'no known layout'}{classes}", highlight=False)
+    console.print(f"{escape(printable(str(data)))}: {report.format or 'no known layout'}{classes}", highlight=False)
     for note in report.notes:
-        console.print(visible(note), highlight=False, markup=False)
+        console.print(printable(note), highlight=False, markup=False)
     if report.splits:
-        Console().print(table(report))
-    if report.facts and any(split.read for split in report.facts.splits.values()):
-        Console().print(objects(report.facts))
-    show(console, report, None if all else SHOWN)
+        Console().print(class_table(report))
+    if report.statistics and any(split.labels_read for split in report.statistics.splits.values()):
+        Console().print(region_table(report.statistics))
+    print_findings(console, report, None if all else _FINDINGS_SHOWN)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     if out is not None:
-        out.write_text(page(report), encoding="utf-8")
-        console.print(f"The page is {visible(str(out))}", highlight=False, markup=False)
+        out.write_text(render_check_page(report), encoding="utf-8")
+        console.print(f"The page is {printable(str(out))}", highlight=False, markup=False)
     if report.errors:
         raise SystemExit(1)
 
 
-def table(report: Report) -> Table:
-    """Pictures, files, pixels and the share of each class, by split and over all."""
-    sheet = Table()
-    sheet.add_column("")
+def class_table(report: CheckReport) -> Table:
+    """Images, files, pixels and the share of each class, by split and over all."""
+    table = Table()
+    table.add_column("")
     for split in (*report.splits, "all"):
-        sheet.add_column(split, justify="right")
+        table.add_column(split, justify="right")
     columns = [*report.splits.values(), report.total]
-    sheet.add_row("pictures", *(f"{c.pictures:,}" for c in columns))
+    table.add_row("images", *(f"{c.images:,}" for c in columns))
     if report.classes is None:
-        return sheet
-    if report.facts:
-        _files(sheet, [*report.facts.splits.values(), report.facts.all])
-    sheet.add_row("labelled pixels", *(f"{c.labelled:,}" for c in columns))
-    sheet.add_row("ignored", *(_share(c.ignored, c.labelled + c.ignored) for c in columns))
-    sheet.add_section()
+        return table
+    if report.statistics:
+        _add_file_rows(table, [*report.statistics.splits.values(), report.statistics.total])
+    table.add_row("labelled pixels", *(f"{c.labeled_pixels:,}" for c in columns))
+    table.add_row("ignored", *(_percentage(c.ignored, c.labeled_pixels + c.ignored) for c in columns))
+    table.add_section()
     for i, name in enumerate(report.classes.names):
-        sheet.add_row(escape(name), *(_share(c.pixels[i], c.labelled) for c in columns))
-    return sheet
+        table.add_row(escape(name), *(_percentage(c.pixels[i], c.labeled_pixels) for c in columns))
+    return table
 
 
-def _files(sheet: Table, facts: list[SplitFacts]) -> None:
-    """Sizes, formats and modes; those of labels where they are pictures."""
-    sheet.add_row("size", *(_sizes(f.sizes) for f in facts))
-    if any(f.formats for f in facts):
-        sheet.add_row("picture files", *(f"{_kinds(f.formats)}\n{_kinds(f.modes)}" for f in facts))
-    if any(f.label_formats for f in facts):
-        sheet.add_row("label files", *(f"{_kinds(f.label_formats)}\n{_kinds(f.label_modes)}" for f in facts))
-    for name, counts in (("turned by EXIF", [f.rotated for f in facts]), ("of one colour", [f.blank for f in facts])):
+def _add_file_rows(table: Table, statistics: list[SplitStatistics]) -> None:
+    """Sizes, formats and modes; those of labels where they are images."""
+    table.add_row("size", *(_format_sizes(f.sizes) for f in statistics))
+    if any(f.formats for f in statistics):
+        table.add_row("image files", *(f"{_format_counts(f.formats)}\n{_format_counts(f.modes)}" for f in statistics))
+    if any(f.label_formats for f in statistics):
+        table.add_row(
+            "label files", *(f"{_format_counts(f.label_formats)}\n{_format_counts(f.label_modes)}" for f in statistics)
+        )
+    for name, counts in (
+        ("turned by EXIF", [f.rotated_images for f in statistics]),
+        ("of one color", [f.blank_images for f in statistics]),
+    ):
         if any(counts):
-            sheet.add_row(name, *(f"{count:,}" for count in counts))
+            table.add_row(name, *(f"{count:,}" for count in counts))
 
 
-def _sizes(sizes: Sizes | None) -> str:
+def _format_sizes(sizes: ImageSizes | None) -> str:
     if sizes is None:
         return "-"
-    least, median, greatest = (f"{width}x{height}" for height, width in (sizes.least, sizes.median, sizes.greatest))
+    least, median, greatest = (f"{width}x{height}" for height, width in (sizes.smallest, sizes.median, sizes.largest))
     if sizes.distinct == 1:
         return median
     return f"{least} to\n{greatest},\nmedian {median},\n{sizes.distinct} distinct"
 
 
-def _kinds(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "-"
 
 
-def objects(facts: Facts) -> Table:
-    """In how many pictures each class is, and how large its regions are."""
-    sheet = Table(title="classes in pictures, and the side of their regions in pixels", title_justify="left")
-    sheet.add_column("")
-    for split in facts.splits:
-        sheet.add_column(f"in {split}", justify="right")
+def region_table(statistics: DatasetStatistics) -> Table:
+    """In how many images each class is, and how large its regions are."""
+    table = Table(title="classes in images, and the side of their regions in pixels", title_justify="left")
+    table.add_column("")
+    for split in statistics.splits:
+        table.add_column(f"in {split}", justify="right")
     for column in ("regions", "median", "a tenth above", "half its area above"):
-        sheet.add_column(column, justify="right")
-    for i, name in enumerate(facts.classes):
-        shares = [_share(split.containing[i], split.read) for split in facts.splits.values()]
-        regions = facts.all.objects[i]
-        sides = [f"{side:.1f}" for side in (regions.median, regions.high, regions.by_area)] if regions else ["-"] * 3
-        sheet.add_row(escape(name), *shares, f"{regions.count:,}" if regions else "-", *sides)
-    if facts.all.sampled < facts.all.read:
-        sheet.caption = f"regions of {facts.all.sampled:,} labels, spread evenly over the splits"
-    return sheet
+        table.add_column(column, justify="right")
+    for i, name in enumerate(statistics.classes):
+        shares = [_percentage(split.images_with_class[i], split.labels_read) for split in statistics.splits.values()]
+        regions = statistics.total.components[i]
+        sides = (
+            [f"{side:.1f}" for side in (regions.median, regions.p90, regions.area_weighted_median)]
+            if regions
+            else ["-"] * 3
+        )
+        table.add_row(escape(name), *shares, f"{regions.count:,}" if regions else "-", *sides)
+    if statistics.total.measured_labels < statistics.total.labels_read:
+        table.caption = f"regions of {statistics.total.measured_labels:,} labels, spread evenly over the splits"
+    return table
 
 
-def _share(part: int, whole: int) -> str:
+def _percentage(part: int, whole: int) -> str:
     return f"{part / whole:.2%}" if whole else "-"
 
 
-def show(console: Console, report: Report, limit: int | None) -> None:
+def print_findings(console: Console, report: CheckReport, limit: int | None) -> None:
     """Print the findings by kind, errors first, then how many there are."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in sorted(report.findings, key=lambda f: f.severity != "error"):
@@ -145,12 +154,12 @@ def show(console: Console, report: Report, limit: int | None) -> None:
         style = "bold red" if severity == "error" else "bold yellow"
         console.print(f"[{style}]{severity}:[/] {kind} ({len(group)})", highlight=False)
         for finding in group[:limit]:
-            console.print(f"  {visible(finding.text)}", highlight=False, markup=False)
+            console.print(f"  {printable(finding.text)}", highlight=False, markup=False)
         if limit is not None and len(group) > limit:
             console.print(f"  ... and {len(group) - limit} more; --all shows them", highlight=False)
-    missing = {"layout", "split", "missing file", "number of pictures", "unreadable picture", "unreadable label"}
+    missing = {"layout", "split", "missing file", "number of images", "unreadable image", "unreadable label"}
     if report.source and any(f.kind in missing for f in report.findings):
         console.print(f"The data can be had at {report.source}", highlight=False, markup=False)
     warnings = len(report.findings) - len(report.errors)
-    summary = f"{number(len(report.errors), 'error')}, {number(warnings, 'warning')}"
+    summary = f"{plural(len(report.errors), 'error')}, {plural(warnings, 'warning')}"
     console.print(summary if report.findings else "Nothing wrong found.", highlight=False)

@@ -9,8 +9,8 @@ import tyro
 from rich.console import Console
 
 from dilated.errors import InputError
-from dilated.nn.paper import VGGSegmenter
-from dilated.weights import network_file
+from dilated.models import network_file
+from dilated.models.paper import VGGSegmenter
 from dilated.weights.convert import from_caffe, to_caffe
 
 
@@ -33,10 +33,10 @@ def run(
         segmenter = from_caffe(file, network)
         network_file.save(segmenter, out, half=half)
     elif file.suffix == ".safetensors" and out.suffix == ".caffemodel":
-        found = network_file.load(file)
-        if not isinstance(found, VGGSegmenter):
+        loaded = network_file.load(file)
+        if not isinstance(loaded, VGGSegmenter):
             raise InputError(f"{file}: holds a network of another kind; expected one that a .caffemodel was made into")
-        segmenter = found
+        segmenter = loaded
         to_caffe(segmenter, network, out)
     else:
         raise InputError(

@@ -24,7 +24,7 @@ def run(
     splits: tuple[str, ...] = (),
     val: float | None = None,
     seed: int | None = None,
-    ignored_as: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None,
+    ignore_as_class: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None,
 ) -> None:
     """Write a data set in another format, and read every label back to see that it is the same.
 
@@ -35,36 +35,36 @@ def run(
         source: the format of the data, where it is not recognised.
         splits: those to write, if not train, val and test.
         val: the share of val, for data without splits; 0.2 if not given.
-        seed: of the choice of val; another gives other pictures.
-        ignored_as: the class that ignored pixels become, for formats that cannot ignore.
+        seed: of the choice of val; another gives other images.
+        ignore_as_class: the class that ignored pixels become, for formats that cannot ignore.
     """
     if seed is not None and val is None:
         raise InputError("--seed: found it without --val; expected --val with the share for val, such as --val 0.2")
     if val is not None and splits:
         raise InputError("--splits: found it beside --val, which makes train and val; expected one of the two")
-    found = open_dataset(data, source)
+    dataset = open_dataset(data, source)
     console = Console(soft_wrap=True)
-    console.print(f"{data}: {found.layout}, {len(found.classes)} classes", highlight=False, markup=False)
-    for note in found.notes if val is None else ():
+    console.print(f"{data}: {dataset.format}, {len(dataset.classes)} classes", highlight=False, markup=False)
+    for note in dataset.notes if val is None else ():
         console.print(f"note: {note}", highlight=False, markup=False)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("converting", total=None)
-        done = convert(
-            found,
+        converted = convert(
+            dataset,
             out,
             target,
             splits=splits,
-            val=val,
+            val_fraction=val,
             seed=seed or 0,
-            ignored_as=ignored_as,
+            ignore_as_class=ignore_as_class,
             progress=lambda steps, total: bar.update(task, completed=steps, total=total),
         )
-    for note in done.notes:
+    for note in converted.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    sheet = Table()
-    for name in ("split", "pictures"):
-        sheet.add_column(name, justify="right" if name == "pictures" else "left")
-    for split, count in done.pictures.items():
-        sheet.add_row(split, f"{count:,}")
-    Console().print(sheet)
+    table = Table()
+    for name in ("split", "images"):
+        table.add_column(name, justify="right" if name == "images" else "left")
+    for split, count in converted.images.items():
+        table.add_row(split, f"{count:,}")
+    Console().print(table)
     console.print(f"{out}: {target}, every label read back as it was", highlight=False, markup=False)

@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dilated.predict.prediction import Prediction
-from dilated.predict.predictor import Predictor
+from dilated.prediction.prediction import Prediction
+from dilated.prediction.predictor import Predictor
 from dilated.weights.bundled import load
 
 
@@ -19,42 +19,42 @@ def run(out: Path = Path("demo"), network: str = "street") -> None:
     """Label the sample photographs with a bundled network and say which part of each is what.
 
     Args:
-        out: where the pictures are written: STEM.png (label ids) and STEM.overlay.jpg.
+        out: where the images are written: STEM.png (label ids) and STEM.overlay.jpg.
         network: a bundled network.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     console = Console()
     predictor = Predictor(load(network))
     out.mkdir(parents=True, exist_ok=True)
-    for sample in sorted((resources.files("dilated") / "samples").iterdir(), key=lambda p: p.name):
-        path = Path(str(sample))
+    for entry in sorted((resources.files("dilated") / "samples").iterdir(), key=lambda p: p.name):
+        path = Path(str(entry))
         if path.suffix not in (".jpg", ".png"):
             continue
         prediction = predictor(path)
         prediction.save(out / f"{path.stem}.png")
         prediction.overlay().save(out / f"{path.stem}.overlay.jpg", quality=92)
-        console.print(summary(path.name, prediction))
-    console.print(f"{time.perf_counter() - began:.1f} s; the pictures are in {out}/", highlight=False)
+        console.print(_class_table(path.name, prediction))
+    console.print(f"{time.perf_counter() - start:.1f} s; the images are in {out}/", highlight=False)
 
 
-def summary(title: str, prediction: Prediction) -> Table:
-    """What is in the picture, how much of it, and where."""
+def _class_table(title: str, prediction: Prediction) -> Table:
+    """What is in the image, how much of it, and where."""
     height, width = prediction.labels.shape
     table = Table(title=f"{title}, {width}x{height}", title_justify="left")
     table.add_column("class")
     table.add_column("share", justify="right")
     table.add_column("where")
-    for name, share in prediction.shares().items():
+    for name, fraction in prediction.class_fractions().items():
         mask = prediction.labels == list(prediction.classes).index(name)
-        table.add_row(name, f"{share:.1%}", where(mask))
+        table.add_row(name, f"{fraction:.1%}", _describe_position(mask))
     return table
 
 
-def where(mask: np.ndarray) -> str:
-    """In words, the ninth of the picture in which the mask's middle lies.
+def _describe_position(mask: np.ndarray) -> str:
+    """In words, the ninth of the image in which the mask's middle lies.
 
     Example:
-        >>> where(np.array([[True, False, False], [False, False, False], [False, False, False]]))
+        >>> _describe_position(np.array([[True, False, False], [False, False, False], [False, False, False]]))
         'top left'
     """
     rows, columns = np.nonzero(mask)

@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from dilated.cli.bar import counting
+from dilated.cli.console import progress_bar
+from dilated.cli.tables import render_comparison, render_evaluation
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
-from dilated.evaluate.boundary import WIDTH
-from dilated.evaluate.compare import Comparison, compare
-from dilated.evaluate.evaluate import Evaluation, evaluate
-from dilated.evaluate.pictures import write_csv
-from dilated.evaluate.sheets import comparison, report
-from dilated.evaluate.tally import Measures
-from dilated.predict.predictor import Predictor
+from dilated.evaluation.accumulator import MetricsConfig
+from dilated.evaluation.boundary import DEFAULT_BOUNDARY_WIDTH
+from dilated.evaluation.compare import Comparison, compare
+from dilated.evaluation.evaluate import EvaluationResult, evaluate
+from dilated.evaluation.per_image import write_csv
+from dilated.prediction.predictor import Predictor
 from dilated.weights.bundled import load
 
 
@@ -28,9 +28,9 @@ def run(
     /,
     split: str = "val",
     layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
-    against: Annotated[str | None, tyro.conf.arg(metavar="NETWORK")] = None,
+    baseline: Annotated[str | None, tyro.conf.arg(metavar="NETWORK")] = None,
     boundary: bool = True,
-    boundary_width: float = WIDTH,
+    boundary_width: float = DEFAULT_BOUNDARY_WIDTH,
     trimap: tuple[int, ...] = (),
     calibration: bool = False,
     worst: int = 0,
@@ -42,72 +42,76 @@ def run(
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
-    """Measure a network with one confusion matrix over all pixels, at the pictures' own resolution.
+    """Measure a network with one confusion matrix over all pixels, at the images' own resolution.
 
-    Figures in brackets are 95% intervals over the pictures.
+    Figures in brackets are 95% intervals over the images.
 
     Args:
         network: a network file, a run's folder, or a bundled name.
         data: a data folder with the same class names.
         split: which part of it.
         layout: the data's layout, where it is not recognised.
-        against: another network of the same classes: label the same pictures with both, and say whether the
+        against: another network of the same classes: label the same images with both, and say whether the
             difference is more than chance.
         boundary: measure boundary IoU too: IoU of the bands inside the outlines of truth and prediction.
-        boundary_width: of those bands: below 1 a share of the picture's diagonal, else pixels.
+        boundary_width: of those bands: below 1 a share of the image's diagonal, else pixels.
         trimap: measure mean IoU within these pixels of a true border too, such as 1 2 4 8.
         calibration: measure how true the probabilities are too.
-        worst: list so many pictures, the worst first.
-        json_file: write the figures there too, with those of each picture.
-        csv_file: write the figures of each picture there, a line a picture.
+        worst: list so many images, the worst first.
+        json_file: write the figures there too, with those of each image.
+        csv_file: write the figures of each image there, a line an image.
         tile: pixels along a side that are labelled at a time. Memory is bounded, the figures are the same.
         flips: look at the mirror image too; the probabilities are averaged.
-        scales: look at the picture in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
+        scales: look at the image in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
         device: cpu or cuda; CUDA where there is one if not given.
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
     if worst < 0:
-        raise InputError(f"worst: found {worst}; expected a number of pictures")
+        raise InputError(f"worst: found {worst}; expected a number of images")
     for file in (json_file, csv_file):
         if file is not None and not file.absolute().parent.is_dir():
             raise InputError(f"{file}: its folder is not there; expected one to write the figures to. Make it first.")
-    measures = Measures(boundary, boundary_width, trimap, calibration)
-    found = open_dataset(data, layout)
-    for note in found.notes:
+    metrics = MetricsConfig(boundary, boundary_width, trimap, calibration)
+    dataset = open_dataset(data, layout)
+    for note in dataset.notes:
         Console(stderr=True).print(f"note: {note}", highlight=False)
-    pairs = found.pairs(split)
+    samples = dataset.samples(split)
 
     def predictor(name: str) -> Predictor:
         return Predictor(load(name), tile=tile, device=device, precision=precision, flips=flips, scales=scales)
 
-    ours, theirs = predictor(network), predictor(against) if against is not None else None
-    both: Comparison | None = None
-    with counting(len(pairs), split) as tick:
-        if theirs is not None:
-            both = compare(ours, theirs, pairs, found.classes, tick, measures)
-            result = both.ours
+    candidate, baseline_predictor = predictor(network), predictor(baseline) if baseline is not None else None
+    paired_result: Comparison | None = None
+    with progress_bar(len(samples), split) as advance:
+        if baseline_predictor is not None:
+            paired_result = compare(candidate, baseline_predictor, samples, dataset.classes, advance, metrics)
+            result = paired_result.candidate
         else:
-            result = evaluate(ours, pairs, found.classes, tick, measures=measures)
-    show(result, both, worst, network, against or "")
+            result = evaluate(candidate, samples, dataset.classes, advance, metrics=metrics)
+    _print_result(result, paired_result, worst, network, baseline or "")
     if json_file is not None:
-        figures = as_json(network, result, both, against)
-        json_file.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        metrics_table = _to_dict(network, result, paired_result, baseline)
+        json_file.write_text(json.dumps(metrics_table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if csv_file is not None:
-        write_csv(result.pictures, csv_file)
+        write_csv(result.image_results, csv_file)
 
 
-def show(result: Evaluation, both: Comparison | None, worst: int, network: str, against: str) -> None:
+def _print_result(
+    result: EvaluationResult, paired_result: Comparison | None, worst: int, network: str, baseline: str
+) -> None:
     """Print the tables; sentences are not cut at the terminal's width."""
-    parts = report(result, worst)
-    if both is not None:
-        parts += comparison(both, network, against)
+    parts = render_evaluation(result, worst)
+    if paired_result is not None:
+        parts += render_comparison(paired_result, network, baseline)
     for part in parts:
         Console(soft_wrap=isinstance(part, str)).print(part, highlight=False)
 
 
-def as_json(network: str, result: Evaluation, both: Comparison | None, against: str | None) -> dict[str, Any]:
-    """The figures, those of each picture, and those of the other network."""
-    table = result.to_dict(per_picture=True)
-    if both is not None:
-        table["against"] = {"ours": network, "network": against, **both.to_dict()}
+def _to_dict(
+    network: str, result: EvaluationResult, paired_result: Comparison | None, baseline: str | None
+) -> dict[str, Any]:
+    """The figures, those of each image, and those of the other network."""
+    table = result.to_dict(per_image=True)
+    if paired_result is not None:
+        table["comparison"] = {"candidate": network, "baseline_network": baseline, **paired_result.to_dict()}
     return table

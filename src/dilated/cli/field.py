@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dilated.cli import info
-from dilated.data.images import pictures_in, read_image
-from dilated.draw import field as draw
+from dilated.data.images import list_image_files, read_image
 from dilated.errors import InputError
-from dilated.nn.effective import extent
-from dilated.nn.look import Look, look
+from dilated.fields.effective import effective_field_size
+from dilated.models.field_of_view import FieldOfView, measure_field_of_view
+from dilated.report import receptive_field as draw
 from dilated.weights.bundled import load
 
-LARGEST = 2**21  # pixels; the bundled network's gradient takes some 5 GB for each million of them
+_MAX_PIXELS = 2**21  # pixels; the bundled network's gradient takes some 5 GB for each million of them
 
 
 def run(
@@ -30,62 +30,70 @@ def run(
     dilations: tuple[int, ...] | None = None,
     image: Path | None = None,
 ) -> None:
-    """Draw how fields grow (the paper's Figure 1), or, with a network, what it looks at in the middle of a picture.
+    """Draw how fields grow (the paper's Figure 1), or, with a network, what it looks at in the middle of an image.
 
-    With a network, its effective receptive field (the gradient of the winning class's score) is drawn over the picture
-    and measured, also for the same trunk without the context module.
+    With a network, its effective receptive field (the gradient of the winning class's logit) is drawn over the image
+    and measured, also for the same backbone without the context module.
 
     Args:
         network: a network file, a run's folder, or a bundled name; Figure 1 if not given.
         out: the figure's file, .svg, .png or .pdf.
         dilations: of Figure 1, one per layer; 1 2 4 if not given.
-        image: the picture that the network looks at; a sample photograph if not given.
+        image: the image that the network looks at; a sample photograph if not given.
     """
     if network is None and image is not None:
         raise InputError(f"--image: found {image}, but no network to look at it; expected `dilated field NETWORK ...`")
     if network is not None and dilations is not None:
         raise InputError("--dilations: found a network too, which has its own; expected one of the two")
-    draw.check(out)
+    draw.check_figure_path(out)
     console = Console(soft_wrap=True)
     if network is None:
-        figure = draw.growth((1, 2, 4) if dilations is None else dilations)
+        figure = draw.draw_field_growth((1, 2, 4) if dilations is None else dilations)
     else:
-        picture = image or sample()
-        pixels = read_image(picture)
+        image_path = image or sample_image()
+        pixels = read_image(image_path)
         height, width = pixels.shape[:2]
-        if height * width > LARGEST:
+        if height * width > _MAX_PIXELS:
             raise InputError(
-                f"{picture}: found {width}x{height}; expected at most {LARGEST:,} pixels, as the gradient takes much "
-                "memory for each. Crop the picture; scaled down it would be seen otherwise."
+                f"{image_path}: found {width}x{height}; expected at most {_MAX_PIXELS:,} pixels, as the gradient takes much "
+                "memory for each. Crop the image; scaled down it would be seen otherwise."
             )
         segmenter = load(network)
         images = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-        one = look(segmenter, images)
-        looks = {"whole network": one}
+        field_of_view = measure_field_of_view(segmenter, images)
+        fields_of_view = {"whole network": field_of_view}
         if segmenter.context is not None:
-            console.print(info.context(segmenter))
-            looks["without context"] = look(segmenter.rebuild(context="none"), images)
-        console.print(table(looks, f"the score nearest the middle of {picture.name}, {width}x{height}"))
-        title = f"What the score of {one.winner} in the middle depends on"
-        figure = draw.effective(one.field, one.theoretical, pixels, title, one.centre)
+            console.print(info.context_table(segmenter))
+            fields_of_view["without context"] = measure_field_of_view(segmenter.rebuild(context="none"), images)
+        console.print(
+            _make_table(fields_of_view, f"the logit nearest the middle of {image_path.name}, {width}x{height}")
+        )
+        title = f"What the logit of {field_of_view.class_name} in the middle depends on"
+        figure = draw.draw_effective_field(
+            field_of_view.field, field_of_view.theoretical_size, pixels, title, field_of_view.center
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw.save(figure, out)
+    draw.save_figure(figure, out)
     console.print(f"drawn in {out}", highlight=False)
 
 
-def table(looks: dict[str, Look], title: str) -> Table:
+def _make_table(fields_of_view: dict[str, FieldOfView], title: str) -> Table:
     """The fields' sizes, one network a row."""
-    shown = Table(title=f"{title}: its field in pixels a side", title_justify="left")
-    if len(looks) > 1:
-        shown.caption = "without context: the same trunk and weights, the context module left out"
+    result_table = Table(title=f"{title}: its field in pixels a side", title_justify="left")
+    if len(fields_of_view) > 1:
+        result_table.caption = "without context: the same backbone and weights, the context module left out"
     for column in ("network", "winner", "theoretical", "50% of the gradient", "95%"):
-        shown.add_column(column, justify="left" if column in ("network", "winner") else "right")
-    for name, one in looks.items():
-        extents = [str(extent(one.field, share, one.centre)) for share in (0.5, 0.95)]
-        shown.add_row(name, one.winner, str(one.theoretical or "whole picture"), *extents)
-    return shown
+        result_table.add_column(column, justify="left" if column in ("network", "winner") else "right")
+    for name, field_of_view in fields_of_view.items():
+        extents = [
+            str(effective_field_size(field_of_view.field, fraction, field_of_view.center)) for fraction in (0.5, 0.95)
+        ]
+        result_table.add_row(
+            name, field_of_view.class_name, str(field_of_view.theoretical_size or "whole image"), *extents
+        )
+    return result_table
 
 
-def sample() -> Path:
+def sample_image() -> Path:
     """The first of the sample photographs."""
-    return pictures_in(Path(str(resources.files("dilated") / "samples")))[0]
+    return list_image_files(Path(str(resources.files("dilated") / "samples")))[0]

@@ -29,10 +29,10 @@ from dilated.errors import InputError
 VERBS = {
     "demo": "label the sample photographs with a bundled network",
     "check": "what a data set is, and what is wrong with it",
-    "train": "train a network on a folder of pictures and labels",
+    "train": "train a network on a folder of images and labels",
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
-    "report": "one page about a run: figures, curves, best and worst pictures",
-    "predict": "label pictures, folders, videos, rasters of any size",
+    "report": "one page about a run: figures, curves, best and worst images",
+    "predict": "label images, folders, videos, rasters of any size",
     "convert": "the authors' .caffemodel files to network files, and back",
     "convert-data": "a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...",
     "info": "what a network file holds: classes, layers, receptive field, card",
@@ -42,21 +42,21 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; what the user can mend is one message on the error stream and exit status 1, without a traceback."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        print(usage())
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if not tokens or tokens[0] in ("-h", "--help"):
+        print(_usage())
         raise SystemExit(0)
-    if given[0] == "--version":
+    if tokens[0] == "--version":
         print(__version__)
         raise SystemExit(0)
-    verb = given[0]
+    verb = tokens[0]
     if verb not in VERBS:
         _fail(f"found the verb {verb!r}; expected one of {', '.join(VERBS)}", status=2)
     run = importlib.import_module(
         f"dilated.cli.{verb.replace('-', '_')}"
     ).run  # only this verb's imports: torch takes seconds
     try:
-        tyro.cli(run, prog=f"dilated {verb}", args=given[1:])
+        tyro.cli(run, prog=f"dilated {verb}", args=tokens[1:])
     except InputError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail("interrupted", status=130)
 
 
-def usage() -> str:
+def _usage() -> str:
     lines = ["usage: dilated VERB ...", "", "Semantic segmentation with dilated convolutions.", ""]
     lines += [f"  {verb:<14}{help}" for verb, help in VERBS.items()]
     return "\n".join([*lines, "", "`dilated VERB --help` tells the rest."])

@@ -1,4 +1,4 @@
-"""`dilated predict`: label pictures, folders, videos and cameras."""
+"""`dilated predict`: label images, folders, videos and cameras."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from dilated.cli.rasters import as_rasters, label_rasters
+from dilated.cli.rasters import predict_rasters, select_rasters
 from dilated.errors import InputError
-from dilated.predict.pipeline import Outcome, Progress, label
-from dilated.predict.predictor import Predictor
-from dilated.predict.server import SERVERS, Form
-from dilated.predict.sinks.base import Sink, check
-from dilated.predict.sinks.choose import Save, choose
-from dilated.predict.sources import Source, find
+from dilated.prediction.pipeline import PipelineResult, ProgressListener, predict_sources
+from dilated.prediction.predictor import Predictor
+from dilated.prediction.servers import SERVERS, ServerFormat
+from dilated.prediction.sources import Source, find_sources
+from dilated.prediction.writers.base import PredictionWriter, check_outputs
+from dilated.prediction.writers.choose import OutputFormat, make_writers
 from dilated.weights.bundled import load
 
 
@@ -32,8 +32,8 @@ def run(
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")],
     /,
     out: Path,
-    save: tuple[Save, ...] = (),
-    form: Annotated[Form, tyro.conf.arg(name="format")] = "palette",
+    save: tuple[OutputFormat, ...] = (),
+    form: Annotated[ServerFormat, tyro.conf.arg(name="format")] = "palette",
     overlay: bool = False,
     skip_existing: bool = False,
     frames: int | None = None,
@@ -45,32 +45,32 @@ def run(
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
-    """Write one palette PNG of label ids per picture, of the same size and stem; or other forms; or a server's files.
+    """Write one palette PNG of label ids per image, of the same size and stem; or other forms; or a server's files.
 
-    A picture that cannot be read is reported with its reason, the others are labelled, and the exit status is 1.
+    An image that cannot be read is reported with its reason, the others are labelled, and the exit status is 1.
 
     Args:
         network: a network file, a run's folder, or a bundled name.
-        inputs: pictures; folders that are searched for pictures; patterns in quotes ("photos/**/*.jpg"); lists (.txt,
+        inputs: images; folders that are searched for images; patterns in quotes ("photos/**/*.jpg"); lists (.txt,
             a path a line); videos, which become STEM.mp4; camera:0, until Ctrl-C or --frames.
         out: where the labels are written; made if missing.
-        save: what to write, one or several. A picture: palette (PNG of ids, shown in colours), ids (grey PNG), color
+        save: what to write, one or several. An image: palette (PNG of ids, shown in colors), ids (grey PNG), color
             (RGB PNG), overlay (STEM.overlay.jpg), probabilities (STEM.npz), probabilities-tif, geojson (polygons),
-            labelme (STEM.json). For all pictures: coco (annotations.json), csv (shares.csv). Of a video, each frame's,
-            in the folder STEM. Alone, with --tile: tif (tiled TIFF with the picture's georeference and overviews, and
+            labelme (STEM.json). For all images: coco (annotations.json), csv (shares.csv). Of a video, each frame's,
+            in the folder STEM. Alone, with --tile: tif (tiled TIFF with the image's georeference and overviews, and
             STEM.quicklook.png), read and written block by block; a second call goes on after a kill.
         form: palette, or voc-comp6 for PASCAL VOC's server (OUT/results/VOC2012/Segmentation/comp6_test_cls), or
             cityscapes for Cityscapes' (OUT/CITY_SEQUENCE_FRAME_pred.png, of its label ids).
-        overlay: write STEM.overlay.jpg too: the picture tinted, with a legend.
-        skip_existing: leave out pictures whose outputs are all there.
+        overlay: write STEM.overlay.jpg too: the image tinted, with a legend.
+        skip_existing: leave out images whose outputs are all there.
         frames: how many frames of each video or camera at most.
-        tile: pixels along a side that are labelled at a time. Memory is bounded, the labels are the same. A picture
+        tile: pixels along a side that are labelled at a time. Memory is bounded, the labels are the same. An image
             too large to be held in memory is written as --save tif has it.
         flips: look at the mirror image too; the probabilities are averaged.
-        scales: look at the picture in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
-        blend: with --tile, for networks with layers that see the whole picture: tiles overlap and are blended. The
-            labels are not those of the whole picture.
-        batch: pictures of one size that are labelled together at most; 1 on the CPU and 8 on CUDA if not given.
+        scales: look at the image in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
+        blend: with --tile, for networks with layers that see the whole image: tiles overlap and are blended. The
+            labels are not those of the whole image.
+        batch: images of one size that are labelled together at most; 1 on the CPU and 8 on CUDA if not given.
         device: cpu or cuda; CUDA where there is one if not given.
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
@@ -79,72 +79,72 @@ def run(
             raise InputError(f"{name}: found {number}; expected a positive number")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: found a file; expected a folder to write the labels to, or nothing")
-    every = find(inputs, leave_out=out)
-    rasters = as_rasters(every, save, tile)
-    in_windows = set(rasters)
-    sources = [source for source in every if source not in in_windows]
-    sinks: list[Sink] = []
+    all_sources = find_sources(inputs, exclude=out)
+    rasters = select_rasters(all_sources, save, tile)
+    raster_set = set(rasters)
+    sources = [source for source in all_sources if source not in raster_set]
+    writers: list[PredictionWriter] = []
     if sources:
-        sinks = choose(save, out, SERVERS.get(form), overlay, any(source.kind != "picture" for source in sources))
-    check(sources, sinks)
+        writers = make_writers(save, out, SERVERS.get(form), overlay, any(source.kind != "image" for source in sources))
+    check_outputs(sources, writers)
     predictor = Predictor(
         load(network), tile=tile, device=device, precision=precision, flips=flips, scales=scales, blend=blend
     )
-    fast = predictor.device.type == "cuda"
+    on_cuda = predictor.device.type == "cuda"
     errors = Console(stderr=True, soft_wrap=True)
-    failed = label_rasters(predictor, rasters, out, skip_existing, errors)
-    if not sources and not failed:
+    failed_rasters = predict_rasters(predictor, rasters, out, skip_existing, errors)
+    if not sources and not failed_rasters:
         return
     if not sources:
         raise SystemExit(1)
-    with Bar(errors) as bar, warnings.catch_warnings():
-        # Pictures too large to be trusted are refused, in words of our own.
+    with _ProgressBar(errors) as bar, warnings.catch_warnings():
+        # Images too large to be trusted are refused, in words of our own.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        outcome = label(
+        outcome = predict_sources(
             predictor,
             sources,
-            sinks,
-            batch=batch or (8 if fast else 1),
-            workers=min(8, os.cpu_count() or 1) if fast else 1,
-            most_frames=frames,
+            writers,
+            batch=batch or (8 if on_cuda else 1),
+            workers=min(8, os.cpu_count() or 1) if on_cuda else 1,
+            max_frames=frames,
             skip_existing=skip_existing,
             progress=bar,
         )
     for failure in outcome.failures:
         errors.print(f"[bold red]error:[/] {escape(failure.reason)}", highlight=False)
-    Console().print(escape(summary(outcome, sources, out)), highlight=False, soft_wrap=True)
+    Console().print(escape(_format_summary(outcome, sources, out)), highlight=False, soft_wrap=True)
     if outcome.interrupted:
         raise KeyboardInterrupt
-    if outcome.failures or failed:
+    if outcome.failures or failed_rasters:
         raise SystemExit(1)
 
 
-def summary(outcome: Outcome, sources: list[Source], out: Path) -> str:
+def _format_summary(outcome: PipelineResult, sources: list[Source], out: Path) -> str:
     """One line on what was done.
 
     Example:
         >>> sources = [Source(Path(f"{name}.jpg"), Path(name)) for name in "ab"]
-        >>> summary(Outcome(pictures=1, skipped=1), sources, Path("out"))
-        '1 of 2 pictures labelled in out/, 1 left out for being there already'
+        >>> _format_summary(PipelineResult(images=1, skipped=1), sources, Path("out"))
+        '1 of 2 images labelled in out/, 1 left out for being there already'
     """
-    pictures = sum(source.kind == "picture" for source in sources)
-    videos = len(sources) - pictures
-    parts = [f"{outcome.pictures} of {pictures} pictures"] if pictures or not videos else []
+    images = sum(source.kind == "image" for source in sources)
+    videos = len(sources) - images
+    parts = [f"{outcome.images} of {images} images"] if images or not videos else []
     if videos:
         parts.append(f"{outcome.videos} of {videos} videos ({outcome.frames} frames)")
     skipped = f", {outcome.skipped} left out for being there already" if outcome.skipped else ""
     return f"{' and '.join(parts)} labelled in {out}/{skipped}"
 
 
-class Bar(Progress):
+class _ProgressBar(ProgressListener):
     """A bar with the rate and the time left, on a terminal, gone when all is done."""
 
     def __init__(self, console: Console) -> None:
-        self.bars = Bars(
+        self.bars = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            Rate(),
+            _RateColumn(),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -153,7 +153,7 @@ class Bar(Progress):
         self.total = 0
         self.task = self.bars.add_task("labelling", total=None)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> _ProgressBar:
         self.bars.start()
         return self
 
@@ -162,16 +162,16 @@ class Bar(Progress):
     ) -> None:
         self.bars.stop()
 
-    def expect(self, count: int) -> None:
+    def add_total(self, count: int) -> None:
         self.total += count
         self.bars.update(self.task, total=self.total or None)
 
-    def tick(self) -> None:
+    def advance(self) -> None:
         self.bars.advance(self.task)
 
 
-class Rate(TextColumn):
-    """Pictures a second."""
+class _RateColumn(TextColumn):
+    """Images a second."""
 
     def __init__(self) -> None:
         super().__init__("")

@@ -8,9 +8,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from dilated.cli.bar import counting
+from dilated.cli.console import progress_bar
 from dilated.data.dataset import open_dataset
-from dilated.evaluate.report import write_report
+from dilated.report import write_report
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
     device: str | None = None,
 ) -> None:
-    """Write a page about a run: figures with intervals, curves, confusions, best and worst pictures, recipe, commands.
+    """Write a page about a run: figures with intervals, curves, confusions, best and worst images, recipe, commands.
 
     The page is one HTML file that needs no network and no other file.
 
@@ -34,7 +34,7 @@ def run(
         layout: the data's layout, where it is not recognised.
         device: cpu or cuda; CUDA where there is one if not given.
     """
-    found = open_dataset(data, layout)
-    with counting(len(found.pairs(split)), split) as tick:
-        page = write_report(folder, found, out, split, device, tick)
+    dataset = open_dataset(data, layout)
+    with progress_bar(len(dataset.samples(split)), split) as advance:
+        page = write_report(folder, dataset, out, split, device, advance)
     Console(soft_wrap=True).print(f"The page is {page}", highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""`dilated train`: a network from a folder of pictures and labels."""
+"""`dilated train`: a network from a folder of images and labels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dilated.data.dataset import Data, open_dataset
+from dilated.data.dataset import Dataset, open_dataset
 from dilated.errors import InputError
-from dilated.train.budget import duration, with_budget
-from dilated.train.interrupt import Interrupted
-from dilated.train.loop import BEST, train
-from dilated.train.plan import Plan, make_plan
-from dilated.train.progress import RichProgress
-from dilated.train.recipe import load_recipe
-from dilated.train.state import new_folder
-from dilated.train.world import world
+from dilated.training.autoplan.plan import TrainingPlan, make_plan
+from dilated.training.budget import parse_duration, with_budget
+from dilated.training.config import load_recipe
+from dilated.training.distributed.world import join_process_group
+from dilated.training.progress import RichTrainingProgress
+from dilated.training.signals import Interrupted
+from dilated.training.state import create_run_folder
+from dilated.training.train import BEST_FILE, train
 from dilated.weights.bundled import load
 
 
@@ -31,7 +31,7 @@ def run(
     budget: str | None = None,
     recipe: str | None = None,
     set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = (),
-    start: str | None = None,
+    init_from: str | None = None,
     resume: bool = False,
     plan_only: bool = False,
     format: str | None = None,
@@ -49,7 +49,7 @@ def run(
         budget: how long it may take in all, such as 90s, 30m or 2h.
         recipe: a recipe of the package (default, quick, street, paper-camvid, ...) or a .toml file.
         set: overrides, such as --set stage.0.epochs=5 seed=1; may be given again.
-        start: a network whose weights are taken where they fit: a file, a run, or a bundled name. Its classes may be
+        init_from: a network whose weights are taken where they fit: a file, a run, or a bundled name. Its classes may be
             others.
         resume: go on with the run in --out, exactly where it was, on as many processes as you like.
         plan_only: write the plan to --out and train nothing; edit it, and give it as --recipe.
@@ -57,52 +57,54 @@ def run(
         report: write report.html at the end.
         tensorboard: write event files for TensorBoard too.
     """
-    began = time.monotonic()
-    with world() as here:
-        console = Console(quiet=not here.first)
+    started = time.monotonic()
+    with join_process_group() as world:
+        console = Console(quiet=not world.is_rank_zero)
         if resume and recipe is None:
             recipe = str(out / "recipe.toml")
             if not Path(recipe).is_file():
                 raise InputError(f"{recipe}: no such file, so there is no run to resume; start without --resume")
-        seconds = duration(budget) if budget else 0.0
+        seconds = parse_duration(budget) if budget else 0.0
 
-        def left() -> float:
-            return max(1.0, seconds - (time.monotonic() - began)) if seconds else 0.0
+        def remaining_seconds() -> float:
+            return max(1.0, seconds - (time.monotonic() - started)) if seconds else 0.0
 
-        first = load(start) if start else None
-        overrides = [one for group in set for one in group]
-        found = open_dataset(data, format)
-        console.print(f"{data}: {found.layout}, {len(found.classes)} classes, splits {', '.join(found.splits)}")
-        for note in found.notes:
+        init_segmenter = load(init_from) if init_from else None
+        overrides = [override for group in set for override in group]
+        dataset = open_dataset(data, format)
+        console.print(f"{data}: {dataset.format}, {len(dataset.classes)} classes, splits {', '.join(dataset.splits)}")
+        for note in dataset.notes:
             console.print(f"note: {note}", highlight=False)
         if recipe is not None:
-            resolved = load_recipe(recipe, overrides, first.network if first else None)
+            resolved_recipe = load_recipe(recipe, overrides, init_segmenter.config if init_segmenter else None)
             if seconds:
-                resolved = with_budget(resolved, left(), len(found.pairs("train")))
+                resolved_recipe = with_budget(resolved_recipe, remaining_seconds(), len(dataset.samples("train")))
         else:
-            if here.first:
-                new_folder(out)  # what is in the way is said before anything is measured
-            planned = here.agreed(make_plan(found, left(), overrides, report, here.size) if here.first else None)
-            assert planned is not None
-            _show(planned, console)
-            resolved = planned.recipe
-            if here.first:
-                planned.save(out / "plan.toml")
+            if world.is_rank_zero:
+                create_run_folder(out)  # what is in the way is said before anything is measured
+            training_plan = world.broadcast(
+                make_plan(dataset, remaining_seconds(), overrides, report, world.size) if world.is_rank_zero else None
+            )
+            assert training_plan is not None
+            _print_plan(training_plan, console)
+            resolved_recipe = training_plan.recipe
+            if world.is_rank_zero:
+                training_plan.save(out / "plan.toml")
             if plan_only:
                 console.print(f"Edit {out / 'plan.toml'} and give it as --recipe, with another --out.")
                 return
-        with RichProgress(console) as progress:
+        with RichTrainingProgress(console) as progress:
             try:
-                best = train(found, resolved, out, resume, first, tensorboard, progress, here=here)
+                best = train(dataset, resolved_recipe, out, resume, init_segmenter, tensorboard, progress, world=world)
             except Interrupted:
                 console.print(f"Stopped after a whole step; `dilated train {data} --out {out} --resume` goes on.")
                 raise SystemExit(130) from None
-        console.print(f"best val mean IoU {best:.4f}: {out / BEST}", highlight=False)
-        if report and here.first:
-            _report(out, found, console)
+        console.print(f"best val mean IoU {best:.4f}: {out / BEST_FILE}", highlight=False)
+        if report and world.is_rank_zero:
+            _write_report(out, dataset, console)
 
 
-def _show(plan: Plan, console: Console) -> None:
+def _print_plan(plan: TrainingPlan, console: Console) -> None:
     """The plan's choices, a row each."""
     table = Table("choice", "value", "because", box=None, pad_edge=False)
     for choice in plan.choices:
@@ -110,9 +112,9 @@ def _show(plan: Plan, console: Console) -> None:
     console.print(table)
 
 
-def _report(out: Path, data: Data, console: Console) -> None:
+def _write_report(out: Path, data: Dataset, console: Console) -> None:
     """Write the run's report; what goes wrong there does not undo a training."""
-    from dilated.evaluate.report import write_report
+    from dilated.report import write_report
 
     try:
         console.print(f"report: {write_report(out, data)}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
     data = open_dataset("my-data")                       # what it is, found by looking
     pairs = data.pairs("train")                          # [Pair(image, label), ...]
 
-A picture is read when its sample is asked for; what is wrong with it is an error that names its file.
+An image is read when its sample is asked for; what is wrong with it is an error that names its file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from dilated.data.formats import (
     voc_sbd,
     yolo,
 )
-from dilated.data.formats.pairs import Pair
-from dilated.data.images import opened
-from dilated.data.labels import Classes, load_classes, template
+from dilated.data.images import open_image
+from dilated.data.labels import Classes, format_classes_template, load_classes
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 FORMATS: dict[str, ModuleType] = {
@@ -60,7 +60,7 @@ FORMATS: dict[str, ModuleType] = {
     "folders": folders,
 }
 """In the order in which they are looked for: the first that a folder looks like is taken."""
-PARTS = {
+_IMPLIED_FORMATS = {
     "voc_sbd": {"voc", "sbd", "coco", "coco_json"},
     "coco": {"coco_json"},
     "cvat": {"voc", "voc_sbd"},
@@ -70,34 +70,34 @@ PARTS = {
 
 
 @dataclass(frozen=True)
-class Data:
+class Dataset:
     """A data folder that was recognised."""
 
     root: Path
-    layout: str
+    format: str
     classes: Classes
     splits: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What was chosen where the folder left a choice, a line each, for people to read."""
 
-    def pairs(self, split: str) -> list[Pair]:
-        """The pictures of a split with their labels, never none.
+    def samples(self, split: str) -> list[Sample]:
+        """The images of a split with their labels, never none.
 
         Raises:
-            InputError: the split is missing or empty, or a picture lacks its label.
+            InputError: the split is missing or empty, or an image lacks its label.
         """
         if split not in self.splits:
             raise InputError(f"{self.root}: has no split {split!r}; found {', '.join(self.splits) or 'none'}")
         try:
-            pairs = FORMATS[self.layout].load(self.root, split)
+            samples = FORMATS[self.format].load(self.root, split)
         except OSError as error:
             raise InputError(f"{error.filename or self.root}: cannot be read ({error.strerror or error})") from error
-        if not pairs:
-            raise InputError(f"{self.root}: the split {split!r} is empty; expected at least one picture")
-        return pairs
+        if not samples:
+            raise InputError(f"{self.root}: the split {split!r} is empty; expected at least one image")
+        return samples
 
 
-def open_dataset(root: Path | str, layout: str | None = None) -> Data:
+def open_dataset(root: Path | str, format: str | None = None) -> Dataset:
     """Recognise a data folder's layout and read its classes; a `classes.toml` in the folder goes before the layout's.
 
     Args:
@@ -108,56 +108,66 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Data:
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected a data folder with pictures and labels")
-    others: list[str] = []
-    if layout is None:
-        found = [name for name, form in FORMATS.items() if form.detect(root)]
-        layout = next(iter(found), None)
-        others = [name for name in found[1:] if name not in {"folders", *PARTS.get(found[0], ())}]
-    elif layout not in FORMATS:
-        raise InputError(f"format: found {layout!r}; expected one of {', '.join(FORMATS)}")
-    if layout is None:
+        raise InputError(f"{root}: no such folder; expected a data folder with images and labels")
+    other_formats: list[str] = []
+    if format is None:
+        detected = [name for name, format_module in FORMATS.items() if format_module.detect(root)]
+        format = next(iter(detected), None)
+        other_formats = [
+            name for name in detected[1:] if name not in {"folders", *_IMPLIED_FORMATS.get(detected[0], ())}
+        ]
+    elif format not in FORMATS:
+        raise InputError(f"format: found {format!r}; expected one of {', '.join(FORMATS)}")
+    if format is None:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
         raise InputError(
             f"{root}: found {names}; expected images/ and labels/ (with train/ and val/ inside or outside them, or "
             f"with train.txt and val.txt beside them), or the layout of one of {', '.join(FORMATS)}"
         )
-    form = FORMATS[layout]
-    splits = tuple(form.splits(root))
+    format_module = FORMATS[format]
+    splits = tuple(format_module.splits(root))
     if (root / "classes.toml").is_file():
         classes = load_classes(root / "classes.toml")
-    elif hasattr(form, "classes"):
-        classes = form.classes(root)
-    elif form.CLASSES is not None:
-        classes = form.CLASSES
+    elif hasattr(format_module, "classes"):
+        classes = format_module.classes(root)
+    elif format_module.CLASSES is not None:
+        classes = format_module.CLASSES
     else:
-        raise InputError(_no_classes(root, [p for s in splits for p in form.load(root, s)]))
-    if classes.read == "colors" and layout != "colors":
+        raise InputError(_missing_classes_message(root, [p for s in splits for p in format_module.load(root, s)]))
+    if classes.read == "colors" and format != "colors":
         raise InputError(
-            f'{classes.source}: found read = "colors" in data of the format {layout}, whose labels are no such masks; '
+            f'{classes.source}: found read = "colors" in data of the format {format}, whose labels are no such masks; '
             "expected no such line, or images/ and labels/, the format colors"
         )
-    notes = [f"Read as {layout}, though it looks like {', '.join(others)} too: name the format if that is meant."]
-    return Data(root, layout, classes, splits, (*(notes if others else ()), *getattr(form, "notes", _none)(root)))
+    notes = [
+        f"Read as {format}, though it looks like {', '.join(other_formats)} too: name the format if that is meant."
+    ]
+    return Dataset(
+        root,
+        format,
+        classes,
+        splits,
+        (*(notes if other_formats else ()), *getattr(format_module, "notes", _no_notes)(root)),
+    )
 
 
-def _none(root: Path) -> list[str]:
+def _no_notes(root: Path) -> list[str]:
     return []
 
 
-def _no_classes(root: Path, pairs: list[Pair]) -> str:
+def _missing_classes_message(root: Path, samples: list[Sample]) -> str:
     """What to write into the missing classes.toml, from the values of a few labels."""
     values: set[int] = set()
-    for pair in pairs[:20]:
-        with opened(pair.label) as picture:
-            if picture.mode in ("L", "P", "1", "I;16"):
-                values |= set(np.unique(np.asarray(picture).astype(np.int64)).tolist())
+    for sample in samples[:20]:
+        with open_image(sample.label) as image:
+            if image.mode in ("L", "P", "1", "I;16"):
+                values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
     if len(values) > 2:  # else 255 is what a mask of two values has for its objects
         values -= {255}
-    shown = sorted(values)[:3]
+    examples = sorted(values)[:3]
     return (
         f"{root / 'classes.toml'}: no such file, and nothing else names the classes; expected one [[class]] for each "
-        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n{template(shown)}\n"
+        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n{format_classes_template(examples)}\n"
         + ("\n...\n" if len(values) > 3 else "")
         + "\nand `ignore = [...]` above them for values that count nowhere."
     )

@@ -1,9 +1,9 @@
-"""Pictures as people have them, read as upright 8-bit RGB.
+"""Images as people have them, read as upright 8-bit RGB.
 
     image = read_image("photo.jpg")                      # (H, W, 3) uint8
 
-EXIF orientation is applied; grey, palette, CMYK and 16-bit pictures are converted; an alpha channel is dropped. What
-cannot be read whole is an error that names the file, never a partial picture.
+EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped. What
+cannot be read whole is an error that names the file, never a partial image.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dilated.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
 
-Pixels = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
-DAMAGE = (
+_DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError),
     *(struct.error, zlib.error, Warning),
 )
 """What pillow's readers raise at damaged files; warnings too, where they are errors."""
 
 
-def read_image(path: Path | str) -> Pixels:
-    """Read a picture as RGB.
+def read_image(path: Path | str) -> ImageArray:
+    """Read an image as RGB.
 
     Returns:
         (H, W, 3) uint8, upright.
 
     Raises:
-        InputError: the file is missing, no picture, truncated, too large to be trusted, or of a mode without an
+        InputError: the file is missing, no image, truncated, too large to be trusted, or of a mode without an
             agreed range (32-bit integers, floats).
 
     Example:
@@ -50,108 +50,108 @@ def read_image(path: Path | str) -> Pixels:
         >>> read_image(path).shape
         (3, 4, 3)
     """
-    with opened(Path(path)) as picture:
-        ImageOps.exif_transpose(picture, in_place=True)
-        if picture.mode.startswith("I;16"):
-            grey = (np.asarray(picture, dtype=np.float32) / 257).round().astype(np.uint8)  # 65535 -> 255
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        if picture.mode in ("I", "F"):
+    with open_image(Path(path)) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            gray = (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)  # 65535 -> 255
+            return np.repeat(gray[:, :, None], 3, axis=2)
+        if image.mode in ("I", "F"):
             raise InputError(
-                f"{path}: found a picture of mode {picture.mode!r}, whose range of values is not fixed; expected 8 or "
+                f"{path}: found an image of mode {image.mode!r}, whose range of values is not fixed; expected 8 or "
                 "16 bits a channel. Convert it, for example to 16-bit PNG."
             )
-        if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
-            return np.asarray(picture.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
-        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            return np.asarray(image.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """(H, W) of the upright picture, from its header alone.
+    """(H, W) of the upright image, from its header alone.
 
     Raises:
         InputError: as `read_image`, but only the header is looked at.
     """
-    with opened(Path(path)) as picture:
-        width, height = picture.size
+    with open_image(Path(path)) as image:
+        width, height = image.size
         # EXIF orientations 5 to 8 swap the sides; in a TIFF pillow has swapped them already.
-        turned = picture.format != "TIFF" and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return (width, height) if turned else (height, width)
+        is_transposed = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (width, height) if is_transposed else (height, width)
 
 
 @contextmanager
-def opened(path: Path, most: int | None = None) -> Iterator[Image.Image]:
-    """An open picture, of which only the header has been read.
+def open_image(path: Path, max_pixels: int | None = None) -> Iterator[Image.Image]:
+    """An open image, of which only the header has been read.
 
     Whatever pillow raises meanwhile becomes an `InputError` that names the file.
 
     Args:
-        most: how many pixels it may have; `limit()` if not given.
+        most: how many pixels it may have; `get_pixel_limit()` if not given.
 
     Raises:
-        InputError: see `read_image`; a picture of more pixels is refused before any are allocated.
+        InputError: see `read_image`; an image of more pixels is refused before any are allocated.
     """
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > (limit() if most is None else most):
-                raise _too_large(path, f"{width}x{height}")
-            yield picture
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > (get_pixel_limit() if max_pixels is None else max_pixels):
+                raise _make_too_large_error(path, f"{width}x{height}")
+            yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         count = re.search(r"\((\d+) pixels\)", str(error))
-        raise _too_large(path, f"{count[1]} pixels" if count else str(error)) from error
+        raise _make_too_large_error(path, f"{count[1]} pixels" if count else str(error)) from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a picture") from error
+        raise InputError(f"{path}: no such file; expected an image") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: found a folder; expected a picture") from error
+        raise InputError(f"{path}: found a folder; expected an image") from error
     except PermissionError as error:
-        raise InputError(f"{path}: may not be read; expected a picture that you have permission to read") from error
+        raise InputError(f"{path}: may not be read; expected an image that you have permission to read") from error
     except UnidentifiedImageError as error:
         size = path.stat().st_size
-        what = "an empty file" if size == 0 else f"{size} bytes that are no picture format known to pillow"
-        raise InputError(f"{path}: found {what}; expected a picture such as PNG, JPEG or TIFF") from error
+        what = "an empty file" if size == 0 else f"{size} bytes that are no image format known to pillow"
+        raise InputError(f"{path}: found {what}; expected an image such as PNG, JPEG or TIFF") from error
     except MemoryError as error:
-        raise InputError(f"{path}: the picture does not fit in memory; expected a smaller one") from error
+        raise InputError(f"{path}: the image does not fit in memory; expected a smaller one") from error
     except InputError:
         raise
-    except DAMAGE as error:
+    except _DECODER_ERRORS as error:
         reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: the picture is damaged ({reason}); expected a whole file. Copy it again.") from error
+        raise InputError(f"{path}: the image is damaged ({reason}); expected a whole file. Copy it again.") from error
 
 
-def limit() -> int:
-    """The most pixels that a picture may have: `PIL.Image.MAX_IMAGE_PIXELS`, 89 million unless you change it.
+def get_pixel_limit() -> int:
+    """The most pixels that an image may have: `PIL.Image.MAX_IMAGE_PIXELS`, 89 million unless you change it.
 
     It keeps a file of a few bytes from filling the memory.
     """
     return Image.MAX_IMAGE_PIXELS or sys.maxsize
 
 
-class TooLargeError(InputError):
-    """A picture of more than `limit()` pixels."""
+class ImageTooLargeError(InputError):
+    """An image of more than `get_pixel_limit()` pixels."""
 
 
-def too_large(path: Path | str) -> bool:
-    """Whether a picture has more than `limit()` pixels, by its header; False for what cannot be read at all.
+def exceeds_pixel_limit(path: Path | str) -> bool:
+    """Whether an image has more than `get_pixel_limit()` pixels, by its header; False for what cannot be read at all.
 
     Example:
         >>> import tempfile, os
         >>> path = os.path.join(tempfile.mkdtemp(), "grey.png")
         >>> Image.new("L", (4, 3)).save(path)
-        >>> too_large(path)
+        >>> exceeds_pixel_limit(path)
         False
     """
     try:
-        with opened(Path(path)):
+        with open_image(Path(path)):
             return False
-    except TooLargeError:
+    except ImageTooLargeError:
         return True
     except InputError:
         return False
 
 
-def _too_large(path: Path, size: str) -> TooLargeError:
-    return TooLargeError(
-        f"{path}: found a picture of {size}; expected at most {limit()} pixels at a time. "
+def _make_too_large_error(path: Path, size: str) -> ImageTooLargeError:
+    return ImageTooLargeError(
+        f"{path}: found an image of {size}; expected at most {get_pixel_limit()} pixels at a time. "
         "Label it with --tile N, which reads it in windows."
     )
 
@@ -177,6 +177,6 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, sorted by name. Hidden files are none."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+def list_image_files(folder: Path) -> list[Path]:
+    """The images directly in a folder, sorted by name. Hidden files are none."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))

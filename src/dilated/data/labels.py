@@ -1,4 +1,4 @@
-"""The single authority on labels: which value in a file is which class, in which colour, and what is ignored.
+"""The single authority on labels: which value in a file is which class, in which color, and what is ignored.
 
 A data folder says so in `classes.toml`:
 
@@ -9,8 +9,8 @@ A data folder says so in `classes.toml`:
     color = [128, 64, 128]
     values = [3]                     # may be several, which are merged; left out: the class's place in the list
 
-Where the labels are masks of these very colours, `read = "colors"` stands at the top, and `ignore_colors = [[0, 0, 0]]`
-for colours that count nowhere; `values` are then left out.
+Where the labels are masks of these very colors, `read = "colors"` stands at the top, and `ignore_colors = [[0, 0, 0]]`
+for colors that count nowhere; `label_reader` are then left out.
 
 Inside the program a label is the class's place in the list, and 255 is ignore. A value that the table does not name is
 an error with the file and the pixel; nothing wraps, nothing is guessed.
@@ -26,14 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.images import opened
-from dilated.data.stored import alone, unchanged
+from dilated.config import quote_toml, read_toml
+from dilated.data.images import open_image
+from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.errors import InputError
-from dilated.tables import quoted, read_toml
 
 IGNORE = 255
 Color = tuple[int, int, int]
-Labels = NDArray[np.uint8]
+LabelArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Classes:
         colors: (red, green, blue) of 0..255, one per class.
         values: the values in label files that mean the class; by default its id.
         ignore: the values in label files that mean "not labelled".
-        read: whether label files hold the values, or the colours.
-        ignore_colors: the colours that mean "not labelled" where label files hold colours.
+        read: whether label files hold the values, or the colors.
+        ignore_colors: the colors that mean "not labelled" where label files hold colors.
 
     Raises:
-        InputError: no class or more than 255, a name or value twice, a colour out of range.
+        InputError: no class or more than 255, a name or value twice, a color out of range.
 
     Example:
         >>> classes = Classes(("sky", "road"), ((70, 130, 180), (128, 64, 128)), ignore=(9,))
@@ -71,16 +71,16 @@ class Classes:
         if not 1 <= len(self.names) <= IGNORE:
             raise InputError(f"{self.source}: found {len(self.names)} classes; expected 1 to {IGNORE}")
         if not len(self.names) == len(self.colors) == len(self.values):
-            raise InputError(f"{self.source}: names, colours and values differ in number; expected one of each a class")
-        twice = [name for i, name in enumerate(self.names) if name in self.names[:i]]
-        if twice:
-            raise InputError(f"{self.source}: found the name {twice[0]!r} twice; expected names that differ")
+            raise InputError(f"{self.source}: names, colors and values differ in number; expected one of each a class")
+        duplicates = [name for i, name in enumerate(self.names) if name in self.names[:i]]
+        if duplicates:
+            raise InputError(f"{self.source}: found the name {duplicates[0]!r} twice; expected names that differ")
         if self.read not in ("values", "colors"):
             raise InputError(f'{self.source}: read: found {self.read!r}; expected "values" or "colors"')
         ignored = [("ignore_colors", color) for color in self.ignore_colors]
         for name, color in [*zip(self.names, self.colors, strict=True), *ignored]:
             if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
-                raise InputError(f"{self.source}: {name}: found the colour {list(color)}; expected three of 0..255")
+                raise InputError(f"{self.source}: {name}: found the color {list(color)}; expected three of 0..255")
         seen: dict[int, str] = {}
         for i, values in enumerate([self.ignore, *self.values]):
             name = ("ignore", *self.names)[i]
@@ -94,7 +94,7 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def decode(self, values: NDArray[np.integer], where: str = "label") -> Labels:
+    def decode(self, values: NDArray[np.integer], where: str = "label") -> LabelArray:
         """Values as stored in a file -> ids, 255 where ignored.
 
         Raises:
@@ -105,8 +105,8 @@ class Classes:
         table[list(self.ignore)] = IGNORE
         for i, group in enumerate(self.values):
             table[list(group)] = i
-        inside = (values >= 0) & (values < len(table))
-        ids = np.where(inside, table[np.where(inside, values, 0)], -1)
+        in_range = (values >= 0) & (values < len(table))
+        ids = np.where(in_range, table[np.where(in_range, values, 0)], -1)
         if (ids < 0).any():
             y, x = (int(v[0]) for v in np.nonzero(ids < 0))
             known = ", ".join(
@@ -120,53 +120,53 @@ class Classes:
         return ids.astype(np.uint8)
 
 
-def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None = None) -> Labels:
-    """Read a label picture as class ids: (H, W) uint8, 255 where ignored.
+def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None = None) -> LabelArray:
+    """Read a label image as class ids: (H, W) uint8, 255 where ignored.
 
     Args:
-        size: (H, W) that the label must have, that of its picture.
+        size: (H, W) that the label must have, that of its image.
 
     Raises:
-        InputError: an unreadable file, a colour picture, another size, a value outside the classes.
+        InputError: an unreadable file, a color image, another size, a value outside the classes.
     """
     return ids(read_values(path), classes, size, path)
 
 
 def read_values(path: Path | str) -> NDArray[np.int64]:
-    """The values of a label picture, (H, W), as the file has them: modes L, P (indices, never colours), 1 and 16-bit.
+    """The values of a label image, (H, W), as the file has them: modes L, P (indices, never colors), 1 and 16-bit.
 
     Raises:
-        InputError: an unreadable file, a colour picture, values that cannot be read as they are stored.
+        InputError: an unreadable file, a color image, values that cannot be read as they are stored.
     """
-    with opened(Path(path)) as picture:
-        if picture.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
+    with open_image(Path(path)) as image:
+        if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
             raise InputError(
-                f"{path}: found a label of mode {picture.mode!r} (colours); expected one channel of class values. "
-                "Convert colours to values first, each colour to the value in classes.toml."
+                f"{path}: found a label of mode {image.mode!r} (colors); expected one channel of class values. "
+                "Convert colors to values first, each color to the value in classes.toml."
             )
-        alone(picture, path)
-        unchanged(picture, path)
-        return np.asarray(picture).astype(np.int64)
+        assert_single_frame(image, path)
+        assert_raw_values(image, path)
+        return np.asarray(image).astype(np.int64)
 
 
 def ids(
     values: NDArray[np.integer], classes: Classes, size: tuple[int, int] | None = None, path: Path | str = "label"
-) -> Labels:
-    """Values as a label file has them -> class ids, (H, W) uint8, checked against the size of the picture.
+) -> LabelArray:
+    """Values as a label file has them -> class ids, (H, W) uint8, checked against the size of the image.
 
     Raises:
         InputError: another size, a value outside the classes.
     """
     if size is not None and values.shape != size:
-        raise wrong_size(path, values.shape[:2], size)
+        raise make_size_error(path, values.shape[:2], size)
     return classes.decode(values, str(path))
 
 
-def wrong_size(path: Path | str, found: tuple[int, ...], expected: tuple[int, int]) -> InputError:
-    """The error about a label of (H, W) `found` whose picture is of (H, W) `expected`."""
+def make_size_error(path: Path | str, found: tuple[int, ...], expected: tuple[int, int]) -> InputError:
+    """The error about a label of (H, W) `found` whose image is of (H, W) `stem_description`."""
     return InputError(
         f"{path}: found a label of {found[1]}x{found[0]}; expected {expected[1]}x{expected[0]}, the size of its "
-        "picture. Export it again at full size, without smoothing."
+        "image. Export it again at full size, without smoothing."
     )
 
 
@@ -177,7 +177,7 @@ def load_classes(path: Path) -> Classes:
         InputError: the file is missing, is no TOML, or has a key that means nothing here.
     """
     table = read_toml(path, "the list of classes")
-    _known(path, "", table, {"ignore", "class", "read", "ignore_colors"})
+    _reject_unknown_keys(path, "", table, {"ignore", "class", "read", "ignore_colors"})
     entries = table.get("class", [])
     if not isinstance(entries, list) or not all(
         isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries
@@ -185,27 +185,27 @@ def load_classes(path: Path) -> Classes:
         raise InputError(f"{path}: expected [[class]] tables, each with a name")
     names, colors, values = [], [], []
     for i, entry in enumerate(entries):
-        _known(path, f"class {entry['name']!r}: ", entry, {"name", "color", "values"})
+        _reject_unknown_keys(path, f"class {entry['name']!r}: ", entry, {"name", "color", "values"})
         if "color" not in entry:
             raise InputError(f"{path}: class {entry['name']!r} has no color; expected color = [red, green, blue]")
         names.append(entry["name"])
-        colors.append(_list(path, entry, "color", []))
-        values.append(_list(path, entry, "values", [i]))
-    ignored = _list(path, table, "ignore_colors", [])
+        colors.append(_get_list(path, entry, "color", []))
+        values.append(_get_list(path, entry, "values", [i]))
+    ignored = _get_list(path, table, "ignore_colors", [])
     if not all(isinstance(color, list) for color in ignored):
-        raise InputError(f"{path}: ignore_colors: found {list(ignored)}; expected a list of colours: [[0, 0, 0]]")
+        raise InputError(f"{path}: ignore_colors: found {list(ignored)}; expected a list of colors: [[0, 0, 0]]")
     return Classes(
         tuple(names),
         tuple(colors),
         tuple(values),
-        _list(path, table, "ignore", []),
+        _get_list(path, table, "ignore", []),
         source=str(path),
         read=table.get("read", "values"),
         ignore_colors=tuple(tuple(color) for color in ignored),
     )
 
 
-def _list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tuple[Any, ...]:
+def _get_list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tuple[Any, ...]:
     """A list of the table, as a tuple."""
     value = table.get(key, default)
     if not isinstance(value, list):
@@ -217,15 +217,15 @@ def save_classes(classes: Classes, path: Path) -> None:
     """Write a `classes.toml` that `load_classes` reads back as equal."""
     lines = [f"ignore = {list(classes.ignore)}"]
     if classes.read != "values":
-        lines.append(f"read = {quoted(classes.read)}")
+        lines.append(f"read = {quote_toml(classes.read)}")
     if classes.ignore_colors:
         lines.append(f"ignore_colors = {[list(color) for color in classes.ignore_colors]}")
     for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
-        lines += ["", "[[class]]", f"name = {quoted(name)}", f"color = {list(color)}", f"values = {list(values)}"]
+        lines += ["", "[[class]]", f"name = {quote_toml(name)}", f"color = {list(color)}", f"values = {list(values)}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def template(values: Sequence[int]) -> str:
+def format_classes_template(values: Sequence[int]) -> str:
     """A `classes.toml` to start from, for the label values that were found."""
     lines = [
         f'[[class]]\nname = "class {v}"\ncolor = [{v * 67 % 256}, {v * 131 % 256}, {v * 199 % 256}]\nvalues = [{v}]'
@@ -234,7 +234,7 @@ def template(values: Sequence[int]) -> str:
     return "\n\n".join(lines)
 
 
-def _known(path: Path, where: str, table: dict[str, object], keys: set[str]) -> None:
+def _reject_unknown_keys(path: Path, where: str, table: dict[str, object], keys: set[str]) -> None:
     for key in table:
         if key not in keys:
             raise InputError(f"{path}: {where}found the key {key!r}; expected one of {sorted(keys)}")

@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dilated.errors import InputError
 
 
-class Keyed(Protocol):
+class KeyedDataset(Protocol):
     """Samples by (index, draw)."""
 
     def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, Tensor]: ...
 
 
-def batches_of(
-    samples: Keyed, keys: Iterable[list[tuple[int, int]]], workers: int, pin_memory: bool = False
+def iter_batches(
+    samples: KeyedDataset, keys: Iterable[list[tuple[int, int]]], workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One batch for each list of keys, in order, the same for any number of workers.
 
@@ -33,11 +33,11 @@ def batches_of(
         InputError: what a worker found wrong, word for word.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Carrying(samples),
+        _ErrorsAsValues(samples),
         batch_sampler=cast(Any, keys),  # any iterable will do, though torch declares a sampler
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_ignore_signals,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader would draw its seed from the one that dropout draws from
     )
@@ -47,10 +47,10 @@ def batches_of(
         yield batch
 
 
-class _Carrying(Dataset[Any]):
+class _ErrorsAsValues(Dataset[Any]):
     """Hands errors on as values: raised in a worker, they would arrive wrapped in its traceback."""
 
-    def __init__(self, samples: Keyed) -> None:
+    def __init__(self, samples: KeyedDataset) -> None:
         self.samples = samples
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | InputError:
@@ -65,7 +65,7 @@ def _collate(samples: list[Any]) -> Any:
     return error if error is not None else default_collate(samples)
 
 
-def _leave_signals(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """Signals to the process group reach the workers too; the main process alone answers them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

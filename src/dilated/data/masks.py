@@ -1,8 +1,8 @@
 """Masks as polygons and as run lengths, COCO's two forms.
 
-    >>> mask = fill(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3))
-    >>> runs = encode(mask)
-    >>> runs, pack(runs)
+    >>> mask = rasterize_polygon(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3))
+    >>> runs = encode_rle(mask)
+    >>> runs, compress_rle(runs)
     ([0, 3, 3], '033')
 
 A pixel belongs to a polygon if its centre does (even-odd; a centre on the left edge does, on the right one does not).
@@ -21,7 +21,7 @@ from dilated.errors import InputError
 Mask = NDArray[np.bool_]
 
 
-def fill(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
+def rasterize_polygon(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
     """The pixels whose centre is in a polygon, even-odd.
 
     Args:
@@ -32,7 +32,7 @@ def fill(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
         (H, W) bool.
 
     Example:
-        >>> fill(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3)).astype(int).tolist()
+        >>> rasterize_polygon(np.array([[0, 0], [3, 0], [0, 3]], dtype=float), (2, 3)).astype(int).tolist()
         [[1, 1, 0], [1, 0, 0]]
     """
     height, width = size
@@ -57,7 +57,7 @@ def fill(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
     return mask
 
 
-def layered(masks: Iterable[tuple[int, Mask]], size: tuple[int, int], ground: int = 0) -> NDArray[np.uint8]:
+def merge_masks(masks: Iterable[tuple[int, Mask]], size: tuple[int, int], background: int = 0) -> NDArray[np.uint8]:
     """Masks over each other as a label map: the smaller on top, of equals the later.
 
     Args:
@@ -70,26 +70,26 @@ def layered(masks: Iterable[tuple[int, Mask]], size: tuple[int, int], ground: in
 
     Example:
         >>> small, large = np.array([[True, False, False]]), np.array([[True, True, False]])
-        >>> layered([(5, small), (7, large)], (1, 3)).tolist()
+        >>> merge_masks([(5, small), (7, large)], (1, 3)).tolist()
         [[5, 7, 0]]
     """
-    parts: list[tuple[int, int, tuple[slice, slice], Mask]] = []
+    cropped: list[tuple[int, int, tuple[slice, slice], Mask]] = []
     for value, mask in masks:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows):
             place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-            parts.append((int(mask.sum()), value, place, mask[place].copy()))
-    label = np.full(size, ground, dtype=np.uint8)
-    for _, value, place, mask in sorted(parts, key=lambda part: part[0], reverse=True):
+            cropped.append((int(mask.sum()), value, place, mask[place].copy()))
+    label = np.full(size, background, dtype=np.uint8)
+    for _, value, place, mask in sorted(cropped, key=lambda entry: entry[0], reverse=True):
         label[place][mask] = value
     return label
 
 
-def encode(mask: Mask) -> list[int]:
+def encode_rle(mask: Mask) -> list[int]:
     """A mask's runs, column by column: how many pixels are off, then on, then off, ...
 
     Example:
-        >>> encode(np.array([[True, False], [True, False]]))
+        >>> encode_rle(np.array([[True, False], [True, False]]))
         [0, 2, 2]
     """
     flat = mask.ravel(order="F")
@@ -98,7 +98,7 @@ def encode(mask: Mask) -> list[int]:
     return [0, *runs] if flat.size and flat[0] else runs
 
 
-def decode(runs: Sequence[int] | NDArray[np.integer], size: tuple[int, int]) -> Mask:
+def decode_rle(runs: Sequence[int] | NDArray[np.integer], size: tuple[int, int]) -> Mask:
     """The mask (H, W) of runs, which `encode` undoes.
 
     Raises:
@@ -114,11 +114,11 @@ def decode(runs: Sequence[int] | NDArray[np.integer], size: tuple[int, int]) -> 
     return np.repeat(on, counts).reshape(width, height).T
 
 
-def pack(runs: Sequence[int]) -> str:
+def compress_rle(runs: Sequence[int]) -> str:
     """Runs as COCO's compressed text: from the fourth on as differences to the last but one, five bits a character.
 
     Example:
-        >>> pack([6, 1, 40, 4, 5, 4])
+        >>> compress_rle([6, 1, 40, 4, 5, 4])
         '61X13mN0'
     """
     text = []
@@ -131,8 +131,8 @@ def pack(runs: Sequence[int]) -> str:
     return "".join(text)
 
 
-def unpack(text: str) -> list[int]:
-    """The runs of COCO's compressed text, which `pack` undoes.
+def decompress_rle(text: str) -> list[int]:
+    """The runs of COCO's compressed text, which `compress_rle` undoes.
 
     Raises:
         InputError: a character that is none of its 64, or a text that ends within a number.

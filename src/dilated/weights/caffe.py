@@ -2,8 +2,8 @@
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     write(f"{folder}/net.caffemodel", {"conv1": [np.ones((8, 3, 3, 3), np.float32), np.zeros(8, np.float32)]})
-    ...     layers = read(f"{folder}/net.caffemodel")
+    ...     write_caffemodel(f"{folder}/net.caffemodel", {"conv1": [np.ones((8, 3, 3, 3), np.float32), np.zeros(8, np.float32)]})
+    ...     layers = read_caffemodel(f"{folder}/net.caffemodel")
     >>> {name: [blob.shape for blob in blobs] for name, blobs in layers.items()}
     {'conv1': [(8, 3, 3, 3), (8,)]}
 
@@ -30,24 +30,24 @@ from dilated.weights.protobuf import (
     DELIMITED,
     FIXED32,
     FIXED64,
-    Part,
-    chunks,
-    delimited,
-    fields,
-    floats,
-    int64,
-    integer,
-    integers,
-    varints,
+    BytesLike,
+    encode_delimited,
+    encode_packed_floats,
+    encode_packed_varints,
+    encode_varint_field,
+    read_delimited_fields,
+    read_fields,
+    read_varints,
+    to_signed,
 )
 
 Blob = NDArray[np.float32]
 
-MOST_AXES = 32  # Caffe's own bound
-MOST_BYTES = 2**31 - 1  # protobuf libraries, and so Caffe and OpenCV, read no larger message
+_MAX_AXES = 32  # Caffe's own bound
+_MAX_BYTES = 2**31 - 1  # protobuf libraries, and so Caffe and OpenCV, read no larger message
 
 
-class Generation(NamedTuple):
+class _LayerFormat(NamedTuple):
     """The field numbers of one generation of layers; `inner` holds a layer of the generation before."""
 
     name: int
@@ -55,11 +55,11 @@ class Generation(NamedTuple):
     inner: int = 0
 
 
-V0 = Generation(name=1, blobs=50)
-LAYERS = {2: Generation(name=4, blobs=6, inner=1), 100: Generation(name=1, blobs=7)}
+_V0 = _LayerFormat(name=1, blobs=50)
+_LAYER_FORMATS = {2: _LayerFormat(name=4, blobs=6, inner=1), 100: _LayerFormat(name=1, blobs=7)}
 
 
-def read(path: Path | str) -> dict[str, list[Blob]]:
+def read_caffemodel(path: Path | str) -> dict[str, list[Blob]]:
     """The weights in a Caffe weight file, by layer.
 
     The file is mapped, not loaded: an array takes memory when it is first used. The arrays are read-only views onto the
@@ -83,19 +83,19 @@ def read(path: Path | str) -> dict[str, list[Blob]]:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     write(f"{folder}/net.caffemodel", {"fc": [np.array([[1, 2]], np.float32)]})
-        ...     layers = read(f"{folder}/net.caffemodel")
+        ...     write_caffemodel(f"{folder}/net.caffemodel", {"fc": [np.array([[1, 2]], np.float32)]})
+        ...     layers = read_caffemodel(f"{folder}/net.caffemodel")
         >>> layers["fc"][0].tolist()
         [[1.0, 2.0]]
     """
     path = Path(path)
-    data = _mapped(path)
+    data = _map_file(path)
     layers: dict[str, list[Blob]] = {}
     try:
-        for number, message, offset in chunks(data):
-            if number not in LAYERS:
+        for number, message, offset in read_delimited_fields(data):
+            if number not in _LAYER_FORMATS:
                 continue
-            name, blobs = _layer(message, offset, LAYERS[number])
+            name, blobs = _parse_layer(message, offset, _LAYER_FORMATS[number])
             if not blobs:
                 continue
             if not name:
@@ -104,18 +104,18 @@ def read(path: Path | str) -> dict[str, list[Blob]]:
                 raise InputError(
                     f"byte {offset}: found a second layer {name!r} with weights; expected names that differ"
                 )
-            layers[name] = [_blob(*blob, f"layer {name!r}, blob {i}") for i, blob in enumerate(blobs)]
+            layers[name] = [_parse_blob(*blob, f"layer {name!r}, blob {i}") for i, blob in enumerate(blobs)]
         if not layers:
             raise InputError(f"found no layer with weights in {len(data)} bytes; expected those of a trained network")
     except InputError as error:
         raise InputError(
-            f"{path}: is no whole Caffe weight file: {error}. {_kind(bytes(data[:256]))}Expected a binary .caffemodel; "
+            f"{path}: is no whole Caffe weight file: {error}. {_describe_foreign_file(bytes(data[:256]))}Expected a binary .caffemodel; "
             "copy or download it again, or give another file."
         ) from error
     return layers
 
 
-def write(
+def write_caffemodel(
     path: Path | str, layers: Mapping[str, Sequence[NDArray[Any]]], name: str = "dilated", v1: bool = False
 ) -> None:
     """Write a weight file that Caffe and OpenCV read; it appears whole or not at all.
@@ -136,8 +136,8 @@ def write(
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     write(f"{folder}/old.caffemodel", {"fc": [np.zeros((10, 4), np.float32)]}, v1=True)
-        ...     layers = read(f"{folder}/old.caffemodel")
+        ...     write_caffemodel(f"{folder}/old.caffemodel", {"fc": [np.zeros((10, 4), np.float32)]}, v1=True)
+        ...     layers = read_caffemodel(f"{folder}/old.caffemodel")
         >>> layers["fc"][0].shape
         (1, 1, 10, 4)
     """
@@ -145,14 +145,14 @@ def write(
     if not layers:
         raise InputError(f"{path}: found no layer to write; expected at least one")
     size = sum(4 * np.asarray(blob).size for blobs in layers.values() for blob in blobs)
-    if size > MOST_BYTES:
-        raise InputError(f"{path}: found {size} bytes of weights; expected at most {MOST_BYTES}, all that Caffe reads")
+    if size > _MAX_BYTES:
+        raise InputError(f"{path}: found {size} bytes of weights; expected at most {_MAX_BYTES}, all that Caffe reads")
     partial = path.parent / f"{path.name}.{os.getpid()}.part"
     try:
         with partial.open("wb") as file:
-            file.writelines(delimited(1, _encoded(path, "the network", name)))
+            file.writelines(encode_delimited(1, _encode_name(path, "the network", name)))
             for layer, blobs in layers.items():
-                file.writelines(_written(path, layer, blobs, v1))
+                file.writelines(_encode_layer(path, layer, blobs, v1))
         partial.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error}); expected the path of a file in a folder") from error
@@ -161,7 +161,7 @@ def write(
             partial.unlink()
 
 
-def fit(
+def match_layers(
     layers: Mapping[str, Sequence[Blob]],
     expected: Mapping[str, list[tuple[int, ...]]],
     path: Path | str,
@@ -181,44 +181,46 @@ def fit(
         ignore_unused: allow the file to have layers that nothing asks for.
 
     Returns:
-        Expected name -> its arrays in the expected shapes, sharing the memory of `layers`; in the order of `expected`.
+        Expected name -> its arrays in the expected shapes, sharing the memory of `layers`; in the order of `stem_description`.
 
     Raises:
         InputError: a layer is missing, has another shape or another number of blobs, or is unused; with all of them.
 
     Example:
         >>> layers = {"fc-final": [np.ones((1, 1, 2, 12), np.float32), np.zeros((1, 1, 1, 2), np.float32)]}
-        >>> fitted = fit(layers, {"final": [(2, 3, 2, 2), (2,)]}, "net.caffemodel", {"final": ["fc-final"]})
-        >>> [blob.shape for blob in fitted["final"]]
+        >>> matched = match_layers(layers, {"final": [(2, 3, 2, 2), (2,)]}, "net.caffemodel", {"final": ["fc-final"]})
+        >>> [blob.shape for blob in matched["final"]]
         [(2, 3, 2, 2), (2,)]
     """
-    fitted: dict[str, list[Blob]] = {}
-    missing, different, used = [], [], set()
+    matched: dict[str, list[Blob]] = {}
+    missing, mismatched, used = [], [], set()
     for name, shapes in expected.items():
-        wanted = [tuple(shape) for shape in shapes]
+        expected_shapes = [tuple(shape) for shape in shapes]
         others = [other for other in (aliases or {}).get(name, ()) if other not in expected and other not in used]
         source = next((candidate for candidate in (name, *others) if candidate in layers), None)
         if source is None:
             missing.append(" or ".join(repr(candidate) for candidate in (name, *others)))
             continue
         used.add(source)
-        found = [blob.shape for blob in layers[source]]
-        if len(found) == len(wanted) and all(map(_same_values, found, wanted)):
-            fitted[name] = [blob.reshape(shape) for blob, shape in zip(layers[source], wanted, strict=True)]
+        actual = [blob.shape for blob in layers[source]]
+        if len(actual) == len(expected_shapes) and all(map(_is_same_layout, actual, expected_shapes)):
+            matched[name] = [blob.reshape(shape) for blob, shape in zip(layers[source], expected_shapes, strict=True)]
         else:
-            different.append(f"{source!r} (found {_shapes(found)}, expected {_shapes(wanted)})")
+            mismatched.append(
+                f"{source!r} (found {_format_shapes(actual)}, expected {_format_shapes(expected_shapes)})"
+            )
     unused = [repr(name) for name in layers if name not in used]
-    if missing or different or (unused and not ignore_unused):
-        faults = (("missing", missing), ("of another shape", different), ("unused", unused))
-        listed = "; ".join(f"{len(those)} {fault}: {_some(those)}" for fault, those in faults if those)
+    if missing or mismatched or (unused and not ignore_unused):
+        problems = (("missing", missing), ("of another shape", mismatched), ("unused", unused))
+        listed = "; ".join(f"{len(names)} {problem}: {_abbreviate(names)}" for problem, names in problems if names)
         raise InputError(
             f"{path}: its layers are not those of the network: {listed}. Expected exactly the network's "
             f"{len(expected)} layers; give the file that belongs to this network."
         )
-    return fitted
+    return matched
 
 
-def _mapped(path: Path) -> memoryview:
+def _map_file(path: Path) -> memoryview:
     """The bytes of a file; the map closes when the last view onto it is gone."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .caffemodel")
@@ -233,56 +235,56 @@ def _mapped(path: Path) -> memoryview:
     return data
 
 
-def _layer(message: memoryview, offset: int, kind: Generation) -> tuple[str, list[tuple[memoryview, int]]]:
+def _parse_layer(message: memoryview, offset: int, kind: _LayerFormat) -> tuple[str, list[tuple[memoryview, int]]]:
     """The name of a layer and its blobs' messages with their offsets."""
     name = ""
     blobs = []
-    for number, value, at in chunks(message, offset):
+    for number, value, position in read_delimited_fields(message, offset):
         if number == kind.name:
             try:
                 name = str(value, "utf-8")
             except UnicodeDecodeError as error:
-                raise InputError(f"byte {at}: found a layer's name that is no UTF-8; expected text") from error
+                raise InputError(f"byte {position}: found a layer's name that is no UTF-8; expected text") from error
         elif number == kind.blobs:
-            blobs.append((value, at))
+            blobs.append((value, position))
         elif number == kind.inner:
-            inner_name, inner_blobs = _layer(value, at, V0)
+            inner_name, inner_blobs = _parse_layer(value, position, _V0)
             name = inner_name or name
             blobs += inner_blobs
     return name, blobs
 
 
-def _blob(message: memoryview, offset: int, where: str) -> Blob:
+def _parse_blob(message: memoryview, offset: int, where: str) -> Blob:
     """The array of a BlobProto."""
     legacy: dict[int, int] = {}
     shape: list[int] = []
     single: list[memoryview | bytearray] = []
     double: list[memoryview | bytearray] = []
-    for number, wire, value, at in fields(message, offset):
+    for number, wire, value, position in read_fields(message, offset):
         if isinstance(value, int):
             if 1 <= number <= 4:
-                legacy[number] = int64(value)
+                legacy[number] = to_signed(value)
         elif number == 5 and wire in (DELIMITED, FIXED32):
-            _gather(single, value, wire)
+            _append_values(single, value, wire)
         elif number == 7 and wire == DELIMITED:
-            shape += _dimensions(value, at)
+            shape += _read_dimensions(value, position)
         elif number == 8 and wire in (DELIMITED, FIXED64):
-            _gather(double, value, wire)
+            _append_values(double, value, wire)
     if legacy:  # before `shape`, as in Caffe
         shape = [legacy.get(axis, 0) for axis in (1, 2, 3, 4)]
-    if len(shape) > MOST_AXES or any(length < 1 for length in shape):
-        found = tuple(shape) if len(shape) <= MOST_AXES else f"of {len(shape)} axes"
+    if len(shape) > _MAX_AXES or any(length < 1 for length in shape):
+        actual = tuple(shape) if len(shape) <= _MAX_AXES else f"of {len(shape)} axes"
         raise InputError(
-            f"byte {offset}: {where}: found the shape {found}; expected at most {MOST_AXES} axes, each >= 1"
+            f"byte {offset}: {where}: found the shape {actual}; expected at most {_MAX_AXES} axes, each >= 1"
         )
-    pieces, item = (double, 8) if double else (single, 4)
+    pieces, itemsize = (double, 8) if double else (single, 4)
     size = sum(len(piece) for piece in pieces)
-    if size != math.prod(shape) * item:
+    if size != math.prod(shape) * itemsize:
         raise InputError(
-            f"byte {offset}: {where}: found {size} bytes of values; expected {math.prod(shape) * item} for the shape "
+            f"byte {offset}: {where}: found {size} bytes of values; expected {math.prod(shape) * itemsize} for the shape "
             f"{tuple(shape)}"
         )
-    values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype=f"<f{item}").reshape(shape)
+    values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype=f"<f{itemsize}").reshape(shape)
     if not double:
         return values.astype(np.float32, copy=False)
     with np.errstate(all="ignore"):
@@ -292,7 +294,7 @@ def _blob(message: memoryview, offset: int, where: str) -> Blob:
     return rounded
 
 
-def _gather(pieces: list[memoryview | bytearray], value: memoryview, wire: int) -> None:
+def _append_values(pieces: list[memoryview | bytearray], value: memoryview, wire: int) -> None:
     """Add packed numbers as they are, and loose ones to a buffer: a view of each would take fifty times its size."""
     last = pieces[-1] if pieces else None
     if wire == DELIMITED:
@@ -303,20 +305,20 @@ def _gather(pieces: list[memoryview | bytearray], value: memoryview, wire: int) 
         pieces.append(bytearray(value))
 
 
-def _dimensions(message: memoryview, offset: int) -> Iterator[int]:
+def _read_dimensions(message: memoryview, offset: int) -> Iterator[int]:
     """The numbers of a BlobShape, packed or loose."""
-    for number, wire, value, at in fields(message, offset):
+    for number, wire, value, position in read_fields(message, offset):
         if number == 1 and isinstance(value, int):
-            yield int64(value)
+            yield to_signed(value)
         elif number == 1 and wire == DELIMITED and isinstance(value, memoryview):
-            yield from map(int64, varints(value, at))
+            yield from map(to_signed, read_varints(value, position))
 
 
-def _kind(head: bytes) -> str:
+def _describe_foreign_file(head: bytes) -> str:
     """A sentence on what else a file is by its first bytes, or nothing."""
     text = min(head) >= 9 and not set(head) & {*range(14, 32), 127}
     kinds = (
-        (head.startswith(b"\x89PNG"), "a PNG picture"),
+        (head.startswith(b"\x89PNG"), "a PNG image"),
         (head.startswith(b"\x89HDF"), "an HDF5 file, such as a .caffemodel.h5; save it as binaryproto"),
         (head.startswith(b"PK\x03\x04"), "a zip file, such as weights of PyTorch"),
         (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"), "a pickle of Python"),
@@ -327,7 +329,7 @@ def _kind(head: bytes) -> str:
     return next((f"It looks like {what}. " for applies, what in kinds if applies), "")
 
 
-def _encoded(path: Path, what: str, name: str) -> bytes:
+def _encode_name(path: Path, what: str, name: str) -> bytes:
     """A name as bytes."""
     try:
         return name.encode()
@@ -335,49 +337,55 @@ def _encoded(path: Path, what: str, name: str) -> bytes:
         raise InputError(f"{path}: the name {name!r} of {what} cannot be written; expected text") from error
 
 
-def _written(path: Path, layer: str, blobs: Sequence[NDArray[Any]], v1: bool) -> list[Part]:
+def _encode_layer(path: Path, layer: str, blobs: Sequence[NDArray[Any]], v1: bool) -> list[BytesLike]:
     """The parts of one layer."""
     arrays = [np.asarray(blob) for blob in blobs]
     if not layer or not arrays:
         raise InputError(f"{path}: layer {layer!r}: found {len(arrays)} blobs; expected a name and at least one blob")
-    most = 4 if v1 else MOST_AXES
+    limit = 4 if v1 else _MAX_AXES
     for i, array in enumerate(arrays):
         where = f"{path}: layer {layer!r}, blob {i}"
         if not np.can_cast(array.dtype, np.float32):
             raise InputError(f"{where}: found {array.dtype}; expected float32. Convert it first.")
-        if array.ndim > most or not array.size:
-            raise InputError(f"{where}: found the shape {array.shape}; expected at most {most} axes, each >= 1")
-    title = _encoded(path, "a layer", layer)
+        if array.ndim > limit or not array.size:
+            raise InputError(f"{where}: found the shape {array.shape}; expected at most {limit} axes, each >= 1")
+    title = _encode_name(path, "a layer", layer)
     axes = arrays[0].ndim
-    parts: list[Part] = []
+    parts: list[BytesLike] = []
     if v1:
-        parts += delimited(4, title)
-        parts += [integer(5, {4: 4, 2: 14}[axes])] if axes in (2, 4) else []
+        parts += encode_delimited(4, title)
+        parts += [encode_varint_field(5, {4: 4, 2: 14}[axes])] if axes in (2, 4) else []
     else:
-        parts += delimited(1, title)
-        parts += delimited(2, {4: b"Convolution", 2: b"InnerProduct"}[axes]) if axes in (2, 4) else []
+        parts += encode_delimited(1, title)
+        parts += encode_delimited(2, {4: b"Convolution", 2: b"InnerProduct"}[axes]) if axes in (2, 4) else []
     for array in arrays:
         if v1:
             shape = (1,) * (4 - array.ndim) + array.shape
-            parts += delimited(6, *(integer(i, length) for i, length in enumerate(shape, 1)), *floats(5, array))
+            parts += encode_delimited(
+                6,
+                *(encode_varint_field(i, length) for i, length in enumerate(shape, 1)),
+                *encode_packed_floats(5, array),
+            )
         else:
-            parts += delimited(7, *floats(5, array), *delimited(7, integers(1, array.shape)))
-    return delimited(2 if v1 else 100, *parts)
+            parts += encode_delimited(
+                7, *encode_packed_floats(5, array), *encode_delimited(7, encode_packed_varints(1, array.shape))
+            )
+    return encode_delimited(2 if v1 else 100, *parts)
 
 
-def _same_values(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+def _is_same_layout(actual: tuple[int, ...], expected_shapes: tuple[int, ...]) -> bool:
     """Whether a blob of one shape holds the values of the other in the same order, and is known to be written so."""
-    if found == wanted:
+    if actual == expected_shapes:
         return True
-    if len(wanted) == 4:
-        rows = (wanted[0], math.prod(wanted[1:]))
-        return found in (rows, (1, 1, *rows))
-    return found == (1,) * (4 - len(wanted)) + wanted
+    if len(expected_shapes) == 4:
+        rows = (expected_shapes[0], math.prod(expected_shapes[1:]))
+        return actual in (rows, (1, 1, *rows))
+    return actual == (1,) * (4 - len(expected_shapes)) + expected_shapes
 
 
-def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+def _format_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return " and ".join(str(tuple(shape)) for shape in shapes) or "no blob"
 
 
-def _some(items: Sequence[str], most: int = 40) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+def _abbreviate(items: Sequence[str], limit: int = 40) -> str:
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dilated.errors import InputError
-from dilated.nn.paper import VGGSegmenter, bilinear
-from dilated.nn.published import PUBLISHED, caffe_names, published
+from dilated.models.paper import VGGSegmenter, bilinear_kernel
+from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names, published
 from dilated.weights import caffe
 
-UPSAMPLE = "ctx_upsample"
+UPSAMPLING_LAYER = "ctx_upsample"
 """Cityscapes' deconvolution, which was never trained: its weights must be the bilinear kernel."""
-BUILD = ("context", "dilations", "padding", "upsampling", "pools", "frontend_padding", "fc6")
+_ARCHITECTURE_FIELDS = ("context", "dilations", "padding", "upsampling", "pools", "frontend_padding", "fc6")
 """The settings without which the same weights compute something else."""
 
 
@@ -32,61 +32,63 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
     """A released network with the weights of a `.caffemodel`.
 
     Args:
-        name: one of `PUBLISHED`.
+        name: one of `PUBLISHED_NETWORKS`.
 
     Raises:
         InputError: no network of that name, a file that is no such file, or layers that differ from the network's.
     """
     path = Path(path)
-    if name not in PUBLISHED:
-        raise InputError(f"network: found {name!r}; expected one of {', '.join(PUBLISHED)}")
-    found = caffe.read(path)
+    if name not in PUBLISHED_NETWORKS:
+        raise InputError(f"network: found {name!r}; expected one of {', '.join(PUBLISHED_NETWORKS)}")
+    file_layers = caffe.read_caffemodel(path)
     with torch.device("meta"):  # shapes alone: 134 million weights are not drawn for a file that does not fit
-        plan = published(name)
-    if plan.network.upsampling == "deconvolution" and UPSAMPLE in found:
-        _same_kernel(found.pop(UPSAMPLE), len(plan.classes), path)
-    expected = {n: [tuple(p.shape) for p in layer.parameters()] for n, layer in _layers(plan, name).items()}
-    blobs = caffe.fit(found, expected, path, aliases={n: _other_names(n) for n in expected})
-    network = published(name)
+        template = published(name)
+    if template.config.upsampling == "deconvolution" and UPSAMPLING_LAYER in file_layers:
+        _check_bilinear_kernel(file_layers.pop(UPSAMPLING_LAYER), len(template.classes), path)
+    expected = {
+        n: [tuple(p.shape) for p in layer.parameters()] for n, layer in _layers_by_caffe_name(template, name).items()
+    }
+    blobs = caffe.match_layers(file_layers, expected, path, aliases={n: _layer_aliases(n) for n in expected})
+    segmenter = published(name)
     with torch.no_grad():
-        for caffe_name, layer in _layers(network, name).items():
+        for caffe_name, layer in _layers_by_caffe_name(segmenter, name).items():
             for parameter, blob in zip(layer.parameters(), blobs[caffe_name], strict=True):
                 parameter.copy_(torch.tensor(np.asarray(blob)))
-    network.card = {"network": name, "source": path.name, "sha256": _sha256(path), "input": "BGR less its mean"}
-    return network.eval()
+    segmenter.card = {"network": name, "source": path.name, "sha256": _sha256(path), "input": "BGR less its mean"}
+    return segmenter.eval()
 
 
-def to_caffe(network: VGGSegmenter, name: str, path: Path | str) -> None:
+def to_caffe(segmenter: VGGSegmenter, name: str, path: Path | str) -> None:
     """Write the weights of a released network under the authors' layer names.
 
     Raises:
         InputError: a network of another build than the released one, apart from its classes.
     """
-    if name not in PUBLISHED:
-        raise InputError(f"network: found {name!r}; expected one of {', '.join(PUBLISHED)}")
-    layers = _layers(network, name)
+    if name not in PUBLISHED_NETWORKS:
+        raise InputError(f"network: found {name!r}; expected one of {', '.join(PUBLISHED_NETWORKS)}")
+    layers = _layers_by_caffe_name(segmenter, name)
     blobs = {n: [p.detach().cpu().float().numpy() for p in layer.parameters()] for n, layer in layers.items()}
-    if network.network.upsampling == "deconvolution":
-        blobs[UPSAMPLE] = [bilinear(8).expand(len(network.classes), 1, -1, -1).contiguous().numpy()]
-    caffe.write(path, blobs, name=name)
+    if segmenter.config.upsampling == "deconvolution":
+        blobs[UPSAMPLING_LAYER] = [bilinear_kernel(8).expand(len(segmenter.classes), 1, -1, -1).contiguous().numpy()]
+    caffe.write_caffemodel(path, blobs, name=name)
 
 
-def _layers(network: VGGSegmenter, name: str) -> dict[str, nn.Module]:
+def _layers_by_caffe_name(segmenter: VGGSegmenter, name: str) -> dict[str, nn.Module]:
     """The network's layers by their names in Caffe, in the order in which they run."""
-    places = caffe_names(name)
-    own = {n for n, module in network.named_modules() if isinstance(module, nn.Conv2d)}
-    if own != set(places):
+    layer_names = caffe_layer_names(name)
+    module_names = {n for n, module in segmenter.named_modules() if isinstance(module, nn.Conv2d)}
+    if module_names != set(layer_names):
         raise InputError(
-            f"network: it differs from {name} in {sorted(own ^ set(places))[:4]}; expected a network of the same build"
+            f"network: it differs from {name} in {sorted(module_names ^ set(layer_names))[:4]}; expected a network of the same build"
         )
-    theirs = PUBLISHED[name].network
-    other = [key for key in BUILD if getattr(network.network, key) != getattr(theirs, key)]
+    published_config = PUBLISHED_NETWORKS[name].config
+    other = [key for key in _ARCHITECTURE_FIELDS if getattr(segmenter.config, key) != getattr(published_config, key)]
     if other:
         raise InputError(f"network: it differs from {name} in {other}; expected a network of the same build")
-    return {caffe_name: network.get_submodule(place) for place, caffe_name in places.items()}
+    return {caffe_name: segmenter.get_submodule(module_name) for module_name, caffe_name in layer_names.items()}
 
 
-def _other_names(name: str) -> list[str]:
+def _layer_aliases(name: str) -> list[str]:
     """VOC's file says fc-final and ct_, the others final and ctx_."""
     if name in ("final", "fc-final"):
         return ["fc-final", "final"]
@@ -94,11 +96,11 @@ def _other_names(name: str) -> list[str]:
     return [f"{other}_{rest}" for other in ("ct", "ctx")] if prefix in ("ct", "ctx") else []
 
 
-def _same_kernel(blobs: list[NDArray[np.float32]], classes: int, path: Path) -> None:
-    kernel = bilinear(8).numpy()
+def _check_bilinear_kernel(blobs: list[NDArray[np.float32]], classes: int, path: Path) -> None:
+    kernel = bilinear_kernel(8).numpy()
     if len(blobs) != 1 or blobs[0].shape != (classes, 1, 16, 16) or not np.allclose(blobs[0], kernel, atol=1e-6):
         raise InputError(
-            f"{path}: {UPSAMPLE}: found {[b.shape for b in blobs]}, which is not the bilinear kernel of up-sampling by "
+            f"{path}: {UPSAMPLING_LAYER}: found {[b.shape for b in blobs]}, which is not the bilinear kernel of up-sampling by "
             f"8; expected ({classes}, 1, 16, 16). A deconvolution that was trained is not that of the released network."
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tool_files import labels, picture, text
+from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
@@ -19,7 +19,7 @@ OBJECTS = (
 
 
 def ade(root: Path, table: str | None = OBJECTS, value: int = 2) -> Path:
-    picture(root / "images" / "training" / "ADE_train_00000001.jpg", 3, 1)
+    image(root / "images" / "training" / "ADE_train_00000001.jpg", 3, 1)
     path = root / "annotations" / "training" / "ADE_train_00000001.png"
     path.parent.mkdir(parents=True)
     Image.fromarray(np.array([[0, 1, value]], np.uint8)).save(path)
@@ -30,7 +30,7 @@ def ade(root: Path, table: str | None = OBJECTS, value: int = 2) -> Path:
 
 def test_ade20k_counts_from_one_and_ignores_zero(tmp_path: Path) -> None:
     data = open_dataset(ade(tmp_path))
-    assert (data.layout, data.splits) == ("ade20k", ("train",))
+    assert (data.format, data.splits) == ("ade20k", ("train",))
     assert data.classes.names == ("wall", "building", "screen, silver screen", "screen, CRT screen")
     assert labels(data) == [[[255, 0, 1]]]
 

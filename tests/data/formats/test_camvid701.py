@@ -1,4 +1,4 @@
-"""The original CamVid in miniature: the true names and colours, pictures of a few pixels."""
+"""The original CamVid in miniature: the true names and colors, images of a few pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import camvid, camvid701
-from dilated.data.formats.coding import ColorValues, encode
+from dilated.data.formats._colors import ColorIndexReader, encode_ids
 from dilated.data.images import read_image
 from dilated.errors import InputError
 
@@ -24,20 +24,20 @@ def mask(path: Path, *names: str) -> None:
     Image.fromarray(np.array([[camvid701.COLORS[n] for n in names]], np.uint8)).save(path)
 
 
-def picture(path: Path, width: int = 3) -> None:
+def image(path: Path, width: int = 3) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, 1), (1, 2, 3)).save(path)
 
 
 def published(root: Path, *stems: str, names: tuple[str, ...] = ("Sky", "Wall", "Void")) -> Path:
     for stem in stems:
-        picture(root / "701_StillsRaw_full" / f"{stem}.png", len(names))
+        image(root / "701_StillsRaw_full" / f"{stem}.png", len(names))
         mask(root / "LabeledApproved_full" / f"{stem}_L.png", *names)
     return root
 
 
 def frames() -> list[str]:
-    """The names of all 701 pictures: 1 Hz in every sequence, 15 Hz in a part of 0016E5, with one frame off by one."""
+    """The names of all 701 images: 1 Hz in every sequence, 15 Hz in a part of 0016E5, with one frame off by one."""
     slow = [901 if frame == 900 else frame for frame in (*range(390, 2401, 30), *range(4350, 7921, 30))]
     sequences = [
         ("0001TP_{:06}", range(6690, 10381, 30)),
@@ -49,9 +49,9 @@ def frames() -> list[str]:
 
 
 def test_the_split_is_that_of_sturgess_and_others() -> None:
-    splits = [camvid701.split_of(stem) for stem in frames()]
-    assert {split: splits.count(split) for split in ("train", "val", "test")} == camvid701.PICTURES
-    assert sum(camvid701.PICTURES.values()) == 701
+    splits = [camvid701.official_split(stem) for stem in frames()]
+    assert {split: splits.count(split) for split in ("train", "val", "test")} == camvid701.IMAGE_COUNTS
+    assert sum(camvid701.IMAGE_COUNTS.values()) == 701
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_the_split_is_that_of_sturgess_and_others() -> None:
     ],
 )
 def test_the_ends_of_the_ranges_are_where_they_should_be(stem: str, split: str) -> None:
-    assert camvid701.split_of(stem) == split
+    assert camvid701.official_split(stem) == split
 
 
-def test_all_32_colours_are_in_one_group_or_void() -> None:
+def test_all_32_colors_are_in_one_group_or_void() -> None:
     values = sorted(v for group in (*camvid701.CLASSES.values, camvid701.CLASSES.ignore) for v in group)
     assert values == list(range(32))
     assert len(set(camvid701.COLORS.values())) == 32
 
 
-def test_a_class_is_written_in_the_papers_colour() -> None:
+def test_a_class_is_written_in_the_papers_color() -> None:
     assert camvid701.CLASSES.names == camvid.CLASSES.names
     first = [camvid701.NAMES[group[0]] for group in camvid701.CLASSES.values]
     assert tuple(camvid701.COLORS[name] for name in first) == camvid.CLASSES.colors
@@ -87,18 +87,18 @@ def test_a_class_is_written_in_the_papers_colour() -> None:
 def test_the_published_folder_is_read_without_any_list(tmp_path: Path) -> None:
     published(tmp_path, "Seq05VD_f00000", "0016E5_07959", "0001TP_006690", names=("Tunnel", "Train", "Void"))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("camvid701", ("train", "val", "test"))
+    assert (data.format, data.splits) == ("camvid701", ("train", "val", "test"))
     for split, stem in (("train", "0001TP_006690"), ("val", "0016E5_07959"), ("test", "Seq05VD_f00000")):
-        (pair,) = data.pairs(split)
+        (pair,) = data.samples(split)
         assert pair.name == stem
         assert pair.label.name == f"{stem}_L.png"
         assert pair.read_label(data.classes, (1, 3)).tolist() == [[1, 8, 255]]  # Building, Car, ignored
 
 
-def test_every_colour_is_decoded_to_its_class(tmp_path: Path) -> None:
+def test_every_color_is_decoded_to_its_class(tmp_path: Path) -> None:
     published(tmp_path, "0001TP_006690", names=camvid701.NAMES)
     data = open_dataset(tmp_path)
-    (ids,) = data.pairs("train")[0].read_label(data.classes).tolist()
+    (ids,) = data.samples("train")[0].read_label(data.classes).tolist()
     for name, i in zip(camvid701.NAMES, ids, strict=True):
         assert (i == 255) if name == "Void" else name in camvid701.GROUPS[data.classes.names[i]]
 
@@ -108,41 +108,41 @@ def test_list_files_go_before_the_names(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("Seq05VD_f00000\n\n0001TP_006690.png\n")
     data = open_dataset(tmp_path)
     assert data.splits == ("train",)
-    assert [p.name for p in data.pairs("train")] == ["Seq05VD_f00000", "0001TP_006690"]
+    assert [p.name for p in data.samples("train")] == ["Seq05VD_f00000", "0001TP_006690"]
 
 
-def test_a_line_that_names_no_picture_is_an_error(tmp_path: Path) -> None:
+def test_a_line_that_names_no_image_is_an_error(tmp_path: Path) -> None:
     published(tmp_path, "0001TP_006690")
     (tmp_path / "val.txt").write_text("0001TP_006690\nlost\n")
-    with pytest.raises(InputError, match=r"val\.txt, line 2: found 'lost', and no such picture"):
-        open_dataset(tmp_path).pairs("val")
+    with pytest.raises(InputError, match=r"val\.txt, line 2: found 'lost', and no such image"):
+        open_dataset(tmp_path).samples("val")
 
 
 def test_the_copy_with_masks_of_values_is_read(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "0016E5_07961.png")
+    image(tmp_path / "images" / "0016E5_07961.png")
     (tmp_path / "labels").mkdir()
     values = [[camvid701.NAMES.index(n) for n in ("Road", "LaneMkgsDriv", "Void")]]
     Image.fromarray(np.array(values, np.uint8)).save(tmp_path / "labels" / "0016E5_07961_P.png")
     (tmp_path / "codes.txt").write_text("\n".join(camvid701.NAMES))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("camvid701", ("val",))
-    assert data.pairs("val")[0].read_label(data.classes).tolist() == [[3, 3, 255]]
+    assert (data.format, data.splits) == ("camvid701", ("val",))
+    assert data.samples("val")[0].read_label(data.classes).tolist() == [[3, 3, 255]]
     (tmp_path / "codes.txt").write_text("\n".join(("Animal", "Bicyclist", *camvid701.NAMES)))
     with pytest.raises(InputError, match=r"codes\.txt: found Bicyclist; expected CamVid's 32"):
-        data.pairs("val")
+        data.samples("val")
 
 
 def test_the_copy_with_splits_as_folders_keeps_its_splits(tmp_path: Path) -> None:
     for split, stem in (("train", "Seq05VD_f00000"), ("val", "0001TP_006690")):
-        picture(tmp_path / split / f"{stem}.png")
+        image(tmp_path / split / f"{stem}.png")
         mask(tmp_path / f"{split}_labels" / f"{stem}_L.png", "Sky", "Child", "Void")
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("camvid701", ("train", "val"))
-    assert [p.name for p in data.pairs("train")] == ["Seq05VD_f00000"]
-    assert data.pairs("val")[0].read_label(data.classes).tolist() == [[0, 9, 255]]
+    assert (data.format, data.splits) == ("camvid701", ("train", "val"))
+    assert [p.name for p in data.samples("train")] == ["Seq05VD_f00000"]
+    assert data.samples("val")[0].read_label(data.classes).tolist() == [[0, 9, 255]]
 
 
-def test_the_folders_own_colours_go_before_the_published(tmp_path: Path) -> None:
+def test_the_folders_own_colors_go_before_the_published(tmp_path: Path) -> None:
     published(tmp_path, "0001TP_006690")
     Image.fromarray(np.array([[[9, 9, 9]] * 3], np.uint8)).save(
         tmp_path / "LabeledApproved_full" / "0001TP_006690_L.png"
@@ -150,7 +150,7 @@ def test_the_folders_own_colours_go_before_the_published(tmp_path: Path) -> None
     table = {**camvid701.COLORS, "Road": (9, 9, 9)}
     (tmp_path / "label_colors.txt").write_text("".join(f"{r} {g} {b}\t\t{n}\n" for n, (r, g, b) in table.items()))
     data = open_dataset(tmp_path)
-    assert data.pairs("train")[0].read_label(data.classes).tolist() == [[3, 3, 3]]
+    assert data.samples("train")[0].read_label(data.classes).tolist() == [[3, 3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_the_folders_own_colours_go_before_the_published(tmp_path: Path) -> None
         ("128 64 128\t\tRoad", "has no Animal, Archway"),
     ],
 )
-def test_a_table_of_colours_that_is_not_camvids_is_an_error(text: str, named: str, tmp_path: Path) -> None:
+def test_a_table_of_colors_that_is_not_camvids_is_an_error(text: str, named: str, tmp_path: Path) -> None:
     published(tmp_path, "0001TP_006690")
     (tmp_path / "label_colors.txt").write_text(text)
     with pytest.raises(InputError, match=rf"label_colors\.txt.*{named}"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
-def test_an_unknown_colour_is_an_error_with_its_place_and_the_nearest_known(tmp_path: Path) -> None:
+def test_an_unknown_color_is_an_error_with_its_place_and_the_nearest_known(tmp_path: Path) -> None:
     published(tmp_path, "0001TP_006690")
     path = tmp_path / "LabeledApproved_full" / "0001TP_006690_L.png"
     pixels = np.zeros((4, 3, 3), np.uint8)
@@ -177,24 +177,24 @@ def test_an_unknown_colour_is_an_error_with_its_place_and_the_nearest_known(tmp_
     pixels[3, 0] = (1, 1, 1)
     Image.fromarray(pixels).save(path)
     with pytest.raises(InputError) as caught:
-        open_dataset(tmp_path).pairs("train")[0].read_label(camvid701.CLASSES)
+        open_dataset(tmp_path).samples("train")[0].read_label(camvid701.CLASSES)
     text = str(caught.value)
-    assert text.startswith(f"{path}: found the colour (127, 65, 128) at x=1, y=2 (2 such pixels")
+    assert text.startswith(f"{path}: found the color (127, 65, 128) at x=1, y=2 (2 such pixels")
     assert "nearest known is (128, 64, 128) Road" in text
 
 
 def test_a_mask_that_was_converted_already_is_an_error(tmp_path: Path) -> None:
     Image.new("L", (2, 2), 3).save(tmp_path / "x.png")
-    with pytest.raises(InputError, match=r"x\.png: found a label of mode 'L' \(values\); expected a mask of colours"):
-        ColorValues(("Sky",), ((128, 128, 128),))(tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"x\.png: found a label of mode 'L' \(values\); expected a mask of colors"):
+        ColorIndexReader(("Sky",), ((128, 128, 128),))(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_masks_of_any_colour_mode_are_read(mode: str, tmp_path: Path) -> None:
+def test_masks_of_any_color_mode_are_read(mode: str, tmp_path: Path) -> None:
     mask(tmp_path / "x.png", "Sky", "Road")
     with Image.open(tmp_path / "x.png") as found:
         found.convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / f"{mode}.png")
-    read = ColorValues(camvid701.NAMES, tuple(camvid701.COLORS.values()))
+    read = ColorIndexReader(camvid701.NAMES, tuple(camvid701.COLORS.values()))
     assert read(tmp_path / f"{mode}.png").tolist() == [[camvid701.NAMES.index(n) for n in ("Sky", "Road")]]
 
 
@@ -203,8 +203,8 @@ def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
     (tmp_path / "LabeledApproved_full" / "0001TP_006690_L.png").unlink()
     (tmp_path / "LabeledApproved_full" / "0001TP_006720_L.png").unlink()
     (tmp_path / "701_StillsRaw_full" / "0001TP_006750.png").unlink()
-    found = camvid701.scan(tmp_path, "train")
-    assert found.pairs == []
+    found = camvid701.match_split(tmp_path, "train")
+    assert found.samples == []
     assert [text.split(":")[0].rsplit("/", 1)[1] for text in found.problems] == [
         "0001TP_006690.png",
         "0001TP_006720.png",
@@ -216,9 +216,9 @@ def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_one_problem(tmp_path: Path) -> None:
-    picture(tmp_path / "701_StillsRaw_full" / "0001TP_006690.png")
+    image(tmp_path / "701_StillsRaw_full" / "0001TP_006690.png")
     assert camvid701.detect(tmp_path)
-    assert [p.split(": ")[1] for p in camvid701.scan(tmp_path, "train").problems] == [
+    assert [p.split(": ")[1] for p in camvid701.match_split(tmp_path, "train").problems] == [
         "no such folder; expected CamVid's masks, *_L.png"
     ]
 
@@ -236,8 +236,8 @@ def test_what_is_saved_is_read_back_exactly(tmp_path_factory: pytest.TempPathFac
     split = data.draw(st.sampled_from(["train", "val", "test"]))
     camvid701.save(root, split, samples)
     found = open_dataset(root)
-    assert (found.layout, found.splits) == ("camvid701", (split,))
-    pairs = found.pairs(split)
+    assert (found.format, found.splits) == ("camvid701", (split,))
+    pairs = found.samples(split)
     assert [p.name for p in pairs] == [stem for stem, _, _ in samples]
     for pair, (_, image, ids) in zip(pairs, samples, strict=True):
         assert np.array_equal(read_image(pair.image), image)
@@ -258,7 +258,7 @@ def test_a_stem_that_is_no_file_name_is_not_saved(stem: str, tmp_path: Path) -> 
 
 def test_an_id_that_is_none_is_not_saved() -> None:
     with pytest.raises(InputError, match="found the id 11; expected 0 to 10, or 255"):
-        encode(np.array([[0, 11]], np.uint8), camvid701.CLASSES, 30)
+        encode_ids(np.array([[0, 11]], np.uint8), camvid701.CLASSES, 30)
 
 
 def test_the_other_copy_of_camvid_is_not_mistaken(tmp_path: Path) -> None:
@@ -266,11 +266,11 @@ def test_the_other_copy_of_camvid_is_not_mistaken(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         Image.new("L", (2, 2)).save(tmp_path / folder / "0001TP_006690.png")
     assert not camvid701.detect(tmp_path)
-    assert open_dataset(tmp_path).layout == "camvid"
+    assert open_dataset(tmp_path).format == "camvid"
 
 
 @pytest.mark.parametrize("files", [["images/a.png", "labels/a.png"], ["images/a.png", "labels/a_P.png"]])
 def test_plain_folders_are_not_mistaken(files: list[str], tmp_path: Path) -> None:
     for file in files:
-        picture(tmp_path / file)
+        image(tmp_path / file)
     assert not camvid701.detect(tmp_path)

@@ -1,4 +1,4 @@
-"""Cityscapes in miniature: the true folders and names, pictures of a few pixels."""
+"""Cityscapes in miniature: the true folders and names, images of a few pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRAIN_IDS = [*[255] * 7, 0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, *range(
 
 
 def put(root: Path, split: str, name: str, values: list[int], kind: str = "labelIds") -> None:
-    """A picture and its label of one row."""
+    """An image and its label of one row."""
     city = name.split("_")[0]
     for folder in ("leftImg8bit", "gtFine"):
         (root / folder / split / city).mkdir(parents=True, exist_ok=True)
@@ -35,17 +35,17 @@ def put(root: Path, split: str, name: str, values: list[int], kind: str = "label
         Image.new("RGB", (len(values), 1)).save(label.with_name(f"{name}_gtFine_color.png"))
 
 
-def test_pictures_and_labels_are_matched_by_city(tmp_path: Path) -> None:
+def test_images_and_labels_are_matched_by_city(tmp_path: Path) -> None:
     put(tmp_path, "train", "ulm_000000_000019", [7, 33])
     put(tmp_path, "train", "aachen_000001_000019", [7, 33])
     put(tmp_path, "val", "lindau_000000_000019", [0, 26])
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits, len(data.classes)) == ("cityscapes", ("train", "val"), 19)
-    assert [p.name for p in data.pairs("train")] == [
+    assert (data.format, data.splits, len(data.classes)) == ("cityscapes", ("train", "val"), 19)
+    assert [p.name for p in data.samples("train")] == [
         "aachen_000001_000019_leftImg8bit",
         "ulm_000000_000019_leftImg8bit",
     ]
-    (pair,) = data.pairs("val")
+    (pair,) = data.samples("val")
     assert pair.label.name == "lindau_000000_000019_gtFine_labelIds.png"
     assert pair.read_label(data.classes, (1, 2)).tolist() == [[255, 13]]
 
@@ -93,7 +93,7 @@ def test_polygons_alone_are_an_error_that_says_how_to_draw_them(tmp_path: Path) 
     put(tmp_path, "train", "ulm_000001_000019", [0], kind="polygons.json")
     with pytest.raises(InputError, match=rf"polygons alone; .*CITYSCAPES_DATASET={tmp_path} csCreateTrainIdLabelImgs"):
         cityscapes.load(tmp_path, "train")
-    assert len(cityscapes.scan(tmp_path, "train").problems) == 2
+    assert len(cityscapes.match_split(tmp_path, "train").problems) == 2
 
 
 def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
@@ -101,24 +101,24 @@ def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
         put(tmp_path, "train", f"ulm_00000{number}_000019", [7])
     (tmp_path / "gtFine/train/ulm/ulm_000000_000019_gtFine_labelIds.png").unlink()
     (tmp_path / "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png").unlink()
-    found = cityscapes.scan(tmp_path, "train")
-    assert [p.name for p in found.pairs] == ["ulm_000002_000019_leftImg8bit"]
-    assert [text.split(": ")[1].split(";")[0] for text in found.problems] == ["has no label", "has no picture"]
+    found = cityscapes.match_split(tmp_path, "train")
+    assert [p.name for p in found.samples] == ["ulm_000002_000019_leftImg8bit"]
+    assert [text.split(": ")[1].split(";")[0] for text in found.problems] == ["has no label", "has no image"]
 
 
-def test_pictures_without_labels_are_still_cityscapes(tmp_path: Path) -> None:
+def test_images_without_labels_are_still_cityscapes(tmp_path: Path) -> None:
     (tmp_path / "leftImg8bit" / "train" / "ulm").mkdir(parents=True)
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("cityscapes", ("train",))
+    assert (data.format, data.splits) == ("cityscapes", ("train",))
     with pytest.raises(InputError, match="gtFine/train: no such folder; expected a folder for each city"):
-        data.pairs("train")
+        data.samples("train")
 
 
 def test_the_dummy_labels_of_test_are_all_ignored(tmp_path: Path) -> None:
     put(tmp_path, "test", "berlin_000000_000019", [0, 1, 2, 3])
     data = open_dataset(tmp_path)
     assert data.splits == ("test",)
-    assert data.pairs("test")[0].read_label(data.classes).tolist() == [[255] * 4]
+    assert data.samples("test")[0].read_label(data.classes).tolist() == [[255] * 4]
 
 
 @settings(max_examples=15, deadline=None)
@@ -132,8 +132,8 @@ def test_what_is_saved_is_read_back_exactly(tmp_path_factory: pytest.TempPathFac
         samples.append((stem, random.integers(0, 256, (3, 4, 3)).astype(np.uint8), ids))
     cityscapes.save(root, split, samples)
     found = open_dataset(root)
-    assert (found.layout, found.splits) == ("cityscapes", (split,))
-    pairs = {p.name.removesuffix("_leftImg8bit"): p for p in found.pairs(split)}
+    assert (found.format, found.splits) == ("cityscapes", (split,))
+    pairs = {p.name.removesuffix("_leftImg8bit"): p for p in found.samples(split)}
     assert sorted(pairs) == ["aachen_000173_000019", "single", "zurich_000000_000019"]
     for stem, image, ids in samples:
         pair = pairs[stem.removesuffix("_leftImg8bit")]

@@ -12,10 +12,10 @@ from PIL import Image
 
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import coco
-from dilated.data.masks import pack
+from dilated.data.masks import compress_rle
 from dilated.errors import InputError
 
-PICTURE = np.full((4, 6, 3), 90, dtype=np.uint8)
+IMAGE = np.full((4, 6, 3), 90, dtype=np.uint8)
 LABEL = np.array([[0, 15, 255, 1, 1, 0], [20, 20, 255, 1, 1, 0]] * 2, dtype=np.uint8)
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 PERSON, TIE, DOG, COUCH = 1, 32, 18, 63
@@ -31,7 +31,7 @@ def thing(category: int, segmentation: object, image: int = 7, **more: object) -
 
 
 def instances(annotations: list[dict[str, Any]], images: tuple[int, ...] = (7,)) -> dict[str, Any]:
-    """A file with the parts of a real one; pictures are 6 wide and 4 high."""
+    """A file with the parts of a real one; images are 6 wide and 4 high."""
     return {
         "info": {"year": 2017},
         "licenses": [],
@@ -42,12 +42,12 @@ def instances(annotations: list[dict[str, Any]], images: tuple[int, ...] = (7,))
 
 
 def write(root: Path, data: object, name: str = "train2017", kind: str = "instances") -> Path:
-    """A root with the file, and the pictures 7 and 9, made without the module under test."""
+    """A root with the file, and the images 7 and 9, made without the module under test."""
     for folder in ("annotations", name):
         (root / folder).mkdir(exist_ok=True, parents=True)
     (root / "annotations" / f"{kind}_{name}.json").write_text(json.dumps(data))
     for i in (7, 9):
-        Image.fromarray(PICTURE).save(root / name / f"{i:012}.jpg")
+        Image.fromarray(IMAGE).save(root / name / f"{i:012}.jpg")
     return root
 
 
@@ -84,7 +84,7 @@ def test_polygons_of_one_object_are_joined_even_where_they_overlap(tmp_path: Pat
     assert drawn(tmp_path, thing(DOG, box(0, 0, 3, 4) + box(2, 0, 5, 4)))[0] == [12, 12, 12, 12, 12, 0]
 
 
-@pytest.mark.parametrize("counts", [[4, 2, 2, 2, 14], pack([4, 2, 2, 2, 14])])
+@pytest.mark.parametrize("counts", [[4, 2, 2, 2, 14], compress_rle([4, 2, 2, 2, 14])])
 def test_a_crowd_is_ignored_whether_compressed_or_not(counts: object, tmp_path: Path) -> None:
     crowd = thing(PERSON, {"size": [4, 6], "counts": counts}, iscrowd=1)
     assert drawn(tmp_path, crowd, thing(DOG, box(0, 0, 6, 4))) == [
@@ -105,7 +105,7 @@ def test_every_class_of_voc_has_its_category() -> None:
     names = {name for _, name in coco.CATEGORIES}
     assert names - set(coco.CLASSES.names) == renamed
     assert len(names) == len({i for i, _ in coco.CATEGORIES}) == 20
-    classes = {name: coco.CLASSES.names[coco.VALUES[name]] for name in names}
+    classes = {name: coco.CLASSES.names[coco.VOC_IDS[name]] for name in names}
     assert {name: classes.pop(name) for name in renamed} == {
         "airplane": "aeroplane",
         "motorcycle": "motorbike",
@@ -117,9 +117,9 @@ def test_every_class_of_voc_has_its_category() -> None:
     assert all(name == to for name, to in classes.items())
 
 
-def test_pictures_without_an_object_of_voc_are_left_out_and_need_not_be_there(tmp_path: Path) -> None:
+def test_images_without_an_object_of_voc_are_left_out_and_need_not_be_there(tmp_path: Path) -> None:
     data = instances([thing(TIE, box(0, 0, 1, 1), 8), thing(DOG, box(0, 0, 1, 1), 9)], images=(7, 8, 9))
-    pairs = open_dataset(write(tmp_path, data)).pairs("train")
+    pairs = open_dataset(write(tmp_path, data)).samples("train")
     assert [p.name for p in pairs] == [f"{9:012}"]
 
 
@@ -133,17 +133,17 @@ def test_pairs_can_be_sent_to_workers_and_hold_their_own_objects_alone(tmp_path:
 
 
 @pytest.mark.parametrize("below", [".", "coco"])
-@pytest.mark.parametrize("pictures", [".", "images"])
+@pytest.mark.parametrize("images", [".", "images"])
 @pytest.mark.parametrize("year", coco.YEARS)
-def test_the_places_and_years_that_are_known(below: str, pictures: str, year: str, tmp_path: Path) -> None:
+def test_the_places_and_years_that_are_known(below: str, images: str, year: str, tmp_path: Path) -> None:
     root = write(tmp_path / below, instances([thing(DOG, box(0, 0, 1, 1))]), f"val{year}")
-    (root / pictures).mkdir(exist_ok=True)
-    (root / f"val{year}").rename(root / pictures / f"val{year}")
+    (root / images).mkdir(exist_ok=True)
+    (root / f"val{year}").rename(root / images / f"val{year}")
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits, len(data.pairs("val"))) == ("coco", ("val",), 1)
+    assert (data.format, data.splits, len(data.samples("val"))) == ("coco", ("val",), 1)
 
 
-def test_splits_are_of_one_year_that_with_pictures(tmp_path: Path) -> None:
+def test_splits_are_of_one_year_that_with_images(tmp_path: Path) -> None:
     data = instances([thing(DOG, box(0, 0, 1, 1))])
     for name in ("train2014", "train2017", "val2014"):
         write(tmp_path, data, name)
@@ -170,7 +170,7 @@ def test_missing_parts_are_errors_that_name_them(tmp_path: Path) -> None:
         coco.load(root, "train")
 
 
-def test_a_picture_of_another_size_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_an_error_that_names_it(tmp_path: Path) -> None:
     root = write(tmp_path, instances([thing(DOG, box(0, 0, 1, 1))]))
     Image.new("RGB", (4, 6)).save(root / "train2017" / f"{7:012}.jpg")
     with pytest.raises(InputError, match=rf"train2017\.json, {7:012}\.jpg: found a label of 6x4; expected 4x6"):
@@ -237,11 +237,11 @@ def test_a_damaged_file_is_an_error_that_names_it_and_the_place(
 
 
 def pixel_maps(root: Path, **values: int) -> Path:
-    """Pictures with pixel maps of one value each."""
+    """Images with pixel maps of one value each."""
     for folder in ("val2017", "stuffthingmaps/val2017"):
         (root / folder).mkdir(parents=True)
     for stem, value in values.items():
-        Image.fromarray(PICTURE).save(root / "val2017" / f"{stem}.jpg")
+        Image.fromarray(IMAGE).save(root / "val2017" / f"{stem}.jpg")
         Image.new("L", (6, 4), value).save(root / "stuffthingmaps/val2017" / f"{stem}.png")
     return root
 
@@ -251,8 +251,8 @@ def test_pixel_maps_have_the_things_of_voc_on_background(tmp_path: Path) -> None
     values = np.array([[0, 1, 4, 31, 71, 255], [61, 62, 91, 181, 17, 11]] * 2, dtype=np.uint8)
     Image.fromarray(values).save(root / "stuffthingmaps/val2017/c.png")
     data = open_dataset(root)
-    assert (data.layout, data.splits) == ("coco", ("val",))
-    pairs = data.pairs("val")
+    assert (data.format, data.splits) == ("coco", ("val",))
+    pairs = data.samples("val")
     assert [p.name for p in pairs] == ["a", "c"]
     assert pairs[0].read_label(data.classes, (4, 6)).tolist() == [[15] * 6] * 4
     assert pairs[1].read_label(data.classes, (4, 6)).tolist()[:2] == [[15, 2, 1, 0, 20, 255], [9, 18, 0, 0, 12, 0]]
@@ -301,11 +301,11 @@ def test_other_layouts_are_not_mistaken_for_it(folders: list[str], tmp_path: Pat
 def test_what_is_saved_is_read_back(split: str, tmp_path: Path) -> None:
     other = np.full((4, 6), 255, dtype=np.uint8)
     empty = np.zeros((4, 6), dtype=np.uint8)
-    coco.save(tmp_path, split, iter([("b", PICTURE, LABEL), ("empty", PICTURE, empty), ("a", PICTURE, other)]))
+    coco.save(tmp_path, split, iter([("b", IMAGE, LABEL), ("empty", IMAGE, empty), ("a", IMAGE, other)]))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("coco", (split,))
-    assert [p.name for p in data.pairs(split)] == ["b", "a"]
-    for pair, ids in zip(data.pairs(split), (LABEL, other), strict=True):
+    assert (data.format, data.splits) == ("coco", (split,))
+    assert [p.name for p in data.samples(split)] == ["b", "a"]
+    for pair, ids in zip(data.samples(split), (LABEL, other), strict=True):
         assert np.array_equal(pair.read_label(data.classes, (4, 6)), ids)
 
 
@@ -321,7 +321,7 @@ def test_any_label_with_an_object_is_read_back(tmp_path_factory: pytest.TempPath
 
 
 def test_a_saved_file_has_what_other_readers_need(tmp_path: Path) -> None:
-    coco.save(tmp_path, "train", [("a", PICTURE, LABEL)])
+    coco.save(tmp_path, "train", [("a", IMAGE, LABEL)])
     data = json.loads((tmp_path / "annotations/instances_train2017.json").read_text())
     found = {a["category_id"]: (a["area"], a["bbox"], a["iscrowd"]) for a in data["annotations"][:-1]}
     assert found == {5: (8, [3, 0, 2, 4], 0), 1: (2, [1, 0, 1, 3], 0), 72: (4, [0, 1, 2, 3], 0)}

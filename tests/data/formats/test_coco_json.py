@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from dilated.data.dataset import Data, open_dataset
+from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.formats import coco, coco_json
 from dilated.data.labels import Classes
-from dilated.data.masks import encode, pack
+from dilated.data.masks import compress_rle, encode_rle
 from dilated.errors import InputError
 
 ROBOFLOW = {
@@ -87,17 +87,17 @@ def write(root: Path, data: object, file: str = "annotations/instances_train.jso
     return root
 
 
-def first(data: Data) -> list[list[int]]:
-    pair = pickle.loads(pickle.dumps(data.pairs("train")[0]))
+def first(data: Dataset) -> list[list[int]]:
+    pair = pickle.loads(pickle.dumps(data.samples("train")[0]))
     return pair.read_label(data.classes, pair.size()).tolist()
 
 
 def test_categories_follow_the_background_in_the_order_of_their_ids(tmp_path: Path) -> None:
     data = open_dataset(write(tmp_path, instances(thing(70, box(0, 0, 2, 1)), thing(3, box(0, 1, 6, 2)))))
-    assert (data.layout, data.splits) == ("coco_json", ("train",))
+    assert (data.format, data.splits) == ("coco_json", ("train",))
     assert data.classes.names == ("background", "cell", "edge")
     assert first(data) == [[2, 2, 0, 0, 0, 0], [1] * 6, [0] * 6, [0] * 6]
-    assert any("no colours" in note for note in data.notes)
+    assert any("no colors" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("step", [1, -1])
@@ -110,8 +110,8 @@ def test_the_smaller_object_is_on_top_and_crowds_are_ignored(step: int, tmp_path
 def test_runs_compressed_or_not(packed: bool, tmp_path: Path) -> None:
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2:5] = mask[0, 0] = True
-    runs = encode(mask)
-    data = instances(thing(3, {"size": [4, 6], "counts": pack(runs) if packed else runs}))
+    runs = encode_rle(mask)
+    data = instances(thing(3, {"size": [4, 6], "counts": compress_rle(runs) if packed else runs}))
     assert np.array_equal(first(open_dataset(write(tmp_path, data))), mask)
 
 
@@ -129,7 +129,7 @@ def test_runs_compressed_or_not(packed: bool, tmp_path: Path) -> None:
 )
 def test_the_places_that_are_known(file: str, folder: str, split: str, tmp_path: Path) -> None:
     data = open_dataset(write(tmp_path, instances(thing(3, box(0, 0, 1, 1))), file, folder))
-    assert (data.layout, data.splits, len(data.pairs(split))) == ("coco_json", (split,), 1)
+    assert (data.format, data.splits, len(data.samples(split))) == ("coco_json", (split,), 1)
 
 
 def test_roboflows_heading_is_no_class(tmp_path: Path) -> None:
@@ -150,15 +150,15 @@ def test_a_category_called_background_is_the_background_and_may_be_on_top(tmp_pa
 def test_cocos_own_categories_are_read_as_vocs_classes_and_others_never(tmp_path: Path) -> None:
     own = instances(thing(3, box(0, 0, 1, 1)), names=dict(coco.CATEGORIES))
     assert (
-        open_dataset(write(tmp_path / "a", own, "annotations/instances_train2017.json", "train2017")).layout == "coco"
+        open_dataset(write(tmp_path / "a", own, "annotations/instances_train2017.json", "train2017")).format == "coco"
     )
     more = instances(thing(3, box(0, 0, 1, 1)), names={**dict(coco.CATEGORIES), 91: "drone"})
-    assert open_dataset(write(tmp_path / "b", more, "annotations/instances_train2017.json", "train2017")).layout == (
+    assert open_dataset(write(tmp_path / "b", more, "annotations/instances_train2017.json", "train2017")).format == (
         "coco_json"
     )
     few = instances(thing(1, box(0, 0, 1, 1)), names={1: "person"})
     data = open_dataset(write(tmp_path / "c", few, "annotations/instances_train2017.json", "train2017"))
-    assert (data.layout, data.classes.names) == ("coco_json", ("background", "person"))
+    assert (data.format, data.classes.names) == ("coco_json", ("background", "person"))
 
 
 def test_one_default_file_is_parted_by_lists_where_there_are_some(tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_one_default_file_is_parted_by_lists_where_there_are_some(tmp_path: Path
         Image.new("RGB", (6, 4)).save(tmp_path / "images" / f"{i}.png")
     found = open_dataset(tmp_path)
     assert found.splits == ("train", "val")
-    assert sorted(p.name for s in found.splits for p in found.pairs(s)) == list("012345")
+    assert sorted(p.name for s in found.splits for p in found.samples(s)) == list("012345")
     (tmp_path / "val.txt").write_text("3\n1.png\n")
     listed = open_dataset(tmp_path)
-    assert (listed.splits, [p.name for p in listed.pairs("val")]) == (("val",), ["3", "1"])
+    assert (listed.splits, [p.name for p in listed.samples("val")]) == (("val",), ["3", "1"])
     (tmp_path / "val.txt").write_text("3\n9\n")
     with pytest.raises(InputError, match=r"val\.txt, line 2: found '9'"):
-        open_dataset(tmp_path).pairs("val")
+        open_dataset(tmp_path).samples("val")
 
 
 @pytest.mark.parametrize(
@@ -230,26 +230,26 @@ def test_pycocotools_reads_the_same_masks(ids: np.ndarray, tmp_path_factory: pyt
 
 def test_two_images_of_one_file_are_an_error(tmp_path: Path) -> None:
     data = instances(thing(3, box(0, 0, 2, 4)))
-    data["images"].append({**data["images"][0], "id": 77})  # which would be the same picture, all background
+    data["images"].append({**data["images"][0], "id": 77})  # which would be the same image, all background
     with pytest.raises(InputError, match="found two images of the file_name"):
-        open_dataset(write(tmp_path, data)).pairs("train")
+        open_dataset(write(tmp_path, data)).samples("train")
 
 
 @pytest.mark.parametrize("corners", [[], [1, 1], [0, 0, 4, 4]])
 def test_a_polygon_of_fewer_than_three_corners_is_an_error(corners: list[float], tmp_path: Path) -> None:
     data = instances(thing(3, [corners]))
     with pytest.raises(InputError, match=r"annotation 1: found a polygon .* three pairs"):
-        open_dataset(write(tmp_path, data)).pairs("train")
+        open_dataset(write(tmp_path, data)).samples("train")
 
 
 @pytest.mark.parametrize("crowd", ["0", None, [], 2])
 def test_a_crowd_that_is_neither_0_nor_1_is_an_error(crowd: object, tmp_path: Path) -> None:
     data = instances(thing(3, box(0, 0, 2, 4), iscrowd=crowd))
     with pytest.raises(InputError, match="as 'iscrowd'; expected 0 or 1"):
-        open_dataset(write(tmp_path, data)).pairs("train")
+        open_dataset(write(tmp_path, data)).samples("train")
 
 
 def test_an_id_that_is_true_or_false_is_an_error(tmp_path: Path) -> None:
     data = instances(thing(True, box(0, 0, 2, 4)))
     with pytest.raises(InputError, match="found True as 'category_id'"):
-        open_dataset(write(tmp_path, data)).pairs("train")
+        open_dataset(write(tmp_path, data)).samples("train")

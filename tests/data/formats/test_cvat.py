@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tool_files import labels, picture, text
+from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
@@ -27,52 +27,52 @@ def cvat(root: Path, *lists: str, labelmap: str = LABELMAP, color: tuple[int, in
         for folder in ("SegmentationClass", "SegmentationObject"):
             (root / folder / stem).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mask).save(root / folder / f"{stem}.png")
-        picture(root / "JPEGImages" / f"{stem}.jpg")
+        image(root / "JPEGImages" / f"{stem}.jpg")
     return root
 
 
-def test_cvats_masks_are_read_by_the_colours_of_its_labelmap(tmp_path: Path) -> None:
+def test_cvats_masks_are_read_by_the_colors_of_its_labelmap(tmp_path: Path) -> None:
     data = open_dataset(cvat(tmp_path, "Train", "Validation"))
-    assert (data.layout, data.splits) == ("cvat", ("train", "val"))
+    assert (data.format, data.splits) == ("cvat", ("train", "val"))
     assert data.classes.names == ("background", "cell", "edge")
     assert data.classes.colors[2] == (51, 221, 255)
     assert labels(data) == [[[1] * 6] + [[0] * 6] * 3] * 2
-    assert [pair.name for pair in data.pairs("train")] == ["a", "sub__b c"]
+    assert [pair.name for pair in data.samples("train")] == ["a", "sub__b c"]
     assert data.notes == ()
 
 
 def test_cvats_default_list_is_parted_and_said(tmp_path: Path) -> None:
     data = open_dataset(cvat(tmp_path, "default"))
     assert data.splits == ("train", "val")
-    assert {pair.name for split in data.splits for pair in data.pairs(split)} == {"a", "sub__b c"}
-    assert len(data.pairs("val")) == 1
+    assert {pair.name for split in data.splits for pair in data.samples(split)} == {"a", "sub__b c"}
+    assert len(data.samples("val")) == 1
     assert "no splits" in data.notes[0]
 
 
 @pytest.mark.parametrize(
     ("labelmap", "color", "said"),
     [
-        (LABELMAP, (250, 50, 84), r"found the colour \(250, 50, 84\) at x=0, y=0 .*nearest known is .* cell"),
+        (LABELMAP, (250, 50, 84), r"found the color \(250, 50, 84\) at x=0, y=0 .*nearest known is .* cell"),
         ("cell:1,2::\n", (0, 0, 0), "labelmap.txt, line 1: found 'cell:1,2::'"),
         ("cell:1,2,256::\n", (0, 0, 0), "line 1"),
         ("a:1,2,3::\nb:1,2,3::\n", (0, 0, 0), "'a' and 'b' are both"),
         ("# label:color_rgb:parts:actions\n", (0, 0, 0), "has no labels"),
     ],
 )
-def test_cvats_wrong_tables_and_colours_are_errors(
+def test_cvats_wrong_tables_and_colors_are_errors(
     labelmap: str, color: tuple[int, int, int], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=said):
         labels(open_dataset(cvat(tmp_path, "Train", labelmap=labelmap, color=color)))
 
 
-def test_cvats_export_without_pictures_is_an_error_that_says_how_to_get_them(tmp_path: Path) -> None:
+def test_cvats_export_without_images_is_an_error_that_says_how_to_get_them(tmp_path: Path) -> None:
     (cvat(tmp_path, "Train") / "JPEGImages" / "a.jpg").unlink()
-    with pytest.raises(InputError, match=r"found 'a', and no picture of it.*option to save images"):
-        open_dataset(tmp_path).pairs("train")
+    with pytest.raises(InputError, match=r"found 'a', and no image of it.*option to save images"):
+        open_dataset(tmp_path).samples("train")
 
 
-def test_a_colour_of_thousands_of_digits_is_an_error(tmp_path: Path) -> None:
+def test_a_color_of_thousands_of_digits_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"labelmap\.txt, line 3: found"):
         open_dataset(cvat(tmp_path, "Train", labelmap=LABELMAP.replace("250", "9" * 5000)))
 
@@ -81,14 +81,14 @@ def test_a_list_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     cvat(tmp_path, "Validation")
     (tmp_path / "ImageSets" / "Segmentation" / "Train.txt").mkdir()
     with pytest.raises(InputError, match=r"Train\.txt: cannot be read"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 def test_a_name_that_no_file_can_have_is_an_error(tmp_path: Path) -> None:
     cvat(tmp_path, "Train")
     text(tmp_path / "ImageSets" / "Segmentation" / "Train.txt", "a" * 5000)
     with pytest.raises(InputError, match="no such file, which"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 def test_a_mask_of_16_bits_a_channel_of_which_half_would_be_lost_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plain folders: names of the folder of labels, marks at the ends of stems, no splits, and masks of colours."""
+"""Plain folders: names of the folder of labels, marks at the ends of stems, no splits, and masks of colors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dilated.data.auto_split import select_split, split_by_hash
 from dilated.data.dataset import open_dataset
-from dilated.data.formats.pairs import Pair
-from dilated.data.formats.parting import part, share_out
 from dilated.data.labels import Classes, load_classes, save_classes
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 CLASSES = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
@@ -26,19 +26,19 @@ def tree(root: Path, *files: str, classes: Classes = CLASSES) -> Path:
     return root
 
 
-def test_pictures_without_splits_are_parted_alike_each_time_and_it_is_said(tmp_path: Path) -> None:
+def test_images_without_splits_are_parted_alike_each_time_and_it_is_said(tmp_path: Path) -> None:
     stems = [f"p{i}" for i in range(12)]
     data = open_dataset(tree(tmp_path, *(f"{kind}/{stem}.png" for stem in stems for kind in ("images", "labels"))))
-    parts = {split: [pair.name for pair in data.pairs(split)] for split in data.splits}
+    parts = {split: [pair.name for pair in data.samples(split)] for split in data.splits}
     assert list(parts) == ["train", "val"]
     assert sorted(parts["train"] + parts["val"]) == sorted(stems)
-    assert parts == share_out(sorted(stems), 0.2, 0)
+    assert parts == split_by_hash(sorted(stems), 0.2, 0)
     assert any("train.txt and val.txt" in note and "convert-data" in note for note in data.notes)
 
 
-def test_a_picture_that_comes_later_moves_no_other() -> None:
+def test_an_image_that_comes_later_moves_no_other() -> None:
     stems = [f"p{i}" for i in range(200)]
-    before, after = share_out(stems[:150]), share_out(stems)
+    before, after = split_by_hash(stems[:150]), split_by_hash(stems)
     assert set(before["val"]) <= set(after["val"])
     assert set(before["train"]) <= set(after["train"])
     assert 20 <= len(after["val"]) <= 60
@@ -46,33 +46,33 @@ def test_a_picture_that_comes_later_moves_no_other() -> None:
 
 @pytest.mark.parametrize("share", [0.0001, 0.9999])
 @pytest.mark.parametrize("count", [2, 3])
-def test_each_side_has_a_picture_whatever_the_share(share: float, count: int) -> None:
-    parts = share_out([f"p{i}" for i in range(count)], share)
+def test_each_side_has_an_image_whatever_the_share(share: float, count: int) -> None:
+    parts = split_by_hash([f"p{i}" for i in range(count)], share)
     assert min(map(len, parts.values())) == 1
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
 def test_a_share_outside_is_an_error(share: float) -> None:
     with pytest.raises(InputError, match="expected one between 0 and 1"):
-        share_out(["a", "b"], share)
+        split_by_hash(["a", "b"], share)
 
 
-def test_one_picture_cannot_be_parted(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found 1 labelled pictures without splits"):
-        open_dataset(tree(tmp_path, "images/a.png", "labels/a.png")).pairs("train")
+def test_one_image_cannot_be_parted(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found 1 labelled images without splits"):
+        open_dataset(tree(tmp_path, "images/a.png", "labels/a.png")).samples("train")
 
 
 @pytest.mark.parametrize("name", ["masks", "annotations"])
 @pytest.mark.parametrize("form", ["{}/train/a.png", "train/{}/a.png"])
 def test_other_names_of_the_folder_of_labels_are_said(name: str, form: str, tmp_path: Path) -> None:
     data = open_dataset(tree(tmp_path, form.format("images"), form.format(name)))
-    assert data.pairs("train")[0].label == tmp_path / form.format(name)
+    assert data.samples("train")[0].label == tmp_path / form.format(name)
     assert any(f"{name}, for there is no" in note for note in data.notes)
 
 
 def test_labels_go_before_masks_and_it_is_said(tmp_path: Path) -> None:
     data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png", "masks/train/a.png"))
-    assert data.pairs("train")[0].label == tmp_path / "labels/train/a.png"
+    assert data.samples("train")[0].label == tmp_path / "labels/train/a.png"
     assert any("masks is left alone" in note for note in data.notes)
 
 
@@ -84,23 +84,23 @@ def test_masks_beside_annotations_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mark", ["_mask", "_label"])
 def test_a_mark_that_all_labels_have_is_no_part_of_their_stems(mark: str, tmp_path: Path) -> None:
     tree(tmp_path, "images/train/a.png", "images/train/b.png", f"labels/train/a{mark}.png", f"labels/train/b{mark}.png")
-    pairs = open_dataset(tmp_path).pairs("train")
+    pairs = open_dataset(tmp_path).samples("train")
     assert [(p.image.name, p.label.name) for p in pairs] == [("a.png", f"a{mark}.png"), ("b.png", f"b{mark}.png")]
 
 
 def test_a_mark_that_only_some_labels_have_is_an_error(tmp_path: Path) -> None:
     tree(tmp_path, "images/train/a.png", "images/train/b.png", "labels/train/a_mask.png", "labels/train/b.png")
     with pytest.raises(InputError, match=r"a\.png: has no label"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 def test_stems_that_are_nearly_alike_are_never_matched(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a_1\.png: has no label"):
-        open_dataset(tree(tmp_path, "images/train/a_1.png", "labels/train/a1.png")).pairs("train")
+        open_dataset(tree(tmp_path, "images/train/a_1.png", "labels/train/a1.png")).samples("train")
 
 
-def test_pictures_that_end_in_the_mark_themselves_keep_it(tmp_path: Path) -> None:
-    pairs = open_dataset(tree(tmp_path, "images/train/a_mask.png", "labels/train/a_mask.png")).pairs("train")
+def test_images_that_end_in_the_mark_themselves_keep_it(tmp_path: Path) -> None:
+    pairs = open_dataset(tree(tmp_path, "images/train/a_mask.png", "labels/train/a_mask.png")).samples("train")
     assert [p.name for p in pairs] == ["a_mask"]
 
 
@@ -110,39 +110,39 @@ def colored(root: Path, classes: Classes, *colors: tuple[int, int, int], mode: s
     mask[:] = colors[0]
     for i, color in enumerate(colors):
         mask[0, i] = color
-    picture = Image.fromarray(mask)
-    (picture if mode == "RGB" else picture.convert(mode)).save(root / "labels/train/a.png")
+    image = Image.fromarray(mask)
+    (image if mode == "RGB" else image.convert(mode)).save(root / "labels/train/a.png")
     return root
 
 
-def test_masks_of_the_classes_colours_are_known_by_their_mode(tmp_path: Path) -> None:
+def test_masks_of_the_classes_colors_are_known_by_their_mode(tmp_path: Path) -> None:
     data = open_dataset(colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 128)))
-    assert data.layout == "colors"
-    assert data.pairs("train")[0].read_label(data.classes)[0].tolist() == [0, 1, 0, 0]
+    assert data.format == "colors"
+    assert data.samples("train")[0].read_label(data.classes)[0].tolist() == [0, 1, 0, 0]
 
 
 def test_palette_masks_are_values_unless_classes_toml_says_colors(tmp_path: Path) -> None:
     root = colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 128), mode="P")
-    assert open_dataset(root).layout == "folders"
+    assert open_dataset(root).format == "folders"
     save_classes(Classes(CLASSES.names, CLASSES.colors, read="colors"), root / "classes.toml")
     mask = Image.fromarray(np.array([[1, 0]], np.uint8))
     mask.putpalette([128, 64, 128, 0, 0, 255])
     mask.save(root / "labels/train/a.png")
     data = open_dataset(root)
-    assert data.layout == "colors"
-    assert data.pairs("train")[0].read_label(data.classes).tolist() == [[0, 1]]
+    assert data.format == "colors"
+    assert data.samples("train")[0].read_label(data.classes).tolist() == [[0, 1]]
 
 
-def test_ignored_colours(tmp_path: Path) -> None:
+def test_ignored_colors(tmp_path: Path) -> None:
     classes = Classes(CLASSES.names, CLASSES.colors, read="colors", ignore_colors=((9, 9, 9), (0, 0, 0)))
     data = open_dataset(colored(tmp_path, classes, (0, 0, 255), (9, 9, 9), (0, 0, 0), (128, 64, 128)))
-    assert data.pairs("train")[0].read_label(data.classes)[0].tolist() == [0, 255, 255, 1]
+    assert data.samples("train")[0].read_label(data.classes)[0].tolist() == [0, 255, 255, 1]
 
 
-def test_an_unknown_colour_is_an_error_with_its_place_and_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_color_is_an_error_with_its_place_and_the_nearest(tmp_path: Path) -> None:
     data = open_dataset(colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 127)))
-    with pytest.raises(InputError, match=r"a\.png: found the colour \(128, 64, 127\) at x=1, y=0 .* road"):
-        data.pairs("train")[0].read_label(data.classes)
+    with pytest.raises(InputError, match=r"a\.png: found the color \(128, 64, 127\) at x=1, y=0 .* road"):
+        data.samples("train")[0].read_label(data.classes)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ def test_an_unknown_colour_is_an_error_with_its_place_and_the_nearest(tmp_path: 
         (Classes(("a", "b"), ((1, 1, 1), (2, 2, 2)), ((1,), (2,))), r"found values = \[1\]"),
     ],
 )
-def test_tables_that_colours_cannot_follow_are_errors(classes: Classes, said: str, tmp_path: Path) -> None:
+def test_tables_that_colors_cannot_follow_are_errors(classes: Classes, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
-        open_dataset(colored(tmp_path, classes, (1, 1, 1))).pairs("train")
+        open_dataset(colored(tmp_path, classes, (1, 1, 1))).samples("train")
 
 
-def test_values_where_colours_are_promised_are_an_error(tmp_path: Path) -> None:
+def test_values_where_colors_are_promised_are_an_error(tmp_path: Path) -> None:
     classes = Classes(CLASSES.names, CLASSES.colors, read="colors")
     data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png", classes=classes))
-    with pytest.raises(InputError, match=r"mode 'L' \(values\); expected a mask of colours"):
-        data.pairs("train")[0].read_label(data.classes)
+    with pytest.raises(InputError, match=r"mode 'L' \(values\); expected a mask of colors"):
+        data.samples("train")[0].read_label(data.classes)
 
 
-def test_colours_are_an_error_in_formats_of_values(tmp_path: Path) -> None:
+def test_colors_are_an_error_in_formats_of_values(tmp_path: Path) -> None:
     classes = Classes(CLASSES.names, CLASSES.colors, read="colors")
     tree(tmp_path, "train/a.png", "trainannot/a.png", classes=classes)
     with pytest.raises(InputError, match='read = "colors" in data of the format camvid'):
@@ -183,10 +183,10 @@ def test_the_list_of_classes_keeps_how_labels_are_read(tmp_path: Path) -> None:
     [
         ('read = "colours"', 'read: found \'colours\'; expected "values" or "colors"'),
         ("ignore_colors = [0, 0, 0]", "ignore_colors: found"),
-        ("ignore_colors = [[0, 0, 256]]", "ignore_colors: found the colour"),
+        ("ignore_colors = [[0, 0, 256]]", "ignore_colors: found the color"),
     ],
 )
-def test_wrong_keys_about_colours_are_errors(line: str, said: str, tmp_path: Path) -> None:
+def test_wrong_keys_about_colors_are_errors(line: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_text(f'{line}\n[[class]]\nname = "a"\ncolor = [1, 1, 1]\n')
     with pytest.raises(InputError, match=said):
         load_classes(tmp_path / "classes.toml")
@@ -196,7 +196,7 @@ def test_a_folder_that_is_two_formats_is_read_as_the_first_and_it_is_said(tmp_pa
     tree(tmp_path, "train/a.png", "trainannot/a.png")
     (tmp_path / "data.yaml").write_text("train: train\nnames: [a]\n")
     data = open_dataset(tmp_path)
-    assert data.layout == "camvid"
+    assert data.format == "camvid"
     assert data.notes[0].startswith("Read as camvid, though it looks like yolo too")
     assert open_dataset(tmp_path, "camvid").notes == ()
 
@@ -206,16 +206,16 @@ def test_a_line_that_no_file_can_have_as_its_name_is_an_error(line: str, tmp_pat
     tree(tmp_path, "images/a.png", "labels/a.png")
     (tmp_path / "train.txt").write_text(f"{line}\n")
     with pytest.raises(InputError, match=r"train\.txt, line 1"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     tree(tmp_path, "images/a.png", "labels/a.png")
     (tmp_path / "train.txt").write_text("\ufeffa\n", encoding="utf-8")
-    assert [pair.name for pair in open_dataset(tmp_path).pairs("train")] == ["a"]
+    assert [pair.name for pair in open_dataset(tmp_path).samples("train")] == ["a"]
 
 
 def test_two_pairs_of_one_stem_cannot_be_parted_and_none_is_lost(tmp_path: Path) -> None:
-    pairs = [Pair(tmp_path / name, tmp_path / "a.json") for name in ("a.png", "b.png", "a.jpg")]
+    pairs = [Sample(tmp_path / name, tmp_path / "a.json") for name in ("a.png", "b.png", "a.jpg")]
     with pytest.raises(InputError, match=r"a\.jpg: has the stem of .*a\.png"):
-        part(tmp_path, pairs, "train")
+        select_split(tmp_path, pairs, "train")

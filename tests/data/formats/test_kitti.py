@@ -19,7 +19,7 @@ from dilated.errors import InputError
 
 
 def ros(root: Path) -> Path:
-    """Two pictures to train on and one to test, of which the names are the same, as in the real data."""
+    """Two images to train on and one to test, of which the names are the same, as in the real data."""
     for folder, stems in (("Training_00", ("000000", "000045")), ("Validation_07", ("000000",))):
         for kind in ("RGB", "GT"):
             (root / folder / kind).mkdir(parents=True)
@@ -42,20 +42,20 @@ def benchmark(root: Path, *stems: str) -> Path:
 
 def test_ros_has_a_split_to_train_and_one_to_test(tmp_path: Path) -> None:
     data = open_dataset(ros(tmp_path))
-    assert (data.layout, data.splits, len(data.classes)) == ("kitti", ("train", "test"), 11)
-    assert [p.name for p in data.pairs("train")] == ["000000", "000045"]
-    (pair,) = data.pairs("test")
+    assert (data.format, data.splits, len(data.classes)) == ("kitti", ("train", "test"), 11)
+    assert [p.name for p in data.samples("train")] == ["000000", "000045"]
+    (pair,) = data.samples("test")
     assert pair.image == tmp_path / "Validation_07" / "RGB" / "000000.png"
     assert pair.read_label(data.classes, (1, 3)).tolist() == [[0, 10, 255]]
 
 
-def test_list_files_part_the_training_pictures_of_ros(tmp_path: Path) -> None:
+def test_list_files_part_the_training_images_of_ros(tmp_path: Path) -> None:
     ros(tmp_path)
     (tmp_path / "train.txt").write_text("000045\n")
     (tmp_path / "val.txt").write_text("000000.png\n")
     data = open_dataset(tmp_path)
     assert data.splits == ("train", "val", "test")
-    assert [p.image.parts[-3:] for s in data.splits for p in data.pairs(s)] == [
+    assert [p.image.parts[-3:] for s in data.splits for p in data.samples(s)] == [
         ("Training_00", "RGB", "000045.png"),
         ("Training_00", "RGB", "000000.png"),
         ("Validation_07", "RGB", "000000.png"),
@@ -66,9 +66,9 @@ def test_what_ros_lacks_is_found(tmp_path: Path) -> None:
     ros(tmp_path)
     (tmp_path / "Training_00" / "GT" / "000045.png").unlink()
     (tmp_path / "Training_00" / "RGB" / "000000.png").unlink()
-    assert [p.removeprefix(f"{tmp_path}/") for p in kitti.scan(tmp_path, "train").problems] == [
+    assert [p.removeprefix(f"{tmp_path}/") for p in kitti.match_split(tmp_path, "train").problems] == [
         f"Training_00/RGB/000045.png: has no label; expected {tmp_path}/Training_00/GT/000045.png",
-        "Training_00/GT/000000.png: has no picture; expected one of the stem 000000",
+        "Training_00/GT/000000.png: has no image; expected one of the stem 000000",
     ]
     with pytest.raises(InputError, match=r"val\.txt: no such file; expected the stems of Training_00"):
         kitti.load(tmp_path, "val")
@@ -76,8 +76,8 @@ def test_what_ros_lacks_is_found(tmp_path: Path) -> None:
 
 def test_the_benchmark_is_all_train_without_lists(tmp_path: Path) -> None:
     data = open_dataset(benchmark(tmp_path, "000000_10", "000001_10"))
-    assert (data.layout, data.splits, len(data.classes)) == ("kitti2018", ("train",), 19)
-    pairs = data.pairs("train")
+    assert (data.format, data.splits, len(data.classes)) == ("kitti2018", ("train",), 19)
+    pairs = data.samples("train")
     assert [p.name for p in pairs] == ["000000_10", "000001_10"]
     assert pairs[0].read_label(data.classes, (1, 3)).tolist() == [[0, 18, 255]]
 
@@ -87,8 +87,8 @@ def test_lists_make_the_splits_of_the_benchmark(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("training/image_2/000001_10.png\n")
     data = open_dataset(tmp_path)
     assert data.splits == ("val",)
-    assert [p.name for p in data.pairs("val")] == ["000001_10"]
-    assert kitti2018.scan(tmp_path, "train").problems == [
+    assert [p.name for p in data.samples("val")] == ["000001_10"]
+    assert kitti2018.match_split(tmp_path, "train").problems == [
         f"{tmp_path}/train.txt: no such file; expected the stems of train, one a line, chosen from training/image_2"
     ]
 
@@ -115,10 +115,10 @@ def test_what_is_saved_is_read_back_exactly(
         saved[split] = [(f"{split}_00000{i}", images[i], ids[i]) for i in range(2)]
         form.save(root, split, saved[split])
     found = open_dataset(root)
-    assert found.layout == form.__name__.rsplit(".", 1)[1]
+    assert found.format == form.__name__.rsplit(".", 1)[1]
     assert set(found.splits) == set(splits)
     for split, samples in saved.items():
-        pairs = found.pairs(split)
+        pairs = found.samples(split)
         assert [p.name for p in pairs] == [stem for stem, _, _ in samples]
         for pair, (_, image, ids) in zip(pairs, samples, strict=True):
             assert pickle.loads(pickle.dumps(pair)) == pair
@@ -133,9 +133,9 @@ def test_other_layouts_with_such_names_are_not_mistaken(tmp_path: Path) -> None:
     assert not kitti2018.detect(tmp_path)  # image_2 alone is KITTI's detection benchmark
 
 
-def test_two_pictures_of_one_stem_that_a_list_names_are_an_error(tmp_path: Path) -> None:
+def test_two_images_of_one_stem_that_a_list_names_are_an_error(tmp_path: Path) -> None:
     benchmark(tmp_path, "a")
     Image.new("RGB", (3, 1)).save(tmp_path / "training" / "image_2" / "a.jpg")
     (tmp_path / "train.txt").write_text("a\n")
-    with pytest.raises(InputError, match=r"a\.png: is the second picture of this stem, beside a\.jpg"):
-        open_dataset(tmp_path).pairs("train")
+    with pytest.raises(InputError, match=r"a\.png: is the second image of this stem, beside a\.jpg"):
+        open_dataset(tmp_path).samples("train")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tool_files import labels, picture, text
+from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
@@ -37,7 +37,7 @@ LABELME = """{
       "group_id": null, "shape_type": "polygon", "flags": {}
     }
   ],
-  "imagePath": "..\\\\pictures\\\\a.jpg",
+  "imagePath": "..\\\\images\\\\a.jpg",
   "imageData": "iVBORw0KGgo=",
   "imageHeight": 4,
   "imageWidth": 6
@@ -45,19 +45,19 @@ LABELME = """{
 
 
 def labelme(root: Path, content: str = LABELME) -> Path:
-    picture(root / "pictures" / "a.jpg")
+    image(root / "images" / "a.jpg")
     text(root / "train" / "a.json", content)
     return root
 
 
 def test_labelmes_shapes_are_drawn_in_their_order(tmp_path: Path) -> None:
     data = open_dataset(labelme(tmp_path))
-    assert (data.layout, data.splits) == ("labelme", ("train",))
+    assert (data.format, data.splits) == ("labelme", ("train",))
     assert data.classes.names == ("background", "axon", "cell")
     assert labels(data) == [
         [[0, 2, 2, 2, 2, 2], [2, 2, 2, 1, 1, 2], [0, 0, 0, 1, 1, 0], [255, 0, 0, 1, 1, 0]],
     ]
-    assert data.pairs("train")[0].image == tmp_path / "train" / "../pictures/a.jpg"
+    assert data.samples("train")[0].image == tmp_path / "train" / "../images/a.jpg"
 
 
 def test_labelmes_labels_txt_says_the_classes_and_their_order(tmp_path: Path) -> None:
@@ -88,20 +88,20 @@ def test_labelmes_files_that_cannot_be_read_exactly_are_errors(old: str, new: st
         labels(open_dataset(labelme(tmp_path, LABELME.replace(old, new))))
 
 
-def test_labelmes_files_without_split_folders_are_parted_and_bare_pictures_said(tmp_path: Path) -> None:
+def test_labelmes_files_without_split_folders_are_parted_and_bare_images_said(tmp_path: Path) -> None:
     for stem in "abcde":
-        picture(tmp_path / f"{stem}.jpg")
+        image(tmp_path / f"{stem}.jpg")
         if stem != "e":
-            text(tmp_path / f"{stem}.json", LABELME.replace("..\\\\pictures\\\\a.jpg", f"{stem}.jpg"))
+            text(tmp_path / f"{stem}.json", LABELME.replace("..\\\\images\\\\a.jpg", f"{stem}.jpg"))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("labelme", ("train", "val"))
-    assert sorted(p.name for s in data.splits for p in data.pairs(s)) == list("abcd")
-    assert any("1 pictures without a .json" in note and "e.jpg" in note for note in data.notes)
+    assert (data.format, data.splits) == ("labelme", ("train", "val"))
+    assert sorted(p.name for s in data.splits for p in data.samples(s)) == list("abcd")
+    assert any("1 images without a .json" in note and "e.jpg" in note for note in data.notes)
 
 
 def test_an_old_labelme_file_without_types_or_size_is_of_polygons(tmp_path: Path) -> None:
     old: dict[str, Any] = {"flags": {}, "shapes": [{"label": "cell", "points": [[0, 0], [6, 0], [6, 1], [0, 1]]}]}
-    data = open_dataset(labelme(tmp_path, json.dumps({**old, "imagePath": "../pictures/a.jpg", "imageData": None})))
+    data = open_dataset(labelme(tmp_path, json.dumps({**old, "imagePath": "../images/a.jpg", "imageData": None})))
     assert labels(data)[0][:2] == [[1] * 6, [0] * 6]
 
 
@@ -118,10 +118,10 @@ def test_a_corner_of_hundreds_of_digits_is_an_error(tmp_path: Path) -> None:
         labels(data)
 
 
-def test_a_picture_of_a_name_that_no_file_can_have_is_an_error(tmp_path: Path) -> None:
+def test_an_image_of_a_name_that_no_file_can_have_is_an_error(tmp_path: Path) -> None:
     data = labelme(tmp_path, LABELME.replace("a.jpg", f"{'a' * 5000}.jpg"))
     with pytest.raises(InputError, match="imagePath: found"):
-        open_dataset(data).pairs("train")
+        open_dataset(data).samples("train")
 
 
 @pytest.mark.parametrize("what", ["folder", "link"])

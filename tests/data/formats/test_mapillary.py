@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tool_files import labels, picture, text
+from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
@@ -43,7 +43,7 @@ CONFIG = {
 )
 def test_mapillarys_labels_that_are_not_evaluated_are_ignored(config: str, place: str, tmp_path: Path) -> None:
     text(tmp_path / config, json.dumps(CONFIG))
-    picture(tmp_path / "training" / "images" / "a.jpg", 3, 1)
+    image(tmp_path / "training" / "images" / "a.jpg", 3, 1)
     values = np.array([[0, 1, 2]], np.uint16)
     path = tmp_path / "training" / place / "a.png"
     path.parent.mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_mapillarys_labels_that_are_not_evaluated_are_ignored(config: str, place
         mask.putpalette([value for label in CONFIG["labels"] for value in label["color"]])  # type: ignore[index]
         mask.save(path)
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("mapillary", ("train",))
+    assert (data.format, data.splits) == ("mapillary", ("train",))
     assert data.classes.names == ("animal--bird", "construction--curb")
     assert data.classes.colors[1] == (196, 196, 196)
     assert labels(data) == [[[0, 255, 1]]]
@@ -65,7 +65,7 @@ def test_mapillarys_newer_version_is_read_and_said(tmp_path: Path) -> None:
         text(tmp_path / f"config_{version}.json", json.dumps(CONFIG))
         (tmp_path / "training" / version / "labels").mkdir(parents=True)
         Image.new("L", (3, 1), 0 if version == "v1.2" else 2).save(tmp_path / f"training/{version}/labels/a.png")
-    picture(tmp_path / "training" / "images" / "a.jpg", 3, 1)
+    image(tmp_path / "training" / "images" / "a.jpg", 3, 1)
     data = open_dataset(tmp_path)
     assert labels(data) == [[[1, 1, 1]]]
     assert data.notes[0].startswith("The labels are those of config_v2.0.json")
@@ -74,7 +74,7 @@ def test_mapillarys_newer_version_is_read_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"labels": 3}', '{"labels": [{"name": "a"}]}'])
 def test_a_damaged_config_of_mapillary_is_an_error(content: str, tmp_path: Path) -> None:
     text(tmp_path / "config.json", content)
-    picture(tmp_path / "training" / "images" / "a.jpg")
+    image(tmp_path / "training" / "images" / "a.jpg")
     with pytest.raises(InputError, match=r"config\.json"):
         open_dataset(tmp_path)
 

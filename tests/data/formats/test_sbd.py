@@ -15,7 +15,7 @@ from dilated.data.formats import sbd
 from dilated.errors import InputError
 
 LABEL = np.array([[0, 15, 15], [20, 0, 1]], dtype=np.uint8)
-PICTURE = np.full((2, 3, 3), 90, dtype=np.uint8)
+IMAGE = np.full((2, 3, 3), 90, dtype=np.uint8)
 
 
 def write_mat(path: Path, segmentation: object = LABEL, name: str = "GTcls", field: str = "Segmentation") -> None:
@@ -29,13 +29,13 @@ def write_mat(path: Path, segmentation: object = LABEL, name: str = "GTcls", fie
 
 
 def release(root: Path, **lists: list[str]) -> Path:
-    """The release with tiny pictures, made without the module under test."""
+    """The release with tiny images, made without the module under test."""
     folder = root / "benchmark_RELEASE" / "dataset"
     for name in ("img", "cls", "inst"):
         (folder / name).mkdir(parents=True)
     for split, stems in lists.items():
         for stem in stems:
-            Image.fromarray(PICTURE).save(folder / "img" / f"{stem}.jpg")
+            Image.fromarray(IMAGE).save(folder / "img" / f"{stem}.jpg")
             write_mat(folder / "cls" / f"{stem}.mat")
         (folder / f"{split}.txt").write_text("\n".join(stems))
     return root
@@ -44,8 +44,8 @@ def release(root: Path, **lists: list[str]) -> Path:
 @pytest.mark.parametrize("below", ["", "benchmark_RELEASE", "benchmark_RELEASE/dataset"])
 def test_the_data_folder_is_any_of_three(below: str, tmp_path: Path) -> None:
     data = open_dataset(release(tmp_path, train=["2008_000002", "2008_000007"], val=["2008_000003"]) / below)
-    assert (data.layout, data.splits, data.classes.names[15]) == ("sbd", ("train", "val"), "person")
-    pairs = data.pairs("train")
+    assert (data.format, data.splits, data.classes.names[15]) == ("sbd", ("train", "val"), "person")
+    pairs = data.samples("train")
     assert [(p.image.name, p.label.name) for p in pairs] == [
         ("2008_000002.jpg", "2008_000002.mat"),
         ("2008_000007.jpg", "2008_000007.mat"),
@@ -73,10 +73,10 @@ def test_png_labels_are_read_wherever_they_are_and_go_first_in_their_own_folder(
 def test_png_labels_alone_are_enough(tmp_path: Path) -> None:
     for name in ("img", "cls_png"):
         (tmp_path / name).mkdir()
-    Image.fromarray(PICTURE).save(tmp_path / "img/a.jpg")
+    Image.fromarray(IMAGE).save(tmp_path / "img/a.jpg")
     Image.fromarray(LABEL).save(tmp_path / "cls_png/a.png")
     (tmp_path / "val.txt").write_text("a\n")
-    assert [p.label.name for p in open_dataset(tmp_path).pairs("val")] == ["a.png"]
+    assert [p.label.name for p in open_dataset(tmp_path).samples("val")] == ["a.png"]
 
 
 def test_a_missing_release_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
@@ -181,16 +181,16 @@ def test_other_layouts_are_not_mistaken_for_it(folders: list[str], tmp_path: Pat
 @pytest.mark.parametrize("split", sbd.SPLITS)
 def test_what_is_saved_is_read_back(split: str, tmp_path: Path) -> None:
     other = np.array([[255] * 3, [0] * 3], dtype=np.uint8)
-    sbd.save(tmp_path, split, iter([("b", PICTURE, LABEL), ("a", PICTURE, other)]))
+    sbd.save(tmp_path, split, iter([("b", IMAGE, LABEL), ("a", IMAGE, other)]))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("sbd", (split,))
-    assert [p.name for p in data.pairs(split)] == ["b", "a"]
-    for pair, ids in zip(data.pairs(split), (LABEL, other), strict=True):
+    assert (data.format, data.splits) == ("sbd", (split,))
+    assert [p.name for p in data.samples(split)] == ["b", "a"]
+    for pair, ids in zip(data.samples(split), (LABEL, other), strict=True):
         assert np.array_equal(pair.read_label(data.classes, (2, 3)), ids)
 
 
 def test_a_saved_label_has_the_fields_of_the_release(tmp_path: Path) -> None:
-    sbd.save(tmp_path, "train", [("a", PICTURE, LABEL)])
+    sbd.save(tmp_path, "train", [("a", IMAGE, LABEL)])
     struct = scipy.io.loadmat(tmp_path / "benchmark_RELEASE/dataset/cls/a.mat")["GTcls"][0, 0]
     assert struct["Segmentation"].dtype == np.uint8
     assert struct["CategoriesPresent"].tolist() == [[1], [15], [20]]
@@ -200,7 +200,7 @@ def test_a_label_that_another_would_hide_is_not_saved(tmp_path: Path) -> None:
     (release(tmp_path, train=["a"]) / "benchmark_RELEASE/dataset/cls_png").mkdir()
     Image.fromarray(LABEL).save(tmp_path / "benchmark_RELEASE/dataset/cls_png/a.png")
     with pytest.raises(InputError, match=r"cls_png/a\.png: found a label that goes before"):
-        sbd.save(tmp_path, "train", [("a", PICTURE, LABEL)])
+        sbd.save(tmp_path, "train", [("a", IMAGE, LABEL)])
 
 
 def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:

@@ -28,10 +28,10 @@ def test_pages_belong_to_pages(form: str, tmp_path: Path) -> None:
     pages(tmp_path / form.format("images"), *deep)
     pages(tmp_path / form.format("labels"), *(np.full((2, 3), v, np.uint16) for v in (0, 300, 0)))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("tiff_pages", ("train",))
-    assert [pair.name for pair in data.pairs("train")] == ["train_1", "train_2", "train_3"]
+    assert (data.format, data.splits) == ("tiff_pages", ("train",))
+    assert [pair.name for pair in data.samples("train")] == ["train_1", "train_2", "train_3"]
     assert [label[0][0] for label in labels(data)] == [0, 1, 0]
-    assert [int(pair.read_image()[0, 0, 2]) for pair in data.pairs("train")] == [0, 1, 255]
+    assert [int(pair.read_image()[0, 0, 2]) for pair in data.samples("train")] == [0, 1, 255]
 
 
 def test_pages_that_differ_in_number_or_size_are_errors(tmp_path: Path) -> None:
@@ -40,10 +40,10 @@ def test_pages_that_differ_in_number_or_size_are_errors(tmp_path: Path) -> None:
     pages(tmp_path / "train/images.tif", one, one)
     pages(tmp_path / "train/labels.tif", one)
     with pytest.raises(InputError, match=r"labels\.tif: found 1 pages; expected 2"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
     pages(tmp_path / "train/labels.tif", one, one.T)
     with pytest.raises(InputError, match=r"labels\.tif, page 2: found a label of 2x3; expected 3x2"):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 def test_a_wrong_value_names_its_page(tmp_path: Path) -> None:
@@ -53,4 +53,4 @@ def test_a_wrong_value_names_its_page(tmp_path: Path) -> None:
     pages(tmp_path / "train/labels.tif", one, one + np.uint8(7))
     data = open_dataset(tmp_path)
     with pytest.raises(InputError, match=r"labels\.tif \(train_2\): found the value 7"):
-        data.pairs("train")[1].read_label(data.classes)
+        data.samples("train")[1].read_label(data.classes)

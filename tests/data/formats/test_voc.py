@@ -8,20 +8,20 @@ from dilated.data.dataset import open_dataset
 from dilated.data.formats import voc
 from dilated.data.images import read_image
 from dilated.errors import InputError
-from dilated.nn.published import voc_color
+from dilated.models.published import voc_color
 
 LABEL = np.array([[0, 15, 255], [20, 20, 255]], dtype=np.uint8)
-PICTURE = np.full((2, 3, 3), 90, dtype=np.uint8)
+IMAGE = np.full((2, 3, 3), 90, dtype=np.uint8)
 
 
 def devkit(root: Path, **lists: list[str]) -> Path:
-    """A devkit of tiny pictures with palette labels, as VOC has them, made without the module under test."""
+    """A devkit of tiny images with palette labels, as VOC has them, made without the module under test."""
     folder = root / "VOCdevkit" / "VOC2012"
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True)
     for split, stems in lists.items():
         for stem in stems:
-            Image.fromarray(PICTURE).save(folder / "JPEGImages" / f"{stem}.jpg")
+            Image.fromarray(IMAGE).save(folder / "JPEGImages" / f"{stem}.jpg")
             label = Image.fromarray(LABEL)
             label.putpalette([7, 8, 9] * 256)
             label.save(folder / "SegmentationClass" / f"{stem}.png")
@@ -33,15 +33,15 @@ def devkit(root: Path, **lists: list[str]) -> Path:
 def test_the_data_folder_is_any_of_three(below: str, tmp_path: Path) -> None:
     root = devkit(tmp_path, train=["2007_000032", "2007_000039"], val=["2007_000033"]) / below
     data = open_dataset(root)
-    assert (data.layout, data.splits) == ("voc", ("train", "val"))
-    pairs = data.pairs("train")
+    assert (data.format, data.splits) == ("voc", ("train", "val"))
+    pairs = data.samples("train")
     assert [p.name for p in pairs] == ["2007_000032", "2007_000039"]
     assert [p.label.name for p in pairs] == ["2007_000032.png", "2007_000039.png"]
     assert read_image(pairs[0].image).shape == (2, 3, 3)
 
 
-def test_palette_labels_are_read_by_index_and_never_by_colour(tmp_path: Path) -> None:
-    pair = open_dataset(devkit(tmp_path, val=["a"])).pairs("val")[0]
+def test_palette_labels_are_read_by_index_and_never_by_color(tmp_path: Path) -> None:
+    pair = open_dataset(devkit(tmp_path, val=["a"])).samples("val")[0]
     assert np.array_equal(pair.read_label(voc.CLASSES, (2, 3)), LABEL)
 
 
@@ -51,7 +51,7 @@ def test_the_order_is_that_of_the_list_and_empty_lines_are_none(tmp_path: Path) 
     assert [p.name for p in voc.load(tmp_path, "train")] == ["b", "a"]
 
 
-def test_the_colours_are_those_of_the_devkit() -> None:
+def test_the_colors_are_those_of_the_devkit() -> None:
     colors = dict(zip(voc.CLASSES.names, voc.CLASSES.colors, strict=True))
     assert len(colors) == 21
     assert colors["background"] == (0, 0, 0)
@@ -75,8 +75,8 @@ def test_the_test_split_is_an_error_that_says_it_has_no_labels(labels: bool, tmp
     (folder / "SegmentationClass/a.png").unlink()
     if not labels:
         (folder / "SegmentationClass").rmdir()
-    with pytest.raises(InputError, match=r"test\.txt: the pictures of VOC's test split have no labels"):
-        open_dataset(tmp_path).pairs("test")
+    with pytest.raises(InputError, match=r"test\.txt: the images of VOC's test split have no labels"):
+        open_dataset(tmp_path).samples("test")
 
 
 def test_a_missing_devkit_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
@@ -149,18 +149,18 @@ def test_other_layouts_are_not_mistaken_for_it(folders: list[str], tmp_path: Pat
 @pytest.mark.parametrize("split", voc.SPLITS)
 def test_what_is_saved_is_read_back(split: str, tmp_path: Path) -> None:
     other = np.arange(35, dtype=np.uint8).reshape(5, 7) % 21
-    voc.save(tmp_path, split, iter([("b", PICTURE, LABEL), ("a", np.full((5, 7, 3), 200, np.uint8), other)]))
+    voc.save(tmp_path, split, iter([("b", IMAGE, LABEL), ("a", np.full((5, 7, 3), 200, np.uint8), other)]))
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("voc", (split,))
-    pairs = data.pairs(split)
+    assert (data.format, data.splits) == ("voc", (split,))
+    pairs = data.samples(split)
     assert [p.name for p in pairs] == ["b", "a"]
     for pair, ids in zip(pairs, (LABEL, other), strict=True):
         assert np.array_equal(pair.read_label(data.classes, ids.shape), ids)
-    assert np.abs(read_image(pairs[0].image).astype(int) - PICTURE).max() <= 2
+    assert np.abs(read_image(pairs[0].image).astype(int) - IMAGE).max() <= 2
 
 
-def test_a_saved_label_has_the_colours_of_the_devkit(tmp_path: Path) -> None:
-    voc.save(tmp_path, "train", [("a", PICTURE, LABEL)])
+def test_a_saved_label_has_the_colors_of_the_devkit(tmp_path: Path) -> None:
+    voc.save(tmp_path, "train", [("a", IMAGE, LABEL)])
     with Image.open(voc.load(tmp_path, "train")[0].label) as label:
         assert label.mode == "P"
         assert np.asarray(label.convert("RGB"))[0].tolist() == [[0, 0, 0], [192, 128, 128], [224, 224, 192]]
@@ -168,22 +168,22 @@ def test_a_saved_label_has_the_colours_of_the_devkit(tmp_path: Path) -> None:
 
 def test_saving_goes_into_the_devkit_that_is_there(tmp_path: Path) -> None:
     root = devkit(tmp_path, train=["a"]) / "VOCdevkit"
-    voc.save(root, "val", [("b", PICTURE, LABEL)])
+    voc.save(root, "val", [("b", IMAGE, LABEL)])
     assert [p.name for s in ("train", "val") for p in voc.load(tmp_path, s)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
     ("samples", "named"),
     [
-        ([("", PICTURE, LABEL)], "the stem ''"),
-        ([("a/b", PICTURE, LABEL)], "the stem 'a/b'"),
-        ([(" a", PICTURE, LABEL)], "the stem ' a'"),
-        ([("a\nb", PICTURE, LABEL)], "the stem"),
-        ([("a", PICTURE, LABEL), ("a", PICTURE, LABEL)], "'a' twice"),
-        ([("a", PICTURE[:1], LABEL)], r"a: found a picture \(1, 3, 3\)"),
-        ([("a", PICTURE.astype(float), LABEL)], "float64"),
-        ([("a", PICTURE, LABEL.astype(int))], "int64"),
-        ([("a", PICTURE, np.full((2, 3), 21, np.uint8))], "a: found the value 21"),
+        ([("", IMAGE, LABEL)], "the stem ''"),
+        ([("a/b", IMAGE, LABEL)], "the stem 'a/b'"),
+        ([(" a", IMAGE, LABEL)], "the stem ' a'"),
+        ([("a\nb", IMAGE, LABEL)], "the stem"),
+        ([("a", IMAGE, LABEL), ("a", IMAGE, LABEL)], "'a' twice"),
+        ([("a", IMAGE[:1], LABEL)], r"a: found an image \(1, 3, 3\)"),
+        ([("a", IMAGE.astype(float), LABEL)], "float64"),
+        ([("a", IMAGE, LABEL.astype(int))], "int64"),
+        ([("a", IMAGE, np.full((2, 3), 21, np.uint8))], "a: found the value 21"),
     ],
 )
 def test_what_could_not_be_read_back_is_not_saved(samples: list[voc.Sample], named: str, tmp_path: Path) -> None:

@@ -7,15 +7,15 @@ from dilated.data.dataset import open_dataset
 from dilated.data.formats import coco, sbd, voc, voc_sbd
 from dilated.errors import InputError
 
-PICTURE = np.full((2, 3, 3), 90, dtype=np.uint8)
+IMAGE = np.full((2, 3, 3), 90, dtype=np.uint8)
 
 
 def samples(stems: str, value: int) -> list[voc.Sample]:
-    return [(stem, PICTURE, np.full((2, 3), value, np.uint8)) for stem in stems]
+    return [(stem, IMAGE, np.full((2, 3), value, np.uint8)) for stem in stems]
 
 
 def union(root: Path, voc_train: str, voc_val: str, sbd_train: str, sbd_val: str) -> Path:
-    """VOC, whose labels are 1, beside SBD, whose labels are 2; a letter is a picture."""
+    """VOC, whose labels are 1, beside SBD, whose labels are 2; a letter is an image."""
     for split, stems in (("train", voc_train), ("val", voc_val)):
         voc.save(root, split, samples(stems, 1))
     for split, stems in (("train", sbd_train), ("val", sbd_val)):
@@ -24,7 +24,7 @@ def union(root: Path, voc_train: str, voc_val: str, sbd_train: str, sbd_val: str
 
 
 def labels(root: Path, split: str) -> dict[str, int]:
-    return {p.name: int(p.read_label(voc.CLASSES)[0, 0]) for p in open_dataset(root).pairs(split)}
+    return {p.name: int(p.read_label(voc.CLASSES)[0, 0]) for p in open_dataset(root).samples(split)}
 
 
 def test_overlaps_of_every_kind_are_resolved_as_the_paper_has_it(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_overlaps_of_every_kind_are_resolved_as_the_paper_has_it(tmp_path: Path)
     assert labels(tmp_path, "val") == {"d": 1, "e": 1, "f": 1}
 
 
-def test_a_picture_in_both_lists_of_sbd_is_taken_once(tmp_path: Path) -> None:
+def test_an_image_in_both_lists_of_sbd_is_taken_once(tmp_path: Path) -> None:
     pairs = voc_sbd.load(union(tmp_path, "a", "b", "cd", "dc"), "train")
     assert [p.name for p in pairs] == ["a", "c", "d"]
 
@@ -44,20 +44,20 @@ def test_an_sbd_within_voc_adds_nothing(tmp_path: Path) -> None:
     assert labels(union(tmp_path, "ab", "c", "bc", "a"), "train") == {"a": 1, "b": 1}
 
 
-def test_no_picture_of_val_is_in_train(tmp_path: Path) -> None:
+def test_no_image_of_val_is_in_train(tmp_path: Path) -> None:
     root = union(tmp_path, "abc", "def", "defg", "abcdef")
     assert not labels(root, "train").keys() & labels(root, "val").keys()
 
 
 def test_voc_and_sbd_together_go_before_either(tmp_path: Path) -> None:
     data = open_dataset(union(tmp_path, "a", "b", "c", "d"))
-    assert (data.layout, data.splits, data.classes) == ("voc_sbd", ("train", "val"), voc.CLASSES)
+    assert (data.format, data.splits, data.classes) == ("voc_sbd", ("train", "val"), voc.CLASSES)
 
 
 @pytest.mark.parametrize("format", ["voc", "sbd"])
 def test_either_alone_is_itself(format: str, tmp_path: Path) -> None:
     {"voc": voc, "sbd": sbd}[format].save(tmp_path, "train", samples("a", 1))
-    assert open_dataset(tmp_path).layout == format
+    assert open_dataset(tmp_path).format == format
     assert not voc_sbd.detect(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_coco_beside_them_is_a_further_split(tmp_path: Path) -> None:
     assert labels(root, "train") == {"a": 1, "c": 2, "d": 2}
 
 
-def test_a_coco_without_its_training_pictures_is_no_further_split(tmp_path: Path) -> None:
+def test_a_coco_without_its_training_images_is_no_further_split(tmp_path: Path) -> None:
     root = union(tmp_path, "a", "b", "c", "d")
     coco.save(root / "coco", "val", samples("x", 3))
     assert voc_sbd.splits(root) == ["train", "val"]
@@ -98,20 +98,20 @@ def test_a_coco_without_its_training_pictures_is_no_further_split(tmp_path: Path
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     label = np.array([[0, 7, 255], [20, 1, 1]], dtype=np.uint8)
-    voc_sbd.save(tmp_path, "train", iter([("b", PICTURE, label), ("a", PICTURE, label.T.copy().reshape(2, 3))]))
-    voc_sbd.save(tmp_path, "val", [("c", PICTURE, label)])
+    voc_sbd.save(tmp_path, "train", iter([("b", IMAGE, label), ("a", IMAGE, label.T.copy().reshape(2, 3))]))
+    voc_sbd.save(tmp_path, "val", [("c", IMAGE, label)])
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("voc_sbd", ("train", "val"))
-    assert [p.name for p in data.pairs("train")] == ["b", "a"]
-    assert np.array_equal(data.pairs("train")[0].read_label(data.classes), label)
-    assert np.array_equal(data.pairs("val")[0].read_label(data.classes), label)
+    assert (data.format, data.splits) == ("voc_sbd", ("train", "val"))
+    assert [p.name for p in data.samples("train")] == ["b", "a"]
+    assert np.array_equal(data.samples("train")[0].read_label(data.classes), label)
+    assert np.array_equal(data.samples("val")[0].read_label(data.classes), label)
 
 
-def test_saving_train_beside_pictures_of_sbd_is_an_error_and_saving_val_is_not(tmp_path: Path) -> None:
+def test_saving_train_beside_images_of_sbd_is_an_error_and_saving_val_is_not(tmp_path: Path) -> None:
     root = union(tmp_path, "a", "b", "c", "d")
     voc_sbd.save(root, "val", samples("e", 1))
     assert labels(root, "val") == {"e": 1}
-    with pytest.raises(InputError, match="found an SBD with pictures"):
+    with pytest.raises(InputError, match="found an SBD with images"):
         voc_sbd.save(root, "train", samples("f", 1))
     with pytest.raises(InputError, match=r"found the split 'train\+coco'; expected train or val"):
         voc_sbd.save(root, "train+coco", samples("f", 1))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.data.formats.yaml_subset import parse
+from dilated.data.formats.yaml_subset import parse_yaml
 from dilated.errors import InputError
 
 words = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=8), min_size=1, max_size=4)
@@ -31,7 +31,7 @@ words = st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"])
     ],
 )
 def test_what_is_read(text: str, expected: object) -> None:
-    assert parse(text)["names"] == expected
+    assert parse_yaml(text)["names"] == expected
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_is_read(text: str, expected: object) -> None:
 )
 def test_anything_else_is_an_error_with_its_line(text: str, line: int) -> None:
     with pytest.raises(InputError, match=f"my.yaml, line {line}: "):
-        parse(text, "my.yaml")
+        parse_yaml(text, "my.yaml")
 
 
 @given(names=words, flow=st.sampled_from([True, False, None]))
@@ -67,7 +67,7 @@ def test_what_pyyaml_writes_is_read_as_it_is_or_refused(names: list[str], flow: 
     yaml = pytest.importorskip("yaml")
     text = yaml.safe_dump({"names": names, "nc": len(names)}, default_flow_style=flow)
     try:
-        found = parse(text)
+        found = parse_yaml(text)
     except InputError:
         return
     assert found["names"] == names
@@ -76,4 +76,4 @@ def test_what_pyyaml_writes_is_read_as_it_is_or_refused(names: list[str], flow: 
 @pytest.mark.parametrize("text", ["names:\n  0: ce\0ll\n", "pa\0th: here\n", 'path: "he\0re"\n'])
 def test_a_nul_is_an_error(text: str) -> None:
     with pytest.raises(InputError, match="not of the part of YAML"):
-        parse(text)
+        parse_yaml(text)

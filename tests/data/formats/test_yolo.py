@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tool_files import labels, picture, text
+from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
 from dilated.data.labels import Classes, save_classes
@@ -49,7 +49,7 @@ download: https://ultralytics.com/assets/coco8-seg.zip
 def yolo(root: Path, yaml: str = ULTRALYTICS, line: str = "0 0 0 0.5 0 0.5 0.5 0 0.5\n") -> Path:
     text(root / "data.yaml", yaml)
     for split in ("train", "val"):
-        picture(root / "images" / split / "a.jpg")
+        image(root / "images" / split / "a.jpg")
     text(root / "labels" / "train" / "a.txt", line)
     text(root / "labels" / "val" / "a.txt", "")
     return root
@@ -57,22 +57,22 @@ def yolo(root: Path, yaml: str = ULTRALYTICS, line: str = "0 0 0 0.5 0 0.5 0.5 0
 
 def test_ultralytics_polygons_follow_the_background(tmp_path: Path) -> None:
     data = open_dataset(yolo(tmp_path))
-    assert (data.layout, data.splits) == ("yolo", ("train", "val"))
+    assert (data.format, data.splits) == ("yolo", ("train", "val"))
     assert data.classes.names == ("background", "person", "traffic: light")
     assert labels(data) == [[[1, 1, 1, 0, 0, 0]] * 2 + [[0] * 6] * 2]
     assert labels(data, "val") == [[[0] * 6] * 4]
-    assert any("YOLO has no colours" in note for note in data.notes)
+    assert any("YOLO has no colors" in note for note in data.notes)
 
 
 def test_roboflows_folders_and_list_of_names(tmp_path: Path) -> None:
     text(tmp_path / "data.yaml", ROBOFLOW)
     for split in ("train", "valid", "test"):
-        picture(tmp_path / split / "images" / "a.jpg")
+        image(tmp_path / split / "images" / "a.jpg")
         text(tmp_path / split / "labels" / "a.txt", "1 0 0 1 0 1 1 0 1")
-    picture(tmp_path.parent / "train" / "images" / "others.jpg")
+    image(tmp_path.parent / "train" / "images" / "others.jpg")
     data = open_dataset(tmp_path)
-    assert (data.layout, data.splits) == ("yolo", ("train", "val", "test"))
-    assert [pair.image for pair in data.pairs("train")] == [tmp_path / "train" / "images" / "a.jpg"]
+    assert (data.format, data.splits) == ("yolo", ("train", "val", "test"))
+    assert [pair.image for pair in data.samples("train")] == [tmp_path / "train" / "images" / "a.jpg"]
     assert data.classes.names == ("background", "cell", "it's")
     assert labels(data, "val") == [[[2] * 6] * 4]
 
@@ -90,28 +90,28 @@ def test_a_yolo_class_called_background_is_the_background(tmp_path: Path) -> Non
     assert labels(data) == [[[0] * 6] * 4]
 
 
-def test_labels_that_are_pictures_are_not_yolos_though_there_is_a_data_yaml(tmp_path: Path) -> None:
+def test_labels_that_are_images_are_not_yolos_though_there_is_a_data_yaml(tmp_path: Path) -> None:
     (yolo(tmp_path) / "labels" / "train" / "a.txt").unlink()
     (tmp_path / "labels" / "val" / "a.txt").unlink()
     Image.new("L", (6, 4), 1).save(tmp_path / "labels" / "train" / "a.png")
     save_classes(Classes(("ground", "cell"), ((0, 0, 0), (1, 1, 1))), tmp_path / "classes.toml")
     data = open_dataset(tmp_path)
-    assert data.layout == "folders"
+    assert data.format == "folders"
     assert labels(data) == [[[1] * 6] * 4]
 
 
 def test_a_missing_file_of_yolo_is_background_and_said(tmp_path: Path) -> None:
-    picture(yolo(tmp_path) / "images" / "train" / "b.jpg")
+    image(yolo(tmp_path) / "images" / "train" / "b.jpg")
     data = open_dataset(tmp_path)
     assert labels(data)[1] == [[0] * 6] * 4
-    assert any("train: 1 pictures have no file of labels" in note and "b.jpg" in note for note in data.notes)
+    assert any("train: 1 images have no file of labels" in note and "b.jpg" in note for note in data.notes)
 
 
 def test_no_file_of_yolo_at_all_is_an_error_and_never_all_background(tmp_path: Path) -> None:
     (yolo(tmp_path) / "labels" / "train" / "a.txt").unlink()
     data = open_dataset(tmp_path)
     with pytest.raises(InputError, match=r"a\.txt: no such file, nor any other of the 1 of train"):
-        data.pairs("train")
+        data.samples("train")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_line_of_yolo_that_is_no_polygon_is_an_error(line: str, said: str, tmp
         labels(open_dataset(yolo(tmp_path, line=line)))
 
 
-def test_classes_toml_gives_colours_and_order_by_name(tmp_path: Path) -> None:
+def test_classes_toml_gives_colors_and_order_by_name(tmp_path: Path) -> None:
     names = ("traffic: light", "person", "background")
     save_classes(Classes(names, ((1, 0, 0), (2, 0, 0), (3, 0, 0))), yolo(tmp_path) / "classes.toml")
     data = open_dataset(tmp_path)
@@ -154,24 +154,22 @@ def test_classes_toml_gives_colours_and_order_by_name(tmp_path: Path) -> None:
 def test_a_classes_toml_that_does_not_fit_names_is_an_error(classes: Classes, said: str, tmp_path: Path) -> None:
     save_classes(classes, yolo(tmp_path) / "classes.toml")
     with pytest.raises(InputError, match=said):
-        open_dataset(tmp_path).pairs("train")
+        open_dataset(tmp_path).samples("train")
 
 
 @pytest.mark.parametrize("name", ["a.TXT", "b.txt"])
-def test_labels_of_another_name_than_their_pictures_are_an_error_and_never_background(
-    name: str, tmp_path: Path
-) -> None:
+def test_labels_of_another_name_than_their_images_are_an_error_and_never_background(name: str, tmp_path: Path) -> None:
     yolo(tmp_path)
-    picture(tmp_path / "images" / "train" / "c.jpg")
+    image(tmp_path / "images" / "train" / "c.jpg")
     text(tmp_path / "labels" / "train" / "c.txt", "")
     (tmp_path / "labels" / "train" / "a.txt").rename(tmp_path / "labels" / "train" / name)
-    with pytest.raises(InputError, match=rf"{name}: has no picture, and .*a\.txt is missing \(1 such"):
-        open_dataset(tmp_path).pairs("train")
+    with pytest.raises(InputError, match=rf"{name}: has no image, and .*a\.txt is missing \(1 such"):
+        open_dataset(tmp_path).samples("train")
 
 
-def test_classes_txt_and_labels_of_another_split_are_not_labels_without_a_picture(tmp_path: Path) -> None:
+def test_classes_txt_and_labels_of_another_split_are_not_labels_without_an_image(tmp_path: Path) -> None:
     for stem in ("a", "b", "c"):
-        picture(tmp_path / "images" / f"{stem}.jpg")
+        image(tmp_path / "images" / f"{stem}.jpg")
     for name in ("a", "c", "classes"):
         text(tmp_path / "labels" / f"{name}.txt", "")
     text(tmp_path / "data.yaml", "train: train.txt\nval: val.txt\nnames: [cell]\n")
@@ -183,5 +181,5 @@ def test_classes_txt_and_labels_of_another_split_are_not_labels_without_a_pictur
 @pytest.mark.parametrize("entry", ["x" * 5000, "a/" * 3000])
 def test_a_place_that_no_folder_can_have_is_an_error(entry: str, tmp_path: Path) -> None:
     data = open_dataset(yolo(tmp_path, ULTRALYTICS.replace("train: images/train", f"train: {entry}")))
-    with pytest.raises(InputError, match="expected pictures"):
-        data.pairs("train")
+    with pytest.raises(InputError, match="expected images"):
+        data.samples("train")

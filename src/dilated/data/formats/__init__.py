@@ -5,12 +5,12 @@
     detect      root -> bool: whether a folder looks like it, by its names and at most the ends of one file
     splits      root -> list[str]: the splits that are there, in part at least
     load        root, split -> list[Pair]; raises `InputError` with what is missing
-    save        root, split, samples -> None: writes the layout that `load` reads, where there is one to write; formats
-                of any classes (CLASSES is None, or they have `arranged`) take the classes as a fourth argument
+    save        root, split, samples -> None: writes the layout that `load_checkpoint` reads, where there is one to write; formats
+                of any classes (CLASSES is None, or they have `adapt_classes`) take the classes as a fourth argument
 
     classes     root -> Classes, where the folder's own files name them (CLASSES is None then)
     scan        root, split -> Found, where a format can list all that is missing and not only the first (for the check)
-    PICTURES    split -> the published number of pictures, where there is one
+    PICTURES    split -> the published number of images, where there is one
     NOTES       split -> what a check should say of it
     notes       root -> list[str]: what was chosen where a folder leaves a choice, for people to read
     unsplit     root -> bool: whether the folder names no splits, so that `parting` makes them

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from dilated.data.formats import named
-from dilated.data.formats.coding import Sample, checked, encode
-from dilated.data.formats.pairs import Pair, pair_by_stem
-from dilated.data.images import pictures_in
+from dilated.data.formats import _classes
+from dilated.data.formats._colors import SampleArrays, encode_ids, validate_arrays
+from dilated.data.images import list_image_files
 from dilated.data.labels import IGNORE, Classes
+from dilated.data.sample import Sample, match_by_stem
 from dilated.errors import InputError
 
 CLASSES = Classes(
@@ -58,11 +58,13 @@ def splits(root: Path) -> list[str]:
     return [s for s in ("train", "val", "test") if (root / s).is_dir() and (root / f"{s}annot").is_dir()]
 
 
-def load(root: Path, split: str) -> list[Pair]:
-    return pair_by_stem(pictures_in(root / split), pictures_in(root / f"{split}annot"), root / f"{split}annot")
+def load(root: Path, split: str) -> list[Sample]:
+    return match_by_stem(
+        list_image_files(root / split), list_image_files(root / f"{split}annot"), root / f"{split}annot"
+    )
 
 
-def save(root: Path, split: str, samples: Iterable[Sample], classes: Classes = CLASSES) -> None:
+def save(root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes = CLASSES) -> None:
     """Write SPLIT/NAME.png and SPLITannot/NAME.png, where ignored pixels are 11 for CamVid's classes, else 255.
 
     Raises:
@@ -72,13 +74,17 @@ def save(root: Path, split: str, samples: Iterable[Sample], classes: Classes = C
         raise InputError(f"{root}: found the split {split!r}; expected train, val or test")
     for name in (split, f"{split}annot"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    for stem, image, ids in checked(samples):
+    for stem, image, ids in validate_arrays(samples):
         Image.fromarray(image).save(root / split / f"{stem}.png")
-        values = encode(ids, classes, classes.ignore[0] if classes.ignore else IGNORE)
+        values = encode_ids(ids, classes, classes.ignore[0] if classes.ignore else IGNORE)
         Image.fromarray(values).save(root / f"{split}annot" / f"{stem}.png")
 
 
-def arranged(classes: Classes) -> Classes:
-    """Any classes as this layout keeps them: its own, where they are of the same names and colours."""
-    own = dict(zip(CLASSES.names, CLASSES.colors, strict=True))
-    return CLASSES if dict(zip(classes.names, classes.colors, strict=True)) == own else named.plain(classes)
+def adapt_classes(classes: Classes) -> Classes:
+    """Any classes as this layout keeps them: its own, where they are of the same names and colors."""
+    camvid_colors = dict(zip(CLASSES.names, CLASSES.colors, strict=True))
+    return (
+        CLASSES
+        if dict(zip(classes.names, classes.colors, strict=True)) == camvid_colors
+        else _classes.reset_values(classes)
+    )

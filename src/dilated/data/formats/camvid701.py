@@ -1,4 +1,4 @@
-"""The original CamVid: 701 pictures of 960x720 with masks in 32 colours, in any of three arrangements:
+"""The original CamVid: 701 images of 960x720 with masks in 32 colors, in any of three arrangements:
 
     701_StillsRaw_full/*.png  LabeledApproved_full/*_L.png     as published; label_colors.txt beside them may be there
     images/*.png  labels/*_P.png  codes.txt                    the copy with masks of values, places in codes.txt
@@ -7,7 +7,7 @@
 Brostow et al., "Semantic object classes in video", 2009. The 32 classes are grouped into the 11 of Sturgess et al., as
 SegNet and the paper have them; the rest is ignored. A classes.toml may group them otherwise: a value is a class's place
 in `COLORS`. Where the splits are not folders they are those of Sturgess et al. by the frames' names (367, 101 and 233
-pictures), unless the list files train.txt, val.txt, test.txt are there, one stem a line.
+images), unless the list files train.txt, val.txt, test.txt are there, one stem a line.
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ import numpy as np
 from PIL import Image
 
 from dilated.data.formats import camvid
-from dilated.data.formats.coding import ColorValues, Sample, checked, encode
-from dilated.data.formats.matching import Found, folder_of, listed, match, only, write_list
-from dilated.data.formats.pairs import Pair
-from dilated.data.images import pictures_in
+from dilated.data.formats._colors import ColorIndexReader, SampleArrays, encode_ids, validate_arrays
+from dilated.data.formats._match import (
+    MatchResult,
+    filter_labels,
+    list_images,
+    match_labels,
+    read_image_list,
+    write_stem_list,
+)
+from dilated.data.images import list_image_files
 from dilated.data.labels import Color, read_values
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 COLORS: dict[str, Color] = {
@@ -80,142 +87,151 @@ GROUPS = {
 """Each class of `camvid.CLASSES` from the original's, the one that it is written as first."""
 CLASSES = replace(
     camvid.CLASSES,
-    values=tuple(tuple(NAMES.index(name) for name in GROUPS[own]) for own in camvid.CLASSES.names),
+    values=tuple(tuple(NAMES.index(name) for name in GROUPS[class_name]) for class_name in camvid.CLASSES.names),
     ignore=(VOID,),
 )
 SOURCE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (701_StillsRaw_full and LabeledApproved_full)"
-PICTURES = {"train": 367, "val": 101, "test": 233}
-SPLITS = ("train", "val", "test")
-FRAMES = {
+IMAGE_COUNTS = {"train": 367, "val": 101, "test": 233}
+_SPLITS = ("train", "val", "test")
+_FRAME_RANGES = {
     "train": (("0001TP", 6690, 8520), ("0006R0", 930, 3930), ("0016E5", 390, 7920), ("0016E5", 8190, 8640)),
     "val": (("0016E5", 7959, 8159),),
 }
 """Sequences with their first and last frames, both inside; all others are test."""
-STILLS, MASKS, COLOR_FILE = "701_StillsRaw_full", "LabeledApproved_full", "label_colors.txt"
+_IMAGE_FOLDER, _MASK_FOLDER, _COLOR_TABLE = "701_StillsRaw_full", "LabeledApproved_full", "label_colors.txt"
 
 
-def split_of(stem: str) -> str:
+def official_split(stem: str) -> str:
     """The split of Sturgess et al. that a frame belongs to.
 
     Example:
-        >>> split_of("0016E5_07959"), split_of("0006R0_f00930"), split_of("Seq05VD_f00000")
+        >>> official_split("0016E5_07959"), official_split("0006R0_f00930"), official_split("Seq05VD_f00000")
         ('val', 'train', 'test')
     """
     name = re.fullmatch(r"([0-9A-Za-z]+)_f?(\d+)", stem)
     if name:
-        for split, ranges in FRAMES.items():
+        for split, ranges in _FRAME_RANGES.items():
             if any(name[1] == sequence and first <= int(name[2]) <= last for sequence, first, last in ranges):
                 return split
     return "test"
 
 
 def detect(root: Path) -> bool:
-    return (root / STILLS).is_dir() or (root / MASKS).is_dir() or _is_indexed(root) or _has_folders(root)
+    return (
+        (root / _IMAGE_FOLDER).is_dir()
+        or (root / _MASK_FOLDER).is_dir()
+        or _is_indexed(root)
+        or _has_split_folders(root)
+    )
 
 
 def splits(root: Path) -> list[str]:
-    if _has_folders(root):
-        return [s for s in SPLITS if (root / s).is_dir() and (root / f"{s}_labels").is_dir()]
-    lists = [s for s in SPLITS if (root / f"{s}.txt").is_file()]
-    images, _ = folder_of(root / ("images" if _is_indexed(root) else STILLS), "pictures")
-    there = {split_of(image.stem) for image in images}
-    return lists or [s for s in SPLITS if s in there]
+    if _has_split_folders(root):
+        return [s for s in _SPLITS if (root / s).is_dir() and (root / f"{s}_labels").is_dir()]
+    lists = [s for s in _SPLITS if (root / f"{s}.txt").is_file()]
+    images, _ = list_images(root / ("images" if _is_indexed(root) else _IMAGE_FOLDER), "images")
+    existing_splits = {official_split(image.stem) for image in images}
+    return lists or [s for s in _SPLITS if s in existing_splits]
 
 
-def load(root: Path, split: str) -> list[Pair]:
+def load(root: Path, split: str) -> list[Sample]:
     """The pairs of one split.
 
     Raises:
-        InputError: a missing folder, picture or label, or a colour table that is not CamVid's.
+        InputError: a missing folder, image or label, or a color table that is not CamVid's.
     """
-    return scan(root, split).whole()
+    return match_split(root, split).require_complete()
 
 
-def scan(root: Path, split: str) -> Found:
+def match_split(root: Path, split: str) -> MatchResult:
     """The pairs of one split, and what is missing.
 
     Raises:
-        InputError: a colour table or codes.txt that is not CamVid's.
+        InputError: a color table or codes.txt that is not CamVid's.
     """
-    if _has_folders(root):
-        images, no_images = folder_of(root / split, "CamVid's pictures")
-        masks, no_masks = folder_of(root / f"{split}_labels", "CamVid's masks, *_L.png")
-        found = match(images, masks, root / f"{split}_labels", "_L", _color_values(root))
-        return found if not no_images + no_masks else Found([], no_images + no_masks)
+    if _has_split_folders(root):
+        images, image_problems = list_images(root / split, "CamVid's images")
+        masks, mask_problems = list_images(root / f"{split}_labels", "CamVid's masks, *_L.png")
+        matches = match_labels(images, masks, root / f"{split}_labels", "_L", _color_reader(root))
+        return matches if not image_problems + mask_problems else MatchResult([], image_problems + mask_problems)
     indexed = _is_indexed(root)
-    mark = "_P" if indexed else "_L"
-    folder = root / ("labels" if indexed else MASKS)
+    label_suffix = "_P" if indexed else "_L"
+    folder = root / ("labels" if indexed else _MASK_FOLDER)
     if indexed:
-        _same_codes(root / "codes.txt")
-    images, no_images = folder_of(root / ("images" if indexed else STILLS), "CamVid's 701 pictures")
-    masks, no_masks = folder_of(folder, f"CamVid's masks, *{mark}.png")
-    if no_images or no_masks:
-        return Found([], no_images + no_masks)
+        _require_known_codes(root / "codes.txt")
+    images, image_problems = list_images(root / ("images" if indexed else _IMAGE_FOLDER), "CamVid's 701 images")
+    masks, mask_problems = list_images(folder, f"CamVid's masks, *{label_suffix}.png")
+    if image_problems or mask_problems:
+        return MatchResult([], image_problems + mask_problems)
     problems: list[str] = []
     if (root / f"{split}.txt").is_file():
-        images, problems = listed(root / f"{split}.txt", images)
-        masks = only(masks, images, mark)
+        images, problems = read_image_list(root / f"{split}.txt", images)
+        masks = filter_labels(masks, images, label_suffix)
     else:
-        images = [i for i in images if split_of(i.stem) == split]
-        masks = [m for m in masks if split_of(m.stem.removesuffix(mark)) == split]
-    found = match(images, masks, folder, mark, read_values if indexed else _color_values(root))
-    return Found(found.pairs, problems + found.problems)
+        images = [i for i in images if official_split(i.stem) == split]
+        masks = [m for m in masks if official_split(m.stem.removesuffix(label_suffix)) == split]
+    matches = match_labels(images, masks, folder, label_suffix, read_values if indexed else _color_reader(root))
+    return MatchResult(matches.samples, problems + matches.problems)
 
 
-def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
+def save(root: Path, split: str, samples: Iterable[SampleArrays]) -> None:
     """Write samples with ids of `CLASSES` as published, and the split's list file.
 
     Raises:
         InputError: an id that the classes have not, a stem that is no file name or comes twice.
     """
-    for folder in (STILLS, MASKS):
+    for folder in (_IMAGE_FOLDER, _MASK_FOLDER):
         (root / folder).mkdir(parents=True, exist_ok=True)
     colors = np.array(list(COLORS.values()), dtype=np.uint8)
     stems = []
-    for stem, image, ids in checked(samples):
-        Image.fromarray(image).save(root / STILLS / f"{stem}.png")
-        Image.fromarray(colors[encode(ids, CLASSES, VOID)]).save(root / MASKS / f"{stem}_L.png")
+    for stem, image, ids in validate_arrays(samples):
+        Image.fromarray(image).save(root / _IMAGE_FOLDER / f"{stem}.png")
+        Image.fromarray(colors[encode_ids(ids, CLASSES, VOID)]).save(root / _MASK_FOLDER / f"{stem}_L.png")
         stems.append(stem)
-    write_list(root / f"{split}.txt", stems)
+    write_stem_list(root / f"{split}.txt", stems)
 
 
 def _is_indexed(root: Path) -> bool:
     labels = root / "labels"
     return (
-        (root / "codes.txt").is_file() and labels.is_dir() and any(p.stem.endswith("_P") for p in pictures_in(labels))
+        (root / "codes.txt").is_file()
+        and labels.is_dir()
+        and any(p.stem.endswith("_P") for p in list_image_files(labels))
     )
 
 
-def _has_folders(root: Path) -> bool:
-    folders = [root / f"{split}_labels" for split in SPLITS]
-    return any(p.stem.endswith("_L") for f in folders if f.is_dir() for p in pictures_in(f))
+def _has_split_folders(root: Path) -> bool:
+    folders = [root / f"{split}_labels" for split in _SPLITS]
+    return any(p.stem.endswith("_L") for f in folders if f.is_dir() for p in list_image_files(f))
 
 
-def _same_codes(path: Path) -> None:
+def _require_known_codes(path: Path) -> None:
     """Raise where a list of names is not that of `COLORS`, whose places the masks hold."""
     names = path.read_text(encoding="utf-8", errors="replace").split()
     if tuple(names) != NAMES:
-        odd = next((n for n, known in zip(names, NAMES, strict=False) if n != known), f"{len(names)} names")
-        raise InputError(f"{path}: found {odd}; expected CamVid's {len(NAMES)} classes from Animal to Wall, one a line")
+        unknown_name = next((n for n, known in zip(names, NAMES, strict=False) if n != known), f"{len(names)} names")
+        raise InputError(
+            f"{path}: found {unknown_name}; expected CamVid's {len(NAMES)} classes from Animal to Wall, one a line"
+        )
 
 
-def _color_values(root: Path) -> ColorValues:
-    """How masks are read: by the folder's own table of colours, or by the published one where there is none."""
-    path = root / COLOR_FILE
+def _color_reader(root: Path) -> ColorIndexReader:
+    """How masks are read: by the folder's own table of colors, or by the published one where there is none."""
+    path = root / _COLOR_TABLE
     if not path.is_file():
-        return ColorValues(NAMES, tuple(COLORS.values()))
+        return ColorIndexReader(NAMES, tuple(COLORS.values()))
     table: dict[str, Color] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        words = line.split()
-        if not words:
+        fields = line.split()
+        if not fields:
             continue
-        if len(words) != 4 or not all(w.isdigit() and int(w) < 256 for w in words[:3]) or words[3] not in COLORS:
+        if len(fields) != 4 or not all(w.isdigit() and int(w) < 256 for w in fields[:3]) or fields[3] not in COLORS:
             raise InputError(
                 f"{path}, line {number}: found {line.strip()!r}; expected RED GREEN BLUE NAME with one of CamVid's "
-                f"{len(NAMES)} names. Without this file the published colours hold."
+                f"{len(NAMES)} names. Without this file the published colors hold."
             )
-        table[words[3]] = (int(words[0]), int(words[1]), int(words[2]))
+        table[fields[3]] = (int(fields[0]), int(fields[1]), int(fields[2]))
     missing = [name for name in NAMES if name not in table]
     if missing:
         raise InputError(f"{path}: has no {', '.join(missing)}; expected all {len(NAMES)} names of CamVid")
-    return ColorValues(NAMES, tuple(table[name] for name in NAMES))
+    return ColorIndexReader(NAMES, tuple(table[name] for name in NAMES))

@@ -1,7 +1,7 @@
 """KITTI with the 11 classes of Ros et al., the paper's: `Training_00/{RGB,GT}` (100) and `Validation_07/{RGB,GT}` (46).
 
 Ros et al., "Vision-based offline-online perception paradigm for autonomous driving", 2015. The masks are in CamVid's
-colours. The paper tests on Validation_07, so that is the split `test`. There is no `val`: the list files train.txt and
+colors. The paper tests on Validation_07, so that is the split `test`. There is no `val`: the list files train.txt and
 val.txt, one stem a line, part Training_00 in two.
 """
 
@@ -15,72 +15,79 @@ import numpy as np
 from PIL import Image
 
 from dilated.data.formats import camvid701
-from dilated.data.formats.coding import ColorValues, Sample, checked, encode
-from dilated.data.formats.matching import Found, folder_of, listed, match, only, write_list
-from dilated.data.formats.pairs import Pair
+from dilated.data.formats._colors import ColorIndexReader, SampleArrays, encode_ids, validate_arrays
+from dilated.data.formats._match import (
+    MatchResult,
+    filter_labels,
+    list_images,
+    match_labels,
+    read_image_list,
+    write_stem_list,
+)
+from dilated.data.sample import Sample
 
 CLASSES = replace(camvid701.CLASSES, source="KITTI of Ros et al.")
 SOURCE = "http://adas.cvc.uab.es/s2uad/ (KITTI_SEMANTIC)"
-PICTURES = {"train": 100, "test": 46}
-TRAIN, TEST = "Training_00", "Validation_07"
-LISTS = ("train", "val")
-VALUES = ColorValues(camvid701.NAMES, tuple(camvid701.COLORS.values()))
+IMAGE_COUNTS = {"train": 100, "test": 46}
+_TRAIN_FOLDER, _TEST_FOLDER = "Training_00", "Validation_07"
+_LISTED_SPLITS = ("train", "val")
+_COLOR_READER = ColorIndexReader(camvid701.NAMES, tuple(camvid701.COLORS.values()))
 
 
 def detect(root: Path) -> bool:
-    return any((root / folder / kind).is_dir() for folder in (TRAIN, TEST) for kind in ("RGB", "GT"))
+    return any((root / folder / kind).is_dir() for folder in (_TRAIN_FOLDER, _TEST_FOLDER) for kind in ("RGB", "GT"))
 
 
 def splits(root: Path) -> list[str]:
-    there = [s for s in LISTS if (root / f"{s}.txt").is_file()]
-    if not there and (root / TRAIN).is_dir():
-        there = ["train"]
-    return [*there, *(["test"] if (root / TEST).is_dir() else [])]
+    existing = [s for s in _LISTED_SPLITS if (root / f"{s}.txt").is_file()]
+    if not existing and (root / _TRAIN_FOLDER).is_dir():
+        existing = ["train"]
+    return [*existing, *(["test"] if (root / _TEST_FOLDER).is_dir() else [])]
 
 
-def load(root: Path, split: str) -> list[Pair]:
+def load(root: Path, split: str) -> list[Sample]:
     """The pairs of one split.
 
     Raises:
-        InputError: a missing folder, picture or label.
+        InputError: a missing folder, image or label.
     """
-    return scan(root, split).whole()
+    return match_split(root, split).require_complete()
 
 
-def scan(root: Path, split: str) -> Found:
+def match_split(root: Path, split: str) -> MatchResult:
     """The pairs of one split, and what is missing."""
-    folder = root / (TEST if split == "test" else TRAIN)
-    images, no_images = folder_of(folder / "RGB", "KITTI's pictures")
-    masks, no_masks = folder_of(folder / "GT", "their masks in CamVid's colours")
+    folder = root / (_TEST_FOLDER if split == "test" else _TRAIN_FOLDER)
+    images, image_problems = list_images(folder / "RGB", "KITTI's images")
+    masks, mask_problems = list_images(folder / "GT", "their masks in CamVid's colors")
     listing = root / f"{split}.txt"
-    problems = no_images + no_masks
+    problems = image_problems + mask_problems
     if split == "val" and not listing.is_file():
         problems.append(
-            f"{listing}: no such file; expected the stems of {TRAIN} to validate with, and train.txt the rest"
+            f"{listing}: no such file; expected the stems of {_TRAIN_FOLDER} to validate with, and train.txt the rest"
         )
     if problems:
-        return Found([], problems)
-    if split in LISTS and listing.is_file():
-        images, problems = listed(listing, images)
-        masks = only(masks, images)
-    found = match(images, masks, folder / "GT", values=VALUES)
-    return Found(found.pairs, problems + found.problems)
+        return MatchResult([], problems)
+    if split in _LISTED_SPLITS and listing.is_file():
+        images, problems = read_image_list(listing, images)
+        masks = filter_labels(masks, images)
+    matches = match_labels(images, masks, folder / "GT", values=_COLOR_READER)
+    return MatchResult(matches.samples, problems + matches.problems)
 
 
-def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
+def save(root: Path, split: str, samples: Iterable[SampleArrays]) -> None:
     """Write samples with ids of `CLASSES`, and the list file of `train` and `val`.
 
     Raises:
         InputError: an id that the classes have not.
     """
-    folder = root / (TEST if split == "test" else TRAIN)
+    folder = root / (_TEST_FOLDER if split == "test" else _TRAIN_FOLDER)
     for kind in ("RGB", "GT"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    colors = np.array(VALUES.colors, dtype=np.uint8)
+    colors = np.array(_COLOR_READER.colors, dtype=np.uint8)
     stems = []
-    for stem, image, ids in checked(samples):
+    for stem, image, ids in validate_arrays(samples):
         Image.fromarray(image).save(folder / "RGB" / f"{stem}.png")
-        Image.fromarray(colors[encode(ids, CLASSES, camvid701.VOID)]).save(folder / "GT" / f"{stem}.png")
+        Image.fromarray(colors[encode_ids(ids, CLASSES, camvid701.VOID)]).save(folder / "GT" / f"{stem}.png")
         stems.append(stem)
-    if split in LISTS:
-        write_list(root / f"{split}.txt", stems)
+    if split in _LISTED_SPLITS:
+        write_stem_list(root / f"{split}.txt", stems)

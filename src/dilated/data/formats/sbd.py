@@ -1,4 +1,4 @@
-"""SBD, the Semantic Boundaries Dataset: `benchmark_RELEASE/dataset/` with labels for 11,355 pictures of PASCAL VOC.
+"""SBD, the Semantic Boundaries Dataset: `benchmark_RELEASE/dataset/` with labels for 11,355 images of PASCAL VOC.
 
     >>> from dilated.data.formats import sbd
     >>> len(sbd.CLASSES)
@@ -25,57 +25,61 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.formats import voc
-from dilated.data.formats.coding import Sample
-from dilated.data.formats.matching import write_list
-from dilated.data.formats.pairs import Pair
+from dilated.data.formats._colors import SampleArrays
+from dilated.data.formats._match import write_stem_list
 from dilated.data.labels import read_values
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 CLASSES = voc.CLASSES
 SPLITS = ("train", "val")
 SOURCE = "http://home.bharathh.info/pubs/codes/SBD/download.html"
-PLACES = (("cls_png", ".png"), ("cls", ".mat"), ("cls", ".png"))  # of labels, the first that has one
+_LABEL_LOCATIONS = (("cls_png", ".png"), ("cls", ".mat"), ("cls", ".png"))  # of labels, the first that has one
 
 
-def home(root: Path) -> Path | None:
+def _find_dataset_folder(root: Path) -> Path | None:
     """The folder that holds img/, cls/ and the lists, if the data folder has one."""
     if (root / "benchmark_RELEASE").is_dir():
         return root / "benchmark_RELEASE" / "dataset"
-    return next((folder for folder in (root / "dataset", root) if _looks(folder)), None)
+    return next((folder for folder in (root / "dataset", root) if _is_sbd_folder(folder)), None)
 
 
 def detect(root: Path) -> bool:
-    return home(root) is not None
+    return _find_dataset_folder(root) is not None
 
 
 def splits(root: Path) -> list[str]:
-    folder = home(root)
+    folder = _find_dataset_folder(root)
     return [s for s in SPLITS if folder and (folder / f"{s}.txt").is_file()]
 
 
-def load(root: Path, split: str) -> list[Pair]:
+def load(root: Path, split: str) -> list[Sample]:
     """The pairs of one of SBD's own splits, in the order of its list.
 
     Raises:
-        InputError: a list, a picture or a label that is missing.
+        InputError: a list, an image or a label that is missing.
     """
-    folder = home(root)
+    folder = _find_dataset_folder(root)
     if folder is None:
         raise InputError(
             f"{root}: no such folder as benchmark_RELEASE/dataset in it; expected SBD. Get it from {SOURCE}"
         )
     listing = folder / f"{split}.txt"
-    stems = voc.read_list(listing, SOURCE)
+    stems = voc.read_stem_list(listing, SOURCE)
     images = [folder / "img" / f"{stem}.jpg" for stem in stems]
-    voc.present(images, listing, SOURCE)
-    there = {place: voc.names_in(folder / place) for place, _ in PLACES}
+    voc.require_files(images, listing, SOURCE)
+    existing_names = {place: voc.list_names(folder / place) for place, _ in _LABEL_LOCATIONS}
     labels = []
     for stem in stems:
-        places = (folder / place / f"{stem}{suffix}" for place, suffix in PLACES if f"{stem}{suffix}" in there[place])
+        places = (
+            folder / place / f"{stem}{suffix}"
+            for place, suffix in _LABEL_LOCATIONS
+            if f"{stem}{suffix}" in existing_names[place]
+        )
         labels.append(next(places, folder / "cls" / f"{stem}.mat"))
-    voc.present(labels, listing, SOURCE)
+    voc.require_files(labels, listing, SOURCE)
     return [
-        Pair(image, label, read_mat if label.suffix == ".mat" else read_values)
+        Sample(image, label, read_mat if label.suffix == ".mat" else read_values)
         for image, label in zip(images, labels, strict=True)
     ]
 
@@ -88,7 +92,7 @@ def read_mat(path: Path) -> NDArray[np.int64]:
     """
     try:
         file = BytesIO(path.read_bytes())
-        values = _scipy(path).loadmat(file, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
+        values = _import_scipy_io(path).loadmat(file, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -104,16 +108,16 @@ def read_mat(path: Path) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
-    """Write a split that `load` reads back: JPEG pictures, MATLAB labels, and the list, last.
+def save(root: Path, split: str, samples: Iterable[SampleArrays]) -> None:
+    """Write a split that `load_checkpoint` reads back: JPEG images, MATLAB labels, and the list, last.
 
     Args:
         split: train or val.
-        samples: stem, picture (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
+        samples: stem, image (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
 
     Raises:
         InputError: scipy is missing, another split, a stem that is no file name or comes twice, a label of `cls_png/`
-            that would hide the new one, a picture or label of another form.
+            that would hide the new one, an image or label of another form.
 
     Example:
         >>> import tempfile
@@ -124,28 +128,30 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
     """
     if split not in SPLITS:
         raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(SPLITS)}")
-    folder = home(root) or root / "benchmark_RELEASE" / "dataset"
+    folder = _find_dataset_folder(root) or root / "benchmark_RELEASE" / "dataset"
     for name in ("img", "cls"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     stems = []
-    for stem, image, ids in voc.checked(samples):
-        hiding = folder / "cls_png" / f"{stem}.png"
-        if hiding.is_file():
-            raise InputError(f"{hiding}: found a label that goes before the one to write; expected none. Remove it.")
+    for stem, image, ids in voc.validate_ids(samples):
+        shadowing_label = folder / "cls_png" / f"{stem}.png"
+        if shadowing_label.is_file():
+            raise InputError(
+                f"{shadowing_label}: found a label that goes before the one to write; expected none. Remove it."
+            )
         Image.fromarray(image).save(folder / "img" / f"{stem}.jpg", quality=95)
         present = [[i] for i in np.unique(ids).tolist() if 0 < i < len(CLASSES)]
         label = {"GTcls": {"Segmentation": ids, "CategoriesPresent": np.array(present, np.uint8).reshape(-1, 1)}}
         path = folder / "cls" / f"{stem}.mat"
-        _scipy(path).savemat(path, label, appendmat=False, do_compression=True)
+        _import_scipy_io(path).savemat(path, label, appendmat=False, do_compression=True)
         stems.append(stem)
-    write_list(folder / f"{split}.txt", stems)
+    write_stem_list(folder / f"{split}.txt", stems)
 
 
-def _looks(folder: Path) -> bool:
+def _is_sbd_folder(folder: Path) -> bool:
     return (folder / "img").is_dir() and ((folder / "cls").is_dir() or (folder / "cls_png").is_dir())
 
 
-def _scipy(path: Path) -> Any:
+def _import_scipy_io(path: Path) -> Any:
     """scipy.io, imported by name since it carries no types."""
     try:
         return import_module("scipy.io")

@@ -7,10 +7,10 @@
 
     VOCdevkit/VOC2012/  benchmark_RELEASE/dataset/  coco/ (if wanted)
 
-    train        VOC's train, then the pictures of SBD's train and val that are neither in VOC's train nor in its val:
-                 1,464 + 9,118 = 10,582 pictures of the real data; where both have a label, VOC's goes first
-    val          VOC's val, 1,449 pictures
-    train+coco   train, then the pictures of COCO's train with an object of a class of VOC (Section 5, first stage)
+    train        VOC's train, then the images of SBD's train and val that are neither in VOC's train nor in its val:
+                 1,464 + 9,118 = 10,582 images of the real data; where both have a label, VOC's goes first
+    val          VOC's val, 1,449 images
+    train+coco   train, then the images of COCO's train with an object of a class of VOC (Section 5, first stage)
 
 Each of the three is read as on its own, by `voc`, `sbd` and `coco`.
 """
@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dilated.data.formats import coco, sbd, voc
-from dilated.data.formats.coding import Sample
-from dilated.data.formats.pairs import Pair
+from dilated.data.formats._colors import SampleArrays
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 CLASSES = voc.CLASSES
@@ -40,7 +40,7 @@ def splits(root: Path) -> list[str]:
     return found
 
 
-def load(root: Path, split: str) -> list[Pair]:
+def load(root: Path, split: str) -> list[Sample]:
     """The pairs of one split.
 
     Raises:
@@ -50,24 +50,24 @@ def load(root: Path, split: str) -> list[Pair]:
         return voc.load(root, "val")
     if split not in ("train", "train+coco"):
         raise InputError(f"{root}: found the split {split!r}; expected train, val or train+coco")
-    pairs = voc.load(root, "train")
-    taken = {*voc.listed(root, "train"), *voc.listed(root, "val")}
-    for pair in [*sbd.load(root, "train"), *sbd.load(root, "val")]:
-        if pair.name not in taken:
-            taken.add(pair.name)
-            pairs.append(pair)
-    return pairs + coco.load(root, "train") if split == "train+coco" else pairs
+    samples = voc.load(root, "train")
+    seen = {*voc.read_split_stems(root, "train"), *voc.read_split_stems(root, "val")}
+    for sample in [*sbd.load(root, "train"), *sbd.load(root, "val")]:
+        if sample.name not in seen:
+            seen.add(sample.name)
+            samples.append(sample)
+    return samples + coco.load(root, "train") if split == "train+coco" else samples
 
 
-def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
-    """Write a split that `load` reads back, all of it as VOC's; where there is no SBD, one without pictures.
+def save(root: Path, split: str, samples: Iterable[SampleArrays]) -> None:
+    """Write a split that `load_checkpoint` reads back, all of it as VOC's; where there is no SBD, one without images.
 
     Args:
         split: train or val.
-        samples: stem, picture (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
+        samples: stem, image (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
 
     Raises:
-        InputError: another split, or, for train, an SBD with pictures, which would come in beside those to write.
+        InputError: another split, or, for train, an SBD with images, which would come in beside those to write.
 
     Example:
         >>> import tempfile
@@ -75,14 +75,14 @@ def save(root: Path, split: str, samples: Iterable[Sample]) -> None:
         >>> root = Path(tempfile.mkdtemp())
         >>> for split in ("train", "val"):
         ...     save(root, split, [(split, np.zeros((2, 2, 3), np.uint8), np.full((2, 2), 15, np.uint8))])
-        >>> [pair.name for pair in load(root, "train")]
+        >>> [sample.name for sample in load(root, "train")]
         ['train']
     """
     if split not in ("train", "val"):
         raise InputError(f"{root}: found the split {split!r}; expected train or val. COCO is written as coco.")
     if not sbd.detect(root):
-        for part in sbd.SPLITS:
-            sbd.save(root, part, [])
-    elif split == "train" and any(sbd.load(root, part) for part in sbd.splits(root)):
-        raise InputError(f"{root}: found an SBD with pictures; expected none, or write VOC's own split as voc")
+        for sbd_split in sbd.SPLITS:
+            sbd.save(root, sbd_split, [])
+    elif split == "train" and any(sbd.load(root, sbd_split) for sbd_split in sbd.splits(root)):
+        raise InputError(f"{root}: found an SBD with images; expected none, or write VOC's own split as voc")
     voc.save(root, split, samples)

@@ -1,0 +1,153 @@
+"""TOML tables to frozen dataclasses and back; an unknown key or a wrong type is an error that says where.
+
+recipe = build_dataclass(Recipe, tomllib.loads(text), "my.toml")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dilated.errors import InputError
+
+_T = TypeVar("_T")
+
+
+def read_toml(path: Path, expected: str) -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        InputError: the file is missing (the message says what was `stem_description`) or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected {expected}") from error
+    except (ValueError, RecursionError) as error:  # no TOML, no text, numbers of thousands of digits, brackets too
+        raise InputError(f"{path}: is no TOML: {error}") from error
+
+
+def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> Any:
+    """An instance of a dataclass from a table of plain values.
+
+    Args:
+        cls: the dataclass, or a union of some that each have a `css_class`: the table's `css_class` says which, by default the
+            first.
+        where: what to call the table in errors, such as its file.
+
+    Raises:
+        InputError: a key that the class has not (with the closest that it has), a value of another type.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Size:
+        ...     width: int = 1
+        >>> build_dataclass(Size, {"widht": 3}, "size.toml")
+        Traceback (most recent call last):
+        dilated.errors.InputError: size.toml: unknown key 'widht'; did you mean 'width'? Known: width
+    """
+    if isinstance(cls, types.UnionType):
+        return build_dataclass(_select_by_kind(typing.get_args(cls), table, where), table, where)
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: found {table!r}; expected a table with {', '.join(_field_names(cls))}")
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        if key not in hints:
+            matches = difflib.get_close_matches(key, hints, n=1)
+            suggestion = f"did you mean {matches[0]!r}? " if matches else ""
+            raise InputError(f"{where}: unknown key {key!r}; {suggestion}Known: {', '.join(_field_names(cls))}")
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in table:
+            raise InputError(f"{where}: the key {field.name!r} is missing")
+    return cls(**{key: _convert_value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def _select_by_kind(classes: tuple[type, ...], table: Any, where: str) -> type:
+    """The class whose default `css_class` is the table's."""
+    kinds: dict[str, type] = {cls.kind: cls for cls in classes}  # type: ignore[attr-defined]
+    kind = table.get("kind", next(iter(kinds))) if isinstance(table, dict) else next(iter(kinds))
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InputError(f"{where}: kind: found {kind!r}; expected one of {', '.join(map(repr, kinds))}")
+    return kinds[kind]
+
+
+def _convert_value(kind: Any, value: Any, where: str) -> Any:
+    """`_format_metric_with_interval` as the annotated type, or an error."""
+    origin, type_args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value not in type_args:
+            raise InputError(f"{where}: found {value!r}; expected one of {', '.join(map(repr, type_args))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if all(map(dataclasses.is_dataclass, type_args)):
+            return build_dataclass(kind, value, where)
+        if value is None:
+            return None
+        return _convert_value(next(k for k in type_args if k is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where}: found {value!r}; expected a list")
+        if len(type_args) == 2 and type_args[1] is Ellipsis:
+            return tuple(_convert_value(type_args[0], v, f"{where}.{i}") for i, v in enumerate(value))
+        if len(value) != len(type_args):
+            raise InputError(f"{where}: found {len(value)} values; expected {len(type_args)}")
+        return tuple(_convert_value(k, v, where) for k, v in zip(type_args, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: found {value!r}; expected a table")
+        return value
+    if dataclasses.is_dataclass(kind):
+        return build_dataclass(kind, value, where)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"{where}: found {value!r}; expected {kind.__name__}")
+    return value
+
+
+def _field_names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def to_toml(table: dict[str, Any]) -> str:
+    """TOML of a dataclass's `asdict`: plain values, then tables, then lists of tables."""
+    lines: list[str] = []
+    _append_table(table, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _append_table(table: dict[str, Any], prefix: str, lines: list[str]) -> None:
+    subtables = []
+    for key, value in table.items():
+        is_table_array = isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
+        if isinstance(value, dict) or is_table_array:
+            subtables.append((key, value))
+        elif value is not None:
+            lines.append(f"{key} = {_format_value(value)}")
+    for key, value in subtables:
+        for entry in [value] if isinstance(value, dict) else value:
+            name = prefix + key
+            lines += ["", f"[{name}]" if isinstance(value, dict) else f"[[{name}]]"]
+            _append_table(entry, f"{name}.", lines)
+
+
+def quote_toml(text: str) -> str:
+    """A TOML string: JSON's escapes, and the one character that JSON leaves and TOML forbids."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return quote_toml(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_format_value(v) for v in value) + "]"
+    return repr(value)

@@ -1,0 +1,88 @@
+"""One thing that is wrong with a data set.
+
+>>> Finding("warning", "absent class", "train: no pixel is 'disc', so it cannot be learnt").severity
+'warning'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dilated.data.sample import Sample
+
+TRAINING_SPLITS = ("train", "val")
+"""The splits that `dilated train` needs; what is wrong elsewhere is a warning."""
+
+MAX_EXAMPLES = 12
+"""The most pairs that a finding about many keeps, to be shown."""
+
+Severity = Literal["error", "warning"]
+FindingKind = Literal[
+    "layout",
+    "classes",
+    "split",
+    "missing file",
+    "unreadable image",
+    "unreadable label",
+    "label of another size",
+    "unknown label value",
+    "number of images",
+    "nothing labelled",
+    "absent class",
+    "label is the image",
+    "image and label swapped",
+    "JPEG label",
+    "blended label",
+    "binary mask",
+    "shifted classes",
+    "grey colors",
+    "one class only",
+    "rotated image",
+    "same image in two splits",
+    "same image twice",
+    "same image, other label",
+    "similar image in two splits",
+    "similar images",
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Args:
+        severity: with `expected_calibration_error` training would fail or learn wrong labels unnoticed, with `warning` it would not.
+        text: what was found, where, what was expected and what to do.
+        pairs: the samples that show it, twelve at most; none where there is nothing to see.
+    """
+
+    severity: Severity
+    kind: FindingKind
+    text: str
+    samples: tuple[Sample, ...] = field(default=(), compare=False, repr=False)
+
+
+def make_split_finding(kind: FindingKind, split: str, text: str, samples: tuple[Sample, ...] = ()) -> Finding:
+    """An error where training needs the split, else a warning."""
+    return Finding("error" if split in TRAINING_SPLITS else "warning", kind, text, samples)
+
+
+def printable(text: str) -> str:
+    """Text that can be written: names of files may hold bytes that are no characters.
+
+    Example:
+        >>> len(printable("a.png")), len(printable(chr(0xDCE9)))
+        (5, 6)
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    Example:
+        >>> plural(1, "label"), plural(2000, "label")
+        ('1 label', '2,000 labels')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

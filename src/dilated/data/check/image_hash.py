@@ -1,0 +1,212 @@
+"""Images that are the same, or nearly: found among 100,000 in seconds.
+
+    prints = [fingerprint(read_image(path)) for path in paths]
+    identical(prints)                                    # groups of places with the same pixels
+    near(prints).pairs                                   # pairs of places that look the same
+
+A fingerprint has 64 bits, each of which says whether a cell of an 8 x 9 reduction is clearly brighter than that to its
+left. Two images whose bits differ in at most 7 places share one of four 16-bit quarters up to one bit (otherwise each
+quarter had two that differ), so only images in equal or neighbouring buckets are compared. What passes is compared
+again, by the correlation of 32 x 32 grey reductions.
+
+The limits were set on photographs of streets and on microscope images. Images that were compressed again, enlarged,
+reduced, made brighter or richer in contrast stay within 7 bits and above 0.98 nearly always; different images of
+the same kind had 0.90 at most. Mirrored and cropped images are not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dilated.data.images import ImageArray
+
+MAX_HAMMING_DISTANCE = 7
+_MIN_CORRELATION = 0.98
+_THUMBNAIL_SIDE = 32
+_MIN_BRIGHTNESS_STEP = 2  # grey levels; with 0 the noise of flat areas would set the bits
+MAX_BUCKET_SIZE = 200  # a bucket of more is compared along its sorted hashes, each with the next `_CROWDED_NEIGHBORS`
+_CROWDED_NEIGHBORS = 50
+MAX_CLOSE_PAIRS = 2_000_000  # pairs of close hashes after which the search ends
+_BLOCK_PAIRS = 1 << 21
+_POPCOUNT = np.array([bin(i).count("1") for i in range(1 << 16)], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class ImageHash:
+    """What is kept of an image to find others like it: about a kilobyte.
+
+    `digest` is of all pixels, empty for an image of a single color: such are no duplicates but have no content.
+    `thumbnail` is the 32 x 32 grey reduction, empty where it is too flat to tell one image from another.
+    """
+
+    digest: bytes
+    dhash: int
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Pairs (first, second, bits that differ, correlation), first < second; and whether all were compared.
+
+    They are not where so many images are alike, as those of a fixed camera, that comparing all would take hours.
+    """
+
+    matches: list[tuple[int, int, int, float]]
+    complete: bool
+
+
+def hash_image(pixels: ImageArray) -> ImageHash:
+    """The fingerprint of an RGB image.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+
+    Example:
+        >>> stripes = np.zeros((64, 64, 3), np.uint8)
+        >>> stripes[:, ::16] = 255
+        >>> hash_image(stripes) == hash_image(stripes.copy()), hash_image(stripes * 0).digest
+        (True, b'')
+    """
+    if (pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():
+        return ImageHash(b"", 0, b"")
+    content = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    content.update(np.ascontiguousarray(pixels).data)
+    gray = Image.fromarray(pixels).convert("L").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
+    thumbnail = np.asarray(gray)
+    if thumbnail.std() < 1:
+        return ImageHash(content.digest(), 0, b"")
+    cells = np.asarray(gray.resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    bits = np.packbits(cells[:, 1:] > cells[:, :-1] + _MIN_BRIGHTNESS_STEP)
+    return ImageHash(content.digest(), int.from_bytes(bits.tobytes(), "big"), thumbnail.tobytes())
+
+
+def find_identical(image_hashes: Sequence[ImageHash]) -> list[list[int]]:
+    """The groups of places of the same pixels, of two at least, in order of their first.
+
+    Example:
+        >>> find_identical([ImageHash(b"a", 0, b""), ImageHash(b"b", 0, b""), ImageHash(b"a", 0, b""), ImageHash(b"", 0, b"")])
+        [[0, 2]]
+    """
+    groups: dict[bytes, list[int]] = {}
+    for index, image_hash in enumerate(image_hashes):
+        if image_hash.digest:
+            groups.setdefault(image_hash.digest, []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def find_near_duplicates(image_hashes: Sequence[ImageHash]) -> NearDuplicates:
+    """The pairs that look the same without having the same pixels; of those with the same pixels the first stands.
+
+    Example:
+        >>> find_near_duplicates([])
+        NearDuplicates(matches=[], complete=True)
+    """
+    first_index: dict[bytes, int] = {}
+    for index, image_hash in enumerate(image_hashes):
+        if image_hash.thumbnail:
+            first_index.setdefault(image_hash.digest, index)
+    indices = np.array(list(first_index.values()), dtype=np.int64)
+    bits = np.array([image_hashes[index].dhash for index in indices.tolist()], dtype=np.uint64)
+    keys = [np.zeros(0, dtype=np.int64)]
+    complete = True
+    num_pairs = 0
+    for first, second, exhaustive in iter_candidate_pairs(bits):
+        close = hamming_distance(bits[first], bits[second]) <= MAX_HAMMING_DISTANCE
+        low, high = np.minimum(first[close], second[close]), np.maximum(first[close], second[close])
+        keys.append(np.unique(low * len(bits) + high))
+        num_pairs += len(keys[-1])
+        complete = complete and exhaustive and num_pairs <= MAX_CLOSE_PAIRS
+        if num_pairs > MAX_CLOSE_PAIRS:
+            break
+    key = np.unique(np.concatenate(keys))
+    if not len(key):
+        return NearDuplicates([], complete)
+    first, second = np.divmod(key, len(bits))
+    correlations = np.concatenate(
+        [
+            _correlate_thumbnails(
+                [image_hashes[p].thumbnail for p in indices[a]], [image_hashes[p].thumbnail for p in indices[b]]
+            )
+            for a, b in ((first[i : i + 4096], second[i : i + 4096]) for i in range(0, len(key), 4096))
+        ]
+    )
+    distances = hamming_distance(bits[first], bits[second])
+    accepted = correlations >= _MIN_CORRELATION
+    rows = zip(
+        indices[first[accepted]], indices[second[accepted]], distances[accepted], correlations[accepted], strict=True
+    )
+    return NearDuplicates([(int(a), int(b), int(d), float(c)) for a, b, d, c in rows], complete)
+
+
+def hamming_distance(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many of the 64 bits differ.
+
+    Example:
+        >>> hamming_distance(np.array([0, 7], np.uint64), np.array([1 << 63, 2], np.uint64)).tolist()
+        [1, 2]
+    """
+    return _POPCOUNT[(first ^ second).view(np.uint16).reshape(-1, 4)].sum(1, dtype=np.int64)
+
+
+def iter_candidate_pairs(bits: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
+    """Pairs of places among which are all whose bits differ in at most 7, unless a bucket is crowded.
+
+    Returns:
+        Blocks of first places, second places, and whether none was left out.
+    """
+    for shift in range(0, 64, 16):
+        quarter = ((bits >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
+        order = np.lexsort((bits, quarter))
+        count = np.bincount(quarter, minlength=1 << 16)
+        start = np.cumsum(count) - count
+        occupied = np.flatnonzero(count)
+        for flip in (0, *(1 << bit for bit in range(16))):
+            buckets = occupied[((occupied ^ flip) >= occupied) & (count[occupied ^ flip] > 0)]
+            if not flip:
+                buckets = buckets[count[buckets] > 1]
+            partners = buckets ^ flip
+            pair_counts = count[buckets] * count[partners]
+            crowded = pair_counts > MAX_BUCKET_SIZE * MAX_BUCKET_SIZE
+            for a, b in _iter_bucket_products(
+                start, count, buckets[~crowded], partners[~crowded], pair_counts[~crowded]
+            ):
+                yield order[a[a != b]], order[b[a != b]], True
+            for bucket in buckets[crowded] if not flip else ():
+                row = np.arange(start[bucket], start[bucket] + count[bucket])
+                for step in range(1, _CROWDED_NEIGHBORS + 1):
+                    yield order[row[:-step]], order[row[step:]], False
+
+
+def _iter_bucket_products(
+    start: NDArray[np.int64],
+    count: NDArray[np.int64],
+    buckets: NDArray[np.int64],
+    partners: NDArray[np.int64],
+    pair_counts: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All pairs of a place in a bucket and one in the other, in blocks of bounded size."""
+    block = np.cumsum(pair_counts) // _BLOCK_PAIRS
+    for number in np.unique(block):
+        chosen = block == number
+        block_buckets, block_partners, num_pairs = buckets[chosen], partners[chosen], pair_counts[chosen]
+        product = np.repeat(np.arange(len(block_buckets)), num_pairs)
+        offset = np.arange(len(product)) - np.repeat(np.cumsum(num_pairs) - num_pairs, num_pairs)
+        down, across = np.divmod(offset, count[block_partners][product])
+        yield start[block_buckets][product] + down, start[block_partners][product] + across
+
+
+def _correlate_thumbnails(first: list[bytes], second: list[bytes]) -> NDArray[np.float32]:
+    """The normalised correlation of thumbs, pair by pair."""
+    a, b = (
+        np.frombuffer(b"".join(t), np.uint8).reshape(-1, _THUMBNAIL_SIDE * _THUMBNAIL_SIDE).astype(np.float32)
+        for t in (first, second)
+    )
+    a -= a.mean(1, keepdims=True)
+    b -= b.mean(1, keepdims=True)
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))

@@ -1,0 +1,151 @@
+"""What every reader of rasters has: the window, the mask, the bands, and the rules that turn them into RGB.
+
+>>> to_rgb(np.array([[[0, 257, 65535]]], np.uint16)).tolist()      # 16-bit color keeps its high byte
+[[[0, 1, 255]]]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dilated.data.images import ImageArray
+from dilated.data.raster.tags import Tag
+from dilated.errors import InputError
+
+MAX_SEGMENT_BYTES = 64 << 20  # bytes of one decoded tile or strip; larger ones are not read in windows
+_MAX_PIXELS_PER_BYTE = 4096  # pixels per byte of a file; no format packs a photograph a hundredth as densely
+CONVERT_COMMAND = "rio convert {path} tiled.tif --co tiled=true --co compress=deflate --co bigtiff=if_safer"
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster lies, as the tags of a GeoTIFF: scale, tie points or control points, transform, CRS, RPCs."""
+
+    tags: tuple[Tag, ...]
+
+
+class RasterFile(ABC):
+    """An open raster.
+
+    `bands`: how many bands the file has. `nodata`: the value that marks pixels without data, None where no value does.
+    `georeference`: None where the file has none.
+    """
+
+    path: Path
+    height: int
+    width: int
+    bands: int
+    nodata: float | None = None
+    georeference: Georeference | None = None
+
+    def __init__(self) -> None:
+        self.resources = ExitStack()
+
+    def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+        """The window as (height, width, 3) uint8.
+
+        Raises:
+            InputError: this part of the file is damaged.
+            ValueError: the window is not inside the raster.
+        """
+        self._check(top, left, height, width)
+        return self._read(top, left, height, width)
+
+    def read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+        """Which pixels of the window have data, (height, width); None where all have.
+
+        A pixel has none if it is fully transparent, if all its bands hold the nodata value, or if the file's own mask
+        says so.
+        """
+        self._check(top, left, height, width)
+        mask = self._read_mask(top, left, height, width)
+        return None if mask is None or mask.all() else mask
+
+    @abstractmethod
+    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray: ...
+
+    @abstractmethod
+    def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None: ...
+
+    def _check(self, top: int, left: int, height: int, width: int) -> None:
+        inside = 0 <= top <= top + height <= self.height and 0 <= left <= left + width <= self.width
+        if not inside or height < 1 or width < 1:
+            raise ValueError(
+                f"window: found {height}x{width} at ({top}, {left}); expected one inside {self.height}x{self.width}"
+            )
+
+    def close(self) -> None:
+        self.resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def validate_size(path: Path, height: int, width: int) -> None:
+    """Refuse a header whose size the file cannot hold.
+
+    Raises:
+        InputError: an empty image, or far more pixels than any format packs into so few bytes.
+    """
+    if height < 1 or width < 1:
+        raise InputError(f"{path}: its header says {width}x{height} pixels; expected at least one. Export it again.")
+    length = path.stat().st_size
+    if height * width > _MAX_PIXELS_PER_BYTE * max(length, 1 << 20):
+        raise InputError(
+            f"{path}: its header says {width}x{height} pixels, in a file of {length} bytes; expected at most {_MAX_PIXELS_PER_BYTE} "
+            "pixels a byte. The file is truncated or made to exhaust the machine."
+        )
+
+
+def select_bands(
+    path: Path, color_bands: Sequence[int], requested: Sequence[int] | None, count: int
+) -> tuple[int, ...]:
+    """Which bands are read, counted from 1: one for grey, three for RGB.
+
+    Args:
+        color: the bands that are not alpha, in the order red, green, blue, others.
+        asked: the user's choice.
+        count: the number of bands of the file.
+
+    Raises:
+        InputError: a choice that the file does not have, or two bands without a choice.
+
+    Example:
+        >>> select_bands(Path("a.tif"), (1, 2, 3, 4), None, 4), select_bands(Path("a.tif"), (1, 2, 3, 4), (4, 3, 2), 4)
+        ((1, 2, 3), (4, 3, 2))
+    """
+    if requested is not None:
+        if len(requested) not in (1, 3) or not all(1 <= band <= count for band in requested):
+            raise InputError(f"{path}: found the bands {tuple(requested)}; expected one or three of 1 to {count}")
+        return tuple(requested)
+    if len(color_bands) not in (0, 2):
+        return tuple(color_bands[: 3 if len(color_bands) > 2 else 1])
+    raise InputError(
+        f"{path}: found {len(color_bands)} bands apart from alpha; expected 1, or 3 and more. Choose among its {count} "
+        "bands, for example bands=(1,)."
+    )
+
+
+def to_rgb(values: NDArray[Any]) -> ImageArray:
+    """(H, W, 1 or 3) uint8 or uint16 -> (H, W, 3) uint8.
+
+    As `read_image`: 16-bit grey is divided by 257 and rounded, 16-bit color keeps its high byte.
+    """
+    if values.dtype == np.uint16:
+        wide = values.astype(np.uint32)
+        values = ((wide + 128) // 257 if values.shape[2] == 1 else wide >> 8).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))

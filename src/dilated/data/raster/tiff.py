@@ -1,0 +1,164 @@
+"""TIFFs read through tifffile, where rasterio is missing: uncompressed, Deflate, LZMA and PackBits.
+
+With the package `imagecodecs` beside it, tifffile knows the other compressions too.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dilated.data.images import ImageArray
+from dilated.data.raster.base import (
+    CONVERT_COMMAND,
+    MAX_SEGMENT_BYTES,
+    Georeference,
+    RasterFile,
+    select_bands,
+    to_rgb,
+    validate_size,
+)
+from dilated.data.raster.tags import (
+    COMPRESSION,
+    GDAL_NODATA,
+    HEIGHT,
+    PHOTOMETRIC,
+    PLANAR_CONFIGURATION,
+    STRIP_OFFSETS,
+    TILE_OFFSETS,
+    WIDTH,
+    TiffHeader,
+)
+from dilated.data.raster.tiff_layout import YCBCR, read_layout
+from dilated.errors import InputError
+
+_CACHE_BYTES = 128 << 20  # bytes of decoded tiles and strips that are kept
+
+
+class TifffileRaster(RasterFile):
+    """An open TIFF."""
+
+    def __init__(self, path: Path, header: TiffHeader, bands: Sequence[int] | None) -> None:
+        super().__init__()
+        self.path, self.layout = path, read_layout(header)
+        self.height, self.width, self.bands = header.get_int(HEIGHT), header.get_int(WIDTH), self.layout.bands
+        validate_size(path, self.height, self.width)
+        self.selected_bands = select_bands(path, self.layout.color_bands, bands, self.bands)
+        self.planes = self.bands if header.get_int(PLANAR_CONFIGURATION, 1) == 2 else 1
+        self.georeference = Georeference(header.geo_tags) if header.geo_tags else None
+        self.nodata = self._parse_nodata(header)
+        self.rows, self.columns = header.segment_shape
+        self.tiles_across = -(-self.width // self.columns)
+        self.offsets = header.values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS)
+        self.is_uncompressed = header.get_int(COMPRESSION, 1) == 1 and not header.is_tiled
+        bands_per_plane = self.bands // self.planes
+        if (
+            not self.is_uncompressed
+            and self.rows * self.columns * bands_per_plane * self.layout.dtype.itemsize > MAX_SEGMENT_BYTES
+        ):
+            raise InputError(
+                f"{path}: found tiles or strips of {self.columns}x{self.rows} pixels, too large to be read in windows; "
+                f"expected at most {MAX_SEGMENT_BYTES >> 20} MiB each. Run: {CONVERT_COMMAND.format(path=path.name)}"
+            )
+        if header.get_int(PHOTOMETRIC) == YCBCR:
+            raise InputError(f"{path}: JPEG inside a TIFF needs rasterio; run: pip install 'dilated[geo]'")
+        self.cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self.cached_bytes = 0
+        import tifffile
+
+        try:
+            self.file = self.resources.enter_context(tifffile.TiffFile(path))
+            self.page: Any = self.file.pages[0]
+            self.page.decode  # noqa: B018  # tells at once of a compression that cannot be decoded
+        except Exception as error:  # tifffile raises anything on foreign bytes
+            self.close()
+            raise self._make_read_error(error) from error
+
+    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+        return to_rgb(self.layout.apply_color_table(self._read_values(self.selected_bands, top, left, height, width)))
+
+    def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+        if self.layout.alpha is not None:
+            return self._read_values((self.layout.alpha,), top, left, height, width)[:, :, 0] > 0
+        if self.nodata is None:
+            return None
+        return (self._read_values(self.layout.color_bands, top, left, height, width) != self.nodata).any(axis=2)
+
+    def _read_values(self, bands: Sequence[int], top: int, left: int, height: int, width: int) -> NDArray[Any]:
+        """The window's values of some bands, (height, width, B), put together of tiles or strips."""
+        window = np.empty((height, width, len(bands)), self.layout.dtype)
+        copies = [(0, slice(None), [b - 1 for b in bands])]
+        if self.planes > 1:
+            copies = [(band - 1, slice(i, i + 1), [0]) for i, band in enumerate(bands)]
+        for plane, target_bands, source_bands in copies:
+            for row in range(top // self.rows, (top + height - 1) // self.rows + 1):
+                for column in range(left // self.columns, (left + width - 1) // self.columns + 1):
+                    y, x = row * self.rows, column * self.columns
+                    y0, y1 = max(top, y), min(top + height, y + self.rows)
+                    x0, x1 = max(left, x), min(left + width, x + self.columns)
+                    segment = self._read_segment(plane, row, column, y0 - y, y1 - y)[:, x0 - x : x1 - x]
+                    window[y0 - top : y1 - top, x0 - left : x1 - left, target_bands] = segment[:, :, source_bands]
+        return window
+
+    def _read_segment(self, plane: int, row: int, column: int, first: int, last: int) -> NDArray[Any]:
+        """Rows `first` to `last_loss` of a tile or strip, (rows, columns, bands of the plane)."""
+        index = (plane * -(-self.height // self.rows) + row) * self.tiles_across + column
+        if self.is_uncompressed and self.offsets[index]:
+            return self._read_uncompressed(index, first, last)
+        if index not in self.cache:
+            try:
+                file = self.file.filehandle
+                file.seek(self.page.dataoffsets[index])
+                data = file.read(self.page.databytecounts[index])
+                decoded = self.page.decode(data or None, index, jpegtables=self.page.jpegtables)[0]
+            except Exception as error:  # tifffile raises anything on damaged bytes
+                raise self._make_read_error(error) from error
+            if decoded is None:  # a tile that was left out
+                decoded = np.full((1, self.rows, self.columns, self.bands // self.planes), self.nodata or 0)
+            if decoded.shape[1] < last:
+                raise self._make_read_error(f"{'tile or strip'} {index} has {decoded.shape[1]} rows of {last}")
+            self._cache_segment(index, decoded[0].astype(self.layout.dtype, copy=False))
+        self.cache.move_to_end(index)
+        return self.cache[index][first:last]
+
+    def _read_uncompressed(self, index: int, first: int, last: int) -> NDArray[Any]:
+        """Rows of an uncompressed strip, however long it is, straight from the file."""
+        bands_per_plane = self.bands // self.planes
+        if self.layout.color_table is not None and self.page.bitspersample < 8:
+            raise self._make_read_error("bands of less than 8 bits in uncompressed strips need rasterio")
+        row_bytes = self.width * bands_per_plane * self.layout.dtype.itemsize
+        file = self.file.filehandle
+        file.seek(self.offsets[index] + first * row_bytes)
+        data = file.read((last - first) * row_bytes)
+        if len(data) < (last - first) * row_bytes:
+            raise self._make_read_error(f"strip {index} ends early")
+        stored = np.frombuffer(data, self.layout.dtype.newbyteorder(self.file.byteorder))
+        return stored.astype(self.layout.dtype, copy=False).reshape(last - first, self.width, bands_per_plane)
+
+    def _cache_segment(self, index: int, decoded: NDArray[Any]) -> None:
+        self.cache[index] = decoded
+        self.cached_bytes += decoded.nbytes
+        while self.cached_bytes > _CACHE_BYTES and len(self.cache) > 1:
+            self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
+
+    def _parse_nodata(self, header: TiffHeader) -> float | None:
+        if GDAL_NODATA not in header.tags:
+            return None
+        text = header.tags[GDAL_NODATA].data.rstrip(b"\0 ").decode("ascii", "replace")
+        try:
+            return float(text)
+        except ValueError as error:
+            raise InputError(
+                f"{self.path}: found the nodata value {text!r}; expected a number. Set it anew."
+            ) from error
+
+    def _make_read_error(self, error: object) -> InputError:
+        return InputError(
+            f"{self.path}: the TIFF cannot be read ({error}); expected a whole file in a compression that tifffile "
+            "knows. Copy it again, or install rasterio, which knows them all: pip install 'dilated[geo]'"
+        )

@@ -1,0 +1,210 @@
+"""What an operation does to the image's axes: which stride its result has, and along which axes it lies.
+
+    >>> x = torch.rand(1, 3, 20, 28)
+    >>> layout = SpatialLayout((Fraction(8), Fraction(8)), (2, 3), (20, 28))
+    >>> propagate_layout("max_pool2d", (x, 2), {}, {0: layout}, torch.rand(1, 3, 10, 14))
+    ('window', Place(stride=(16, 16), axes=(2, 3), size=(10, 14)))
+
+Operations that read one position each (activations, 1x1 convolutions, linear layers, sums of maps) are "pointwise";
+they serve maps of any rate as they are. The others say how they must be treated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+OperationKind = Literal["pointwise", "window", "reduce", "upsample", "attention", "other"]
+
+_REDUCTIONS = frozenset(
+    {"mean", "sum", "amax", "amin", "max", "min", "norm", "vector_norm", "var", "std", "var_mean", "std_mean"}
+    | {"logsumexp", "prod", "median"}
+)
+_ADAPTIVE_POOLS = frozenset({"adaptive_avg_pool2d", "adaptive_max_pool2d"})
+_POOLS = frozenset({"max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d"})
+MATRIX_PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "baddbmm"})
+ATTENTION_FUNCTIONS = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
+_POSITION_MIXING = frozenset(
+    {"group_norm", "instance_norm", "roll", "flip", "cumsum", "grid_sample", "fft2", "rfft2", "fold", "unfold"}
+)
+"""Operations that keep the size of a map but let its positions mix."""
+
+
+@dataclass(frozen=True)
+class SpatialLayout:
+    """Where a tensor lies: rows and columns `stride` pixels apart, along `split_axes` of the given `median_size`.
+
+    Both axes are the same one where rows and columns are flattened into one.
+    """
+
+    stride: tuple[Fraction, Fraction]
+    axes: tuple[int, int]
+    size: tuple[int, int]
+    ndim: int = 4
+    """Of the tensor."""
+
+    def __repr__(self) -> str:
+        stride = tuple(int(s) if s.denominator == 1 else float(s) for s in self.stride)
+        return f"Place(stride={stride}, axes={self.axes}, size={self.size})"
+
+    @property
+    def is_flattened(self) -> bool:
+        """Whether rows and columns share an axis."""
+        return self.axes[0] == self.axes[1]
+
+
+def propagate_layout(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], layouts: Mapping[int, SpatialLayout], output: Tensor
+) -> tuple[OperationKind, SpatialLayout | None]:
+    """What an operation does, and the place of one of its results.
+
+    Args:
+        name: of the function, as PyTorch names it.
+        places: of the arguments that have one, by their position among the tensors in args and kwargs.
+        out: a result.
+
+    Returns:
+        The kind, and None for a result that has no rows and columns (any more).
+    """
+    input_layout = max(layouts.values(), key=lambda layout: (not layout.is_flattened, layout.size[0] * layout.size[1]))
+    if name in ATTENTION_FUNCTIONS:
+        return "attention", _match_layout(output, input_layout)
+    if name in MATRIX_PRODUCTS and len(layouts) > 1:  # positions times positions; or positions summed out, a statistic
+        layout = _match_layout(output, input_layout)
+        return ("attention" if layout else "other"), layout
+    if name == "softmax" and _reduced_dims(args, kwargs, output.ndim) & set(input_layout.axes):
+        return "other", _match_layout(output, input_layout)
+    if name == "pad" and not input_layout.is_flattened:
+        return _padded_layout(args[1] if len(args) > 1 else kwargs["pad"], input_layout, output)
+    if name == "conv2d" or name in _POOLS:
+        return _window_layout(name, args, kwargs, input_layout, output)
+    if name in _ADAPTIVE_POOLS:
+        return "reduce", None
+    if name in _REDUCTIONS and not input_layout.is_flattened and _tensor_ndim(args) is not None:
+        dims = _reduced_dims(args, kwargs, _tensor_ndim(args) or 0)
+        if not dims or set(input_layout.axes) <= dims:
+            return "reduce", None
+    if name in _POSITION_MIXING:
+        return "other", _match_layout(output, input_layout) or _resized_layout(output, input_layout)
+    if name == "layer_norm" and min(input_layout.axes) >= _tensor_ndim(args, 0) - len(args[1]):
+        return "other", input_layout
+    if name in ("permute", "transpose", "movedim", "swapaxes") and not input_layout.is_flattened:
+        return "pointwise", _permuted_layout(name, args, kwargs, input_layout, output)
+    layout = _match_layout(output, input_layout)
+    if layout is not None:
+        return "pointwise", layout
+    layout = _resized_layout(output, input_layout)
+    if layout is None:
+        return "other", None
+    return "upsample" if layout.stride[0] < input_layout.stride[0] or layout.stride[1] < input_layout.stride[
+        1
+    ] else "other", layout
+
+
+def _resized_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout | None:
+    """The place of a result of another size: the stride changes as the ratio of the sizes, to the nearest integer."""
+    if input_layout.is_flattened or output.ndim != input_layout.ndim:
+        return None
+    size = output.shape[input_layout.axes[0]], output.shape[input_layout.axes[1]]
+    if min(size) == 0 or (size == (1, 1) and input_layout.size != (1, 1)):
+        return None
+    ratios = [
+        _stride_ratio(input_size, output_size) for input_size, output_size in zip(input_layout.size, size, strict=True)
+    ]
+    stride = input_layout.stride[0] * ratios[0], input_layout.stride[1] * ratios[1]
+    return SpatialLayout(stride, input_layout.axes, size, output.ndim)
+
+
+def infer_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout | None:
+    """The place of a module's result, of which only its input's place is known."""
+    return _match_layout(output, input_layout) or _resized_layout(output, input_layout)
+
+
+def _stride_ratio(input_size: int, output_size: int) -> Fraction:
+    return (
+        Fraction(max(round(input_size / output_size), 1))
+        if input_size >= output_size
+        else Fraction(1, max(round(output_size / input_size), 1))
+    )
+
+
+def _window_layout(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], input_layout: SpatialLayout, output: Tensor
+) -> tuple[OperationKind, SpatialLayout | None]:
+    kernel = tuple(args[1].shape[-2:]) if name == "conv2d" else None
+    stride_index, kernel_index = (3, 2) if name == "lp_pool2d" else (3, 1) if name == "conv2d" else (2, 1)
+    stride = kwargs["stride"] if "stride" in kwargs else args[stride_index] if len(args) > stride_index else None
+    if stride is None or stride == []:
+        stride = 1 if name == "conv2d" else kwargs["kernel_size"] if "kernel_size" in kwargs else args[kernel_index]
+    row_stride, column_stride = to_2tuple(stride)
+    if input_layout.is_flattened or input_layout.axes != (output.ndim - 2, output.ndim - 1):
+        return "other", infer_layout(output, input_layout)
+    size = output.shape[-2], output.shape[-1]
+    if kernel == (1, 1) and (row_stride, column_stride) == (1, 1) and size == input_layout.size:
+        return "pointwise", input_layout
+    return "window", SpatialLayout(
+        (input_layout.stride[0] * row_stride, input_layout.stride[1] * column_stride),
+        input_layout.axes,
+        size,
+        output.ndim,
+    )
+
+
+def _padded_layout(
+    pad: Sequence[int], input_layout: SpatialLayout, output: Tensor
+) -> tuple[OperationKind, SpatialLayout]:
+    """Padding keeps the stride, however much it adds to a small map; of the same size, it may still have moved."""
+    size = output.shape[input_layout.axes[0]], output.shape[input_layout.axes[1]]
+    pads_map = any(any(pad[2 * (output.ndim - 1 - axis) :][:2]) for axis in input_layout.axes)
+    return ("other" if pads_map else "pointwise"), SpatialLayout(
+        input_layout.stride, input_layout.axes, size, output.ndim
+    )
+
+
+def _match_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout | None:
+    """Rows and columns of the same size in a result, side by side or flattened into one axis."""
+    shape = output.shape
+    candidates = [(i, i + 1) for i in range(output.ndim - 1) if tuple(shape[i : i + 2]) == input_layout.size]
+    candidates.sort(key=lambda axes: axes != input_layout.axes)
+    if not candidates:
+        count = input_layout.size[0] * input_layout.size[1]
+        candidates = [(i, i) for i in range(output.ndim) if shape[i] == count and count > 1]
+        candidates.sort(key=lambda axes: axes != input_layout.axes)
+    return SpatialLayout(input_layout.stride, candidates[0], input_layout.size, output.ndim) if candidates else None
+
+
+def _permuted_layout(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], input_layout: SpatialLayout, output: Tensor
+) -> SpatialLayout | None:
+    """Follows the axes by a tensor whose sizes tell them apart."""
+    probe = torch.empty([101 + axis for axis in range(output.ndim)], device="meta")
+    shape = list(getattr(probe, name)(*args[1:], **kwargs).shape)
+    axes = shape.index(101 + input_layout.axes[0]), shape.index(101 + input_layout.axes[1])
+    return SpatialLayout(input_layout.stride, axes, input_layout.size, output.ndim) if axes[1] == axes[0] + 1 else None
+
+
+def _tensor_ndim(args: Sequence[Any], default: int | None = None) -> Any:
+    return args[0].ndim if args and isinstance(args[0], Tensor) else default
+
+
+def _reduced_dims(args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> set[int]:
+    """The axes that a reduction names; none for all of them."""
+    dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+    if isinstance(dim, int):
+        dim = (dim,)
+    if not isinstance(dim, list | tuple):
+        return set()
+    return {d % ndim for d in dim if isinstance(d, int)}
+
+
+def to_2tuple(value: Any) -> tuple[int, int]:
+    """A setting's numbers for rows and columns."""
+    if isinstance(value, int):
+        return value, value
+    values = tuple(value)
+    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])

@@ -1,0 +1,249 @@
+"""At what stride every layer of a network runs: one run on a probe image, every operation followed.
+
+    >>> trace = trace_network(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2)))
+    >>> [(operation.module_name, operation.name, operation.input_layout.stride[0]) for operation in trace.operations]
+    [('0', 'conv2d', Fraction(1, 1)), ('1', 'relu', Fraction(2, 1)), ('2', 'max_pool2d', Fraction(2, 1))]
+
+Each tensor carries its `SpatialLayout`. An operation is booked on the innermost module that issued it. What the run cannot see
+(scripted functions) is bridged by the sizes of the tensors that go in and come out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from dilated.dilation.layout import (
+    ATTENTION_FUNCTIONS,
+    MATRIX_PRODUCTS,
+    OperationKind,
+    SpatialLayout,
+    infer_layout,
+    propagate_layout,
+)
+
+_PROBE_SIZES = ((160, 224), (224, 352), (320, 416), (224, 224), (256, 256), (288, 288), (384, 384), (32, 32))
+"""Sizes that are tried in turn: rows and columns that differ at every stride, then what networks of one size expect."""
+
+
+_LARGER_PROBE_SIZE = (288, 352)
+FORWARD_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A call of a PyTorch function."""
+
+    module_name: str
+    """The innermost module that issued it."""
+    name: str
+    kind: OperationKind
+    input_layout: SpatialLayout | None
+    """Of its greatest argument; None if no argument has a place."""
+    output_layout: SpatialLayout | None
+    """Of its result."""
+    index: int
+    """How many calls of the same function the module made before, in the same call of its own."""
+
+
+@dataclass
+class ModuleCall:
+    """A call of a module: the places of the tensors among its arguments and results, in the order of their leaves."""
+
+    module_name: str
+    inputs: list[SpatialLayout | None]
+    outputs: list[SpatialLayout | None] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+
+
+@dataclass
+class Trace:
+    """Everything that happened during one run."""
+
+    size: tuple[int, int]
+    channels: int
+    operations: list[Operation] = field(default_factory=list)
+    calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
+    """By module; in the order in which the calls began."""
+    size_dependent: set[str] = field(default_factory=set)
+    """Modules that do other things on images of another size."""
+
+    def max_stride(self) -> int:
+        """The greatest stride anywhere."""
+        layouts = [layout for op in self.operations for layout in (op.input_layout, op.output_layout)]
+        layouts += [layout for calls in self.calls.values() for call in calls for layout in call.outputs]
+        return int(max((max(layout.stride) for layout in layouts if layout), default=1))
+
+
+def trace_network(module: nn.Module) -> Trace:
+    """Runs a copy of a network on an image of noise and books every operation.
+
+    A second, larger image tells which modules decide by the size what to do.
+
+    Raises:
+        ValueError: the network runs on none of the sizes tried.
+    """
+    errors: list[Exception] = []
+    for size in (*_PROBE_SIZES, *_expected_sizes(module)):
+        for channels in possible_input_channels(module):
+            try:
+                trace = _trace_at_size(module, size, channels)
+            except FORWARD_ERRORS as error:
+                errors.append(error)
+                continue
+            with suppress(*FORWARD_ERRORS):  # a network of one size does one thing
+                trace.size_dependent = _size_dependent_modules(
+                    trace, _trace_at_size(module, _LARGER_PROBE_SIZE, channels)
+                )
+            return trace
+    raise ValueError(
+        f"dilate: the network failed on every image tried, (1, {possible_input_channels(module)[0]}, H, W) from "
+        f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; expected a network that maps one image. First error: {errors[0]}"
+    )
+
+
+def _expected_sizes(module: Any) -> list[tuple[int, int]]:
+    """The one size that a network of timm says it takes."""
+    default_cfg = getattr(module, "default_cfg", None)
+    size = default_cfg.get("input_size") if isinstance(default_cfg, dict) else None
+    return [(size[1], size[2])] if size else []
+
+
+def _size_dependent_modules(trace: Trace, other: Trace) -> set[str]:
+    def signature(calls: list[ModuleCall]) -> list[list[tuple[str, OperationKind]]]:
+        return [[(op.name, op.kind) for op in call.operations if op.kind != "pointwise"] for call in calls]
+
+    return {name for name in trace.calls if signature(trace.calls[name]) != signature(other.calls.get(name, []))}
+
+
+def _trace_at_size(module: nn.Module, size: tuple[int, int], channels: int) -> Trace:
+    """As `trace_network`, on one size."""
+    network = copy.deepcopy(module).eval()
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
+    image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0)).to(like)
+    trace = Trace(size, channels)
+    tracker = _LayoutTracker(trace)
+    handles = [hook for name, layer in network.named_modules() for hook in tracker.register_hooks(name, layer)]
+    tracker.layouts[image] = SpatialLayout((Fraction(1), Fraction(1)), (2, 3), size)
+    try:
+        with torch.no_grad(), tracker:
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return trace
+
+
+def possible_input_channels(module: nn.Module) -> list[int]:
+    """Numbers of input maps that the network may expect, the likeliest first."""
+    first_conv = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+    return list(dict.fromkeys([first_conv.in_channels, 3] if first_conv is not None else [3]))
+
+
+def layers_with_global_statistics(module: nn.Module) -> list[str]:
+    """The layers inside a network that take a statistic over the whole map, so that a value sees the whole image.
+
+    The pooling of a classifier's head, after which no map follows, does not count.
+
+    Example:
+        >>> from timm.layers import SEModule
+        >>> layers_with_global_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), SEModule(8), nn.AdaptiveAvgPool2d(1)))
+        ['1']
+    """
+    operations = trace_network(module).operations
+    last = max((i for i, operation in enumerate(operations) if operation.output_layout), default=-1)
+    return list(dict.fromkeys(operation.module_name for operation in operations[:last] if operation.kind == "reduce"))
+
+
+class _LayoutTracker(TorchFunctionMode):
+    """Keeps the place of every tensor up to date while a network runs."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+        self.layouts: Any = WeakTensorKeyDictionary()
+        self.non_spatial: Any = WeakTensorKeyDictionary()
+        """Tensors that are known to have no rows and columns: statistics and what follows from them."""
+        self.untracked: Any = WeakTensorKeyDictionary()
+        """Tensors whose rows and columns are cut up, such as windows of a map, and what follows from them."""
+        self.open_calls: list[ModuleCall] = []
+
+    def register_hooks(self, name: str, layer: nn.Module) -> list[Any]:
+        """Hooks that tell which module is running."""
+
+        def before_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            call = ModuleCall(name, [self.layouts.get(x) for x in _tensor_leaves((args, kwargs))])
+            self.open_calls.append(call)
+            self.trace.calls.setdefault(name, []).append(call)
+
+        def after_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+            call = self.open_calls.pop()
+            input_layout = next((layout for layout in call.inputs if layout), None)
+            for tensor in _tensor_leaves(output):
+                has_no_layout = tensor not in self.layouts and tensor not in self.non_spatial
+                if has_no_layout and input_layout is not None and tensor.ndim > 2:
+                    self._set_layout(tensor, infer_layout(tensor, input_layout))
+                call.outputs.append(self.layouts.get(tensor))
+
+        return [
+            layer.register_forward_pre_hook(before_forward, with_kwargs=True),
+            layer.register_forward_hook(after_forward, with_kwargs=True),
+        ]
+
+    def _set_layout(self, tensor: Tensor, layout: SpatialLayout | None) -> None:
+        if layout is not None:
+            self.layouts[tensor] = layout
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = _tensor_leaves((args, kwargs))
+        # Before the call: operations in place change what their argument is.
+        layouts = {i: layout for i, x in enumerate(tensors) if (layout := self.layouts.get(x)) is not None}
+        non_spatial = not layouts and any(x in self.non_spatial for x in tensors)
+        untracked = [x for i, x in enumerate(tensors) if i not in layouts and x in self.untracked]
+        output = func(*args, **kwargs)
+        results = _tensor_leaves(output)
+        name = getattr(func, "__name__", "")
+        if not results or name == "__get__" or not self.open_calls:
+            return output
+        is_attention = name in ATTENTION_FUNCTIONS or (
+            name in MATRIX_PRODUCTS and untracked and len(untracked) + len(layouts) > 1
+        )
+        kind: OperationKind = "attention" if is_attention else "pointwise"
+        layout = None
+        for result in results:
+            result_layout: SpatialLayout | None = None
+            if layouts:
+                result_kind, result_layout = propagate_layout(name, args, kwargs, layouts, result)
+                kind = result_kind if kind == "pointwise" else kind
+                self._set_layout(result, result_layout)
+            is_product = bool(layouts) and name in MATRIX_PRODUCTS  # positions summed out: a statistic
+            if result_layout is None and (non_spatial or kind == "reduce" or is_product):
+                self.non_spatial[result] = True
+            elif result_layout is None and (untracked or layouts) and result.ndim > 2:
+                self.untracked[result] = True
+            layout = layout or result_layout
+        call = self.open_calls[-1]
+        input_layout = max(layouts.values(), key=lambda p: p.size[0] * p.size[1]) if layouts else None
+        index = sum(operation.name == name for operation in call.operations)
+        operation = Operation(call.module_name, name, kind, input_layout, layout, index)
+        call.operations.append(operation)
+        if input_layout is not None or kind == "attention":
+            self.trace.operations.append(operation)
+        return output
+
+
+def _tensor_leaves(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

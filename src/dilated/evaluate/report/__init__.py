@@ -1,8 +1,0 @@
-"""One page about a run that can be read anywhere: figures, curves, best and worst pictures, how it was made.
-
-write_report(Path("runs/mine"), open_dataset("my-data"))
-"""
-
-from dilated.evaluate.report.write import write_report
-
-__all__ = ["write_report"]

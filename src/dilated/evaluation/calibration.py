@@ -1,0 +1,105 @@
+"""Calibration: whether a network that is 80% sure is right 80% of the time.
+
+    counts = reliability_counts(prediction.logits, prediction.labels, target)    # of one image
+    error(counts)                                                                # expected calibration error (ECE)
+
+The confidence of a pixel is the greatest of its softmax probabilities. Pixels are put into 15 bins of equal width,
+bin m holding those above m / 15 and at most (m + 1) / 15; the ECE is the mean over pixels of how far the bin's share
+of right labels is from its mean confidence. Confidences are summed as whole multiples of 2**-31, which the 32-bit
+floats of up to 255 classes are: the sum is exact, and the same however images are shared out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dilated.data.labels import IGNORE
+
+NUM_BINS = 15
+CONFIDENCE_BITS = 31  # a confidence of 1 is 2**UNIT
+
+
+@dataclass(frozen=True)
+class ReliabilityCounts:
+    """By bin, (BINS,) int64 or (P, BINS) of P images: pixels, the right ones, the sum of confidences in 2**-31."""
+
+    pixels: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    confidence: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One row of a reliability table: pixels of a confidence in (low, high], their mean confidence and accuracy."""
+
+    low: float
+    high: float
+    pixels: int
+    confidence: float
+    accuracy: float
+
+
+def reliability_counts(logits: Tensor, labels: ArrayLike, target: ArrayLike) -> ReliabilityCounts:
+    """Count the bins of one image.
+
+    Args:
+        logits: (C, H, W) before the softmax.
+        labels: (H, W) the ids of the greatest logits.
+        target: (H, W) true ids, 255 where not labelled.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[0.0, 9.0]], [[0.0, -9.0]]])
+        >>> counts = reliability_counts(logits, np.array([[0, 0]]), np.array([[1, 0]]))
+        >>> [(one.pixels, round(one.confidence, 2), one.accuracy) for one in compute_reliability_bins(counts) if one.pixels]
+        [(1, 0.5, 0.0), (1, 1.0, 1.0)]
+    """
+    labels, target = np.asarray(labels), np.asarray(target)
+    valid = target != IGNORE
+    confidences = logits.float().softmax(0).amax(0).cpu().numpy()[valid]
+    fixed_point = (
+        np.rint(confidences.astype(np.float64) * 2**CONFIDENCE_BITS).astype(np.int64).clip(1, 2**CONFIDENCE_BITS)
+    )
+    bin_index = (fixed_point * NUM_BINS - 1) >> CONFIDENCE_BITS
+    is_correct = labels[valid] == target[valid]
+    pixels = np.bincount(bin_index, minlength=NUM_BINS).astype(np.int64)
+    correct = np.bincount(bin_index[is_correct], minlength=NUM_BINS).astype(np.int64)
+    confidence = np.zeros(NUM_BINS, dtype=np.int64)
+    np.add.at(confidence, bin_index, fixed_point)
+    return ReliabilityCounts(pixels, correct, confidence)
+
+
+def compute_reliability_bins(counts: ReliabilityCounts) -> list[ReliabilityBin]:
+    """The reliability table; counts of several images are pooled. An empty bin has NaN for its means."""
+    pixels, correct, fixed_point = (_pool_images(part) for part in (counts.pixels, counts.correct, counts.confidence))
+    table = []
+    for m in range(NUM_BINS):
+        accuracy = correct[m] / pixels[m] if pixels[m] else float("nan")
+        confidence = fixed_point[m] / pixels[m] / 2**CONFIDENCE_BITS if pixels[m] else float("nan")
+        table.append(ReliabilityBin(m / NUM_BINS, (m + 1) / NUM_BINS, pixels[m], confidence, accuracy))
+    return table
+
+
+def expected_calibration_error(counts: ReliabilityCounts) -> float:
+    """The expected calibration error, of 0 to 1; NaN without pixels.
+
+    Example:
+        >>> half = np.array([[0] * 14 + [10]])
+        >>> expected_calibration_error(ReliabilityCounts(half, half // 2, half << 31))
+        0.5
+    """
+    total = sum(_pool_images(counts.pixels))
+    total_gap = sum(
+        abs(h * 2**CONFIDENCE_BITS - u)
+        for h, u in zip(_pool_images(counts.correct), _pool_images(counts.confidence), strict=True)
+    )
+    return total_gap / total / 2**CONFIDENCE_BITS if total else float("nan")
+
+
+def _pool_images(part: NDArray[np.int64]) -> list[int]:
+    """Sums by bin in Python's integers, which do not overflow."""
+    return [sum(column) for column in part.reshape(-1, NUM_BINS).T.tolist()]

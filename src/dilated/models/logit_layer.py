@@ -1,0 +1,126 @@
+"""The layer of a network that makes its class logits, found by running the network once.
+
+score_layer(network, classes=21, side=128).name      # "classifier.4" of torchvision's FCN
+with hooked(network.get_submodule("classifier.4"), change):
+    network(images)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dilated.fields.eval_mode import eval_mode
+
+
+@dataclass(frozen=True)
+class LogitLayer:
+    """The layer that makes the class logits, and how many pixels lie between two of them."""
+
+    name: str
+    stride: int
+
+
+@torch.no_grad()
+def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = "") -> LogitLayer:
+    """The last layer with one map per class that a network's logits depend on; found by running it on an image.
+
+    Args:
+        side: of the image.
+        name: look at this layer alone.
+    """
+    parameter = next(network.parameters(), torch.zeros(()))
+    image, other_image = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
+    outputs: dict[str, Tensor] = {}  # in the order in which the layers end
+
+    def record(key: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4:
+                outputs.pop(key, None)
+                outputs[key] = output
+
+        return hook
+
+    with eval_mode(network):
+        layers = {key: layer for key, layer in network.named_modules() if key}
+        if name and name not in layers:
+            raise ValueError(f"layer: found {name!r}; expected a layer of the network, such as {list(layers)[-1]!r}")
+        handles = [layer.register_forward_hook(record(key)) for key, layer in layers.items()]
+        try:
+            reference = find_logits(network(image), classes)
+        finally:
+            for handle in handles:
+                handle.remove()
+        candidates = [key for key, out in outputs.items() if out.shape[1] == reference.shape[1]]
+        candidates = [key for key in candidates if key == name or (not name and isinstance(layers[key], nn.Conv2d))]
+        for key in reversed(candidates):
+            with temporary_forward_hook(layers[key], lambda layer, inputs, output: output + 1 + output.abs()):
+                changed = find_logits(network(image), classes)
+            if torch.equal(changed, reference):
+                continue
+            with temporary_forward_hook(layers[key], lambda layer, inputs, output: torch.zeros_like(output)):
+                is_only_source = name or torch.equal(
+                    find_logits(network(image), classes), find_logits(network(other_image), classes)
+                )
+            if not is_only_source:
+                raise ValueError(
+                    f"layer: the logits come from {key!r} and from something else, such as one of {candidates[:-1]}; expected "
+                    f"one layer that makes them. Name one as `layer`: the context module then sees its part."
+                )
+            return LogitLayer(key, max(1, round(side / outputs[key].shape[-1])))
+    summary = ", ".join(f"{key} {tuple(out.shape[1:])}" for key, out in list(outputs.items())[-5:])
+    raise ValueError(
+        f"layer: found no {'such layer' if name else 'convolution'} with {reference.shape[1]} maps, (N, C, h, w), on which "
+        f"the network's logits depend; its last maps are {summary or 'none'}. Expected the name of the layer as `layer`, "
+        "or a network with a convolution of one map per class."
+    )
+
+
+def find_logits(output: Any, classes: int) -> Tensor:
+    """The first (N, C, h, w) in whatever a network returns: a tensor, a mapping, a tuple.
+
+    Raises:
+        ValueError: there is none with C maps (or one, for two classes).
+    """
+    shapes = []
+    for tensor in _iter_tensors(output):
+        shapes.append(tuple(tensor.shape))
+        if tensor.ndim == 4 and (tensor.shape[1] == classes or (tensor.shape[1] == 1 and classes == 2)):
+            return tensor
+    raise ValueError(
+        f"add_context: the network returns {shapes or type(output).__name__}; expected logits (N, {classes}, h, w) for "
+        f"its {classes} classes"
+    )
+
+
+def _iter_tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):  # transformers' outputs are mappings too
+        for value in output.values():
+            yield from _iter_tensors(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from _iter_tensors(value)
+    elif hasattr(output, "__dict__"):
+        yield from _iter_tensors(vars(output))
+
+
+def binary_to_two_class(logits: Tensor, classes: int) -> Tensor:
+    """Logits with a map per class: one map for two classes becomes (0, logit)."""
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 and classes == 2 else logits
+
+
+@contextmanager
+def temporary_forward_hook(layer: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook for a while: a copy of the network never takes it along."""
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,282 @@
+"""The paper's whole network: VGG-16 front end, context module, mirrored border, zoom.
+
+    image (N,3,H,W) -> mirror by 186 -> front end -> logits (N,C,H/8,W/8) -> context -> softmax -> zoom (N,C,H,W)
+
+    segmenter = VGGSegmenter(classes, colors, VGGNetwork(context="basic"))
+    labels = segmenter(images).argmax(1)                 # images: RGB in 0..1, any H and W
+
+Two ways to label an image. `inference = "whole"`: the front end runs over tiles of the mirrored image, which changes
+nothing since it pads nothing; then the context module runs once over the whole logit map. `inference = "authors"`: as
+their code does, the context module runs on each tile by itself, so every seam is a border to it.
+
+Three faults of the authors' code are mended in both. Their zoom reads beyond the last logit where an image is as large
+as its tiles: here the last logit is repeated. Where nothing is zoomed (Cityscapes), any image but a whole number of
+tiles crashed: here the map is cropped. A tile whose output is no multiple of 8 (KITTI's 1268) shifts the tiles after it
+by 4 pixels: here tiles beside others are 1264 wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dilated.models.base import BaseSegmenter, Color
+from dilated.models.context import DILATIONS, ContextModule
+from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
+from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd
+from dilated.tensors import reflect_pad
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """What the paper's network is built of."""
+
+    mean: tuple[float, float, float] = (102.93, 111.36, 116.52)
+    """Blue, green and red in 0..255, subtracted from images; VOC's by default. Nothing is divided."""
+    context: Literal["none", "basic", "large"] = "none"
+    """The context module (paper, Table 1), on the class logits."""
+    dilations: tuple[int, ...] = DILATIONS
+    """Of the context module; Dilation7 lacks the 16, Dilation10 has 32 and 64 too."""
+    padding: Literal["same", "once"] = "same"
+    """What the context module sees beyond the border: zeros at each layer (streets) or at the first (VOC)."""
+    init: Literal["identity", "random"] = "identity"
+    """How the context module starts."""
+    sigma: float = 0.01
+    """Noise on the identity, as in the authors' code."""
+    upsampling: Literal["interpolation", "deconvolution"] = "interpolation"
+    """`upsample` interpolates probabilities; `deconvolution` logits, by a fixed bilinear kernel (Cityscapes)."""
+    inference: Literal["whole", "authors"] = "whole"
+    """The context module once over the whole logit map, or on each tile by itself."""
+    tile: tuple[int, int] = (900, 900)
+    """Height and width of what the front end reads at once, its margins of 186 included."""
+    pools: Pools = "removed"
+    """pool4 and pool5 (Section 4): `removed` (paper), `dense` (stride 1, as DeepLab), `recorded` (as FCN-32s)."""
+    frontend_padding: Padding = "none"
+    """Zeros around intermediate maps: `none` (paper) or `same` (as in classification)."""
+    fc6: FC6 = "7x7"
+    """`7x7` (paper) or `large_fov`, DeepLab's."""
+    width: float = 1.0
+    """Factor on the number of maps of the front end."""
+    dropout: float = 0.5
+    """After fc6 and fc7 while training."""
+    kind: Literal["vgg"] = "vgg"
+    """Which front end: the paper's."""
+
+
+class VGGSegmenter(BaseSegmenter):
+    """The network of the paper with all it takes to be used alone.
+
+    Logit k is trained on pixel r * k, the first of its r x r pixels, and is put back there: the authors' convention.
+
+    Args:
+        classes: names, in the order of the label ids.
+        colors: one (red, green, blue) of 0..255 per class.
+        network: what it is built of.
+        card: facts about the network that travel in its file.
+
+    Shapes:
+        images (N, 3, H, W), RGB in 0..1, any H and W -> (N, C, H, W): logits before the softmax or, zoomed, logarithms
+        of probabilities; softmax and argmax treat both alike.
+
+    Raises:
+        ValueError: an option that does not exist, a tile too small for the margin.
+
+    Example:
+        >>> net = VGGConfig(width=1 / 32, context="basic", tile=(436, 436))
+        >>> segmenter = VGGSegmenter(["sky", "road"], [(0, 0, 255), (128, 64, 128)], net).eval()
+        >>> segmenter(torch.rand(1, 3, 50, 71)).shape, segmenter.logits(torch.rand(1, 3, 50, 71)).shape
+        (torch.Size([1, 2, 50, 71]), torch.Size([1, 2, 7, 9]))
+    """
+
+    config: VGGConfig
+    _mean: Tensor
+    _bilinear: Tensor
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color],
+        config: VGGConfig | None = None,
+        card: dict[str, object] | None = None,
+    ) -> None:
+        config = config or VGGConfig()
+        for key, value, allowed in (
+            ("context", config.context, ("none", "basic", "large")),
+            ("padding", config.padding, ("same", "once")),
+            ("upsampling", config.upsampling, ("interpolation", "deconvolution")),
+            ("inference", config.inference, ("whole", "authors")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"network.{key}: found {value!r}; expected one of {allowed}")
+        super().__init__(classes, colors, config, card)
+        count = len(classes)
+        self.frontend = VGGFrontEnd(
+            count, config.pools, config.frontend_padding, config.fc6, config.width, config.dropout
+        )
+        self.context: ContextModule | None = None
+        if config.context != "none":
+            self.context = ContextModule(
+                count, config.context, config.dilations, config.padding, config.init, config.sigma
+            )
+        self.grid = Grid(self.frontend.stride, 3.5 if config.upsampling == "deconvolution" else 0.0)
+        self.feature_grids = (self.grid,)
+        if min(config.tile) < 2 * self.frontend.margin + self.frontend.stride:
+            minimum = 2 * self.frontend.margin + self.frontend.stride
+            raise ValueError(f"network.tile: found {list(config.tile)}; expected sides of at least {minimum}")
+        if config.upsampling == "deconvolution" and self.frontend.stride != 8:
+            raise ValueError("network.upsampling: 'deconvolution' is for stride 8; expected 'zoom' for kept pools")
+        self.mean = tuple(m / 255 for m in reversed(config.mean))
+        self.std = (1 / 255,) * 3
+        self.register_buffer("_mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_bilinear", bilinear_kernel(8), persistent=False)
+
+    @property
+    def output_stride(self) -> int:
+        return self.frontend.stride
+
+    @property
+    def alignment(self) -> int:
+        return self.frontend.stride
+
+    @property
+    def is_tileable(self) -> bool:
+        """Not as the authors do it: their seams are part of the result."""
+        return self.config.inference == "whole"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, or logarithms of probabilities, at every pixel: (N, 3, H, W) -> (N, C, H, W)."""
+        if self.config.inference == "whole":
+            return super().forward(images)
+        grids = self.grid if self.config.upsampling == "interpolation" else PIXEL_GRID
+        return self.upsample(
+            self._forward_tiles(self.preprocess(images)), grids, PIXEL_GRID, (images.shape[-2], images.shape[-1])
+        )
+
+    def extract_features(self, images: Tensor) -> list[Tensor]:
+        """The front end's logits: (N, C, ceil(H/r), ceil(W/r))."""
+        return [self.frontend_logits(images)]
+
+    def decode(self, feature_maps: list[Tensor], grids: Sequence[AxisGrids]) -> tuple[Tensor, AxisGrids]:
+        """Probabilities on the grid, or with deconvolution logits at every pixel, and where they sit."""
+        logits = self._deconvolve_or_softmax(self.apply_context(feature_maps[0]))
+        if self.config.upsampling == "interpolation":
+            return logits, grids[0]
+        rows, columns = (Grid(1, grid.start - self.grid.start) for grid in split_axes(grids[0]))
+        return logits, (rows, columns)
+
+    def upsample(self, logits: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
+        """As all segmenters do; probabilities become logarithms."""
+        upsampled = super().upsample(logits, source, target, size)
+        if self.config.upsampling == "deconvolution":
+            return upsampled
+        return upsampled.clamp(min=torch.finfo(upsampled.dtype).tiny).log()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r)).
+
+        Logit k is that of pixel `grid.start + r * k`.
+        """
+        return self.apply_context(self.frontend_logits(images))
+
+    def frontend_logits(self, images: Tensor) -> Tensor:
+        """The front end's logits alone, on the same grid; what the context module reads."""
+        x, r, margin = self.preprocess(images), self.output_stride, self.frontend.margin
+        height, width = x.shape[-2:]
+        rows, columns = -(-height // r), -(-width // r)
+        x = reflect_pad(x, margin, margin + rows * r - height, margin, margin + columns * r - width)
+        if self.config.frontend_padding == "same":  # it sees its own borders, so it cannot be tiled
+            return self.frontend(x)
+        step_y, step_x = ((side - 2 * margin) // r * r for side in self.config.tile)
+        tiled = [
+            [
+                self.frontend(x[..., top : top + step_y + 2 * margin, left : left + step_x + 2 * margin])
+                for left in range(0, width, step_x)
+            ]
+            for top in range(0, height, step_y)
+        ]
+        return torch.cat([torch.cat(row, -1) for row in tiled], -2)
+
+    def training_logits(self, images: Tensor) -> Tensor:
+        """Logits of images that are extended by the margin already: (N, 3, H, W) -> (N, C, (H - 372) / 8, ...)."""
+        return self.apply_context(self.frontend(self.preprocess(images)))
+
+    def apply_context(self, logits: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        return logits if self.context is None else self.context(logits)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """RGB in 0..1 as the layers read it: blue, green, red in 0..255, less the mean; (N, 3, H, W)."""
+        return images.flip(1) * 255 - self._mean
+
+    def released_tile_probabilities(self, blob: Tensor) -> Tensor:
+        """One tile as the released network runs it: (N, 3, H, W), see `preprocess` -> probabilities.
+
+        They are (N, C, (H - 372) / 8, (W - 372) / 8), with deconvolution 8 times as fine.
+        """
+        feature_maps = self._deconvolve_or_softmax(self.apply_context(self.frontend(blob)))
+        return feature_maps.softmax(1) if self.config.upsampling == "deconvolution" else feature_maps
+
+    def _deconvolve_or_softmax(self, logits: Tensor) -> Tensor:
+        """Logits at every pixel (deconvolution), or probabilities on the grid, to be zoomed."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 is too coarse for probabilities
+        if self.config.upsampling == "interpolation":
+            return logits.softmax(1)
+        weight = self._bilinear.to(logits.dtype).expand(len(self.classes), 1, -1, -1)
+        return F.conv_transpose2d(logits, weight, stride=8, padding=4, groups=len(self.classes))
+
+    def _forward_tiles(self, x: Tensor) -> Tensor:
+        """The authors' order: mirror, cut, run everything on each tile, put the results side by side.
+
+        (N, 3, H, W) -> at least the ceil(H/r) x ceil(W/r) values that the image has, or H x W where upsampled.
+        """
+        margin, (tile_height, tile_width) = self.frontend.margin, self.config.tile
+        height, width = x.shape[-2:]
+        step_y, step_x = self._tile_step(tile_height, height), self._tile_step(tile_width, width)
+        x = reflect_pad(x, margin, margin, margin, margin)
+        rows = []
+        for top in range(0, height, step_y):
+            row = []
+            for left in range(0, width, step_x):
+                tile = x[..., top : top + tile_height, left : left + tile_width]
+                tile = reflect_pad(tile, 0, tile_height - tile.shape[-2], 0, tile_width - tile.shape[-1])
+                row.append(self._deconvolve_or_softmax(self.apply_context(self.frontend(tile))))
+            rows.append(self._concatenate_tiles(row, step_x, -1))
+        return self._concatenate_tiles(rows, step_y, -2)
+
+    def _tile_step(self, tile: int, side: int) -> int:
+        """How many pixels a tile answers for, along one axis of an image of that side."""
+        valid = tile - 2 * self.frontend.margin
+        return valid if valid >= side else valid // self.output_stride * self.output_stride
+
+    def _concatenate_tiles(self, parts: list[Tensor], step: int, axis: int) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        count = step // self.output_stride if self.config.upsampling == "interpolation" else step
+        return torch.cat([part.narrow(axis, 0, count) for part in parts], axis)
+
+    def first_level_modules(self, levels: int) -> list[nn.Module]:
+        """The convolutions of the first blocks: level 1 is conv1, level 5 conv5."""
+        return [
+            layer
+            for name, layer in self.frontend.convolutions().items()
+            if name.startswith("conv") and int(name[4]) <= levels
+        ]
+
+    def is_backbone_parameter(self, name: str) -> bool:
+        """The front end's, but for its last layer."""
+        return name.startswith("frontend.") and not name.startswith("frontend.final.")
+
+    def with_config(self, config: VGGConfig) -> VGGSegmenter:
+        return VGGSegmenter(self.classes, self.colors, config, self.card)
+
+
+def bilinear_kernel(factor: int) -> Tensor:
+    """Caffe's bilinear kernel for up-sampling by an even factor: (1, 1, 2 * factor, 2 * factor)."""
+    taps = torch.arange(2 * factor, dtype=torch.float64)
+    line = 1 - (taps / factor - (2 * factor - 1) / (2 * factor)).abs()
+    return torch.outer(line, line).float()[None, None]

@@ -1,0 +1,215 @@
+"""The finished blocks of a raster, in a folder, so that a run which was killed goes on where it was.
+
+Each block is one file, compressed and with a checksum, which appears whole or not at all. `manifest.json` says of what
+the blocks are: a run of another image, network or setting does not mix with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dilated.errors import InputError
+
+if TYPE_CHECKING:
+    from dilated.prediction.tiling import Block
+
+_MANIFEST = "manifest.json"
+_CACHE_BYTES = 128 << 20  # bytes of unpacked blocks that are kept while the raster is put together
+
+
+class BlockStore:
+    """A folder of blocks.
+
+    Args:
+        facts: what the labels depend on, as JSON has it.
+        blocks: rectangles in rows and columns that cover the raster.
+        dtype: of the labels.
+
+    Raises:
+        InputError: the folder holds blocks of something else; the message says how that differs.
+    """
+
+    def __init__(self, folder: Path, provenance: dict[str, Any], blocks: Sequence[Block], dtype: np.dtype[Any]) -> None:
+        self.folder, self.dtype = folder, dtype.newbyteorder("<")
+        self.indices = {block: i for i, block in enumerate(blocks)}
+        self.tops, self.lefts = sorted({b.top for b in blocks}), sorted({b.left for b in blocks})
+        self.block_at = {(block.top, block.left): block for block in blocks}
+        self.cache: OrderedDict[Block, NDArray[Any]] = OrderedDict()
+        table = [[b.top, b.left, b.height, b.width] for b in blocks]
+        manifest = json.loads(json.dumps({**provenance, "dtype": str(dtype), "blocks": table}))
+        for left in folder.glob("*.new"):
+            left.unlink()
+        path = folder / _MANIFEST
+        if path.exists() and any(folder.glob("*.block")):
+            _check_manifest(path, manifest)
+            return
+        foreign_files = [p.name for p in folder.iterdir() if not _is_own_file(p)]
+        if foreign_files:
+            raise InputError(
+                f"{folder}: found {foreign_files[0]!r} in the folder for unfinished work; expected its own files alone. "
+                "Move the folder away."
+            )
+        for block in folder.glob("*.block"):
+            block.unlink()  # of a run that was killed while it cleaned up
+        with explain_write_errors(folder):
+            _atomic_write(path, json.dumps(manifest).encode())
+
+    @staticmethod
+    def is_empty(folder: Path) -> bool:
+        """Whether a folder holds no finished block, and nothing that is someone else's."""
+        return all(_is_own_file(p) and p.suffix != ".block" for p in folder.iterdir())
+
+    def has(self, block: Block) -> bool:
+        """Whether a block is finished.
+
+        Raises:
+            InputError: its file is damaged.
+        """
+        if not self._path(block).exists():
+            return False
+        self._load(block)
+        return True
+
+    def write(self, block: Block, labels: NDArray[Any]) -> None:
+        """Keep a block's labels, (block.height, block.width).
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with explain_write_errors(self.folder):
+            _atomic_write(self._path(block), zlib.compress(labels.astype(self.dtype).tobytes(), 6))
+
+    def read_window(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
+        """Labels across blocks, all of which are finished: (height, width).
+
+        Raises:
+            InputError: a block's file is damaged.
+        """
+        labels = np.empty((height, width), self.dtype)
+        for y in self.tops[bisect_right(self.tops, top) - 1 :]:
+            if y >= top + height:
+                break
+            for x in self.lefts[bisect_right(self.lefts, left) - 1 :]:
+                if x >= left + width:
+                    break
+                block = self.block_at[y, x]
+                y0, y1 = max(top, y), min(top + height, y + block.height)
+                x0, x1 = max(left, x), min(left + width, x + block.width)
+                part = self._load_cached(block)[y0 - y : y1 - y, x0 - x : x1 - x]
+                labels[y0 - top : y1 - top, x0 - left : x1 - left] = part
+        return labels
+
+    def remove(self) -> None:
+        """Delete the folder; first the manifest, so that what a kill leaves is not taken for unfinished work."""
+        (self.folder / _MANIFEST).unlink()
+        shutil.rmtree(self.folder)
+
+    def _load_cached(self, block: Block) -> NDArray[Any]:
+        if block not in self.cache:
+            self.cache[block] = self._load(block)
+            while len(self.cache) > 1 and sum(part.nbytes for part in self.cache.values()) > _CACHE_BYTES:
+                self.cache.popitem(last=False)
+        self.cache.move_to_end(block)
+        return self.cache[block]
+
+    def _load(self, block: Block) -> NDArray[Any]:
+        path = self._path(block)
+        try:
+            data = zlib.decompress(path.read_bytes())
+        except (OSError, zlib.error) as error:
+            raise _damaged_error(path, str(error)) from error
+        expected = block.height * block.width * self.dtype.itemsize
+        if len(data) != expected:
+            raise _damaged_error(path, f"{len(data)} bytes of labels, {expected} expected")
+        return np.frombuffer(data, self.dtype).reshape(block.height, block.width)
+
+    def _path(self, block: Block) -> Path:
+        return self.folder / f"{self.indices[block]:06d}.block"
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether a file is one that an unfinished run leaves."""
+    return path.suffix in (".block", ".new") or path.name in (_MANIFEST, "maps")
+
+
+@contextmanager
+def explain_write_errors(folder: Path) -> Iterator[None]:
+    """A failure to write meanwhile becomes an `InputError` that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: could not be written ({error}); expected a disk with room. Mend that and run the same command "
+            "again: finished blocks are kept."
+        ) from error
+
+
+def identify_source(path: Path) -> dict[str, Any]:
+    """Which image it is: its place, size, time and the hash of its first 64 KiB."""
+    stat = path.stat()
+    with path.open("rb") as file:
+        start = hashlib.sha256(file.read(1 << 16)).hexdigest()
+    return {"path": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start": start}
+
+
+def _atomic_write(path: Path, data: bytes) -> None:
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _check_manifest(path: Path, current: dict[str, Any]) -> None:
+    """Refuse to go on with blocks of something else."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        lines = _describe_differences(saved, current)
+    except (ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: is damaged ({error}); expected what an unfinished run wrote. Delete the folder {path.parent} to "
+            "start anew."
+        ) from error
+    if lines:
+        raise InputError(
+            f"{path}: the unfinished run was of something else: {'; '.join(lines)}. Run it as it was to finish it, or "
+            f"delete the folder {path.parent} to start anew."
+        )
+
+
+def _describe_differences(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key in sorted({*saved, *current}):
+        before, after = saved.get(key), current.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += _describe_differences(before, after, f"{prefix}{key}.")
+        elif before != after and key == "blocks":
+            lines.append("blocks differ")
+        elif before != after:
+            lines.append(f"{prefix}{key} was {before!r} and is {after!r}")
+    return lines
+
+
+def _damaged_error(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path}: the block is damaged ({reason}); expected a whole file. Delete this one file and run the same command "
+        "again: only this block is labelled anew."
+    )

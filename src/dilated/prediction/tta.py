@@ -1,0 +1,124 @@
+"""What a network is shown of an image: itself, mirrored, larger or smaller; read window by window.
+
+    view = View(height=480, width=640, scale=0.75, flip=True)
+    view.read(raster, 0, 0, 64, 64)                      # (1, 3, 64, 64): pixels of the view, RGB in 0..1
+    view.columns(100, 200)                               # where columns 100 to 199 of the image lie in the view
+
+Pixel p of the image has its centre at p + 0.5, so at scale s it lies at (p + 0.5) s - 0.5. A window of a scaled view
+is computed from the pixels that it needs and equals the same window of the whole view scaled at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dilated.data.images import ImageArray
+from dilated.models.sampling import Grid
+
+if TYPE_CHECKING:
+    from dilated.data.raster.reader import Raster
+
+
+class InMemoryRaster:
+    """An image in memory, (H, W, 3) uint8, read like a raster."""
+
+    def __init__(self, pixels: ImageArray) -> None:
+        self.pixels = pixels
+        self.height, self.width = pixels.shape[:2]
+
+    def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+        return self.pixels[top : top + height, left : left + width]
+
+
+@dataclass(frozen=True)
+class TTAView:
+    """One way of showing an image of `height` x `width` pixels; those of the view itself are `rows` x `across`."""
+
+    height: int
+    width: int
+    scale: float = 1.0
+    flip: bool = False
+
+    @property
+    def rows(self) -> int:
+        return scale_size(self.height, self.scale)
+
+    @property
+    def across(self) -> int:
+        return scale_size(self.width, self.scale)
+
+    def read(self, raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
+        """A window of the view: (1, 3, height, width) float32, RGB in 0..1."""
+        if self.flip:
+            left = self.across - left - width
+        if self.scale == 1:
+            window = read_tensor(raster, top, left, height, width)
+        else:
+            vertical = resample_weights(top, height, self.height, self.rows)
+            horizontal = resample_weights(left, width, self.width, self.across)
+            pixels = read_tensor(
+                raster,
+                vertical.first_sample,
+                horizontal.first_sample,
+                vertical.weights.shape[1],
+                horizontal.weights.shape[1],
+            )
+            window = vertical.weights @ (pixels @ horizontal.weights.T)
+        return window.flip(-1) if self.flip else window
+
+    def row_grid(self, top: int) -> Grid:
+        """Where rows of the image from `top` on lie in the view."""
+        return _view_grid(top, self.rows / self.height)
+
+    def columns(self, left: int, right: int) -> tuple[Grid, bool]:
+        """Where columns `opaque` to `right - 1` lie in the view, and whether they come out from right to left."""
+        if self.flip:
+            left = self.width - right
+        return _view_grid(left, self.across / self.width), self.flip
+
+
+def scale_size(side: int, scale: float) -> int:
+    """A side of a scaled image."""
+    return side if scale == 1 else max(1, round(side * scale))
+
+
+def _view_grid(first_sample: int, scale: float) -> Grid:
+    return Grid(1, float(first_sample)) if scale == 1 else Grid(scale, (first_sample + 0.5) * scale - 0.5)
+
+
+def read_tensor(raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
+    """A window of an image as networks take it: (1, 3, height, width) float32, RGB in 0..1."""
+    return torch.tensor(raster.read(top, left, height, width)).permute(2, 0, 1)[None].float() / 255
+
+
+@dataclass(frozen=True)
+class _ResampleWeights:
+    """A window of a resampled axis: `weights` (size, n) on the n samples from `first` on."""
+
+    first_sample: int
+    weights: Tensor
+
+
+def resample_weights(start: int, size: int, source: int, target: int) -> _ResampleWeights:
+    """Linear interpolation of `input_layout` samples to `label_path`, for `median_size` of the latter from `start` on.
+
+    Where the result is coarser each sample averages all that it stands for (a triangle as wide as two of them).
+
+    Example:
+        >>> resample_weights(0, 2, 4, 2).weights
+        tensor([[0.4286, 0.4286, 0.1429, 0.0000],
+                [0.0000, 0.1429, 0.4286, 0.4286]])
+    """
+    ratio = source / target
+    radius = max(ratio, 1.0)
+    centers = (torch.arange(start, start + size, dtype=torch.float64) + 0.5) * ratio - 0.5
+    first_sample = max(0, math.floor(float(centers[0]) - radius))
+    last = min(source - 1, math.ceil(float(centers[-1]) + radius))
+    samples = torch.arange(first_sample, last + 1, dtype=torch.float64)
+    weights = (1 - (centers[:, None] - samples[None, :]).abs() / radius).clamp(min=0)
+    return _ResampleWeights(first_sample, (weights / weights.sum(1, keepdim=True)).float())

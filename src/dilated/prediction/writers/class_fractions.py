@@ -1,0 +1,64 @@
+"""How much of each image is of each class: one table for the run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from dilated.errors import InputError
+from dilated.prediction.prediction import Prediction
+from dilated.prediction.sources import InputImage
+from dilated.prediction.writers.base import SOURCE_KINDS, PredictionWriter, atomic_write
+
+
+class ClassFractionWriter(PredictionWriter):
+    """`shares.csv`: a row an image, by name; its name, then the share of each class, which add up to 1."""
+
+    def __init__(self, out: Path, kinds: Sequence[str] = SOURCE_KINDS) -> None:
+        super().__init__(out, kinds)
+        self.rows: dict[str, list[str]] = {}
+        self.lock = Lock()
+
+    def path(self, image: InputImage) -> Path:
+        return self.out / "class_fractions.csv"
+
+    def output_key(self, image: InputImage) -> str:
+        return f"the row {image.key} of {self.path(image)}"
+
+    def open(self, classes: Sequence[str], colors: Sequence[Any], append: bool = False) -> None:
+        self.header = ["image", *classes]
+        file = self.out / "class_fractions.csv"
+        if not append or not file.exists():
+            return
+        with file.open(newline="", encoding="utf-8") as lines:
+            header, *rows = [*csv.reader(lines)] or [[]]
+        if header != self.header or any(len(row) != len(header) for row in rows):
+            raise InputError(
+                f"{file}: found a table that is not of this network's classes; expected the columns "
+                f"{', '.join(self.header)}. Leave out --skip-existing, or choose another --out."
+            )
+        self.rows = {key: fractions for key, *fractions in rows}
+
+    def has(self, image: InputImage) -> bool:
+        return image.key in self.rows
+
+    def write(self, image: InputImage, prediction: Prediction) -> None:
+        counts = np.bincount(prediction.labels.ravel(), minlength=len(prediction.classes))
+        fractions = [repr(fraction) for fraction in (counts / prediction.labels.size).tolist()]
+        with self.lock:
+            self.rows[image.key] = fractions
+
+    def close(self) -> Path | None:
+        if not self.rows:
+            return None
+        path = self.out / "class_fractions.csv"
+        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.header)
+            writer.writerows([key, *fractions] for key, fractions in sorted(self.rows.items()))
+        return path

@@ -1,0 +1,128 @@
+"""How training went, drawn: loss, validation, learning rate, and each class.
+
+section(read_history(run), recipe, data.classes)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dilated.data.labels import Classes
+from dilated.report.charts import Axis, Line, render_line_chart, render_sparkline
+from dilated.report.history import History, smooth_points, thin_points
+from dilated.report.markup import (
+    escape_text,
+    format_count,
+    format_number,
+    render_card,
+    render_class_name,
+    render_note,
+    render_term,
+)
+
+_StageMarks = list[tuple[float, str]]
+_MAX_UNFOLDED_CLASSES = 30
+"""Classes above which their curves are folded away."""
+
+
+def render_training(history: History | None, recipe: dict[str, Any], classes: Classes) -> str:
+    """The charts; a sentence where there is nothing to draw.
+
+    Args:
+        recipe: the recipe's table, for the stages' names; may be empty.
+    """
+    if history is None or not history.steps:
+        return render_card("<p>The run holds no log of its training, so there are no curves.</p>")
+    x = Axis("step", 0, history.steps)
+    stage_marks: _StageMarks = [(step, str(stage)) for step, stage in history.stages] if len(history.stages) > 1 else []
+    charts = [
+        _render_loss(history, x, stage_marks),
+        _render_validation(history, x, stage_marks),
+        _render_learning_rate(history, x, stage_marks),
+    ]
+    stages = _render_stages(history, recipe)
+    figures_html = "".join(f"<figure>{chart}</figure>" for chart in charts if chart)
+    body = render_card(f'<div class="charts">{figures_html}</div>{stages}')
+    return body + _render_class_curves(history, x, classes)
+
+
+def _render_loss(history: History, x: Axis, stage_marks: _StageMarks) -> str:
+    if not history.loss:
+        return ""
+    smooth = thin_points(smooth_points(history.loss))
+    top = max(value for _, value in history.loss)
+    low = min(0.0, *(value for _, value in history.loss))
+    chart = render_line_chart(
+        [Line(thin_points(history.loss), "faint"), Line(smooth)],
+        x,
+        Axis("loss", low, top * 1.04 if top > 0 else 1.0),
+        f"Training loss by step: from {history.loss[0][1]:.3g} to {history.loss[-1][1]:.3g}",
+        stage_marks,
+    )
+    caption = f"Strong: {render_term('smoothed')}, {format_number(smooth[-1][1])} at the end. Faint: as logged."
+    return f"<h3>{render_term('loss', 'Loss')}</h3>{chart}<figcaption>{caption}</figcaption>"
+
+
+def _render_validation(history: History, x: Axis, stage_marks: _StageMarks) -> str:
+    points = [(float(one.step), one.mean_iou) for one in history.validations if one.mean_iou is not None]
+    best = history.best
+    if best is None or best.mean_iou is None:
+        return "<h3>Validation</h3><p>The log holds no validation.</p>"
+    low = min(value for _, value in points)
+    y = Axis("mean IoU", 0.0 if low < 0.4 else 0.4 if low < 0.7 else 0.7, 1.0)
+    chart = render_line_chart(
+        [Line(points, markers=True), Line([(best.step, best.mean_iou)], "best", markers=True)],
+        x,
+        y,
+        f"Validation mean IoU by step: {len(points)} validations, best {best.mean_iou:.4f} at step {best.step}",
+        stage_marks,
+    )
+    caption = f"Best: {format_number(best.mean_iou, 4)} at step {format_count(best.step)} of {format_count(history.steps)}; it was kept."
+    truncation_note = f" The axis begins at {y.low:g}." if y.low else ""
+    return f"<h3>Validation {render_term('mean IoU')}</h3>{chart}<figcaption>{caption}{truncation_note}</figcaption>"
+
+
+def _render_learning_rate(history: History, x: Axis, stage_marks: _StageMarks) -> str:
+    top = max((value for _, value in history.lr), default=0.0)
+    if not top > 0:
+        return ""
+    label = f"Learning rate by step, at most {top:.3g}"
+    chart = render_line_chart(
+        [Line(thin_points(history.lr))], x, Axis("learning rate", 0, top * 1.04), label, stage_marks
+    )
+    return f"<h3>{render_term('learning rate', 'Learning rate')}</h3>{chart}<figcaption>At most {format_number(top, 6)}.</figcaption>"
+
+
+def _render_stages(history: History, recipe: dict[str, Any]) -> str:
+    """What the numbers above the upright lines mean."""
+    stage_tables = recipe.get("stage")
+    caption = []
+    for step, stage in history.stages:
+        stage_table = stage_tables[stage] if isinstance(stage_tables, list) and stage < len(stage_tables) else {}
+        kind, stride = stage_table.get("kind"), stage_table.get("output_stride")
+        description = (
+            ": " + escape_text(kind) + (f", output stride {escape_text(stride)}" if stride else "") if kind else ""
+        )
+        caption.append(f"<b>{stage}</b>{description}, from step {step:,}")
+    return render_note(f"{render_term('stage', 'Stages')}: {'; '.join(caption)}.") if len(caption) > 1 else ""
+
+
+def _render_class_curves(history: History, x: Axis, classes: Classes) -> str:
+    """A small curve of the validation IoU for each class."""
+    if not any(one.iou for one in history.validations):
+        return ""
+    figures = []
+    for name, color in zip(classes.names, classes.colors, strict=True):
+        points = [(float(one.step), value) for one in history.validations if (value := one.iou.get(name)) is not None]
+        last = points[-1][1] if points else None
+        label = f"Validation IoU of {name} by step" + (f": {points[0][1]:.3f} to {last:.3f}" if points else ": none")
+        figures.append(
+            f"<figure>{render_sparkline(points, x, label)}<figcaption>{render_class_name(name, color)} {format_number(last)}</figcaption></figure>"
+        )
+    body = f'<div class="sparks">{"".join(figures)}</div>'
+    if len(figures) > _MAX_UNFOLDED_CLASSES:
+        body = f"<details><summary>All {len(figures)} classes</summary>{body}</details>"
+    remark = render_note(
+        f"From 0 (bottom) to 1 (top), step 0 (left) to {history.steps:,} (right); the number is the last."
+    )
+    return render_card(body + remark, f"Validation {render_term('IoU')} by class")

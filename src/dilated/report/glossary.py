@@ -1,0 +1,49 @@
+"""What the words of the page mean, a sentence or two each.
+
+>>> TERMS["step"]
+'One update of the weights, from one batch of samples.'
+"""
+
+from __future__ import annotations
+
+TERMS = {
+    "IoU": (
+        "Intersection over union: of the pixels that the truth or the network gives to the class, the share that both "
+        "do. 1 is perfect, 0 is no overlap. Pooled over all measured images, at their own resolution."
+    ),
+    "mean IoU": "The mean of the IoU over the classes that occur in the truth or the predictions.",
+    "95% interval": (
+        "The middle 95% of the figure over 2,000 redraws of the measured images, with replacement (bootstrap)."
+    ),
+    "pixel accuracy": "The share of labelled pixels whose predicted class is right. Frequent classes dominate it.",
+    "boundary IoU": (
+        "IoU of the bands inside the outlines of truth and prediction, 2% of the image's diagonal wide. Large areas "
+        "cannot hide poor outlines."
+    ),
+    "mean boundary IoU": "The mean of the boundary IoU over the classes that occur.",
+    "precision": (
+        "Of the pixels that the network gives to the class, the share that truly is of it. Pooled over all measured "
+        "images."
+    ),
+    "recall": ("Of the pixels that are truly of the class, the share that was found. Pooled over all measured images."),
+    "Dice": "Twice the overlap over the sum of both areas; the same as F1. Never below the IoU.",
+    "share of pixels": "Of all labelled pixels of the measured images, the share that is truly of the class.",
+    "labelled pixels": "Pixels to which the data gives a class. All others count nowhere.",
+    "ignored": "The share of all pixels to which the data gives no class; they count nowhere.",
+    "image's IoU": "The mean IoU of one image, over the classes that its truth or its prediction has.",
+    "loss": "What training minimises, on the samples of a step; what it is made of is in the recipe.",
+    "smoothed": "The mean over the nearest twentieth of the logged values.",
+    "step": "One update of the weights, from one batch of samples.",
+    "learning rate": "How far one step moves the weights: the rate that the log has, which is the heads'.",
+    "stage": "A part of the training with settings of its own; the recipe lists them.",
+    "confidence": "The greatest of a pixel's class probabilities.",
+    "ECE": (
+        "Expected calibration error: how far the share of right pixels is from the confidence, in 15 bins of equal "
+        "width, as a mean over pixels. 0 is perfect."
+    ),
+    "trimap": "Pixels of which a pixel of another true class lies within so many pixels.",
+    "theoretical field": "The side of the square of pixels on which one logit can depend at all.",
+    "effective field": (
+        "How strongly one logit depends on each pixel: the size of its gradient. The squares hold half and 95% of it."
+    ),
+}

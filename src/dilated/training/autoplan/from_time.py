@@ -1,0 +1,139 @@
+"""What a plan takes from the time there is: how many samples a step, which stages, how long they are.
+
+    size, choice = choose_batch_size(sizes, samples)
+    tables, choices = plan_stages(seen, cost, seconds, size, images)
+
+The thresholds are from trainings of a few minutes on CamVid and nuclei, on two cores (docs/your-own-data.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dilated.training.autoplan.from_data import Choice, finest_region_side
+from dilated.training.autoplan.probe import Cost
+from dilated.training.autoplan.survey import DatasetSummary
+
+_SMALL_OBJECT_SIDE = 24.0
+"""Pixels of a side below which an object is lost between the samples of a coarse stride."""
+_MAX_WARMUP_STEPS = 50
+"""Steps of warm-up that are enough for a long stage; all of a short one would be too many."""
+_MIN_STEPS = 800
+"""Steps below which a smaller batch, and so more of them, teaches more than a steadier gradient."""
+_MIN_FINE_SAMPLES = 4000
+"""Coarse samples for which there must be time before a fine stage is worth its share; half for small objects."""
+_MIN_CONTEXT_SAMPLES = 12_000
+"""Coarse samples for which there must be time before a context module is worth its share: some 400 fine steps of 8."""
+_EMA_SPAN = 0.03
+"""Of the last stage's steps, the share that the moving average of the weights spans: with a rate that falls to 0, more
+only lags behind."""
+
+
+def candidate_batch_sizes(summary: DatasetSummary, cuda: bool, processes: int) -> list[int]:
+    """The batches to choose from, the smallest first."""
+    max_size = max(processes, min(16 if cuda else 8, max(2, summary.images)))
+    return sorted({max(processes, min(size, max_size)) for size in ((8, 16) if cuda else (2, 4, 8))})
+
+
+def choose_batch_size(sizes: list[int], samples: float) -> tuple[int, Choice]:
+    """The batch for so many samples.
+
+    Example:
+        >>> choose_batch_size([2, 4, 8], 4000)[0], choose_batch_size([2, 4, 8], 500)[0], choose_batch_size([8], samples=0)[0]
+        (4, 2, 8)
+    """
+    if len(sizes) == 1:
+        return sizes[0], Choice("batch", str(sizes[0]), "samples a step")
+    size = max((size_option for size_option in sizes if samples / size_option >= _MIN_STEPS), default=sizes[0])
+    reason = f"the most that leave {_MIN_STEPS} steps" if size > sizes[0] else "few, for as many steps as there is time"
+    return size, Choice("batch", str(size), f"samples a step: {reason}")
+
+
+def choose_ema_decay(steps: float) -> tuple[float, Choice]:
+    """The decay of the moving average for a last stage of so many steps.
+
+    Example:
+        >>> choose_ema_decay(1000)[0]
+        0.9667
+    """
+    decay = round(min(0.998, max(0.5, 1 - 1 / (_EMA_SPAN * max(steps, 1.0)))), 4)
+    return decay, Choice("ema", f"{decay:g}", f"averages the last {_EMA_SPAN:.0%} of some {steps:.0f} steps")
+
+
+def plan_stages(
+    summary: DatasetSummary, cost: Cost, seconds: float, batch_size: int, images: int, pretrained: bool
+) -> tuple[list[dict[str, Any]], list[Choice]]:
+    """Stages by the number of samples that there is time for; without a budget, by passes over the images.
+
+    Args:
+        images: of validation.
+        pretrained: the backbone is.
+    """
+    parts = {"accumulate": cost.micro_batches} if cost.micro_batches > 1 else {}
+    side = finest_region_side(summary)
+    has_small_objects = side < _SMALL_OBJECT_SIDE
+    if not seconds:
+        epochs = min(200.0, max(4.0, round(1600 * batch_size / summary.images)))
+        reason = f"about 1600 steps at stride 16, {epochs:.0f} passes over {summary.images} images, then finer"
+        stage_lengths = {
+            "frontend 16": epochs,
+            "frontend 8": epochs / 5,
+            "context 8": epochs / 4,
+            "joint 8": epochs / 10,
+        }
+        length = "epochs"
+    else:
+        steps = max(0.0, seconds - cost.prediction_seconds[16] * images) / cost.step_seconds[16]
+        reason = f"time for some {steps:.0f} coarse steps"
+        length = "share"
+        if steps * batch_size >= _MIN_CONTEXT_SAMPLES:
+            stage_lengths = {"frontend 16": 0.55, "frontend 8": 0.15, "context 8": 0.15, "joint 8": 0.15}
+            reason += ": coarse, fine, the context module alone, then all"
+        elif steps * batch_size >= _MIN_FINE_SAMPLES / (2 if has_small_objects else 1):
+            stage_lengths = (
+                {"frontend 16": 0.6, "frontend 8": 0.4}
+                if has_small_objects
+                else {"frontend 16": 0.7, "frontend 8": 0.3}
+            )
+            reason += ", too few for a context module to learn: coarse, then fine"
+        else:
+            stage_lengths = {"frontend 16": 1.0}
+            reason += ", too few for finer ones of more than twice the cost"
+    if has_small_objects and len(stage_lengths) > 1:
+        reason += f"; regions of some {side:.0f} pixels want the fine stride"
+    tables = []
+    for name, value in stage_lengths.items():
+        kind, stride = name.split()[0], int(name.split()[1])
+        steps = (
+            value * seconds / sum(stage_lengths.values()) / cost.step_seconds[stride]
+            if seconds
+            else _MAX_WARMUP_STEPS / 0.1
+        )
+        warmup = max(1, min(_MAX_WARMUP_STEPS, round(0.1 * steps)))
+        tables.append(stage_table(kind, stride, pretrained, **{length: value, "warmup": warmup, **parts}))
+    warmups = ", ".join(str(table["warmup"]) for table in tables)
+    return tables, [
+        Choice("stages", f"{len(tables)}", reason),
+        Choice(
+            "backbone",
+            "slower" if pretrained else "as the head",
+            "0.1 to 0.2 of the rate, its normalisation frozen: what it was taught before is worth keeping"
+            if pretrained
+            else "it begins at random",
+        ),
+        Choice("warm-up", f"{warmups} steps", "a tenth of each stage's steps, at most 50"),
+    ]
+
+
+def stage_table(kind: str, stride: int, pretrained: bool, **extra: Any) -> dict[str, Any]:
+    """A stage with the rates that have held up on street scenes and on microscopy.
+
+    A pretrained backbone that learns four times as fast, or whose normalisation goes by small batches, forgets what it
+    knew before the fresh layers have found it: rare classes are then not learnt in hundreds of steps.
+    """
+    table = {"kind": kind, "output_stride": stride, "lr": 3e-3 if stride == 16 else 1e-3}
+    if pretrained:
+        table |= {"freeze_norm": "always", "freeze": 2}
+    if kind != "context":
+        table["backbone_lr_factor"] = (0.1 if stride == 16 else 0.2) if pretrained else 1.0
+    return table | extra

@@ -1,0 +1,168 @@
+"""From a data set, a machine and a time budget to a recipe, with a reason for every choice.
+
+    plan = make_plan(open_dataset("my-data"), budget=1800)
+    print(plan.text())                                   # one line a choice
+    train(data, plan.recipe, Path("runs/mine"))
+
+Nothing here is known to `train` alone: the plan is a recipe, which can be saved, read, changed and trained again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dilated.config import build_dataclass, to_toml
+from dilated.data.dataset import Dataset
+from dilated.training.autoplan.from_data import Choice, choose_from_data
+from dilated.training.autoplan.from_time import (
+    candidate_batch_sizes,
+    choose_batch_size,
+    choose_ema_decay,
+    plan_stages,
+    stage_table,
+)
+from dilated.training.autoplan.probe import Cost, free_memory, measure_cost
+from dilated.training.autoplan.survey import DatasetSummary, summarize_dataset
+from dilated.training.config import Recipe, apply_override, recipe_to_table
+
+_REPORT_VALIDATIONS = 1.5
+"""Validations that the report takes, at the end of a budget."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A recipe and why it is what it is."""
+
+    recipe: Recipe
+    choices: tuple[Choice, ...]
+
+    def text(self) -> str:
+        """A line a choice: what, and why."""
+        widths = [max(len(getattr(c, name)) for c in self.choices) for name in ("key", "value")]
+        return "\n".join(f"{c.key:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
+
+    def save(self, path: Path) -> None:
+        """Write the recipe, with the reasons as comments; `load_recipe` reads it."""
+        reasons = "".join(f"# {line}\n" for line in self.text().splitlines())
+        path.write_text(f"{reasons}\n{to_toml(recipe_to_table(self.recipe))}", encoding="utf-8")
+
+
+def make_plan(
+    data: Dataset, budget: float = 0.0, overrides: Sequence[str] = (), report: bool = True, processes: int = 1
+) -> TrainingPlan:
+    """Decide on a training.
+
+    Args:
+        data: with the splits `train` and `val`.
+        budget: seconds that all may take, this planning included; 0 for as long as it takes.
+        overrides: `a.b=c`, which go before any choice.
+        report: keep time free for a report at the end.
+        processes: that share a batch.
+
+    Raises:
+        InputError: unreadable data, or an override that does not fit.
+    """
+    started = time.monotonic()
+    samples = data.samples("train"), data.samples("val")
+    summary = summarize_dataset(samples[0], data.classes)
+    cuda = torch.cuda.is_available()
+    table, choices = choose_from_data(summary, cuda)
+    sizes = candidate_batch_sizes(summary, cuda, processes)
+    if not budget or _is_overridden("batch", overrides):
+        sizes = sizes[-1:]  # there is nothing to choose
+    table["batch"] = sizes[0]
+
+    pretrained = _apply_overrides(table, overrides, include_stages=False)["weights"] != "random"
+
+    def measure() -> tuple[Recipe, Cost]:
+        joint = stage_table("joint", 8, pretrained, epochs=1)
+        draft = build_dataclass(
+            Recipe, _apply_overrides(table | {"stage": [joint]}, overrides, include_stages=False), "plan"
+        )
+        return draft, measure_cost(draft, data.classes, samples, (16, 8))
+
+    def remaining_seconds(stride: int) -> float:
+        validation = cost.prediction_seconds[stride] * len(samples[1])
+        return (
+            max(1.0, budget - (time.monotonic() - started) - report * _REPORT_VALIDATIONS * validation)
+            if budget
+            else 0.0
+        )
+
+    draft, cost = measure()
+    size, choice = choose_batch_size(sizes, remaining_seconds(16) / cost.step_seconds[16] * draft.batch)
+    choices.append(choice)
+    if size != table["batch"]:
+        table["batch"] = size
+        draft, cost = measure()
+    table |= {"workers": _choose_workers(cost, draft), "cache": _fits_cache(summary)}
+    choices += _cost_choices(cost, draft, table, summary)
+    table["stage"], stage_choices = plan_stages(
+        summary, cost, remaining_seconds(16), draft.batch, len(samples[1]), pretrained
+    )
+    last = table["stage"][-1]
+    if last["kind"] == "frontend":
+        table["network"]["context"] = "none"
+    if budget:
+        stride = last["output_stride"]
+        seconds = remaining_seconds(stride)
+        table["ema"], ema_choice = choose_ema_decay(seconds * last["share"] / cost.step_seconds[stride])
+        table |= {"budget": round(seconds, 1), "reserve": round(cost.prediction_seconds[stride] * len(samples[1]), 2)}
+        rest = "for this plan and for the report" if report else "for this plan"
+        stage_choices += [ema_choice, Choice("budget", f"{seconds:.0f} s", f"of {budget:.0f} s; the rest is {rest}")]
+    recipe = build_dataclass(Recipe, _apply_overrides(table, overrides), "plan")
+    return TrainingPlan(recipe, (*choices, *stage_choices, *_override_choices(overrides)))
+
+
+def _choose_workers(cost: Cost, draft: Recipe) -> int:
+    needed = 1 + int(cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3))
+    return max(1, min(needed, (os.cpu_count() or 2) - 1))
+
+
+def _fits_cache(summary: DatasetSummary) -> bool:
+    return summary.decoded_bytes < 0.2 * free_memory(torch.device("cpu"))
+
+
+def _cost_choices(cost: Cost, draft: Recipe, table: dict[str, Any], summary: DatasetSummary) -> list[Choice]:
+    """What was measured, and what follows from it."""
+    step = f"{cost.step_seconds[16]:.2f} s a step at stride 16, {cost.step_seconds[8]:.2f} s at stride 8"
+    reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)
+    choices = [
+        Choice(
+            "step",
+            f"{cost.step_seconds[16]:.2f} s",
+            f"measured here: {step}; {cost.prediction_seconds[16]:.2f} s to label an image",
+        ),
+        Choice("workers", str(table["workers"]), f"reading a batch takes {reading:.0%} of a step at stride 16"),
+        Choice(
+            "cache", str(table["cache"]).lower(), f"decoded, all images take {summary.decoded_bytes / 2**20:.0f} MiB"
+        ),
+    ]
+    if cost.peak_bytes:
+        text = f"a step takes {cost.peak_bytes / 2**20:.0f} MiB of {cost.free_bytes / 2**20:.0f} MiB that were free"
+        choices.append(Choice("memory", f"{cost.micro_batches} part{'s' * (cost.micro_batches > 1)}", text))
+    return choices
+
+
+def _is_overridden(key: str, overrides: Sequence[str]) -> bool:
+    return any(text.partition("=")[0].strip() == key for text in overrides)
+
+
+def _apply_overrides(table: dict[str, Any], overrides: Sequence[str], include_stages: bool = True) -> dict[str, Any]:
+    """A copy of the table with the overrides; those of stages only once there are stages."""
+    copy = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
+    for text in overrides:
+        if include_stages or not text.strip().startswith("stage."):
+            apply_override(copy, text)
+    return copy
+
+
+def _override_choices(overrides: Sequence[str]) -> list[Choice]:
+    return [Choice(*text.partition("=")[::2], "as --set asks") for text in overrides]

@@ -1,0 +1,117 @@
+"""Several processes that compute as one: batch statistics over all of them, and the dropout masks of the whole batch.
+
+    with sync_batch_statistics(world, batch_size=8, sample_offset=0):                       # this process's part of a batch of 8
+        logits = network(images)
+
+Without it, normalisation by the batch would see a process's part alone, and a training on two processes would be
+another one than that on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from dilated.training.distributed.world import World
+
+
+def sync_batch_statistics(world: World, batch_size: int, sample_offset: int) -> AbstractContextManager[object]:
+    """A context in which this process's part of a batch is computed as if it were with the rest.
+
+    Args:
+        samples: in the whole batch, over all processes.
+        before: samples of the processes before this one.
+    """
+    return _SyncBatchStatistics(batch_size, sample_offset) if world.size > 1 else nullcontext()
+
+
+class _SyncBatchStatistics(TorchFunctionMode):
+    """Answers for `F.batch_norm` and the dropouts, whichever library's module calls them."""
+
+    def __init__(self, batch_size: int, sample_offset: int) -> None:
+        super().__init__()
+        self.batch_size, self.sample_offset = batch_size, sample_offset
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return _batch_norm(*args, **kwargs)
+        if func in (F.dropout, F.dropout2d):
+            return self._dropout(func, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _dropout(
+        self, func: Callable[..., Any], x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
+        """The masks of the whole batch are drawn by every process, which keeps their generators in step."""
+        if not training or p == 0:
+            return x
+        feature_shape = (x.shape[1], *[1] * (x.ndim - 2)) if func is F.dropout2d else x.shape[1:]
+        masks = func(x.new_ones(self.batch_size, *feature_shape), p, True)
+        return x * masks[self.sample_offset : self.sample_offset + len(x)]
+
+
+def _batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(N, C, ...) -> (N, C, ...), by the mean and variance of all processes' values."""
+    if not training:
+        return torch.batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, True)
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    axes = [0, *range(2, x.ndim)]
+    x_float = x.float()
+    # Two passes, sums and then squares about the mean: one pass loses digits where the mean is large.
+    local_sums = torch.cat([x_float.sum(axes), x_float.new_tensor([x.numel() / x.shape[1]])])
+    global_sums = _all_reduce_sum(local_sums)
+    count = global_sums[-1].detach()
+    mean = global_sums[:-1] / count
+    centered = x_float - mean.view(shape)
+    variance = _all_reduce_sum(centered.square().sum(axes)) / count
+    with torch.no_grad():
+        if running_mean is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        if running_var is not None:
+            running_var.lerp_((variance * count / (count - 1).clamp(min=1)).to(running_var.dtype), momentum)
+    y = centered * (variance + eps).rsqrt().view(shape)
+    if weight is not None:
+        y = y * weight.float().view(shape)
+    if bias is not None:
+        y = y + bias.float().view(shape)
+    return y.to(x.dtype)
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """The sum over processes; each one's gradient is the sum of all, since each one's value is in all results."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _all_reduce_sum(x: Tensor) -> Tensor:
+    total: Tensor = _AllReduceSum.apply(x)
+    return total

@@ -1,0 +1,78 @@
+"""A training that has gone astray is stopped, with what to change.
+
+The trouble most often reported of the authors' code: the loss jumps from 3 to 50 or 80 and stays there. A network that
+knows nothing and says so has a loss of ln C, 3.0 for 19 classes; one whose loss stays at several times that is surely
+wrong nearly everywhere, and does not come back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from dilated.errors import InputError
+from dilated.training.stage import StageConfig
+
+_MAX_CHANCE_RATIO = 4
+"""A loss above so many times ln C, or above 10 where there are few classes, ..."""
+_PATIENCE = 3
+"""... so often in a row, is divergence."""
+
+
+@dataclass
+class DivergenceMonitor:
+    """Watches the losses of one stage.
+
+    Example:
+        >>> monitor = DivergenceMonitor(classes=19, stage_index=0, stage=StageConfig("frontend", iterations=100, lr=1e-3, momentum=0.99))
+        >>> for step, loss in enumerate((2.9, 3.1, 55.0, 61.0, 2.8)):  # it came back
+        ...     monitor.record_loss(step, loss)
+    """
+
+    classes: int
+    stage_index: int
+    stage: StageConfig
+    high_losses: list[float] = field(default_factory=list)
+
+    def record_loss(self, step: int, loss: float) -> None:
+        """Take note of a loss.
+
+        Raises:
+            InputError: it is no number, or has been too high too often; with what to change.
+        """
+        chance_loss = math.log(max(self.classes, 2))
+        if not math.isfinite(loss):
+            raise InputError(f"step {step}: the loss is {loss}. {self._advice()}")
+        self.high_losses = [*self.high_losses, loss] if loss > max(_MAX_CHANCE_RATIO * chance_loss, 10) else []
+        if len(self.high_losses) >= _PATIENCE:
+            last = ", ".join(f"{value:.1f}" for value in self.high_losses)
+            raise InputError(
+                f"step {step}: the training has diverged: the last losses are {last}, and a network that knows "
+                f"nothing has {chance_loss:.1f} (ln {self.classes}). {self._advice()}"
+            )
+
+    def assert_weights_finite(self, step: int, network: nn.Module) -> None:
+        """Look at the weights before they are kept.
+
+        Raises:
+            InputError: some are no numbers; what was kept before is sound.
+        """
+        if not all(bool(p.isfinite().all()) for p in network.parameters()):
+            raise InputError(f"step {step}: the weights are no numbers any more. {self._advice()}")
+
+    def _advice(self) -> str:
+        stage, key = self.stage, f"stage.{self.stage_index}"
+        advice = [f"Lower {key}.lr, now {stage.lr:g}, tenfold and start anew"]
+        if stage.optimizer == "sgd" and stage.momentum > 0.9:
+            advice.append(
+                f"momentum {stage.momentum:g} makes steps {1 / max(1 - stage.momentum, 1e-6):.0f} times as long: the "
+                "paper has 0.99 with a rate of 1e-4 at most, and 0.9 with 1e-3"
+            )
+        if not stage.clip:
+            advice.append(f"{key}.clip = 10 bounds a single bad step")
+        if not stage.warmup:
+            advice.append(f"{key}.warmup = 100 starts gently")
+        advice.append("check that the front end's weights were loaded and that `dilated check` finds the labels right")
+        return "; ".join(advice) + "."

@@ -1,0 +1,120 @@
+"""The frozen front end's logits of whole images, computed once and kept on disk for the context stage (Section 5).
+
+    folder = cache_features(segmenter, pairs, Path("runs/mine/features"))
+    dataset = FeatureSamples(folder, pairs, classes, stride=8, flip=True, seed=0)
+    features, label = dataset[(0, 7)]                    # (C, h, w) float32, (h, w) int64
+
+The context module alone takes milliseconds, the front end seconds; a stage of many steps pays for the front end once.
+Logits and labels are mirrored together. Images of different sizes share one canvas, the largest: zeros below and on
+the right, where labels are 255.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dilated.data.labels import IGNORE, Classes
+from dilated.data.sample import Sample
+from dilated.models.paper import VGGSegmenter
+
+_KEY_FILE = "key.json"
+
+
+def cache_features(
+    segmenter: VGGSegmenter,
+    samples: list[Sample],
+    folder: Path,
+    device: torch.device | None = None,
+    tick: Callable[[], object] | None = None,
+) -> Path:
+    """Write the front end's logits of each image, `<index>.npy`, (C, ceil(H/r), ceil(W/r)) float32.
+
+    What is there already, of the same weights and images, is kept, so an interrupted computation goes on.
+
+    Args:
+        tick: called after each image.
+
+    Raises:
+        InputError: an unreadable image.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = {"weights": _hash_frontend(segmenter), "images": [str(sample.image) for sample in samples]}
+    if _read_key(folder / _KEY_FILE) != key:
+        for stale in folder.glob("*.npy"):
+            stale.unlink()
+        (folder / _KEY_FILE).write_text(json.dumps(key), encoding="utf-8")
+    segmenter.eval()
+    for index, sample in enumerate(samples):
+        target = folder / f"{index}.npy"
+        if not target.is_file():
+            image = torch.tensor(sample.read_image(), device=device).permute(2, 0, 1)[None].float() / 255
+            with torch.inference_mode():
+                logits = segmenter.frontend_logits(image)[0].float().cpu().numpy()  # (C, h, w)
+            temporary = target.with_suffix(".part")
+            with temporary.open("wb") as file:
+                np.save(file, logits)
+            temporary.replace(target)
+        if tick:
+            tick()
+    return folder
+
+
+def _read_key(path: Path) -> object:
+    """The key of the features that are there; None where there is none, or half of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _hash_frontend(segmenter: VGGSegmenter) -> str:
+    """A hash of all that decides the front end's logits: its build, its mean, its weights."""
+    config = segmenter.config
+    settings = (config.mean, config.pools, config.frontend_padding, config.fc6, config.width)
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, tensor in segmenter.frontend.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class FeatureSamples:
+    """Samples of the context stage; the same keys (index, draw) as `Samples` has.
+
+    Returns:
+        features (C, h, w) float32, and label (h, w) int64: that of the first of the r x r pixels of each logit.
+
+    Raises:
+        InputError: an unreadable label, or one of another size than its image.
+    """
+
+    def __init__(
+        self, folder: Path, samples: list[Sample], classes: Classes, stride: int, flip: bool = True, seed: int = 0
+    ) -> None:
+        self.folder, self.samples, self.classes, self.stride = folder, samples, classes, stride
+        self.flip, self.seed = flip, seed
+        sizes = [sample.size() for sample in samples]
+        self.canvas = tuple(max(-(-size[axis] // stride) for size in sizes) for axis in (0, 1))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        index, draw = key
+        sample = self.samples[index]
+        features = torch.tensor(np.load(self.folder / f"{index}.npy"))
+        label = torch.tensor(sample.read_label(self.classes, sample.size()))[:: self.stride, :: self.stride]
+        if self.flip and np.random.default_rng([self.seed, draw]).random() < 0.5:
+            features, label = features.flip(-1), label.flip(-1)
+        pad_bottom, pad_right = (extent - side for extent, side in zip(self.canvas, label.shape, strict=True))
+        return F.pad(features, (0, pad_right, 0, pad_bottom)), F.pad(
+            label, (0, pad_right, 0, pad_bottom), value=IGNORE
+        ).long()

@@ -1,0 +1,90 @@
+"""The network with which a training begins: on a classifier's weights, or another network's as far as they fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from dilated.data.labels import Classes
+from dilated.errors import InputError
+from dilated.models.base import BaseSegmenter
+from dilated.models.build import build_segmenter
+from dilated.models.context import ContextModule
+from dilated.models.segmenter import SegmenterConfig
+from dilated.training.config import Recipe
+from dilated.weights.backbones import load_pretrained
+
+
+def build_initial_segmenter(
+    classes: Classes, recipe: Recipe, init_from: BaseSegmenter | None
+) -> tuple[BaseSegmenter, str]:
+    """The network of the first stage, and a line that says where its weights come from.
+
+    Args:
+        init_from: a network whose weights are taken where they fit. With other classes, what depends on the classes begins
+            anew, but for those of the same name, whose weights are taken over.
+
+    Raises:
+        InputError: a network that cannot be built, or weights that cannot be had or do not fit.
+    """
+    config, stage = recipe.network, recipe.stage[0]
+    keeps_context = stage.kind != "frontend" and init_from is not None and init_from.context is not None
+    initial_config = dataclasses.replace(config, context=config.context if keeps_context else "none")
+    if isinstance(initial_config, SegmenterConfig):
+        initial_config = dataclasses.replace(initial_config, output_stride=stage.output_stride)
+    try:
+        if config.context != "none":  # it is built when its stage comes, but looked at now
+            with torch.device("meta"):
+                ContextModule(1, config.context, config.dilations, config.padding, config.init)
+        segmenter = build_segmenter(classes.names, classes.colors, initial_config)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if init_from is None:
+        return segmenter, load_pretrained(segmenter, recipe.weights)
+    fresh = segmenter.load_matching_weights(init_from)
+    if len(fresh) == len(segmenter.state_dict()):
+        raise InputError(
+            f"--init-from: none of its weights fits the recipe's network: found {type(init_from.config).__name__}, expected "
+            f"{type(config).__name__}"
+        )
+    description = f"weights of the network to start from; fresh: {', '.join(fresh) or 'none'}"
+    if init_from.classes != classes.names:
+        if stage.kind == "context":
+            raise InputError(
+                f"--init-from: its classes are {init_from.classes}, the data's {classes.names}, and the first stage freezes the "
+                "front end; expected the same classes, or a frontend stage first"
+            )
+        description += f". {_transfer_shared_classes(segmenter, init_from)}"
+    return segmenter, description
+
+
+def _transfer_shared_classes(segmenter: BaseSegmenter, init_from: BaseSegmenter) -> str:
+    """Begin anew where weights belong to classes, but for the rows of those that both have."""
+    weights, source_weights = segmenter.state_dict(), init_from.state_dict()
+    fresh = build_segmenter(segmenter.classes, segmenter.colors, segmenter.config).state_dict()
+    shared = [name for name in segmenter.classes if name in init_from.classes]
+    target_rows, source_rows = (
+        [segmenter.classes.index(n) for n in shared],
+        [init_from.classes.index(n) for n in shared],
+    )
+    for key, is_per_class_row in _class_dependent_weights(segmenter).items():
+        weights[key].copy_(fresh[key])
+        if is_per_class_row and key in source_weights and source_weights[key].shape[1:] == weights[key].shape[1:]:
+            weights[key][target_rows] = source_weights[key][source_rows]
+    return f"Of its classes, {', '.join(shared) or 'none'} go on; the others begin anew"
+
+
+def _class_dependent_weights(segmenter: BaseSegmenter) -> dict[str, bool]:
+    """The weights whose shape depends on the number of classes, and whether each has a row a class and no more."""
+    names, colors = segmenter.classes, segmenter.colors
+    try:
+        with torch.device("meta"):
+            extended = build_segmenter([*names, " "], [*colors, (0, 0, 0)], segmenter.config).state_dict()
+    except ValueError as error:
+        raise InputError(f"--init-from: its classes are not the data's, {names}, and are built in ({error})") from error
+    return {
+        key: value.shape[1:] == extended[key].shape[1:]
+        for key, value in segmenter.state_dict().items()
+        if value.shape != extended[key].shape
+    }

@@ -1,0 +1,30 @@
+"""Losses on logits (N, C, H, W) and labels (N, H, W); pixels of label 255 change nothing.
+
+    from dilated.training import losses
+
+    options = losses.LossConfig(cross_entropy=1.0, lovasz=0.5)       # the recipe's table [loss]
+    value = losses.combined_loss(logits, target, options)
+
+Every loss is 0 or more, is exactly 0 with gradients of exactly 0 where nothing is labelled, and gives ignored pixels
+gradients of exactly 0. Logits are taken to be finite and may be of float32 or float64.
+"""
+
+from __future__ import annotations
+
+from dilated.training.losses.combine import combined_loss, loss_normalizer
+from dilated.training.losses.config import LossConfig
+from dilated.training.losses.lovasz_softmax import lovasz
+from dilated.training.losses.overlap import dice, jaccard
+from dilated.training.losses.pixelwise import cross_entropy, focal, ohem
+
+__all__ = [
+    "LossConfig",
+    "combined_loss",
+    "cross_entropy",
+    "dice",
+    "focal",
+    "jaccard",
+    "loss_normalizer",
+    "lovasz",
+    "ohem",
+]

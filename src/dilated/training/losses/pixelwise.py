@@ -1,0 +1,195 @@
+"""Losses that are means over labelled pixels: cross-entropy, its hardest pixels alone, and the focal loss.
+
+    cross_entropy(logits, target, weights=(1.0, 3.0))
+    ohem(logits, target, keep=0.25)
+
+With weights a mean is divided by the sum of the weights of its pixels, as torch does. The sum over pixels can be
+divided by a `total_steps` from outside instead: then the values of the parts of a batch add up to that of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dilated.data.labels import IGNORE
+from dilated.errors import InputError
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weights: Sequence[float] = (),
+    smoothing: float = 0.0,
+    normalizer: Tensor | None = None,
+) -> Tensor:
+    """Minus the logarithm of the probability of a pixel's label, averaged over the labelled pixels.
+
+    Args:
+        logits: (N, C, H, W) floating point.
+        target: (N, H, W) int64, 255 where ignored.
+        weights: one per class; empty for none.
+        smoothing: the share of a label that is spread over all classes (Szegedy et al. 2016), as in torch.
+        total: what the sum is divided by; by default `weight_sum(target, weights)`.
+
+    Returns:
+        A scalar of the type of `logits`.
+
+    Raises:
+        InputError: another number of weights than of classes.
+
+    Example:
+        >>> logits = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 2)
+        >>> round(cross_entropy(logits, torch.tensor([[[0, 255]]])).item(), 4)
+        0.1269
+        >>> round(cross_entropy(logits, torch.tensor([[[0, 1]]]), weights=(3.0, 1.0)).item(), 4)
+        0.6269
+    """
+    value = _cross_entropy(logits, target, weights, smoothing, "sum")
+    return value / _safe_divisor(weight_sum(target, weights) if normalizer is None else normalizer, value)
+
+
+def ohem(
+    logits: Tensor,
+    target: Tensor,
+    keep: float = 0.25,
+    *,
+    min_kept: int = 1,
+    weights: Sequence[float] = (),
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of the hardest labelled pixels of the batch (online hard example mining, Shrivastava et al. 2016).
+
+    A pixel is the harder, the less probable its label is, whatever the weights. `retain` times the number of labelled
+    pixels, rounded, are kept. Where pixels are equally hard and not all fit, each of them counts in part, so the order
+    of pixels never matters.
+
+    Args:
+        logits: (N, C, H, W) floating point.
+        target: (N, H, W) int64, 255 where ignored.
+        keep: the share that is kept, 0 < keep <= 1.
+        min_kept: how many are kept at least, or all where fewer are labelled.
+        weights: one per class; the sum over the kept pixels is divided by the sum of their weights.
+        smoothing: as in `cross_entropy`.
+
+    Returns:
+        A scalar of the type of `logits`.
+
+    Raises:
+        InputError: another number of weights than of classes.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]]).view(1, 2, 1, 4)
+        >>> target = torch.tensor([[[0, 0, 0, 1]]])
+        >>> round(ohem(logits, target, keep=0.25).item(), 4)  # the last alone
+        2.1269
+    """
+    per_pixel = _cross_entropy(logits, target, weights, smoothing, "none")
+    with torch.no_grad():
+        unweighted = not weights and not smoothing
+        hardness = per_pixel if unweighted else F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        pixel_weights = _hard_pixel_weights(hardness, target != IGNORE, keep, min_kept)
+        normalizer = pixel_weights.sum()
+        if weights:
+            normalizer = (
+                _class_weight_tensor(weights, logits)[target.where(target != IGNORE, 0)] * pixel_weights
+            ).sum()
+    value = (per_pixel * pixel_weights).sum()
+    return value / _safe_divisor(normalizer, value)
+
+
+def focal(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float = 2.0,
+    *,
+    weights: Sequence[float] = (),
+    normalizer: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy times (1 - p) ** gamma, p the probability of a pixel's label (Lin et al. 2017), on the softmax.
+
+    Args:
+        logits: (N, C, H, W) floating point.
+        target: (N, H, W) int64, 255 where ignored.
+        gamma: 0 or more; with 0 this is cross-entropy.
+        weights: one per class, the paper's alpha; empty for none.
+        total: what the sum is divided by; by default `weight_sum(target, weights)`.
+
+    Returns:
+        A scalar of the type of `logits`.
+
+    Raises:
+        InputError: another number of weights than of classes.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 1, 1)
+        >>> target = torch.tensor([[[1]]])
+        >>> (focal(logits, target, gamma=1.0) / cross_entropy(logits, target)).item()
+        0.5
+    """
+    nll = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+    one_minus_p = 1 - (-nll).exp()
+    one_minus_p = one_minus_p.clamp(min=torch.finfo(logits.dtype).tiny)  # at 0 a power below 1 has no finite slope
+    per_pixel = one_minus_p**gamma * nll
+    if weights:
+        per_pixel = per_pixel * _class_weight_tensor(weights, logits)[target.where(target != IGNORE, 0)]
+    value = per_pixel.sum()
+    return value / _safe_divisor(weight_sum(target, weights) if normalizer is None else normalizer, value)
+
+
+def weight_sum(target: Tensor, weights: Sequence[float] = ()) -> Tensor:
+    """The number of labelled pixels, or the sum of their weights.
+
+    Returns:
+        A scalar: int64 without weights, float64 with them.
+
+    Raises:
+        InputError: a label beyond the weights.
+
+    Example:
+        >>> target = torch.tensor([[[0, 1, 1, 255]]])
+        >>> weight_sum(target).item(), weight_sum(target, (0.5, 2.0)).item()
+        (3, 4.5)
+    """
+    if not weights:
+        return (target != IGNORE).sum()
+    counts = torch.bincount(target[target != IGNORE], minlength=len(weights))
+    if len(counts) > len(weights):
+        raise InputError(f"class_weights: found {len(weights)} for a label {len(counts) - 1}; expected one per class")
+    return (counts * torch.tensor(weights, dtype=torch.float64, device=target.device)).sum()
+
+
+def _cross_entropy(
+    logits: Tensor, target: Tensor, weights: Sequence[float], smoothing: float, reduction: str
+) -> Tensor:
+    weight = _class_weight_tensor(weights, logits) if weights else None
+    return F.cross_entropy(
+        logits, target, weight=weight, ignore_index=IGNORE, reduction=reduction, label_smoothing=smoothing
+    )
+
+
+def _class_weight_tensor(weights: Sequence[float], logits: Tensor) -> Tensor:
+    if len(weights) != logits.shape[1]:
+        raise InputError(f"class_weights: found {len(weights)}; expected {logits.shape[1]}, one per class")
+    return logits.new_tensor(weights)
+
+
+def _safe_divisor(normalizer: Tensor, value: Tensor) -> Tensor:
+    """`total_steps` in the type of `_format_metric_with_interval`, and 1 for 0: nothing labelled has cost nothing."""
+    return torch.where(normalizer > 0, normalizer, 1).to(value.dtype)
+
+
+def _hard_pixel_weights(hardness: Tensor, labeled: Tensor, keep: float, min_kept: int) -> Tensor:
+    """How much each pixel counts: 1 above the threshold, 0 below it or where ignored, a part of 1 where on it."""
+    candidates = hardness[labeled]
+    count = min(len(candidates), max(min_kept, round(keep * len(candidates))))
+    if count == 0:
+        return torch.zeros_like(hardness)
+    threshold = candidates.topk(count, sorted=False).values.min()
+    above, equal = (hardness > threshold) & labeled, (hardness == threshold) & labeled
+    tie_weight = (count - above.sum()) / equal.sum()
+    return above + equal * tie_weight.to(hardness.dtype)

@@ -1,0 +1,172 @@
+"""What a stage trains and how: the network it starts from, the parameters that move, optimiser and schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from dilated.data.reflect_crop import ReflectCropConfig
+from dilated.errors import InputError
+from dilated.models.base import BaseSegmenter
+from dilated.models.paper import VGGSegmenter
+from dilated.models.segmenter import SegmenterConfig
+from dilated.prediction.predictor import Predictor
+from dilated.training.config import Recipe
+from dilated.training.stage import StageConfig
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def rebuild_for_stage(segmenter: BaseSegmenter, stage: StageConfig, recipe: Recipe) -> BaseSegmenter:
+    """The network of the stage before, with this stage's stride, and with the context module from its stage on."""
+    changes: dict[str, object] = {"context": "none" if stage.kind == "frontend" else recipe.network.context}
+    if isinstance(segmenter.config, SegmenterConfig):
+        changes["output_stride"] = stage.output_stride
+    return segmenter.rebuild(**changes)
+
+
+def set_modes(segmenter: BaseSegmenter, stage: StageConfig, freeze_norm: bool = False) -> None:
+    """Say what learns: gradients on or off, normalisation by the batch or by the statistics that are there."""
+    segmenter.requires_grad_(True).train()
+    if stage.kind == "context":  # Section 5: the front end is frozen
+        segmenter.requires_grad_(False).eval()
+        assert segmenter.context is not None
+        segmenter.context.requires_grad_(True).train()
+    for module in segmenter.first_level_modules(stage.freeze):
+        module.requires_grad_(False).eval()
+    if freeze_norm:
+        for name, module in segmenter.named_modules():
+            if segmenter.is_backbone_parameter(f"{name}.") and getattr(module, "running_mean", None) is not None:
+                module.eval()
+
+
+def should_freeze_norm(stage: StageConfig, recipe: Recipe) -> bool:
+    """Whether the backbone's normalisation goes by the statistics that came with its weights."""
+    samples_at_once = (stage.batch or recipe.batch) // stage.accumulate
+    return stage.freeze_norm == "always" or (
+        stage.freeze_norm == "auto" and samples_at_once < 4 and recipe.weights != "random"
+    )
+
+
+def build_optimizer(segmenter: BaseSegmenter, stage: StageConfig) -> Optimizer:
+    """AdamW or SGD over what the stage trains: what was pretrained slower, vectors with a decay of their own."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    layer_factors = _layer_lr_factors(segmenter, stage.layer_decay)
+    for name, parameter in segmenter.named_parameters():
+        if parameter.requires_grad:
+            is_vector = parameter.ndim == 1
+            factor = stage.backbone_lr_factor if segmenter.is_backbone_parameter(name) else 1.0
+            factor *= layer_factors.get(id(parameter), 1.0)
+            factor *= stage.bias_lr_factor if is_vector and name.endswith(".bias") else 1.0
+            decay = stage.weight_decay * (stage.bias_decay if is_vector else 1.0)
+            groups.setdefault((factor, decay), []).append(parameter)
+    table = [
+        {"params": parameters, "lr": stage.lr * factor, "peak_lr": stage.lr * factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+    if stage.optimizer == "sgd":
+        return SGD(table, momentum=stage.momentum)
+    return AdamW(table)
+
+
+def _layer_lr_factors(segmenter: BaseSegmenter, decay: float) -> dict[int, float]:
+    """Each backbone parameter's rate, by identity, as a share of that of the last level."""
+    if decay == 1:
+        return {}
+    try:
+        levels = [_parameter_ids(segmenter.first_level_modules(i)) for i in range(1, segmenter.backbone_levels + 1)]
+    except ValueError as error:
+        raise InputError(str(error).replace("freeze", "layer_decay")) from error
+    factors: dict[int, float] = {}
+    for depth, level in enumerate(reversed(levels)):  # the last level first: the earlier ones overwrite their own
+        factors |= dict.fromkeys(level, decay**depth)
+    return factors
+
+
+def _parameter_ids(modules: list[nn.Module]) -> set[int]:
+    return {id(parameter) for module in modules for parameter in module.parameters()}
+
+
+def set_learning_rate(optimizer: Optimizer, stage: StageConfig, step: int, progress: float) -> float:
+    """Set the learning rates for a step of the stage; returns the head's, as a share of its peak.
+
+    Args:
+        progress: how far the stage is, 0 to 1.
+    """
+    share = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
+    if stage.schedule == "poly":
+        share *= (1 - progress) ** 0.9
+    elif stage.schedule == "cosine":
+        share *= (1 + math.cos(math.pi * progress)) / 2
+    elif stage.schedule == "step":
+        share *= stage.gamma ** (step // stage.step_size)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * share
+    return share
+
+
+def count_steps(stage: StageConfig, recipe: Recipe, images: int) -> int:
+    """Steps in a stage on so many images."""
+    return stage.iterations or max(1, round(stage.epochs * images / (stage.batch or recipe.batch)))
+
+
+def require_same_grid(segmenter: VGGSegmenter, augment: ReflectCropConfig) -> None:
+    """Raise where samples would be labelled on another grid than that of the network's logits."""
+    front = segmenter.frontend
+    if (augment.margin, augment.stride) != (front.margin, front.stride):
+        raise InputError(
+            f"augment: found margin={augment.margin}, stride={augment.stride}; expected margin={front.margin}, "
+            f"stride={front.stride}, which the front end has with network.pools={segmenter.config.pools!r} and "
+            f"network.frontend_padding={segmenter.config.frontend_padding!r}"
+        )
+
+
+def validation_steps(stage: StageConfig, steps: int) -> set[int]:
+    """After which steps to validate: evenly spaced, the last one among them.
+
+    Example:
+        >>> sorted(validation_steps(StageConfig("frontend", epochs=4, val_interval=2), steps=183))
+        [92, 183]
+    """
+    every = stage.val_interval or (1.0 if stage.epochs else stage.iterations / 10)
+    number = max(1, round((stage.epochs or stage.iterations) / every))
+    return {round(steps * (i + 1) / number) for i in range(number)} - {0}
+
+
+def autocast(name: Precision, device: torch.device) -> torch.autocast:
+    """A context in which the network computes in the precision of that name."""
+    kind = torch.float16 if name == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=name != "fp32")
+
+
+def build_predictor(segmenter: BaseSegmenter, recipe: Recipe, device: torch.device) -> Predictor:
+    """What validates a network of the recipe: in bf16 where training computes in it, else in fp32."""
+    bf16 = resolve_precision(recipe, device) == "bf16"
+    return Predictor(segmenter, device=str(device), precision="bf16" if bf16 else "fp32")
+
+
+def resolve_precision(recipe: Recipe, device: torch.device) -> Precision:
+    """bf16 where the recipe asks for it, or where it is left to us and the processor computes in it.
+
+    Raises:
+        InputError: fp16 without a GPU.
+    """
+    if recipe.precision == "fp16" and device.type != "cuda":
+        raise InputError("recipe.precision: found 'fp16' without a GPU; expected 'auto', 'bf16' or 'fp32'")
+    if recipe.precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    return recipe.precision
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies in bf16 (on others, emulating it is slower than fp32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Before torch 2.9 nothing public says what a CPU can do.
+    get_capabilities: Callable[[], dict[str, Any]] | None = getattr(torch.cpu, "get_capabilities", None)
+    return device.type == "cpu" and get_capabilities is not None and bool(get_capabilities().get("avx512_bf16"))

@@ -1,0 +1,182 @@
+"""One step of a training: a batch, in parts where memory is short, to a gradient, to new weights.
+
+    step = TrainStep(segmenter, stage, recipe, World())
+    loss = step(images, labels)                          # the network is a little better
+
+Several processes, parts of a batch and a scaled loss all give the step of the whole batch: what the loss divides by is
+counted over all of it first.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dilated.errors import InputError
+from dilated.models.base import BaseSegmenter
+from dilated.models.paper import VGGSegmenter
+from dilated.models.segmenter import Segmenter
+from dilated.training import aux_head, losses, stages
+from dilated.training.aux_head import AuxiliaryHead
+from dilated.training.config import Recipe
+from dilated.training.distributed.fsdp import shard_like, shard_module, shard_optimizer_state
+from dilated.training.distributed.sync_stats import sync_batch_statistics
+from dilated.training.distributed.world import World
+from dilated.training.stage import StageConfig
+
+
+class TrainStep:
+    """Makes the steps of one stage.
+
+    Args:
+        parts: in how many parts a batch is computed; more where memory runs out, which `say` is told.
+    """
+
+    def __init__(
+        self,
+        segmenter: BaseSegmenter,
+        stage: StageConfig,
+        recipe: Recipe,
+        world: World,
+        micro_batches: int = 0,
+        notify: Any = print,
+    ) -> None:
+        self.segmenter, self.stage, self.recipe, self.world, self.notify = segmenter, stage, recipe, world, notify
+        self.micro_batches = micro_batches or stage.accumulate
+        self.device = world.device
+        self.precision = stages.resolve_precision(recipe, self.device)
+        with torch.random.fork_rng(devices=[]):  # resumed, a training draws no more than one that was never stopped
+            self.aux_head = (
+                AuxiliaryHead(segmenter).to(self.device) if recipe.aux_loss_weight and stage.kind != "context" else None
+            )
+        self.model: nn.Module = _TrainableModule(segmenter, self.aux_head, stage.cache_features)
+        use_fsdp = recipe.fsdp and world.size > 1
+        if use_fsdp:
+            shard_module(self.model, world)  # the optimiser is for what it puts in the parameters' place
+        self.optimizer = stages.build_optimizer(segmenter, stage)
+        if self.aux_head is not None:
+            rate = stage.lr
+            self.optimizer.add_param_group({"params": list(self.aux_head.parameters()), "lr": rate, "peak_lr": rate})
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        if recipe.compile:
+            self.model = cast(nn.Module, torch.compile(self.model))
+        if world.size > 1 and not use_fsdp:
+            self.model = DistributedDataParallel(self.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, but for the network."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "aux_head": self.aux_head.state_dict() if self.aux_head is not None else None,
+            "micro_batches": self.micro_batches,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self.optimizer))
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.aux_head is not None:
+            aux_state = self.aux_head.state_dict()
+            self.aux_head.load_state_dict(
+                {name: shard_like(value, aux_state[name]) for name, value in state["aux_head"].items()}
+            )
+        self.micro_batches = state["micro_batches"]
+
+    def __call__(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:
+        """A step.
+
+        Args:
+            image, label: this process's part of the batch.
+            samples: of the whole batch.
+            before: samples of the processes before this one.
+
+        Returns:
+            The loss of the whole batch.
+
+        Raises:
+            InputError: memory does not suffice for one sample at a time.
+        """
+        while True:
+            try:
+                return self._step(image, label, batch_size, sample_offset)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one; so is what the CPU's allocator raises
+                if not is_out_of_memory(error):
+                    raise
+                message = str(error).splitlines()[0][:120]
+            # Out of the handler, where the traceback would hold on to the tensors that did not fit.
+            self._split_further(len(image), message)
+
+    def _split_further(self, batch_size: int, message: str) -> None:
+        if self.micro_batches >= batch_size or self.world.size > 1:
+            raise InputError(
+                f"memory: {message}. Found no room for {-(-batch_size // self.micro_batches)} samples at a time; expected a "
+                "smaller augment.crop or network, a larger stage.accumulate, or a larger machine. --resume goes on "
+                "from the last checkpoint only with the same recipe."
+            )
+        self.micro_batches = min(batch_size, 2 * self.micro_batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.notify(f"memory: {message}. From here on a batch is computed in {self.micro_batches} parts.")
+
+    def _step(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:
+        stage, options = self.stage, self.recipe.loss
+        self.optimizer.zero_grad(set_to_none=True)
+        label = label.to(self.device, non_blocking=True)
+        normalizer = self.world.all_reduce(losses.loss_normalizer(label, options).double()).float()
+        total_loss = torch.zeros((), device=self.device)
+        images, labels = image.chunk(self.micro_batches), label.chunk(self.micro_batches)
+        for i, (image_part, target) in enumerate(zip(images, labels, strict=True)):
+            with (
+                self._skip_gradient_sync(i < len(images) - 1),
+                sync_batch_statistics(self.world, batch_size, sample_offset),
+                stages.autocast(self.precision, self.device),
+            ):
+                logits, aux = self.model(image_part.to(self.device, non_blocking=True))
+            loss = losses.combined_loss(logits.float(), target, options, normalizer)
+            if aux is not None:
+                loss = loss + self.recipe.aux_loss_weight * losses.combined_loss(
+                    aux.float(), target, options, normalizer
+                )
+            # The gradients of the processes are averaged; the loss is a sum over all their pixels.
+            self.scaler.scale(loss * self.world.size).backward()
+            total_loss += loss.detach()
+        self.scaler.unscale_(self.optimizer)
+        if stage.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), stage.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.world.all_reduce(total_loss)
+
+    def _skip_gradient_sync(self, more: bool) -> AbstractContextManager[object]:
+        """Gradients are exchanged once, after the last part."""
+        if more and isinstance(self.model, DistributedDataParallel):
+            return self.model.no_sync()
+        return nullcontext()
+
+
+class _TrainableModule(nn.Module):
+    """What is learnt in a step, as one module: images -> logits, and those of the deep supervision if any."""
+
+    def __init__(self, segmenter: BaseSegmenter, aux: AuxiliaryHead | None, cache_features: bool) -> None:
+        super().__init__()
+        self.segmenter, self.aux, self.cache_features = segmenter, aux, cache_features
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.cache_features:
+            assert isinstance(self.segmenter, VGGSegmenter)
+            return self.segmenter.apply_context(images), None
+        if self.aux is not None:
+            assert isinstance(self.segmenter, Segmenter)
+            return aux_head.forward_with_aux(self.segmenter, self.aux, images)
+        return self.segmenter.training_logits(images), None
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

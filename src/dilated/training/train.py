@@ -1,0 +1,341 @@
+"""The training loop: stages one after another, each a plain loop over batches.
+
+    train(open_dataset("my-data"), load_recipe("quick"), Path("runs/mine"))
+
+Writes into the run's folder: `recipe.toml` (resolved), `log.jsonl`, `checkpoint.pt`, `stage-N.safetensors`, the network
+at the end of each stage, and `best.safetensors`, the one with the best mean IoU on the validation split so far.
+Interrupted in any way, `resume=True` goes on with the same numbers as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dilated.config import to_toml
+from dilated.data.batch_order import iter_batch_keys
+from dilated.data.dataset import Dataset
+from dilated.data.loader import iter_batches
+from dilated.data.reflect_crop import ReflectCropConfig
+from dilated.data.sample import Sample, require_same_size
+from dilated.data.training_samples import TrainingSamples
+from dilated.errors import InputError
+from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.merge import merge
+from dilated.models.base import BaseSegmenter
+from dilated.models.network_file import save
+from dilated.models.paper import VGGSegmenter
+from dilated.training import checkpoint, features, stages
+from dilated.training.clock import Clock, StepLimit, TimeLimit, allocate_stage_seconds, timed_validation_points
+from dilated.training.config import Recipe, recipe_to_table
+from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors, shard_module
+from dilated.training.distributed.world import World, join_process_group
+from dilated.training.divergence import DivergenceMonitor
+from dilated.training.ema import WeightEMA
+from dilated.training.features import FeatureSamples
+from dilated.training.initial import build_initial_segmenter
+from dilated.training.log import Log, NullLog
+from dilated.training.progress import TrainingProgress
+from dilated.training.signals import Interrupted, catch_stop_signals
+from dilated.training.stage import StageConfig
+from dilated.training.state import (
+    TrainingState,
+    create_run_folder,
+    require_same_training,
+    state_from_dict,
+    state_to_dict,
+)
+from dilated.training.step import TrainStep
+
+BEST_FILE = "best.safetensors"
+
+
+def train(
+    data: Dataset,
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    init_from: BaseSegmenter | None = None,
+    tensorboard: bool = False,
+    progress: TrainingProgress | None = None,
+    world: World | None = None,
+) -> float:
+    """Train a network and keep the best.
+
+    Started by `torchrun`, all processes call this and share the work.
+
+    Args:
+        data: with the splits `train` and `val`.
+        out: the run's folder; must be new or empty unless `resume`.
+        resume: go on from the folder's checkpoint; the recipe must be the one that it was made with.
+        init_from: a network whose weights are taken where they fit the recipe's, instead of the recipe's own source.
+        world: the processes, where the caller has joined them already.
+
+    Returns:
+        The best mean IoU on `val`.
+
+    Raises:
+        InputError: wrong data, recipe or folder.
+        Interrupted: asked to stop; `resume=True` goes on.
+    """
+    with nullcontext(world) if world else join_process_group() as joined:
+        rank_progress = (progress or TrainingProgress()) if joined.is_rank_zero else TrainingProgress()
+        return Trainer(data, recipe, out, resume, init_from, tensorboard, rank_progress, joined).run()
+
+
+class Trainer:
+    """One training, in one of its processes."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        recipe: Recipe,
+        out: Path,
+        resume: bool,
+        init_from: BaseSegmenter | None,
+        tensorboard: bool,
+        progress: TrainingProgress,
+        world: World = World(),  # noqa: B008 -- frozen
+    ) -> None:
+        self.data, self.recipe, self.out, self.progress, self.world = data, recipe, out, progress, world
+        splits = dict.fromkeys([*(stage.split for stage in recipe.stage), "val"])
+        self.samples: dict[str, list[Sample]] = {split: data.samples(split) for split in splits}
+        for sample in chain.from_iterable(self.samples.values()):
+            require_same_size(sample)
+        self.device = world.device
+        self.fsdp = recipe.fsdp and world.size > 1
+        self.staging_device = (
+            torch.device("cpu") if self.fsdp else self.device
+        )  # before it is shared out, it may not fit
+        self.gatherer: ShardGatherer | None = None
+        smallest = min(stage.batch or recipe.batch for stage in recipe.stage)
+        if smallest < world.size:
+            raise InputError(
+                f"recipe: found a batch of {smallest} for {world.size} processes; expected one each at least"
+            )
+        values = checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE) if resume else None
+        if values is not None:
+            require_same_training(values, recipe, self._image_counts(), out, data.root)
+        elif world.is_rank_zero:
+            create_run_folder(out)
+        if world.is_rank_zero:
+            (out / "recipe.toml").write_text(to_toml(recipe_to_table(recipe)), encoding="utf-8")
+        torch.manual_seed(recipe.seed)
+        if values is None:
+            segmenter, description = build_initial_segmenter(data.classes, recipe, init_from)
+            progress.notify(description)
+            self.state = TrainingState(segmenter)
+        else:
+            self.state = state_from_dict(values, data.classes, recipe.ema, out)
+            self.state.segmenter.to(self.staging_device)
+            if self.state.ema is not None:
+                self.state.ema.segmenter.to(self.staging_device)
+        self.clock = Clock(self.state.spent_seconds)
+        size = values["log"] if values else 0
+        self.log: Log | NullLog = Log(out, size, tensorboard) if world.is_rank_zero else NullLog()
+        if values is None:
+            self._save_checkpoint()  # from here on there is something to resume
+
+    def run(self) -> float:
+        state = self.state
+        try:
+            with catch_stop_signals() as stop:
+                while state.stage_index < len(self.recipe.stage):
+                    self._run_stage(self.recipe.stage[state.stage_index], stop)
+                    segmenter = self._full_eval_segmenter()
+                    if self.world.is_rank_zero:
+                        save(segmenter, self.out / f"stage-{state.stage_index}.safetensors")
+                    state.stage_index, state.step, state.step_state = state.stage_index + 1, 0, None
+                    self._save_checkpoint()
+        finally:
+            self.log.close()
+        return state.best_mean_iou
+
+    def _run_stage(self, stage: StageConfig, stop: threading.Event) -> None:
+        recipe, state = self.recipe, self.state
+        if state.step == 0:
+            state.segmenter = stages.rebuild_for_stage(self._full_eval_segmenter(), stage, recipe).to(
+                self.staging_device
+            )
+            state.ema = WeightEMA(state.segmenter, recipe.ema) if recipe.ema else None
+            self._allocate_time(stage)
+        freeze_norm = stages.should_freeze_norm(stage, recipe)
+        stages.set_modes(state.segmenter, stage, freeze_norm)
+        if self.fsdp:
+            self.gatherer = ShardGatherer(state.segmenter)
+            if state.ema:
+                shard_module(state.ema.segmenter, self.world)
+        step = TrainStep(state.segmenter, stage, recipe, self.world, notify=self.progress.notify)
+        if state.step_state:
+            step.load_state_dict(state.step_state)
+        limit = self._stage_limit(stage)
+        validation_points = self._validation_points(stage, limit)
+        batch = stage.batch or recipe.batch
+        sample_offset = batch * self.world.rank // self.world.size  # samples of the processes before this one
+        monitor = DivergenceMonitor(len(self.data.classes), state.stage_index, stage)
+        self.progress.on_stage_start(state.stage_index, stage, state.step, str(limit))
+        progress_before, _ = self._gather_progress(limit, stop)
+        for image, label in self._batches(stage, limit, stop):
+            started = time.perf_counter()
+            lr_factor = stages.set_learning_rate(step.optimizer, stage, state.step, progress_before)
+            loss = step(image, label, batch, sample_offset)
+            state.step, state.total_steps = state.step + 1, state.total_steps + 1
+            if state.ema:
+                state.ema.update(state.segmenter)
+            progress_after, stop_requested = self._gather_progress(limit, stop)
+            is_last_step = progress_after >= 1
+            validation_due = any(progress_before < point <= progress_after for point in validation_points)
+            checkpoint_due = stop_requested or state.step % recipe.checkpoint_every == 0
+            if state.step % 10 == 0 or is_last_step:
+                value = float(loss)
+                seconds = round(time.perf_counter() - started, 3)
+                self.log.write(
+                    state.total_steps, stage=state.stage_index, loss=value, lr=stage.lr * lr_factor, seconds=seconds
+                )
+                self.progress.on_loss(value)
+                monitor.record_loss(state.step, value)
+            self.progress.on_step_end(state.step, progress_after)
+            if validation_due or checkpoint_due:
+                monitor.assert_weights_finite(state.step, state.segmenter)
+            if validation_due:
+                self._validate()
+                stages.set_modes(state.segmenter, stage, freeze_norm)
+            if checkpoint_due:
+                self._save_checkpoint(step)
+            if stop_requested:
+                raise Interrupted
+            progress_before = progress_after
+            if is_last_step:
+                break
+
+    def _gather_progress(self, limit: StepLimit | TimeLimit, stop: threading.Event) -> tuple[float, bool]:
+        """How far the stage is by the first process's clock, and whether any was asked to stop: the same in all."""
+        statuses = self.world.all_gather((limit.progress(self.state.step), stop.is_set()))
+        return statuses[0][0], any(stop_requested for _, stop_requested in statuses)
+
+    def _validation_points(self, stage: StageConfig, limit: StepLimit | TimeLimit) -> list[float]:
+        """How far the stage is where it is validated."""
+        if isinstance(limit, StepLimit):
+            return [step / limit.steps for step in stages.validation_steps(stage, limit.steps)]
+        last = self.state.stage_index == len(self.recipe.stage) - 1
+        return timed_validation_points(limit.seconds, self._validation_seconds(), last)
+
+    def _allocate_time(self, stage: StageConfig) -> None:
+        """Where time is what counts, what the stage gets of it."""
+        state, recipe = self.state, self.recipe
+        state.stage_started = self.world.broadcast(self.clock.seconds)
+        if stage.share:
+            left = recipe.budget - state.stage_started
+            state.stage_seconds = allocate_stage_seconds(
+                recipe.stage, state.stage_index, left, self._validation_seconds()
+            )
+
+    def _validation_seconds(self) -> float:
+        """Seconds that one takes; the last may have been at a coarser stride than the one at the end will be."""
+        return max(self.state.validation_seconds, self.recipe.reserve)
+
+    def _stage_limit(self, stage: StageConfig) -> StepLimit | TimeLimit:
+        if stage.share:
+            return TimeLimit(self.clock, self.state.stage_seconds, self.state.stage_started)
+        return StepLimit(stages.count_steps(stage, self.recipe, len(self.samples[stage.split])))
+
+    def _validate(self) -> None:
+        state, segmenter = self.state, self._full_eval_segmenter()
+        started = time.monotonic()
+        predictor = stages.build_predictor(segmenter, self.recipe, self.device)
+        samples = self.samples["val"]
+        indices = self.world.shard(range(len(samples)))
+        with self.progress.track(len(indices)) as tick:
+            part = evaluate(predictor, samples, self.data.classes, tick, indices=indices)
+        result = merge(self.world.all_gather(part))
+        score = result.confusion.mean_iou
+        segmenter.card = {
+            "data": self.data.root.name,
+            "recipe": recipe_to_table(self.recipe),
+            "stage": state.stage_index,
+            "step": state.step,
+            "val": result.to_dict(),
+        }
+        self._eval_segmenter().card = segmenter.card
+        improved = score > state.best_mean_iou
+        if improved:
+            state.best_mean_iou = score
+            if self.world.is_rank_zero:
+                save(segmenter, self.out / BEST_FILE)
+        state.validation_seconds = time.monotonic() - started
+        self.log.write(state.total_steps, stage=state.stage_index, val_mean_iou=score, val_iou=result.confusion.iou)
+        self.progress.on_validation_end(score, improved)
+
+    def _full_eval_segmenter(self) -> BaseSegmenter:
+        """What is validated and kept, whole; all processes call this."""
+        return self.gatherer(self._eval_segmenter()) if self.gatherer else self._eval_segmenter()
+
+    def _eval_segmenter(self) -> BaseSegmenter:
+        """The average where there is one."""
+        return self.state.ema.segmenter if self.state.ema else self.state.segmenter
+
+    def _batches(
+        self, stage: StageConfig, limit: StepLimit | TimeLimit, stop: threading.Event
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's part of each batch, until the stage ends."""
+        recipe, state = self.recipe, self.state
+        seed = recipe.seed + 1000 * state.stage_index
+        samples, batch = self._open_training_set(stage, seed, stop), stage.batch or recipe.batch
+        last = limit.steps if isinstance(limit, StepLimit) else None
+        keys = (self.world.chunk(full) for full in iter_batch_keys(len(samples), batch, seed, state.step, last))
+        return iter_batches(samples, keys, recipe.workers, pin_memory=self.device.type == "cuda")
+
+    def _open_training_set(
+        self, stage: StageConfig, seed: int, stop: threading.Event
+    ) -> TrainingSamples | FeatureSamples:
+        samples, classes, augment = self.samples[stage.split], self.data.classes, self.recipe.augment
+        segmenter = self.state.segmenter
+        if stage.cache_features:
+            assert isinstance(segmenter, VGGSegmenter)
+            folder = self.out / "features"
+            full = self.gatherer(segmenter) if self.gatherer else segmenter
+            assert isinstance(full, VGGSegmenter)
+            if self.world.is_rank_zero:
+                with self.progress.track(len(samples), "front end") as tick:
+                    features.cache_features(full, samples, folder, self.device, partial(_tick_or_interrupt, stop, tick))
+            self.world.barrier()
+            stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, self.recipe))
+            return FeatureSamples(folder, samples, classes, segmenter.output_stride, augment.flip, seed)
+        if any(stage.crop):
+            augment = dataclasses.replace(augment, crop=stage.crop)
+        if isinstance(segmenter, VGGSegmenter) and isinstance(augment, ReflectCropConfig):
+            stages.require_same_grid(segmenter, augment)
+        return TrainingSamples(samples, classes, augment, seed, self.recipe.cache)
+
+    def _save_checkpoint(self, step: TrainStep | None = None) -> None:
+        state = self.state
+        state.step_state = step.state_dict() if step else None
+        state.spent_seconds = self.clock.seconds
+        values = gather_full_tensors(state_to_dict(state))
+        if self.world.is_rank_zero:
+            extra = {
+                "recipe": json.dumps(recipe_to_table(self.recipe)),
+                "image_counts": self._image_counts(),
+                "log": self.log.size,
+            }
+            checkpoint.save_checkpoint(self.out / checkpoint.CHECKPOINT_FILE, values | extra)
+        self.world.barrier()
+
+    def _image_counts(self) -> dict[str, int]:
+        return {split: len(samples) for split, samples in self.samples.items()}
+
+
+def _tick_or_interrupt(stop: threading.Event, tick: Callable[[], object]) -> None:
+    tick()
+    if stop.is_set():
+        raise Interrupted

@@ -1,0 +1,52 @@
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dilated.data.batch_order import iter_batch_keys
+
+sizes = st.integers(1, 12)
+
+
+def test_no_step_is_no_batch() -> None:
+    assert list(iter_batch_keys(num_samples=3, batch_size=2, seed=0, start=4, stop=4)) == []
+
+
+def test_a_batch_may_be_larger_than_the_data() -> None:
+    (keys,) = iter_batch_keys(num_samples=2, batch_size=5, seed=0, start=0, stop=1)
+    assert sorted(Counter(index for index, _ in keys).values()) == [2, 3]
+
+
+@settings(deadline=None, max_examples=50)
+@given(num_samples=sizes, batch_size=sizes, seed=st.integers(0, 99), start=st.integers(0, 20), more=st.integers(0, 20))
+def test_going_on_from_a_step_gives_what_the_whole_run_had(
+    num_samples: int, batch_size: int, seed: int, start: int, more: int
+) -> None:
+    whole = list(iter_batch_keys(num_samples, batch_size, seed, 0, start + more))
+    assert list(iter_batch_keys(num_samples, batch_size, seed, start, start + more)) == whole[start:]
+
+
+@settings(deadline=None, max_examples=50)
+@given(num_samples=sizes, batch_size=sizes, seed=st.integers(0, 99), steps=st.integers(1, 30))
+def test_every_sample_is_drawn_equally_often_and_every_draw_once(
+    num_samples: int, batch_size: int, seed: int, steps: int
+) -> None:
+    keys = [key for each in iter_batch_keys(num_samples, batch_size, seed, 0, steps) for key in each]
+    assert [draw for _, draw in keys] == list(range(steps * batch_size))
+    counts = Counter(index for index, _ in keys)
+    often = [counts[index] for index in range(num_samples)]
+    assert set(counts) <= set(range(num_samples))
+    assert max(often) - min(often) <= 1
+    for epoch in range(len(keys) // num_samples):
+        assert sorted(i for i, _ in keys[epoch * num_samples : (epoch + 1) * num_samples]) == list(range(num_samples))
+
+
+def test_orders_differ_between_epochs_and_seeds() -> None:
+    first, second = (
+        [i for i, _ in keys] for keys in iter_batch_keys(num_samples=20, batch_size=20, seed=0, start=0, stop=2)
+    )
+    (other,) = (
+        [i for i, _ in keys] for keys in iter_batch_keys(num_samples=20, batch_size=20, seed=1, start=0, stop=1)
+    )
+    assert first != second
+    assert first != other

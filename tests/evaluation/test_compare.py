@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from brute_force import CLASSES, NAMES, Told, drawn, pairs_of
+
+from dilated import Classes, InputError
+from dilated.evaluation.accumulator import MetricsConfig
+from dilated.evaluation.compare import Comparison, compare
+from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.metrics import compute_differences
+
+TARGETS, ANSWERS = drawn(12)
+OTHERS = [np.where(np.arange(a.size).reshape(a.shape) % 3, a, 0).astype(np.uint8) for a in ANSWERS]
+
+
+def both(mine: list[np.ndarray], others: list[np.ndarray]) -> Comparison:
+    return compare(Told(mine), Told(others), pairs_of(TARGETS), CLASSES, metrics=MetricsConfig(boundary=True))
+
+
+def test_a_network_against_itself_does_not_differ() -> None:
+    same = both(ANSWERS, ANSWERS)
+    assert same.changed_pixels["changed"] == 0
+    assert {(g.value, g.low, g.high) for gaps in same.differences.values() for g in gaps} == {(0.0, 0.0, 0.0)}
+    assert same.describe("a", "b") == "a and b label every labelled pixel the same."
+
+
+def test_one_pass_is_two_evaluations() -> None:
+    found = both(ANSWERS, OTHERS)
+    apart = [evaluate(Told(x), pairs_of(TARGETS), CLASSES, boundary=True) for x in (ANSWERS, OTHERS)]
+    assert found.candidate.to_dict(per_image=True) == apart[0].to_dict(per_image=True)
+    assert found.baseline.to_dict(per_image=True) == apart[1].to_dict(per_image=True)
+    assert found.differences == compute_differences(apart[0].image_counts, apart[1].image_counts, 4)
+    assert "boundary_iou" in found.differences
+
+
+def test_classes_in_another_order_are_matched_by_name() -> None:
+    turned = NAMES[::-1]
+    baseline = Told([3 - other for other in OTHERS], turned)
+    found = compare(Told(ANSWERS), baseline, pairs_of(TARGETS), CLASSES)
+    straight = both(ANSWERS, OTHERS)
+    assert found.baseline.confusion.counts.tolist() == straight.baseline.confusion.counts.tolist()
+    assert np.array_equal(found.changed, straight.changed)
+
+
+def test_other_classes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"only the network has \['bike'\]"):
+        compare(Told(ANSWERS), Told(OTHERS, ("sky", "road", "tree", "bike")), pairs_of(TARGETS), CLASSES)
+
+
+def test_changed_pixels_are_counted_where_labelled() -> None:
+    found = both(ANSWERS, OTHERS).changed_pixels
+    expected = [0, 0, 0]
+    for target, mine, other in zip(TARGETS, ANSWERS, OTHERS, strict=True):
+        for t, a, b in zip(target.flat, mine.flat, other.flat, strict=True):
+            if t != 255 and a != b:
+                expected[0 if a == t else 1 if b == t else 2] += 1
+    assert [found["only_candidate_right"], found["only_baseline_right"], found["both_wrong"]] == expected
+    assert found["changed"] == sum(expected)
+
+
+def test_the_sentence_claims_no_more_than_the_interval_does() -> None:
+    clear, turned = both(ANSWERS, OTHERS), both(OTHERS, ANSWERS)
+    assert clear.describe("a", "b").startswith("a is better than b by more than the chance of which images")
+    assert turned.describe("a", "b").startswith("b is better than a")
+    assert "another seed" in clear.describe("a", "b")
+    halves = [mine if i % 2 else other for i, (mine, other) in enumerate(zip(ANSWERS, OTHERS, strict=True))]
+    turns = [other if i % 2 else mine for i, (mine, other) in enumerate(zip(ANSWERS, OTHERS, strict=True))]
+    unclear = both(halves, turns)
+    assert "cannot be told apart" in unclear.describe("a", "b")
+    assert "better" not in unclear.describe("a", "b")
+
+
+def test_one_image_tells_nothing_of_chance() -> None:
+    one = Classes(CLASSES.names, CLASSES.colors)
+    found = compare(Told(ANSWERS), Told(OTHERS), pairs_of(TARGETS[:1]), one)
+    assert found.differences == {}
+    assert "nothing of chance" in found.describe("a", "b")
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_comparison_is_json() -> None:
+    found = both(ANSWERS, OTHERS).to_dict()
+    json.dumps(found, allow_nan=False)
+    gap = found["difference"]["mean_iou"]
+    assert gap["low"] <= gap["value"] <= gap["high"]
+    assert list(found["difference"]["iou"]) == list(NAMES)

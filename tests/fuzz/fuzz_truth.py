@@ -1,0 +1,277 @@
+"""What the labels of a data set are, worked out without the program: the other side of `fuzz_data.py`'s comparison.
+
+    names, ids = truth("voc", root, pair)                # ids (H, W) are places in names, 255 where ignored
+
+Slow and plain on purpose. Images of values are opened with pillow; for files of which pillow changes the values the
+values are kept by content when the file is written (`remember`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dilated.data.sample import Sample
+
+Known = tuple[list[str], np.ndarray]
+
+MARKS = ("_mask", "_label", "_gtFine_labelIds", "_gtFine_labelTrainIds")
+STREET = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_written: dict[bytes, np.ndarray] = {}
+
+
+def remember(path: Path, values: np.ndarray) -> None:
+    """Keep the values of a label file just written, where pillow would not give them."""
+    _written[hashlib.sha256(path.read_bytes()).digest()] = values
+
+
+def truth(layout: str, root: Path, pair: Sample) -> Known:
+    """The names of the classes, and the label as places in them.
+
+    Raises:
+        Exception: anything, where the files have no meaning.
+    """
+    return READERS.get(layout, of_values)(layout, root, pair)
+
+
+def paired(layout: str, root: Path, pair: Sample) -> bool:
+    """Whether this image and this label belong together, by their names."""
+    if layout in ("coco_json", "tiff_pages", "labelme"):
+        return True  # the label names its image, and `truth` looks there
+    stems = {pair.label.stem, *(pair.label.stem.removesuffix(mark) for mark in MARKS)}
+    sides = [
+        {p.removesuffix("annot") for p in path.relative_to(root).parts[:-1]} & {"train", "val", "test"}
+        for path in (pair.image, pair.label)
+    ]
+    return pair.image.stem.removesuffix("_leftImg8bit") in stems and sides[0] == sides[1]
+
+
+def table(root: Path) -> dict[str, Any] | None:
+    """classes.toml, if there is one."""
+    path = root / "classes.toml"
+    return tomllib.loads(path.read_bytes().decode()) if path.is_file() else None
+
+
+def stored(path: Path, page: int = 0) -> np.ndarray:
+    """The values of a label image."""
+    kept = _written.get(hashlib.sha256(path.read_bytes()).digest())
+    if kept is not None:
+        return kept
+    with Image.open(path) as image:
+        image.seek(page)
+        assert image.mode in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"), image.mode
+        return np.asarray(image).astype(np.int64)
+
+
+def of_values(layout: str, root: Path, pair: Sample) -> Known:
+    """Labels that are images of values."""
+    own = table(root)
+    meaning: dict[int, int] = {255: 255}
+    if own is not None:
+        names = [entry["name"] for entry in own["class"]]
+        meaning.update(dict.fromkeys(own.get("ignore", []), 255))
+        meaning.update({v: i for i, entry in enumerate(own["class"]) for v in entry.get("values", [i])})
+    elif layout == "mapillary":
+        labels = json.loads((root / "config.json").read_bytes())["labels"]
+        names = [label["name"] for label in labels if label["evaluate"]]
+        meaning.update({i: 255 for i, label in enumerate(labels) if not label["evaluate"]})
+        places = [i for i, label in enumerate(labels) if label["evaluate"]]
+        meaning.update({place: i for i, place in enumerate(places)})
+    elif layout == "ade20k":
+        head, *rows = [r.split("\t") for r in (root / "objectInfo150.txt").read_text("utf-8-sig").splitlines() if r]
+        head = [word.strip() for word in head]
+        entries = [dict(zip(head, row, strict=False)) for row in rows]
+        names = [entry["Name"].split(",")[0].strip() for entry in entries]
+        if len(set(names)) < len(names):
+            names = [e["Name"].strip() if names.count(n) > 1 else n for n, e in zip(names, entries, strict=True)]
+        meaning.update({0: 255, **{int(entry["Idx"]): i for i, entry in enumerate(entries)}})
+    elif layout in ("cityscapes", "kitti2018"):
+        names = []
+        meaning.update(dict.fromkeys((*range(34), 65535), 255))
+        meaning.update({v: i for i, v in enumerate(STREET)})
+    elif layout == "camvid":
+        names = []
+        meaning.update({i: i if i < 11 else 255 for i in range(12)})
+    else:
+        names = []
+        meaning.update({i: i for i in range(21)})
+    values = stored(pair.label, getattr(pair.label_reader, "page", 0))
+    if pair.label.stem.endswith("labelTrainIds"):
+        meaning = {255: 255, **{i: i for i in range(19)}}
+    return names, np.array([[meaning[v] for v in row] for row in values.tolist()], dtype=np.uint8)
+
+
+def of_colors(layout: str, root: Path, pair: Sample) -> Known:
+    """Labels that are masks of colors."""
+    own = table(root)
+    names = [entry["name"] for entry in own["class"]] if own else []
+    if layout == "cvat":
+        rows = (root / "labelmap.txt").read_text("utf-8-sig").splitlines()
+        rows = [row for row in rows if row.strip() and not row.startswith("#")]
+        colors = {tuple(map(int, row.split(":")[1].split(","))): row.split(":")[0].strip() for row in rows}
+        names = names or list(colors.values())
+        meaning = {color: names.index(name) for color, name in colors.items()}
+    else:
+        assert own is not None
+        meaning = {tuple(entry["color"]): i for i, entry in enumerate(own["class"])}
+        meaning.update({tuple(color): 255 for color in own.get("ignore_colors", [])})
+    kept = _written.get(hashlib.sha256(pair.label.read_bytes()).digest())
+    if kept is not None:
+        mask = kept
+    else:
+        with Image.open(pair.label) as image:
+            assert image.mode in ("RGB", "RGBA", "P"), image.mode
+            mask = np.asarray(image.convert("RGBA"))[..., :3]
+    return names, np.array([[meaning[tuple(c)] for c in row] for row in mask.tolist()], dtype=np.uint8)
+
+
+def inside(corners: list[Any], size: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centre is in a polygon, even-odd."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    mask = np.zeros(size, dtype=bool)
+    for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        if y0 > y1:
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        if y0 != y1:
+            mask ^= ((y0 <= y) & (y < y1)) & (x >= x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return mask
+
+
+def over(layers: list[tuple[int, np.ndarray]], ground: int, size: tuple[int, int]) -> np.ndarray:
+    """Masks over each other, the smaller on top, of equals the later."""
+    label = np.full(size, ground, dtype=np.uint8)
+    for value, mask in sorted(layers, key=lambda layer: -int(layer[1].sum())):
+        label[mask] = value
+    return label
+
+
+def upright(path: Path) -> tuple[int, int]:
+    """(H, W) of an image as it is seen."""
+    with Image.open(path) as image:
+        width, height = image.size
+        turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
+def order(root: Path, names: list[str]) -> list[str]:
+    """The names in the order of classes.toml, where there is one."""
+    own = table(root)
+    return [entry["name"] for entry in own["class"]] if own else names
+
+
+def of_yolo(layout: str, root: Path, pair: Sample) -> Known:
+    lines = (root / "data.yaml").read_text("utf-8-sig").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("names:"))
+    listed = []
+    for line in lines[start + 1 :]:
+        if line.strip() and not line.startswith(" "):
+            break
+        if not line.strip():
+            continue
+        word = line.split(":", 1)[1].strip()
+        listed.append(json.loads(word) if word.startswith('"') else word.split(" #")[0].strip())
+    names = order(root, ["background", *listed])
+    size = upright(pair.image)
+    layers = []
+    for line in pair.label.read_text("utf-8-sig").splitlines() if pair.label.exists() else []:
+        if line.strip():
+            words = line.split()
+            flat = np.array([float(word) for word in words[1:]]).reshape(-1, 2) * (size[1], size[0])
+            layers.append((names.index(listed[int(float(words[0]))]), inside(flat.tolist(), size)))
+    return names, over(layers, names.index("background"), size)
+
+
+def of_labelme(layout: str, root: Path, pair: Sample) -> Known:
+    if (root / "labels.txt").is_file():
+        lines = [line.strip() for line in (root / "labels.txt").read_text("utf-8-sig").splitlines()]
+    else:
+        files = [p for split in ("train", "val") for p in (root / split).glob("*.json") if not p.name.startswith(".")]
+        lines = sorted({shape["label"] for p in files for shape in json.loads(p.read_bytes())["shapes"]})
+    listed = [line for line in lines if line not in ("", "__ignore__", "_background_", "background")]
+    names = order(root, ["background", *listed])
+    data = json.loads(pair.label.read_bytes())
+    assert pair.image.name == Path(data["imagePath"].replace("\\", "/")).name
+    size = upright(pair.image)
+    label = np.full(size, names.index("background"), dtype=np.uint8)
+    for shape in data["shapes"]:
+        name = "background" if shape["label"] == "_background_" else shape["label"]
+        value = 255 if name == "__ignore__" else names.index(name)
+        points = np.array(shape["points"], dtype=float).tolist()
+        kind = shape.get("shape_type") or "polygon"
+        if kind == "rectangle":
+            (x0, y0), (x1, y1) = points
+            points = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+        assert kind in ("polygon", "rectangle"), kind
+        assert len(points) > 2
+        label[inside(points, size)] = value
+    return names, label
+
+
+def of_coco(layout: str, root: Path, pair: Sample) -> Known:
+    data = json.loads(pair.label.read_bytes())
+    rows = sorted(data["categories"], key=lambda entry: entry["id"])
+    category = {entry["id"]: entry["name"] for entry in rows}
+    names = order(root, ["background", *(name for name in category.values() if name != "background")])
+    (image,) = [entry for entry in data["images"] if pair.image.as_posix().endswith("/" + entry["file_name"])]
+    size = upright(pair.image)
+    layers = []
+    for entry in data["annotations"]:
+        if entry["image_id"] != image["id"]:
+            continue
+        assert entry.get("iscrowd", 0) in (0, 1)
+        value = 255 if entry.get("iscrowd", 0) else names.index(category[entry["category_id"]])
+        shape = entry["segmentation"]
+        if isinstance(shape, dict):
+            counts = shape["counts"]
+            mask = runs(unpacked(counts) if isinstance(counts, str) else counts, size)
+        else:
+            assert shape
+            assert all(len(flat) >= 6 for flat in shape)
+            parts = [inside(np.array(flat, dtype=float).reshape(-1, 2).tolist(), size) for flat in shape]
+            mask = np.logical_or.reduce(parts)
+        layers.append((value, mask))
+    return names, over(layers, names.index("background"), size)
+
+
+def runs(counts: list[int], size: tuple[int, int]) -> np.ndarray:
+    """The mask of COCO's runs."""
+    flat: list[bool] = []
+    for i, count in enumerate(counts):
+        flat += [i % 2 == 1] * count
+    assert len(flat) == size[0] * size[1]
+    return np.array(flat).reshape(size[1], size[0]).T
+
+
+def unpacked(text: str) -> list[int]:
+    """The runs of COCO's compressed text."""
+    found: list[int] = []
+    at = 0
+    while at < len(text):
+        number = place = 0
+        more = True
+        while more:
+            code = ord(text[at]) - 48
+            assert 0 <= code < 64
+            number |= (code & 31) << 5 * place
+            more = bool(code & 32)
+            at, place = at + 1, place + 1
+            if not more and code & 16:
+                number -= 1 << 5 * place
+        found.append(number + found[-2] if len(found) > 2 else number)
+    return found
+
+
+READERS: dict[str, Callable[[str, Path, Sample], Known]] = {
+    "colors": of_colors,
+    "cvat": of_colors,
+    "yolo": of_yolo,
+    "labelme": of_labelme,
+    "coco_json": of_coco,
+}

@@ -1,0 +1,302 @@
+"""What a network file may name, and what it may not: nothing that is refused has run."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm.models
+import torch
+import torchvision
+from torch import nn
+
+from dilated.models.factory import build_from_factory
+
+RUNS: list[str] = []
+
+
+def network(width: int = 2, **more: Any) -> nn.Module:
+    """The factory of a package of one's own: this module."""
+    RUNS.append("network")
+    return nn.Conv2d(3, width, 1)
+
+
+def settings(width: int) -> int:
+    RUNS.append("settings")
+    return width
+
+
+def text() -> str:
+    return "no network"
+
+
+def fails(error: str) -> nn.Module:
+    errors = {"attribute": AttributeError, "index": IndexError, "assertion": AssertionError, "value": ValueError}
+    raise errors[error]("broken")
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DILATED_TRUST", __name__)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> None:
+    RUNS.clear()
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked of the network, which gives nothing."""
+    asked: list[str] = []
+
+    def ask(*arguments: object, **more: object) -> None:
+        asked.append(str(arguments or more))
+        raise RuntimeError("no network in tests")
+
+    monkeypatch.setattr("socket.create_connection", ask)
+    monkeypatch.setattr("torch.hub.download_url_to_file", ask)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", ask)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", ask)
+    monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", ask)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["", "os", ":", "os:", ":system", "timm:create model", "torchvision.models:os.system"])
+def test_what_is_no_name_of_a_factory_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected package\.module:name"):
+        build_from_factory(name, {})
+
+
+@pytest.mark.parametrize(
+    ("factory", "options"),
+    [
+        ("os:system", {"command": "touch ran"}),
+        ("builtins:eval", {"source": "open('ran', 'w')"}),
+        ("builtins:exec", {}),
+        ("subprocess:run", {"args": ["touch", "ran"]}),
+        ("pathlib:Path", {}),
+        ("torch.hub:load", {"repo_or_dir": "somebody/evil", "model": "x"}),
+        ("torch:load", {"f": "evil.pth"}),
+        ("torch.nn:Identity", {}),
+        ("dilated.models.factory:construct", {"factory": "os:system", "options": {}}),
+        ("timmy:create_model", {}),
+        ("torchvisionmodels:x", {}),
+        (" timm:create_model", {}),
+        ("transformers.models.auto.modeling_auto.os:system", {}),
+    ],
+)
+def test_what_is_of_no_trusted_library_is_refused_unimported(
+    factory: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"would run code of|cannot be had"):
+        build_from_factory(factory, options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "torchvision.models:os",  # a module
+        "torchvision.models.resnet:partial",
+        "torchvision.models._api:import_module",
+        "torchvision.models.segmentation.fcn:Any",
+        "torchvision.datasets:CIFAR10",
+        "torchvision.io:read_file",
+        "torchvision.models:__name__",
+        "timm.models._hub:torch",
+        "timm.models._helpers:os",
+        "timm.utils:CheckpointSaver",
+    ],
+)
+def test_what_a_trusted_module_has_from_elsewhere_is_refused(factory: str) -> None:
+    pytest.importorskip(factory.partition(":")[0])
+    with pytest.raises(ValueError, match=r"would run code of|cannot be had"):
+        build_from_factory(factory, {})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_name": "resnet18", "pretrained": True},
+        {"model_name": "resnet18", "pretrained": "yes"},
+        {"model_name": "hf-hub:somebody/evil"},
+        {"model_name": "hf_hub:somebody/evil", "pretrained": False},
+        {"model_name": "local-dir:/tmp/evil"},
+        {"model_name": "resnet18", "checkpoint_path": "evil.pth"},
+        {"model_name": "resnet18", "checkpoint_path": ""},
+    ],
+)
+def test_timms_ways_to_weights_are_refused_uncalled(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(**options: Any) -> nn.Module:
+        RUNS.append("created")
+        return nn.Identity()
+
+    create.__module__ = "timm.models._factory"
+    monkeypatch.setattr(timm, "create_model", create)
+    for factory, given in (("timm:create_model", options), (f"{__name__}:network", {"width": {"factory": "x"}})):
+        with pytest.raises(ValueError, match="expected"):
+            build_from_factory(factory, given)
+    with pytest.raises(ValueError, match="nothing that downloads"):
+        build_from_factory("timm:create_model", options)
+    assert RUNS == []
+    assert isinstance(
+        build_from_factory("timm:create_model", {"model_name": "resnet18", "pretrained": False}), nn.Identity
+    )
+    assert RUNS == ["created"]
+
+
+def test_networks_of_the_trusted_libraries_are_built() -> None:
+    squeeze = build_from_factory("torchvision.models:squeezenet1_1", {"weights": None, "num_classes": 2})
+    assert isinstance(squeeze, torchvision.models.SqueezeNet)
+    net = build_from_factory("timm:create_model", {"model_name": "test_efficientnet", "num_classes": 3})
+    assert net.get_classifier().out_features == 3
+    assert isinstance(build_from_factory("timm.models:test_efficientnet", {}), nn.Module)
+
+
+def test_a_nested_factory_is_built_first() -> None:
+    pytest.importorskip("transformers")
+    table = {
+        "factory": "transformers:SegformerConfig",
+        "num_labels": 3,
+        "hidden_sizes": [8, 8, 8, 8],
+        "depths": [1] * 4,
+    }
+    table |= {"num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
+    found = build_from_factory("transformers:SegformerForSemanticSegmentation", {"config": table})
+    assert found.config.num_labels == 3
+    assert "factory" in table  # the options are as they were
+
+
+def test_a_nested_factory_of_ones_own_is_built_first_at_any_depth(trusted: None) -> None:
+    inner = {"factory": f"{__name__}:settings", "width": {"factory": f"{__name__}:settings", "width": 5}}
+    assert build_from_factory(f"{__name__}:network", {"width": inner}).out_channels == 5
+    assert RUNS == ["settings", "settings", "network"]
+
+
+@pytest.mark.parametrize("inner", ["os:system", "builtins:eval", "", "torchvision.models:os"])
+def test_a_hostile_nested_factory_is_refused_and_the_outer_one_does_not_run(
+    inner: str, trusted: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"network\.factory"):
+        build_from_factory(f"{__name__}:network", {"width": {"factory": inner, "command": "touch ran"}})
+    assert RUNS == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_ones_own_package_is_refused_until_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DILATED_TRUST", raising=False)
+    with pytest.raises(ValueError, match=f"DILATED_TRUST={__name__}"):
+        build_from_factory(f"{__name__}:network", {})
+    for other in (f"{__name__}s", __name__[:-1], ",", f"{__name__}.inner", "os"):
+        monkeypatch.setenv("DILATED_TRUST", other)
+        with pytest.raises(ValueError, match="would run code"):
+            build_from_factory(f"{__name__}:network", {})
+    assert RUNS == []
+    monkeypatch.setenv("DILATED_TRUST", f"another,{__name__}")
+    assert build_from_factory(f"{__name__}:network", {"width": 4}).out_channels == 4
+
+
+def test_a_factory_that_is_missing_says_so(trusted: None) -> None:
+    for name in (f"{__name__}:nothing", "torchvision.models.nothing:x", f"{__name__}.inner:x"):
+        with pytest.raises(ValueError, match="cannot be had"):
+            build_from_factory(name, {})
+
+
+def test_a_factory_that_builds_something_else_is_refused(trusted: None) -> None:
+    with pytest.raises(ValueError, match=r"gave a str; expected a torch\.nn\.Module"):
+        build_from_factory(f"{__name__}:text", {})
+    with pytest.raises(ValueError, match="gave a type"):
+        build_from_factory(f"{__name__}:kind", {})
+
+
+def kind() -> type:
+    return nn.Identity
+
+
+def test_wrong_options_are_named(trusted: None) -> None:
+    with pytest.raises(ValueError, match=r"text failed with \{'width': 3\}"):
+        build_from_factory(f"{__name__}:text", {"width": 3})
+
+
+def test_a_factory_that_refuses_its_options_is_an_error_that_names_it(trusted: None) -> None:
+    with pytest.raises(ValueError, match=r"fails failed with .*broken"):
+        build_from_factory(f"{__name__}:fails", {"error": "value"})
+
+
+@pytest.mark.parametrize("error", ["attribute", "index", "assertion"])
+def test_a_factory_that_fails_in_any_way_is_an_error_that_names_it(error: str, trusted: None) -> None:
+    with pytest.raises(ValueError, match=r"fails failed with .*broken"):
+        build_from_factory(f"{__name__}:fails", {"error": error})
+
+
+@pytest.mark.parametrize("name", [5, None, ["os:system"]])
+def test_a_nested_factory_that_is_no_text_is_refused(name: Any, trusted: None) -> None:
+    with pytest.raises(ValueError, match=r"network\.factory"):
+        build_from_factory(f"{__name__}:network", {"width": {"factory": name}})
+
+
+def test_a_function_of_a_trusted_library_that_reads_files_or_the_net_does_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(**options: Any) -> None:  # the real one unpickles what it downloads, where it is told to
+        RUNS.append("loaded")
+
+    load.__module__ = "timm.models._hub"
+    monkeypatch.setattr(timm.models, "load_state_dict_from_hf", load)
+    with pytest.raises(ValueError, match="expected"):
+        build_from_factory("timm.models:load_state_dict_from_hf", {"model_id": "somebody/evil", "weights_only": False})
+    assert RUNS == []
+
+
+def test_a_function_of_a_trusted_library_that_writes_files_does_not_run(tmp_path: Path) -> None:
+    out = tmp_path / "home"
+    model = {"factory": "timm:create_model", "model_name": "test_efficientnet"}
+    with pytest.raises(ValueError, match="expected"):
+        build_from_factory("timm.models:save_for_hf", {"model": model, "save_directory": str(out)})
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("factory", "options"),
+    [
+        ("torchvision.models:squeezenet1_1", {"weights": "DEFAULT"}),
+        ("torchvision.models:get_model", {"name": "squeezenet1_1", "weights": "DEFAULT"}),
+        ("torchvision.models.segmentation:lraspp_mobilenet_v3_large", {"weights_backbone": "DEFAULT"}),
+        ("torchvision.models.segmentation:lraspp_mobilenet_v3_large", {}),  # its own default is a download
+    ],
+)
+def test_torchvisions_weights_are_not_downloaded(factory: str, options: dict[str, Any], downloads: list[str]) -> None:
+    with contextlib.suppress(ValueError):
+        build_from_factory(factory, options)
+    assert downloads == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder_name": "resnet18", "encoder_weights": "imagenet"},
+        {"encoder_name": "resnet18"},  # its own default is a download
+        {"encoder_name": "tu-hf-hub:somebody/evil", "encoder_weights": None},
+    ],
+)
+def test_encoders_are_not_downloaded(
+    options: dict[str, Any], downloads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: downloads.append("hub"))
+    place = "segmentation_models_pytorch.encoders.hf_hub_download"
+    monkeypatch.setattr(place, lambda *a, **k: downloads.append("hub"), raising=False)
+    with contextlib.suppress(Exception):  # whatever comes of the failed download
+        build_from_factory("segmentation_models_pytorch:Unet", options)
+    assert downloads == []
+
+
+def test_torch_is_not_reached_through_a_trusted_module() -> None:
+    assert torchvision.models.resnet.torch is torch
+    with pytest.raises(ValueError, match="would run code"):
+        build_from_factory("torchvision.models.resnet:torch", {})

@@ -1,0 +1,117 @@
+"""Parts of the page by themselves: the log, charts, counts of splits, fields, the machine."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import platform
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_run import data_folder, run_folder
+
+from dilated.environment import describe_machine
+from dilated.report.charts import Axis, Line, compute_ticks, format_tick, render_line_chart
+from dilated.report.field_of_view import measure_center
+from dilated.report.history import read_history, smooth_points, thin_points
+from dilated.report.splits import count_splits
+from dilated.weights.bundled import load
+
+VALUES = st.floats(-1e9, 1e9, allow_nan=False)
+
+
+@given(VALUES, VALUES)
+@settings(max_examples=200, deadline=None)
+def test_ticks_lie_between_the_ends_and_are_few(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    found = compute_ticks(low, high)
+    assert len(found) <= 7
+    room = (high - low) * 1e-4 + 1e-12
+    assert all(low - room <= one <= high + room for one in found)
+    assert all(format_tick(one) for one in found)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(2, 80))
+@settings(max_examples=60, deadline=None)
+def test_thinning_keeps_the_extremes_and_the_order(values: list[float], most: int) -> None:
+    points = [(float(i), value) for i, value in enumerate(values)]
+    found = thin_points(points, most)
+    assert len(found) <= most
+    assert set(found) <= set(points)
+    assert found == sorted(found)
+    assert min(v for _, v in found) == min(values)
+    assert max(v for _, v in found) == max(values)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=300))
+@settings(max_examples=60, deadline=None)
+def test_smoothing_stays_within_the_values(values: list[float]) -> None:
+    found = [value for _, value in smooth_points([(float(i), value) for i, value in enumerate(values)])]
+    assert len(found) == len(values)
+    assert min(values) - 1e-9 <= min(found)
+    assert max(found) <= max(values) + 1e-9
+
+
+def test_points_are_drawn_where_they_belong_and_names_are_escaped() -> None:
+    drawn = render_line_chart(
+        [Line([(0, 0), (10, 1)], markers=True)], Axis("<x>", 0, 10), Axis("y", 0, 1), "l", [(5, "<s>")]
+    )
+    (points,) = re.findall(r'<polyline class="main" points="([^"]*)"', drawn)
+    assert points == "60.0,196.0 342.0,22.0"
+    assert "<x>" not in drawn
+    assert "<s>" not in drawn
+    assert drawn.count("<circle") == 2
+
+
+def test_a_chart_of_one_point_has_no_division_by_zero() -> None:
+    drawn = render_line_chart([Line([(3, 0.5)], markers=True)], Axis("x", 3, 3), Axis("y", 0.5, 0.5), "one")
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+
+
+def test_the_log_gives_stages_times_and_the_best(tmp_path: Path) -> None:
+    history = read_history(run_folder(tmp_path / "run", ("a", "b")))
+    assert history is not None
+    assert history.stages == [(0, 0), (60, 1)]
+    assert history.steps == 100
+    assert history.seconds == pytest.approx(50)
+    assert history.best is not None
+    assert (history.best.step, history.best.stage, history.best.iou) == (100, 1, {"a": 100 / 120, "b": None})
+
+
+def test_of_many_labels_some_are_counted_evenly(tmp_path: Path) -> None:
+    data = data_folder(tmp_path / "data", ("a", "b"), images=7)
+    train, val = count_splits(data, max_labels=3)
+    assert (train.num_images, train.num_counted) == (2, 2)
+    assert (val.num_images, val.num_counted) == (7, 3)
+    pairs = data.samples("val")[::3]
+    labels = np.stack([pair.read_label(data.classes) for pair in pairs])
+    assert val.pixels == tuple(int((labels == i).sum()) for i in range(2))
+    assert val.ignored == 3 * 12
+    assert math.isclose(sum(val.class_fractions), 1)
+
+
+def test_large_images_are_looked_at_in_their_middle(tmp_path: Path) -> None:
+    segmenter = load(run_folder(tmp_path / "run", ("a", "b")))
+    image = np.random.default_rng(0).integers(0, 256, (40, 700, 3)).astype(np.uint8)
+    shown = measure_center(segmenter, image, torch.device("cpu"))
+    one = shown.field_of_view
+    assert shown.pixels.shape == (40, 512, 3)
+    assert (shown.pixels == image[:, 94:606]).all()
+    assert shown.is_crop
+    assert one.field.shape == (40, 512)
+    assert float(one.field.sum()) == pytest.approx(1)
+    assert abs(one.center[1] - 256) <= segmenter.output_stride
+
+
+def test_the_machine_is_told_without_names_of_hosts_and_users() -> None:
+    told = " ".join(describe_machine("cpu").values())
+    assert torch.__version__ in told
+    for secret in (platform.node(), getpass.getuser(), str(Path.home())):
+        assert len(secret) < 5 or secret not in told
+    assert "/" not in told.replace("GNU/Linux", "")
