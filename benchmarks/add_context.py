@@ -42,10 +42,11 @@ from dilated.data.training_samples import TrainingSamples
 from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.evaluation.confusion import mean_iou
 from dilated.evaluation.evaluate import evaluate
-from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context, distinct_colors
+from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS
 from dilated.models.network_file import save
+from dilated.palettes import distinct_colors
 from dilated.prediction.predictor import Predictor
 from dilated.training.config import load_recipe
 from dilated.training.train import train

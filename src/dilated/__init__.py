@@ -11,6 +11,8 @@ should not.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dilated._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from dilated.data.dataset import open_dataset
     from dilated.data.labels import Classes
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from dilated.training.stage import StageConfig
     from dilated.weights.bundled import load
 
-__version__ = "0.1.0"
 
 __all__ = [
     "AdaptedSegmenter",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-import dilated
-from dilated.data.check.finding import plural as plural
+from dilated._version import __version__
+from dilated.files import plural
 
 
 def describe_machine(device: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ def describe_machine(device: str) -> dict[str, str]:
         "system": _system_name(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "dilated": dilated.__version__,
+        "dilated": __version__,
     }
     return facts
 

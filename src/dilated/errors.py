@@ -1,11 +1,35 @@
-"""The one exception for what a user can mend: a file, an option, a recipe."""
+"""The errors that a user can mend, and the end of a training that was asked to stop."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something given to the program is wrong.
+    """Something given to the program is wrong: a file, an option, a recipe, an image.
 
-    The message says what was found, where, what was expected and what to do. The command line prints it without a
-    traceback and exits with 1.
+    The message says what was being done and where, and what is wrong with it, with the value. The command line prints
+    it without a traceback as `error:`, the hint on a line of its own, and exits with 1.
+
+    Args:
+        message: `<where>: <what is wrong, with the value>`.
+        hint: one imperative step that mends it; empty where the message says all.
+
+    Example:
+        >>> error = InputError("recipe: epochs is -1", hint="give a number of 1 or more")
+        >>> str(error)
+        'recipe: epochs is -1. Give a number of 1 or more.'
+        >>> error.message, error.hint
+        ('recipe: epochs is -1', 'give a number of 1 or more')
     """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message, self.hint = message, hint
+
+    def __str__(self) -> str:
+        if not self.hint:
+            return self.message
+        return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}{'' if self.hint.endswith('.') else '.'}"
+
+
+class Interrupted(Exception):  # noqa: N818 -- asked for, so no error
+    """Ctrl-C or SIGTERM; a checkpoint of the last whole step has been written."""

@@ -37,10 +37,10 @@ from fuzz_sets import NAMES, Set, Sets
 from fuzz_truth import paired, truth
 
 from dilated.data.check.check import CheckReport, check
-from dilated.data.check.finding import printable
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import printable
 from dilated.report.check_page import render_check_page
 from dilated.training.config import load_recipe
 from dilated.training.train import train

@@ -13,9 +13,10 @@ from foreign_networks import FIVE, NETWORKS, OWN, Ends, disturb
 from torch import Tensor, nn
 
 from dilated import Segmenter, SegmenterConfig
-from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context, distinct_colors
+from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.models.context import ContextModule
 from dilated.models.logit_layer import find_logits
+from dilated.palettes import distinct_colors
 from dilated.prediction.predictor import Predictor
 
 

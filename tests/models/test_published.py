@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dilated import VGGSegmenter, published, receptive_field
-from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names, voc_color
+from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names
+from dilated.palettes import voc_color
 
 VOC, CAMVID, KITTI, CITYSCAPES = NAMES = (
     "dilation8_pascal_voc",

@@ -11,6 +11,7 @@ import pytest
 
 from dilated.cli.main import main
 from dilated.errors import InputError
+from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
 from dilated.training.divergence import DivergenceMonitor
 from dilated.training.stage import StageConfig
@@ -141,7 +142,7 @@ def test_a_diverging_training_ends_with_that_message_and_keeps_its_checkpoint(
     assert text.startswith("error: step ")
     assert "Lower stage.0.lr, now 1000, tenfold and start anew; momentum 0.99 makes steps 100 times as long" in text
     assert "Traceback" not in text
-    state = checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE)
+    state = checkpoint.load_checkpoint(out / CHECKPOINT_FILE)
     assert (state["stage_index"], state["step"]) == (0, 0)  # none is due before the trouble is noticed
     assert all(value.isfinite().all() for value in state["weights"].values())
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -154,7 +155,7 @@ def test_the_same_training_at_a_rate_of_the_papers_goes_to_its_end(folder: Path,
     out, recipe = tmp_path / "run", tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace("lr = 1e3", "lr = 1e-5"), encoding="utf-8")
     main(["train", str(folder), "--out", str(out), "--recipe", str(recipe)])
-    state = checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE)
+    state = checkpoint.load_checkpoint(out / CHECKPOINT_FILE)
     assert (state["stage_index"], state["step"]) == (1, 0)
     assert all(value.isfinite().all() for value in state["weights"].values())
 
@@ -167,7 +168,6 @@ def test_a_network_of_no_numbers_is_never_kept(folder: Path, tmp_path: Path) -> 
     with pytest.raises(SystemExit):
         main(["train", str(folder), "--out", str(out), "--recipe", str(recipe)])
     assert all(
-        value.isfinite().all()
-        for value in checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE)["weights"].values()
+        value.isfinite().all() for value in checkpoint.load_checkpoint(out / CHECKPOINT_FILE)["weights"].values()
     )
     assert not (out / "best.safetensors").exists()

@@ -23,10 +23,10 @@ from torch import nn
 
 from dilated import InputError, load_recipe, open_dataset
 from dilated.data.labels import save_classes
+from dilated.errors import Interrupted
 from dilated.training.distributed.fsdp import iter_shard_units
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.progress import TrainingProgress
-from dilated.training.signals import Interrupted
 from dilated.training.train import train
 
 pytestmark = pytest.mark.timeout(600)  # seconds for each of two processes, minutes where others share the machine

@@ -33,12 +33,12 @@ from dilated import (
 from dilated.data.dataset import Dataset
 from dilated.data.labels import save_classes
 from dilated.data.reflect_crop import ReflectCropConfig, reflect_crop
+from dilated.errors import Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.training import checkpoint
 from dilated.training.progress import TrainingProgress
-from dilated.training.signals import Interrupted
 from dilated.training.train import Trainer, train
 
 RECIPE = """

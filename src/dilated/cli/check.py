@@ -13,9 +13,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dilated.data.check.check import CheckReport, check
-from dilated.data.check.finding import Finding, plural, printable
+from dilated.data.check.finding import Finding
 from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
 from dilated.errors import InputError
+from dilated.files import plural, printable
 from dilated.report.check_page import render_check_page
 
 _FINDINGS_SHOWN = 10

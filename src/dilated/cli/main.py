@@ -23,7 +23,7 @@ from typing import NoReturn
 import tyro
 from rich.console import Console
 
-from dilated import __version__
+from dilated._version import __version__
 from dilated.errors import InputError
 
 VERBS = {

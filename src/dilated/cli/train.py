@@ -12,15 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from dilated.data.dataset import Dataset, open_dataset
-from dilated.errors import InputError
+from dilated.errors import InputError, Interrupted
+from dilated.run_folder import BEST_FILE
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
 from dilated.training.budget import parse_duration, with_budget
 from dilated.training.config import load_recipe
 from dilated.training.distributed.world import join_process_group
 from dilated.training.progress import RichTrainingProgress
-from dilated.training.signals import Interrupted
 from dilated.training.state import create_run_folder
-from dilated.training.train import BEST_FILE, train
+from dilated.training.train import train
 from dilated.weights.bundled import load
 
 

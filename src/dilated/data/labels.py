@@ -30,9 +30,9 @@ from dilated.config import quote_toml, read_toml
 from dilated.data.images import open_image
 from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.errors import InputError
+from dilated.palettes import Color
 
 IGNORE = 255
-Color = tuple[int, int, int]
 LabelArray = NDArray[np.uint8]
 
 

@@ -11,7 +11,6 @@ once: the last convolution with one map per class that the network's logits depe
 
 from __future__ import annotations
 
-import colorsys
 import copy
 import json
 import math
@@ -24,11 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
-from dilated.models.base import BaseSegmenter, Color
+from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS, ContextModule
 from dilated.models.factory import WEIGHT_OPTIONS, build_from_factory
 from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits, temporary_forward_hook
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid
+from dilated.palettes import Color, distinct_colors
 
 
 @dataclass(frozen=True)
@@ -248,12 +248,6 @@ def add_context(
         return network.rebuild(**settings)
     config = AdapterConfig(factory, dict(options or {}), layer, mean, std, size_divisor, **settings)
     return AdaptedSegmenter(names, colors or distinct_colors(len(names)), config, model=network)
-
-
-def distinct_colors(count: int) -> list[Color]:
-    """Colors that differ as much as their number allows."""
-    rgb = (colorsys.hsv_to_rgb(i / count, 0.75, 0.6 + 0.35 * (i % 2)) for i in range(count))
-    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb]
 
 
 __all__ = ["AdaptedSegmenter", "AdapterConfig", "add_context"]

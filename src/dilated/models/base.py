@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from dilated.models.context import ContextModule
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample
-
-Color = tuple[int, int, int]
+from dilated.palettes import Color
 
 
 class BaseSegmenter(nn.Module, ABC):

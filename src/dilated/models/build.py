@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig
-from dilated.models.base import BaseSegmenter, Color
+from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.models.segmenter import Segmenter, SegmenterConfig
+from dilated.palettes import Color
 
 AnyConfig = SegmenterConfig | VGGConfig | AdapterConfig
 

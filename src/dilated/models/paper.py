@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dilated.models.base import BaseSegmenter, Color
+from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS, ContextModule
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
 from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd
+from dilated.palettes import Color
 from dilated.tensors import reflect_pad
 
 

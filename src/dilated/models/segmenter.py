@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from dilated.dilation.depthwise import use_polyphase
 from dilated.dilation.dilate import dilate
-from dilated.models.base import BaseSegmenter, Color
+from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS, ContextModule
 from dilated.models.detail import DetailHead
 from dilated.models.sampling import AxisGrids, Grid, measure_grids, upsample
+from dilated.palettes import Color
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-Color = tuple[int, int, int]
+from dilated.palettes import Color
+
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
 

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import dilated
+from dilated._version import __version__
 from dilated.data.raster.reader import RasterFile, open_raster
 from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_NODATA, SHORT, SOFTWARE, Tag
 from dilated.errors import InputError
@@ -180,7 +180,7 @@ def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:
     items = "".join(f'  <Item name="CLASS_{i}">{escape(name)}</Item>\n' for i, name in enumerate(segmenter.classes))
     return [
         Tag.text(DESCRIPTION, text),
-        Tag.text(SOFTWARE, f"dilated {dilated.__version__}"),
+        Tag.text(SOFTWARE, f"dilated {__version__}"),
         Tag.text(GDAL_METADATA, f"<GDALMetadata>\n{items}</GDALMetadata>\n"),
     ]
 
@@ -272,7 +272,7 @@ def _provenance(predictor: Predictor, source: Path, bands: Sequence[int] | None)
         "bands": bands,
         "network": _hash_segmenter(predictor.segmenter),
         "predictor": {**options, "device": predictor.device.type},
-        "versions": {"dilated": dilated.__version__, "torch": str(torch.__version__)},
+        "versions": {"dilated": __version__, "torch": str(torch.__version__)},
     }
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from dilated.data.formats import cityscapes, voc
 from dilated.data.labels import Classes
 from dilated.errors import InputError
-from dilated.models.published import voc_color
+from dilated.palettes import voc_color
 from dilated.prediction.prediction import Prediction
 
 ServerFormat = Literal["palette", "voc-comp6", "cityscapes"]

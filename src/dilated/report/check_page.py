@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image
 
 from dilated.data.check.check import CheckReport
-from dilated.data.check.finding import MAX_EXAMPLES, Finding, plural, printable
+from dilated.data.check.finding import MAX_EXAMPLES, Finding
 from dilated.data.check.statistics import DatasetStatistics, SplitStatistics
 from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
+from dilated.files import plural, printable
 
 _THUMBNAIL_SIDE = 240  # of an image in the page, in pixels
 _MAX_FINDINGS = 50  # findings of a kind that are listed

@@ -15,8 +15,7 @@ from typing import Any
 
 from dilated.errors import InputError
 from dilated.report.charts import Point
-
-_LOG_FILE = "log.jsonl"
+from dilated.run_folder import LOG_FILE
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ def read_history(run: Path) -> History | None:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / _LOG_FILE).write_text('{"step": 10, "stage": 0, "loss": 2.0, "lr": 0.1, "seconds": 0.5}\\n')
+        >>> _ = (folder / LOG_FILE).write_text('{"step": 10, "stage": 0, "loss": 2.0, "lr": 0.1, "seconds": 0.5}\\n')
         >>> read_history(folder).loss, read_history(folder).seconds
         ([(10, 2.0)], 5.0)
     """
-    path = run / _LOG_FILE
+    path = run / LOG_FILE
     if not path.is_file():
         return None
     history = History()

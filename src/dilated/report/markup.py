@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from dilated.data.check.finding import printable
 from dilated.evaluation.bootstrap import Interval
+from dilated.files import printable
+from dilated.palettes import Color
 from dilated.report.glossary import TERMS
-
-_Color = tuple[int, int, int]
 
 
 def escape_text(value: object) -> str:
@@ -72,13 +71,13 @@ def render_term(name: str, label: str = "") -> str:
     return f'<abbr title="{escape_text(TERMS[name])}">{escape_text(label or name)}</abbr>'
 
 
-def render_swatch(color: _Color) -> str:
+def render_swatch(color: Color) -> str:
     """A small square of a class's color."""
     red, green, blue = color
     return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
 
 
-def render_class_name(name: str, color: _Color) -> str:
+def render_class_name(name: str, color: Color) -> str:
     """A class's name beside its color; long names are broken, short ones are not."""
     return f'<span class="of">{render_swatch(color)}<span>{escape_text(name)}</span></span>'
 

@@ -13,8 +13,6 @@ import torch
 
 from dilated.errors import InputError
 
-CHECKPOINT_FILE = "checkpoint.pt"
-
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint. At any moment, also that of a kill, `path` is the old one or the new one, whole.

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dilated.errors import InputError
-
-LOG_FILE = "log.jsonl"
+from dilated.run_folder import LOG_FILE
 
 
 class Log:

@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Interrupted(Exception):  # noqa: N818 -- asked for, so no error
-    """Ctrl-C or SIGTERM; a checkpoint of the last whole step has been written."""
-
-
 @contextmanager
 def catch_stop_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set, instead of ending the process in the middle of a step."""

@@ -29,12 +29,13 @@ from dilated.data.loader import iter_batches
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.training_samples import TrainingSamples
-from dilated.errors import InputError
+from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.merge import merge
 from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import save
 from dilated.models.paper import VGGSegmenter
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE
 from dilated.training import checkpoint, features, stages
 from dilated.training.clock import Clock, StepLimit, TimeLimit, allocate_stage_seconds, timed_validation_points
 from dilated.training.config import Recipe, recipe_to_table
@@ -46,7 +47,7 @@ from dilated.training.features import FeatureSamples
 from dilated.training.initial import build_initial_segmenter
 from dilated.training.log import Log, NullLog
 from dilated.training.progress import TrainingProgress
-from dilated.training.signals import Interrupted, catch_stop_signals
+from dilated.training.signals import catch_stop_signals
 from dilated.training.stage import StageConfig
 from dilated.training.state import (
     TrainingState,
@@ -56,8 +57,6 @@ from dilated.training.state import (
     state_to_dict,
 )
 from dilated.training.step import TrainStep
-
-BEST_FILE = "best.safetensors"
 
 
 def train(
@@ -123,7 +122,7 @@ class Trainer:
             raise InputError(
                 f"recipe: found a batch of {smallest} for {world.size} processes; expected one each at least"
             )
-        values = checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE) if resume else None
+        values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
         if values is not None:
             require_same_training(values, recipe, self._image_counts(), out, data.root)
         elif world.is_rank_zero:
@@ -328,7 +327,7 @@ class Trainer:
                 "image_counts": self._image_counts(),
                 "log": self.log.size,
             }
-            checkpoint.save_checkpoint(self.out / checkpoint.CHECKPOINT_FILE, values | extra)
+            checkpoint.save_checkpoint(self.out / CHECKPOINT_FILE, values | extra)
         self.world.barrier()
 
     def _image_counts(self) -> dict[str, int]:

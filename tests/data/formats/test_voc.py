@@ -8,7 +8,7 @@ from dilated.data.dataset import open_dataset
 from dilated.data.formats import voc
 from dilated.data.images import read_image
 from dilated.errors import InputError
-from dilated.models.published import voc_color
+from dilated.palettes import voc_color
 
 LABEL = np.array([[0, 15, 255], [20, 20, 255]], dtype=np.uint8)
 IMAGE = np.full((2, 3, 3), 90, dtype=np.uint8)

@@ -66,23 +66,3 @@ class Finding:
 def make_split_finding(kind: FindingKind, split: str, text: str, samples: tuple[Sample, ...] = ()) -> Finding:
     """An error where training needs the split, else a warning."""
     return Finding("error" if split in TRAINING_SPLITS else "warning", kind, text, samples)
-
-
-def printable(text: str) -> str:
-    """Text that can be written: names of files may hold bytes that are no characters.
-
-    Example:
-        >>> len(printable("a.png")), len(printable(chr(0xDCE9)))
-        (5, 6)
-    """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def plural(count: int, noun: str) -> str:
-    """A count and its noun.
-
-    Example:
-        >>> plural(1, "label"), plural(2000, "label")
-        ('1 label', '2,000 labels')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dilated.data.check.accumulator import SampleExamples, SplitAccumulator
-from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, make_split_finding, plural
+from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, make_split_finding
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
+from dilated.files import plural
 
 _MIN_SINGLE_CLASS_FRACTION = 0.95  # of labels that hold one class and no other
 _MIN_LABELS = 10  # labels of which a share means something

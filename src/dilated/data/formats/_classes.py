@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dilated.data.labels import Classes, load_classes
 from dilated.errors import InputError
-from dilated.models.published import voc_color
+from dilated.palettes import voc_color
 
 BACKGROUND = "background"
 """Class 0 of formats in which pixels of no object are labelled nonetheless."""

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray, open_image
-from dilated.data.labels import IGNORE, Classes, Color, LabelArray
+from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.errors import InputError
+from dilated.palettes import Color
 
 SampleArrays = tuple[str, ImageArray, LabelArray]
 """What is saved: a stem, the image (H, W, 3) uint8, its label ids (H, W) uint8, 255 where ignored."""

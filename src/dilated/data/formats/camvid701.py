@@ -31,9 +31,10 @@ from dilated.data.formats._match import (
     write_stem_list,
 )
 from dilated.data.images import list_image_files
-from dilated.data.labels import Color, read_values
+from dilated.data.labels import read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.palettes import Color
 
 COLORS: dict[str, Color] = {
     "Animal": (64, 128, 64),

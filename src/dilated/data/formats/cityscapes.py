@@ -20,7 +20,7 @@ from dilated.data.formats._match import MatchResult
 from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.models.published import CITYSCAPES_COLORS
+from dilated.palettes import CITYSCAPES_COLORS
 
 CLASSES = Classes(
     names=tuple(CITYSCAPES_COLORS),

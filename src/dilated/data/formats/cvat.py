@@ -24,9 +24,10 @@ from dilated.data.formats import _classes
 from dilated.data.formats._colors import ColorIndexReader, SampleArrays, validate_arrays
 from dilated.data.formats._match import write_stem_list
 from dilated.data.images import IMAGE_SUFFIXES, is_file
-from dilated.data.labels import Classes, Color
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.palettes import Color
 
 CLASSES = None
 SOURCE = ""

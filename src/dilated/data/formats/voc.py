@@ -24,7 +24,7 @@ from dilated.data.images import is_folder
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.models.published import VOC_CLASSES, voc_color
+from dilated.palettes import VOC_CLASSES, voc_color
 
 SPLITS = ("train", "val", "trainval", "test")
 SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"

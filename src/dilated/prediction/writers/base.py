@@ -18,7 +18,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from dilated.errors import InputError
-from dilated.prediction.prediction import Color, Prediction
+from dilated.palettes import Color
+from dilated.prediction.prediction import Prediction
 from dilated.prediction.sources import Frame, InputImage, Source
 
 SOURCE_KINDS = ("image", "video", "camera")

@@ -1,0 +1,148 @@
+"""Files, read and written in one way: whole or not at all, and with an error that names the file.
+
+atomic_write(path, text)                             # at any moment the old file or the new one, never half of it
+with atomic_path(path) as temporary:                 # for libraries that write to a path themselves
+    image.save(temporary, format="PNG")
+for number, line in read_lines(path): ...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from dilated.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path`, which replaces it when the block ends and is removed when the block raises.
+
+    The content is on the disk before the name is: after a loss of power the file is the old one or the new one.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_path(folder / "a.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [(p.name, p.read_text()) for p in folder.iterdir()]
+        [('a.txt', 'whole')]
+    """
+    path = Path(path)
+    mode = _new_file_mode(path)
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(mode)
+        _sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.absolute().parent)
+
+
+def atomic_write(path: Path | str, content: str | bytes) -> None:
+    """Write a file that appears whole or not at all; text is UTF-8 with the line ends that it has.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def read_lines(path: Path | str) -> list[tuple[int, str]]:
+    r"""The lines of a text file that hold something, each with its number from 1.
+
+    Byte order marks, CRLF line ends and white space around a line are no part of it.
+
+    Raises:
+        InputError: a missing file, or one that is not UTF-8 text.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "list.txt"
+        >>> _ = path.write_bytes(b"\xef\xbb\xbfa.png\r\n\r\n b.png \r\n")
+        >>> read_lines(path)
+        [(1, 'a.png'), (3, 'b.png')]
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 text", hint="save the file as UTF-8") from error
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def read_json(path: Path | str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: a missing or damaged file.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a whole JSON file ({error})") from error
+
+
+def printable(text: str) -> str:
+    r"""Text that can be shown anywhere: no control characters, and no bytes that are no characters.
+
+    Example:
+        >>> print(printable("a.png"), printable("a\x1b[2Jb\n.png"), printable(chr(0xDCE9)))
+        a.png a\x1b[2Jb\n.png \udce9
+    """
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(escaped).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    Example:
+        >>> plural(1, "label"), plural(2000, "label"), plural(2, "class")
+        ('1 label', '2,000 labels', '2 classes')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "x", "ch")) else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def _new_file_mode(path: Path) -> int:
+    """The permissions that the file has, or that a new one would have."""
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Keep the new name of a file over a loss of power, where folders can be opened."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

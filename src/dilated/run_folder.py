@@ -1,0 +1,29 @@
+"""The names of the files in a run's folder, once."""
+
+from __future__ import annotations
+
+BEST_FILE = "best.safetensors"
+"""The network with the best validation so far."""
+CHECKPOINT_FILE = "checkpoint.pt"
+"""All that a resume needs."""
+LOG_FILE = "log.jsonl"
+"""What happened, one JSON object per line."""
+RECIPE_FILE = "recipe.toml"
+"""What the training does."""
+PLAN_FILE = "plan.toml"
+"""The recipe that was planned, to be given back with `--recipe`."""
+REASONS_FILE = "plan.json"
+"""The reason for each choice of the plan."""
+REPORT_FILE = "report.html"
+FEATURES_FOLDER = "features"
+"""Cached features of the frozen front end."""
+
+
+def stage_file(stage_index: int) -> str:
+    """The network at the end of a stage.
+
+    Example:
+        >>> stage_file(0)
+        'stage-0.safetensors'
+    """
+    return f"stage-{stage_index}.safetensors"
