@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.tensors import reflect_indices, reflect_pad
+from dilated.tensors import reflect_indices, reflect_pad, to_tensor
 
 borders = st.tuples(*[st.integers(0, 60)] * 4)
 DTYPES = [
@@ -95,3 +95,19 @@ def test_a_gradient_goes_to_the_pixel_that_was_mirrored() -> None:
     reflect_pad(x, 0, 0, 2, 1).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[1.0, 3.0, 2.0]]
+
+
+def test_pixels_become_rgb_of_0_to_1_with_channels_first() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    images = to_tensor(pixels)
+    assert images.dtype == torch.float32
+    assert images.shape == (2, 3, 4, 5)
+    assert float(images[1, 2, 3, 4]) == np.float32(pixels[1, 3, 4, 2]) / np.float32(255)
+    assert images[:1].equal(to_tensor(pixels[0]))
+
+
+def test_a_tensor_of_pixels_is_a_copy_even_of_what_cannot_be_written_to() -> None:
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    pixels.flags.writeable = False
+    to_tensor(pixels).add_(1)
+    assert not pixels.any()

@@ -1,4 +1,4 @@
-"""The machine that made the page, without anything that says whose it is.
+"""The machine: which devices torch can use on it, what it is made of, and whether its memory ran out.
 
 >>> "python" in describe_machine("cpu")
 True
@@ -13,7 +13,50 @@ from pathlib import Path
 import torch
 
 from dilated._version import __version__
+from dilated.errors import InputError
 from dilated.files import plural
+
+
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
+    """Return the device to run on: the one given, by default CUDA if it is available, else the CPU.
+
+    Args:
+        device: as torch names it, such as `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        InputError: a name that torch does not know, or a device that this machine or this torch does not have.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    hint = f"give {' or '.join(_available_devices())}"
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device: {str(device)!r} is not the name of a device", hint=hint) from error
+    if resolved.type not in _available_devices():
+        raise InputError(f"device: {str(device)!r} is not available on this machine", hint=hint)
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        count = plural(torch.cuda.device_count(), "CUDA device")
+        raise InputError(f"device: {str(device)!r} does not exist, this machine has {count}", hint="give cuda:0")
+    return resolved
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out, on a GPU or on the CPU.
+
+    torch raises an exception class of its own on GPUs only; its CPU allocator is recognized by its message.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("mat1 and mat2 cannot be multiplied"))
+        (True, False)
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def describe_machine(device: str) -> dict[str, str]:
@@ -50,6 +93,12 @@ def format_duration(value: float) -> str:
     if rounded < 3600:
         return f"{rounded // 60} min {rounded % 60} s"
     return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+
+
+def _available_devices() -> list[str]:
+    """Return the types of the devices that can be used, the CPU first."""
+    accelerators = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return ["cpu", *(name for name, is_available in accelerators.items() if is_available)]
 
 
 def _processor_name() -> str:

@@ -1,15 +1,34 @@
-"""Images extended by their own mirror image, so that a network without padding answers up to the border.
+"""Images as the tensors that networks take, and the reflection padding that lets unpadded networks reach the border.
 
-    extended = mirror(images, 186, 186, 186, 186)        # (N, 3, H, W) -> (N, 3, H + 372, W + 372)
+    images = to_tensor(pixels, device)                          # (H, W, 3) uint8 -> (1, 3, H, W), RGB in 0..1
+    extended = reflect_pad(images, 186, 186, 186, 186)          # (N, 3, H, W) -> (N, 3, H + 372, W + 372)
 
 The outermost row or column is not repeated (OpenCV's BORDER_REFLECT_101, numpy's "reflect"). Unlike torch's reflection
-padding, a side may be smaller than the border: the image bounces between two mirrors as often as it takes.
+padding, a side may be smaller than the border: the image is then reflected as many times as needed.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+def to_tensor(pixels: NDArray[np.uint8], device: torch.device | str | None = None) -> Tensor:
+    """Convert one image (H, W, 3), or images of one size (N, H, W, 3), of uint8 to the input of a network.
+
+    Returns:
+        (N, 3, H, W) float32, RGB in 0..1; N is 1 for one image. A copy, on the device (the CPU by default).
+
+    Example:
+        >>> to_tensor(np.full((2, 5, 3), 255, np.uint8)).shape
+        torch.Size([1, 3, 2, 5])
+    """
+    images = torch.tensor(pixels, device=device)
+    # The strides of the two forms differ, and with them how torch rounds: one of them for both would change results.
+    channels_first = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.permute(2, 0, 1)[None]
+    return channels_first.float() / 255
 
 
 def reflect_pad(images: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
@@ -27,8 +46,8 @@ def reflect_pad(images: Tensor, top: int, bottom: int, left: int, right: int) ->
 
 
 def reflect_indices(size: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
-    """The index of the source of each position from -before to size + after - 1, (before + size + after,) int64."""
+    """Return the source index of each position from -before to size + after - 1: (before + size + after,) int64."""
     position = torch.arange(-before, size + after, device=device)
-    period = max(2 * (size - 1), 1)  # there and back; a single row or column is its own image
+    period = max(2 * (size - 1), 1)  # forward and backward; a single row or column repeats
     phase = position.remainder(period)
     return torch.minimum(phase, period - phase)

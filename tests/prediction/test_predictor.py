@@ -78,7 +78,7 @@ def test_the_tiles_of_the_authors_alone_are_no_error() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="device: found 'cuda'"):
+    with pytest.raises(InputError, match="device: 'cuda' is not available on this machine"):
         Predictor(Local(1), device="cuda")
 
 

@@ -13,6 +13,7 @@ from dilated import ContextModule, Segmenter, SegmenterConfig, VGGConfig, VGGSeg
 from dilated.data.images import ImageArray
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import AxisGrids, Grid, upsample
+from dilated.tensors import to_tensor
 
 CLASSES = ["sky", "road", "tree"]
 COLORS = [(0, 0, 255), (128, 64, 128), (0, 128, 0)]
@@ -108,7 +109,7 @@ def settled(segmenter: BaseSegmenter) -> None:
     if segmenter.context is not None and segmenter.context.channels == len(segmenter.classes):
         layers.append("context.final")
     named = dict(segmenter.named_modules())
-    image = torch.tensor(make_image(96, 80)).permute(2, 0, 1)[None].float() / 255
+    image = to_tensor(make_image(96, 80))
     for name in layers:
         layer = named.get(name)
         if not isinstance(layer, nn.Conv2d) or layer.bias is None:

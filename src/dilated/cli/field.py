@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
 from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report import receptive_field as draw
+from dilated.tensors import to_tensor
 from dilated.weights.bundled import load
 
 _MAX_PIXELS = 2**21  # pixels; the bundled network's gradient takes some 5 GB for each million of them
@@ -59,7 +59,7 @@ def run(
                 "memory for each. Crop the image; scaled down it would be seen otherwise."
             )
         segmenter = load(network)
-        images = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
+        images = to_tensor(pixels)  # (1, 3, H, W)
         field_of_view = measure_field_of_view(segmenter, images)
         fields_of_view = {"whole network": field_of_view}
         if segmenter.context is not None:

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-import torch
-
 from dilated.data.images import ImageArray, read_image
+from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
@@ -214,8 +213,8 @@ class _PipelineRun:
             predictions = self.predictor.batch([item.pixels for item in items], logits=self.logits)
         except InputError as error:
             self.record_failures(items, str(error))
-        except (MemoryError, RuntimeError) as error:  # torch has an exception of its own on CUDA only
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             height, width = items[0].pixels.shape[:2]
             if len(items) == 1:

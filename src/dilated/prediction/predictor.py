@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from dilated.data.images import ImageArray, read_image
+from dilated.environment import resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers, measure_margin, windows_match_whole_image
 from dilated.models.base import BaseSegmenter
@@ -30,6 +31,7 @@ from dilated.prediction.prediction import Prediction, label_dtype
 from dilated.prediction.tile_cache import TileCache, TileKey
 from dilated.prediction.tiling import MAX_BLOCK_BYTES, TilePlan, Tiler, label_blocks, logit_blocks
 from dilated.prediction.tta import InMemoryRaster, TTAView
+from dilated.tensors import to_tensor
 
 if TYPE_CHECKING:
     from dilated.data.raster.reader import Raster
@@ -65,15 +67,13 @@ class Predictor:
         segmenter: BaseSegmenter,
         *,
         tile: int | None = None,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
         flips: bool = False,
         scales: Sequence[float] = (1.0,),
         blend: bool = False,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(f"device: found {device!r}, but this machine has no CUDA device; expected 'cpu'")
+        self.device = resolve_device(device)
         if tile is not None and tile < 1:
             raise InputError(f"tile: found {tile}; expected a positive number of pixels, such as 1024")
         if not scales or not all(math.isfinite(scale) and 0 < scale <= 8 for scale in scales):
@@ -141,7 +141,7 @@ class Predictor:
     @torch.inference_mode()
     def _forward(self, pixels: ImageArray) -> Tensor:
         """(N, H, W, 3) uint8 -> (N, C, H, W)."""
-        images = torch.tensor(pixels, device=self.device).permute(0, 3, 1, 2).float() / 255  # (N, 3, H, W)
+        images = to_tensor(pixels, self.device)
         with self.autocast():
             logits: Tensor = self.segmenter(images)
         return logits

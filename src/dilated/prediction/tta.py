@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dilated.data.images import ImageArray
 from dilated.models.sampling import Grid
+from dilated.tensors import to_tensor
 
 if TYPE_CHECKING:
     from dilated.data.raster.reader import Raster
@@ -93,7 +94,7 @@ def _view_grid(first_sample: int, scale: float) -> Grid:
 
 def read_tensor(raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
     """A window of an image as networks take it: (1, 3, height, width) float32, RGB in 0..1."""
-    return torch.tensor(raster.read(top, left, height, width)).permute(2, 0, 1)[None].float() / 255
+    return to_tensor(raster.read(top, left, height, width))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report.images import encode_jpeg, resize_image
 from dilated.report.markup import escape_text, format_count, render_card, render_note, render_table, render_term
+from dilated.tensors import to_tensor
 
 _MAX_SIDE = 512
 """The longest side that is looked at: the gradient takes some 5 kB of memory a pixel."""
@@ -47,7 +48,7 @@ def measure_center(segmenter: BaseSegmenter, image: ImageArray, device: torch.de
     """
     top, left = (max(0, (side - _MAX_SIDE) // 2) for side in image.shape[:2])
     pixels = image[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
-    images = torch.tensor(pixels, device=device).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
+    images = to_tensor(pixels, device)  # (1, 3, H, W)
     return MeasuredCrop(pixels, measure_field_of_view(segmenter, images), pixels.shape != image.shape)
 
 

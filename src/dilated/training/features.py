@@ -24,6 +24,7 @@ from torch import Tensor
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
 from dilated.models.paper import VGGSegmenter
+from dilated.tensors import to_tensor
 
 _KEY_FILE = "key.json"
 
@@ -55,7 +56,7 @@ def cache_features(
     for index, sample in enumerate(samples):
         target = folder / f"{index}.npy"
         if not target.is_file():
-            image = torch.tensor(sample.read_image(), device=device).permute(2, 0, 1)[None].float() / 255
+            image = to_tensor(sample.read_image(), device)
             with torch.inference_mode():
                 logits = segmenter.frontend_logits(image)[0].float().cpu().numpy()  # (C, h, w)
             temporary = target.with_suffix(".part")

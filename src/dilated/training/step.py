@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGSegmenter
@@ -175,8 +176,3 @@ class _TrainableModule(nn.Module):
             assert isinstance(self.segmenter, Segmenter)
             return aux_head.forward_with_aux(self.segmenter, self.aux, images)
         return self.segmenter.training_logits(images), None
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
