@@ -112,6 +112,16 @@ def printable(text: str) -> str:
     return "".join(escaped).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def printable_lines(text: str) -> str:
+    r"""Text of several lines as `printable` shows it, with its line breaks kept.
+
+    Example:
+        >>> printable_lines("a\x1b[2J\n  b")
+        'a\\x1b[2J\n  b'
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def plural(count: int, noun: str) -> str:
     """A count and its noun.
 

@@ -116,7 +116,9 @@ def test_a_page_of_what_is_no_data_set_says_so(tmp_path: Path, ruin: str) -> Non
     else:
         shutil.rmtree(root)
         root.mkdir()
-    assert "error:" in Page(render_check_page(check(root))).text
+    page = Page(render_check_page(check(root)))
+    assert "error:" in page.text
+    assert "\\n" not in page.text  # the layout that is expected is shown in lines
 
 
 def test_a_label_of_another_shape_is_shown_beside_its_image(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dilated.data.check.check import CheckReport, check
 from dilated.data.check.finding import Finding
 from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
 from dilated.errors import InputError
-from dilated.files import plural, printable
+from dilated.files import plural, printable, printable_lines
 from dilated.report.check_page import render_check_page
 
 _FINDINGS_SHOWN = 10
@@ -155,7 +155,7 @@ def print_findings(console: Console, report: CheckReport, limit: int | None) -> 
         style = "bold red" if severity == "error" else "bold yellow"
         console.print(f"[{style}]{severity}:[/] {kind} ({len(group)})", highlight=False)
         for finding in group[:limit]:
-            console.print(f"  {printable(finding.text)}", highlight=False, markup=False)
+            console.print(f"  {printable_lines(finding.text)}", highlight=False, markup=False)
         if limit is not None and len(group) > limit:
             console.print(f"  ... and {len(group) - limit} more; --all shows them", highlight=False)
     missing = {"layout", "split", "missing file", "number of images", "unreadable image", "unreadable label"}

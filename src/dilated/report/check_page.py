@@ -22,7 +22,7 @@ from dilated.data.check.statistics import DatasetStatistics, SplitStatistics
 from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
-from dilated.files import plural, printable
+from dilated.files import plural, printable, printable_lines
 
 _THUMBNAIL_SIDE = 240  # of an image in the page, in pixels
 _MAX_FINDINGS = 50  # findings of a kind that are listed
@@ -96,7 +96,7 @@ def _render_findings(report: CheckReport) -> str:
 
 
 def _render_finding_group(severity: str, kind: str, group: list[Finding], classes: Classes | None) -> str:
-    lines = "".join(f"<li>{_escape(finding.text)}</li>" for finding in group[:_MAX_FINDINGS])
+    lines = "".join(f"<li>{escape(printable_lines(finding.text))}</li>" for finding in group[:_MAX_FINDINGS])
     more = f'<p class="faint">... and {len(group) - _MAX_FINDINGS:,} more</p>' if len(group) > _MAX_FINDINGS else ""
     samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
     figures = _render_strip(list(samples.values())[:MAX_EXAMPLES], classes)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from dilated.evaluation.bootstrap import Interval
-from dilated.files import printable
+from dilated.files import printable, printable_lines
 from dilated.palettes import Color
 from dilated.report.glossary import TERMS
 
@@ -21,6 +21,11 @@ from dilated.report.glossary import TERMS
 def escape_text(value: object) -> str:
     """What can stand between tags and in attributes."""
     return escape(printable(str(value)))
+
+
+def escape_lines(value: str) -> str:
+    """As `escape_text`, for what is shown with its line breaks."""
+    return escape(printable_lines(value))
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.errors import InputError
-from dilated.report.markup import escape_text, render_card, render_note, render_table
+from dilated.report.markup import escape_lines, escape_text, render_card, render_note, render_table
 
 TRIMAP_WIDTHS = (1, 2, 4, 8, 16, 32)
 """Of the trimap's bands, in pixels."""
@@ -29,7 +29,7 @@ def render_provenance(recipe: str | None, plan: str | None, facts: Mapping[str, 
     if recipe is None:
         parts.append(render_card("<p>The run holds no recipe.toml.</p>", "Recipe"))
     else:
-        recipe_html = f'<pre tabindex="0">{escape_text(recipe)}</pre>'
+        recipe_html = f'<pre tabindex="0">{escape_lines(recipe)}</pre>'
         body = f"<details><summary>recipe.toml, every value written out</summary>{recipe_html}</details>"
         parts.append(render_card(body, "Recipe"))
     rows = [[escape_text(key), escape_text(value)] for key, value in {**times, **facts}.items()]
