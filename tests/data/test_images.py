@@ -226,3 +226,17 @@ def test_an_orientation_that_means_nothing_turns_nothing(orientation: int, tmp_p
     tags[0x0112] = orientation
     Image.new("RGB", (5, 3)).save(tmp_path / "a.jpg", exif=tags)
     assert image_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2] == (3, 5)
+
+
+@pytest.mark.parametrize("form", ["open file", "bytes"])
+def test_an_open_file_is_read_as_its_path_is(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(path)
+    with path.open("rb") if form == "open file" else io.BytesIO(path.read_bytes()) as file:
+        assert np.array_equal(read_image(file), read_image(path))
+
+
+@pytest.mark.parametrize(("content", "what"), [(b"", "an empty file"), (b"no image", "8 bytes that are no image")])
+def test_an_open_file_that_is_not_an_image_is_an_input_error(content: bytes, what: str) -> None:
+    with pytest.raises(InputError, match=f"image: found {what}"):
+        read_image(io.BytesIO(content))

@@ -8,6 +8,7 @@ cannot be read whole is an error that names the file, never a partial image.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import sys
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +35,14 @@ _DECODER_ERRORS = (
 """What pillow's readers raise at damaged files; warnings too, where they are errors."""
 
 
-def read_image(path: Path | str) -> ImageArray:
-    """Read an image as RGB.
+def read_image(source: Path | str | BinaryIO) -> ImageArray:
+    """Read an image file, or an open binary file, as RGB.
 
     Returns:
         (H, W, 3) uint8, upright.
 
     Raises:
-        InputError: the file is missing, no image, truncated, too large to be trusted, or of a mode without an
+        InputError: the file is missing, not an image, truncated, too large to be trusted, or of a mode without an
             agreed range (32-bit integers, floats).
 
     Example:
@@ -50,19 +52,32 @@ def read_image(path: Path | str) -> ImageArray:
         >>> read_image(path).shape
         (3, 4, 3)
     """
-    with open_image(Path(path)) as image:
+    with open_image(Path(source) if isinstance(source, str) else source) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):
-            gray = (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)  # 65535 -> 255
-            return np.repeat(gray[:, :, None], 3, axis=2)
-        if image.mode in ("I", "F"):
-            raise InputError(
-                f"{path}: found an image of mode {image.mode!r}, whose range of values is not fixed; expected 8 or "
-                "16 bits a channel. Convert it, for example to 16-bit PNG."
-            )
-        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-            return np.asarray(image.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return to_rgb_array(image, _describe_source(source))
+
+
+def to_rgb_array(image: Image.Image, name: str = "image") -> ImageArray:
+    """Convert a pillow image of any mode with an agreed range to (H, W, 3) uint8; an alpha channel is dropped.
+
+    Raises:
+        InputError: a mode whose range of values is not fixed; the message names the image by `name`.
+
+    Example:
+        >>> to_rgb_array(Image.new("I;16", (1, 1), 65535)).tolist()
+        [[[255, 255, 255]]]
+    """
+    if image.mode.startswith("I;16"):
+        gray = (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)  # 65535 -> 255
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise InputError(
+            f"{name}: found an image of mode {image.mode!r}, whose range of values is not fixed; expected 8 or "
+            "16 bits a channel. Convert it, for example to 16-bit PNG."
+        )
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        return np.asarray(image.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -79,19 +94,20 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 @contextmanager
-def open_image(path: Path, max_pixels: int | None = None) -> Iterator[Image.Image]:
+def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """An open image, of which only the header has been read.
 
     Whatever pillow raises meanwhile becomes an `InputError` that names the file.
 
     Args:
-        most: how many pixels it may have; `get_pixel_limit()` if not given.
+        max_pixels: how many pixels it may have; `get_pixel_limit()` if not given.
 
     Raises:
         InputError: see `read_image`; an image of more pixels is refused before any are allocated.
     """
+    path = _describe_source(source)
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             width, height = image.size
             if width * height > (get_pixel_limit() if max_pixels is None else max_pixels):
                 raise _make_too_large_error(path, f"{width}x{height}")
@@ -106,7 +122,7 @@ def open_image(path: Path, max_pixels: int | None = None) -> Iterator[Image.Imag
     except PermissionError as error:
         raise InputError(f"{path}: may not be read; expected an image that you have permission to read") from error
     except UnidentifiedImageError as error:
-        size = path.stat().st_size
+        size = source.stat().st_size if isinstance(source, Path) else source.seek(0, io.SEEK_END)
         what = "an empty file" if size == 0 else f"{size} bytes that are no image format known to pillow"
         raise InputError(f"{path}: found {what}; expected an image such as PNG, JPEG or TIFF") from error
     except MemoryError as error:
@@ -149,7 +165,12 @@ def exceeds_pixel_limit(path: Path | str) -> bool:
         return False
 
 
-def _make_too_large_error(path: Path, size: str) -> ImageTooLargeError:
+def _describe_source(source: Path | str | BinaryIO) -> str:
+    """Return the path of a file, or "image" for one that has none, such as bytes in memory."""
+    return str(source if isinstance(source, Path | str) else getattr(source, "name", "image"))
+
+
+def _make_too_large_error(path: str, size: str) -> ImageTooLargeError:
     return ImageTooLargeError(
         f"{path}: found an image of {size}; expected at most {get_pixel_limit()} pixels at a time. "
         "Label it with --tile N, which reads it in windows."
