@@ -45,7 +45,7 @@ from dilated.training.autoplan.survey import summarize_dataset
 from dilated.training.budget import parse_duration
 from dilated.training.losses import LossConfig, combined_loss
 from dilated.training.stages import has_bf16
-from dilated.weights.backbones import BUNDLED_FILES
+from dilated.weights.catalog import BUNDLED_FILES
 
 ARMS = ("dilated", "deeplabv3plus", "fpn")
 ENCODER = "tu-tf_efficientnet_lite0"

@@ -19,9 +19,9 @@ import dilated
 from dilated.config import to_toml
 from dilated.evaluation.evaluate import evaluate
 from dilated.training.config import recipe_to_table
-from dilated.weights import backbones
+from dilated.weights.catalog import BUNDLED_FILES
 
-FILES = Path(str(backbones.BUNDLED_FILES))
+FILES = Path(str(BUNDLED_FILES))
 
 ABOUT: dict[str, dict[str, str]] = {
     "street": {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something given to the program is wrong: a file, an option, a recipe, an image.
@@ -28,8 +31,21 @@ class InputError(ValueError):
     def __str__(self) -> str:
         if not self.hint:
             return self.message
-        return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}{'' if self.hint.endswith('.') else '.'}"
+        return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}{'' if self.hint.endswith(('.', '?')) else '.'}"
 
 
 class Interrupted(Exception):  # noqa: N818 -- asked for, so no error
     """Ctrl-C or SIGTERM; a checkpoint of the last whole step has been written."""
+
+
+def suggest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Make a hint of the known word that is closest to a misspelled one.
+
+    Example:
+        >>> suggest("trian", ["train", "check"])
+        'did you mean train?'
+        >>> suggest("xyz", ["train", "check"], otherwise="give one of them")
+        'give one of them'
+    """
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {matches[0]}?" if matches else otherwise

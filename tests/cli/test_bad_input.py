@@ -157,16 +157,16 @@ def test_a_recipe_with_a_misspelt_key(
 
 def test_a_misspelt_override(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     run = ("train", folder, "--out", tmp_path / "run", "--recipe", "quick")
-    assert "unknown key 'sed'; did you mean 'seed'?" in complaint(capsys, *run, "--set", "sed=1")
+    assert "a recipe has no key 'sed'" in complaint(capsys, *run, "--set", "sed=1")
     assert "seed: found 'two'; expected int" in complaint(capsys, *run, "--set", "seed=two")
-    assert "expected KEY=VALUE" in complaint(capsys, *run, "--set", "seed")
-    assert "expected a number from 0 to 0" in complaint(capsys, *run, "--set", "stage.4.epochs=1")
+    assert "KEY=VALUE" in complaint(capsys, *run, "--set", "seed")
+    assert "a number from 0 to 0" in complaint(capsys, *run, "--set", "stage.4.epochs=1")
 
 
 def test_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--recipe", "quik")
-    assert "there is none called 'quik'; expected one of context, default, paper-camvid, " in text
-    assert ", paper-voc-frontend, quick, street" in text
+    assert "there is none called 'quik' (there are context, default, paper-camvid, " in text
+    assert ", paper-voc-frontend, quick, street)" in text
 
 
 def test_a_backbone_that_does_not_exist(

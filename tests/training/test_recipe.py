@@ -7,7 +7,8 @@ import pytest
 
 from dilated import InputError, Recipe, SegmenterConfig, load, load_recipe
 from dilated.config import build_dataclass, to_toml
-from dilated.training.config import RECIPE_FOLDER, recipe_to_table
+from dilated.training.config import recipe_to_table
+from dilated.training.recipe_files import RECIPE_FOLDER
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = [Path(str(p)) for p in RECIPE_FOLDER.iterdir() if p.name.endswith(".toml")]

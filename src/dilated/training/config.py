@@ -9,10 +9,7 @@ the run and in its network files.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from dilated.config import build_dataclass, read_toml
@@ -22,9 +19,9 @@ from dilated.errors import InputError
 from dilated.models.build import AnyConfig
 from dilated.models.segmenter import SegmenterConfig
 from dilated.training.losses import LossConfig
+from dilated.training.overrides import apply_override
+from dilated.training.recipe_files import find_recipe, list_recipes
 from dilated.training.stage import StageConfig
-
-RECIPE_FOLDER = resources.files("dilated.training") / "recipes"
 
 
 @dataclass(frozen=True)
@@ -114,14 +111,10 @@ def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyCon
         >>> load_recipe("quick", ["stage.0.epochs=1"]).stage[0].epochs
         1.0
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = Path(str(RECIPE_FOLDER / f"{name}.toml"))
-        if not path.is_file():
-            raise InputError(f"recipe: there is none called {name!r}; expected one of {list_recipes()} or a .toml file")
-    table = read_toml(path, f"a recipe, or one of {list_recipes()}")
+    path = find_recipe(name)
+    table = read_toml(path, f"a recipe, or one of {', '.join(list_recipes())}")
     for override_text in overrides or []:
-        apply_override(table, override_text)
+        apply_override(table, override_text, Recipe)
     network = table.get("network")
     if isinstance(network, dict) and network.get("kind") == "init-from":
         if init_from is None:
@@ -133,38 +126,6 @@ def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyCon
     return build_dataclass(Recipe, table, str(path))
 
 
-def list_recipes() -> str:
-    """The names of the package's recipes."""
-    return ", ".join(sorted(p.name.removesuffix(".toml") for p in RECIPE_FOLDER.iterdir() if p.name.endswith(".toml")))
-
-
 def recipe_to_table(recipe: Recipe) -> dict[str, Any]:
     """Plain values, every default written out; `build_dataclass(Recipe, ...)` reads them back."""
     return dataclasses.asdict(recipe)
-
-
-def apply_override(table: dict[str, Any], text: str) -> None:
-    """Change a recipe's table in place, as `--set a.b=c` asks.
-
-    Raises:
-        InputError: no `=`, or a place that there is not.
-    """
-    key, separator, value_text = text.partition("=")
-    if not separator:
-        raise InputError(f"--set {text}: expected KEY=VALUE, such as stage.0.epochs=2")
-    try:
-        value = tomllib.loads(f"value = {value_text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = value_text  # a bare word is a string
-    node: Any = table
-    *path, last = key.strip().split(".")
-    for part in path:
-        if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
-                raise InputError(f"--set {text}: found {part!r}; expected a number from 0 to {len(node) - 1}")
-            node = node[int(part)]
-        else:
-            node = node.setdefault(part, {})
-    if not isinstance(node, dict):
-        raise InputError(f"--set {text}: {'.'.join(path)} is no table; expected a key such as stage.0.epochs")
-    node[last] = value

@@ -10,7 +10,6 @@ What cannot be had is an error that says how to get it; nothing falls back to ra
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import timm
@@ -22,9 +21,8 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import read_checkpoint, read_safetensors
 from dilated.models.paper import VGGSegmenter
 from dilated.models.segmenter import Segmenter
+from dilated.weights.catalog import BUNDLED_FILES
 from dilated.weights.vgg16 import load_vgg16
-
-BUNDLED_FILES = resources.files("dilated.weights") / "files"
 
 
 def load_pretrained(segmenter: BaseSegmenter, source: str) -> str:

@@ -30,7 +30,8 @@ from dilated.training.autoplan.from_time import (
 )
 from dilated.training.autoplan.probe import Cost, free_memory, measure_cost
 from dilated.training.autoplan.survey import DatasetSummary, summarize_dataset
-from dilated.training.config import Recipe, apply_override, recipe_to_table
+from dilated.training.config import Recipe, recipe_to_table
+from dilated.training.overrides import apply_override
 
 _REPORT_VALIDATIONS = 1.5
 """Validations that the report takes, at the end of a budget."""
@@ -160,7 +161,7 @@ def _apply_overrides(table: dict[str, Any], overrides: Sequence[str], include_st
     copy = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
     for text in overrides:
         if include_stages or not text.strip().startswith("stage."):
-            apply_override(copy, text)
+            apply_override(copy, text, Recipe)
     return copy
 
 

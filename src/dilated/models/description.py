@@ -1,0 +1,107 @@
+"""What a network file says of itself, read from its header: no weights are read, and PyTorch is not imported.
+
+description = read_description(Path("street.safetensors"))
+description.classes, description.config["backbone"], description.parameters_by_part()
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dilated.errors import InputError
+
+METADATA_KEY = "dilated"
+"""The key of the header's metadata that holds the description, as JSON."""
+FORMAT_VERSION = 1
+_LENGTH_BYTES = 8  # of the header's size, little-endian, before the header
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_BUFFER_SUFFIXES = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """Everything in a network file but its weights."""
+
+    path: Path
+    file_bytes: int
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    card: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shape of each stored tensor, by its name in the state dict."""
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """The number of learned values in each part of the network, without the statistics of batch norm."""
+        counts: dict[str, int] = {}
+        for name, shape in self.shapes.items():
+            if not name.endswith(_BUFFER_SUFFIXES):
+                part = name.partition(".")[0]
+                counts[part] = counts.get(part, 0) + math.prod(shape)
+        return counts
+
+
+def read_description(path: Path) -> NetworkDescription:
+    """Read the header of a network file.
+
+    Raises:
+        InputError: no such file, no network file of this program, another version, a damaged header.
+    """
+    header = _read_header(path)
+    metadata = header.pop("__metadata__", None) or {}
+    try:
+        description = dict(json.loads(metadata[METADATA_KEY]))
+        version = description["version"]
+    except KeyError as error:
+        raise InputError(
+            f"{path}: a safetensors file of another program (metadata: {sorted(metadata) or 'none'})",
+            hint="give a network file that `dilated train` wrote",
+        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: a network file of version {version}; this program reads version {FORMAT_VERSION}")
+    try:
+        return NetworkDescription(
+            path,
+            path.stat().st_size,
+            dict(description["config"]),
+            tuple(map(str, description["classes"])),
+            tuple((int(red), int(green), int(blue)) for red, green, blue in description["colors"]),
+            description["mean"] and tuple(map(float, description["mean"])),
+            description["std"] and tuple(map(float, description["std"])),
+            dict(description["card"] or {}),
+            {name: tuple(map(int, entry["shape"])) for name, entry in header.items()},
+        )
+    except KeyError as error:
+        raise InputError(f"{path}: the metadata lacks {error}", hint="give a whole network file") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The JSON at the start of a safetensors file: its size in 8 bytes, then the text."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", hint="give a .safetensors network file")
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if not 0 < size <= min(_MAX_HEADER_BYTES, path.stat().st_size - _LENGTH_BYTES):
+                raise ValueError(f"a header of {size} bytes in a file of {path.stat().st_size}")
+            header = json.loads(file.read(size))
+        end = max((int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"), default=0)
+        if path.stat().st_size != _LENGTH_BYTES + size + end:
+            raise ValueError(f"{path.stat().st_size} bytes; the header asks for {_LENGTH_BYTES + size + end}")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: is no whole safetensors file ({error})", hint="give a network file that `dilated train` wrote"
+        ) from error
+    return dict(header)

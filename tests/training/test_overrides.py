@@ -1,0 +1,45 @@
+"""`--set KEY=VALUE`: what a recipe's table becomes, and what a key that does not exist is answered with."""
+
+from __future__ import annotations
+
+import pytest
+
+from dilated import InputError, load_recipe
+from dilated.training.config import Recipe
+from dilated.training.overrides import apply_override
+
+
+@pytest.mark.parametrize(
+    ("text", "closest"),
+    [
+        ("epochs=5", "stage.0.epochs"),
+        ("lr=0.1", "stage.0.lr"),
+        ("sed=1", "seed"),
+        ("backbone=resnet18", "network.backbone"),
+        ("stage.0.epoch=5", "stage.0.epochs"),
+        ("loss.jacard=1", "loss.jaccard"),
+    ],
+)
+def test_a_key_that_no_recipe_has_names_the_closest_one(text: str, closest: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe("quick", [text])
+    assert caught.value.hint == f"did you mean {closest}?"
+    assert text in caught.value.message
+
+
+def test_a_key_like_none_at_all_gets_the_keys_that_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe("quick", ["zzz.qqq=1"])
+    assert caught.value.hint.startswith("give one of network, augment, stage")
+
+
+def test_values_are_toml_or_bare_words() -> None:
+    table = {"stage": [{"kind": "frontend"}]}
+    for text in ("stage.0.epochs=2", "weights=random", "augment.crop=[32, 48]", "network.options.a.b=true"):
+        apply_override(table, text, Recipe)
+    assert table == {
+        "stage": [{"kind": "frontend", "epochs": 2}],
+        "weights": "random",
+        "augment": {"crop": [32, 48]},
+        "network": {"options": {"a": {"b": True}}},
+    }
