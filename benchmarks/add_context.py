@@ -40,8 +40,8 @@ from dilated.data.dataset import Dataset
 from dilated.data.labels import IGNORE
 from dilated.data.training_samples import TrainingSamples
 from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
-from dilated.evaluation.confusion import mean_iou
 from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.metrics import mean_iou
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS

@@ -32,7 +32,8 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.batch_order import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
 from dilated.evaluation.bootstrap import mean_iou_difference
-from dilated.evaluation.confusion import ConfusionMatrix, mean_iou
+from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.metrics import mean_iou
 from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses
 from dilated.training.config import Recipe

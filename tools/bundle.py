@@ -17,6 +17,7 @@ import torch
 
 import dilated
 from dilated.config import to_toml
+from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.evaluate import evaluate
 from dilated.training.config import recipe_to_table
 from dilated.weights.catalog import BUNDLED_FILES
@@ -92,7 +93,9 @@ def main() -> None:
     draft = FILES / f"{options.name}.safetensors"
     run.save(str(draft))
     network = dilated.load(draft)  # what users get: kernels rounded to fp16
-    result = evaluate(dilated.Predictor(network, device="cpu"), data.samples("val"), data.classes, boundary=True)
+    result = evaluate(
+        dilated.Predictor(network, device="cpu"), data.samples("val"), data.classes, MetricsConfig(boundary=True)
+    )
     figures = result.to_dict()
     about = ABOUT[options.name]
     network.card = {

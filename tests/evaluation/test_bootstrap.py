@@ -6,14 +6,14 @@ import pytest
 from dilated.evaluation import bootstrap
 from dilated.evaluation.bootstrap import (
     Interval,
+    compute_differences,
+    compute_intervals,
     mean_iou_difference,
     mean_iou_interval,
     percentile_intervals,
     resample_counts,
 )
-from dilated.evaluation.boundary import BoundaryCounts
-from dilated.evaluation.confusion import mean_iou
-from dilated.evaluation.metrics import compute_differences, compute_intervals, compute_metrics, stack_image_counts
+from dilated.evaluation.metrics import compute_metrics, mean_iou, stack_image_counts
 
 
 def counts(images: int, seed: int, right: int = 50) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_a_class_that_is_in_one_image_is_bounded_by_the_draws_that_have_it() -> 
 
 def test_all_figures_are_bounded_as_the_mean_alone() -> None:
     rows, intersection = counts(9, 4), np.random.default_rng(1).integers(0, 9, (9, 3))
-    found = compute_intervals(stack_image_counts(rows, BoundaryCounts(intersection, intersection + 5)), 3)
+    found = compute_intervals(stack_image_counts(rows, intersection, intersection + 5), 3)
     assert found["mean_iou"] == [mean_iou_interval(rows)]
     assert set(found) == {
         "iou", "dice", "precision", "recall", "pixel_accuracy", "boundary_iou",

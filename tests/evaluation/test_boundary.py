@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dilated import InputError
-from dilated.evaluation.bands import find_boundary_band
-from dilated.evaluation.boundary import band_width_in_pixels, boundary_counts
+from dilated.evaluation.boundary import band_width_in_pixels, boundary_counts, find_boundary_band
 
 Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -53,7 +52,7 @@ def test_a_band_wider_than_the_image_is_all_of_it(shape: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize("width", [0, -1, 1.5, float("nan"), float("inf")])
 def test_a_width_that_is_neither_pixels_nor_a_share_is_refused(width: float) -> None:
-    with pytest.raises(InputError, match="expected a share of the diagonal"):
+    with pytest.raises(InputError, match=r"boundary width: found .*Give a fraction of the diagonal"):
         band_width_in_pixels((10, 10), width)
     with pytest.raises(ValueError, match="at least 1 pixel"):
         find_boundary_band(np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), 0)

@@ -8,28 +8,29 @@ from brute_force import CLASSES, NAMES, Told, drawn, pairs_of
 
 from dilated import Classes, InputError
 from dilated.evaluation.accumulator import MetricsConfig
+from dilated.evaluation.bootstrap import compute_differences
 from dilated.evaluation.compare import Comparison, compare
 from dilated.evaluation.evaluate import evaluate
-from dilated.evaluation.metrics import compute_differences
 
 TARGETS, ANSWERS = drawn(12)
 OTHERS = [np.where(np.arange(a.size).reshape(a.shape) % 3, a, 0).astype(np.uint8) for a in ANSWERS]
 
 
 def both(mine: list[np.ndarray], others: list[np.ndarray]) -> Comparison:
-    return compare(Told(mine), Told(others), pairs_of(TARGETS), CLASSES, metrics=MetricsConfig(boundary=True))
+    predictors = Told(mine), Told(others)
+    return compare(*predictors, pairs_of(TARGETS), CLASSES, MetricsConfig(boundary=True), names=("a", "b"))
 
 
 def test_a_network_against_itself_does_not_differ() -> None:
     same = both(ANSWERS, ANSWERS)
     assert same.changed_pixels["changed"] == 0
     assert {(g.value, g.low, g.high) for gaps in same.differences.values() for g in gaps} == {(0.0, 0.0, 0.0)}
-    assert same.describe("a", "b") == "a and b label every labelled pixel the same."
+    assert same.describe() == "a and b label every labelled pixel the same."
 
 
 def test_one_pass_is_two_evaluations() -> None:
     found = both(ANSWERS, OTHERS)
-    apart = [evaluate(Told(x), pairs_of(TARGETS), CLASSES, boundary=True) for x in (ANSWERS, OTHERS)]
+    apart = [evaluate(Told(x), pairs_of(TARGETS), CLASSES, MetricsConfig(boundary=True)) for x in (ANSWERS, OTHERS)]
     assert found.candidate.to_dict(per_image=True) == apart[0].to_dict(per_image=True)
     assert found.baseline.to_dict(per_image=True) == apart[1].to_dict(per_image=True)
     assert found.differences == compute_differences(apart[0].image_counts, apart[1].image_counts, 4)
@@ -63,21 +64,21 @@ def test_changed_pixels_are_counted_where_labelled() -> None:
 
 def test_the_sentence_claims_no_more_than_the_interval_does() -> None:
     clear, turned = both(ANSWERS, OTHERS), both(OTHERS, ANSWERS)
-    assert clear.describe("a", "b").startswith("a is better than b by more than the chance of which images")
-    assert turned.describe("a", "b").startswith("b is better than a")
-    assert "another seed" in clear.describe("a", "b")
+    assert clear.describe().startswith("a is better than b by more than the chance of which images")
+    assert turned.describe().startswith("b is better than a")
+    assert "another seed" in clear.describe()
     halves = [mine if i % 2 else other for i, (mine, other) in enumerate(zip(ANSWERS, OTHERS, strict=True))]
     turns = [other if i % 2 else mine for i, (mine, other) in enumerate(zip(ANSWERS, OTHERS, strict=True))]
     unclear = both(halves, turns)
-    assert "cannot be told apart" in unclear.describe("a", "b")
-    assert "better" not in unclear.describe("a", "b")
+    assert "cannot be told apart" in unclear.describe()
+    assert "better" not in unclear.describe()
 
 
 def test_one_image_tells_nothing_of_chance() -> None:
     one = Classes(CLASSES.names, CLASSES.colors)
     found = compare(Told(ANSWERS), Told(OTHERS), pairs_of(TARGETS[:1]), one)
     assert found.differences == {}
-    assert "nothing of chance" in found.describe("a", "b")
+    assert "nothing of chance" in found.describe()
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -87,3 +88,12 @@ def test_a_comparison_is_json() -> None:
     gap = found["difference"]["mean_iou"]
     assert gap["low"] <= gap["value"] <= gap["high"]
     assert list(found["difference"]["iou"]) == list(NAMES)
+
+
+def test_a_comparison_prints_both_means_the_difference_and_what_it_says() -> None:
+    found = both(ANSWERS, OTHERS)
+    text = str(found)
+    assert text.startswith("A is a, B is b\nmean IoU: A ")
+    assert f"A minus B {found.differences['mean_iou'][0]:+.3f}" in text
+    assert text.endswith(found.describe())
+    assert str(found.changed_pixels["changed"]) in text

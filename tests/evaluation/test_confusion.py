@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from dilated.evaluation.confusion import ConfusionMatrix, iou, mean_iou
+from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.metrics import iou, mean_iou
 
 NAMES = ["sky", "road", "tree", "car"]
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=6)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dilated import Classes
 from dilated.evaluation.accumulator import EvaluationAccumulator, MetricsConfig
-from dilated.evaluation.evaluate import EvaluationResult, evaluate
+from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.result import EvaluationResult
 
 ALL = MetricsConfig(boundary=True, boundary_width=1, trimap=(1, 2), calibration=True)
 Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -20,7 +21,7 @@ Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 def measured(cases: list[Image], metrics: MetricsConfig = ALL) -> EvaluationResult:
     """Of (labels, target) pairs."""
-    return evaluate(Told([c[0] for c in cases]), pairs_of([c[1] for c in cases]), CLASSES, metrics=metrics)
+    return evaluate(Told([c[0] for c in cases]), pairs_of([c[1] for c in cases]), CLASSES, metrics)
 
 
 def numbers(found: object) -> list[float]:
@@ -70,7 +71,9 @@ def test_one_image_has_no_interval() -> None:
 def test_one_class_alone_is_always_right() -> None:
     one = Classes(("cell",), ((1, 1, 1),))
     target = np.array([[0, 0, 255]], np.uint8)
-    result = evaluate(Told([np.zeros((1, 3), np.uint8)], ("cell",)), pairs_of([target]), one, boundary=True)
+    result = evaluate(
+        Told([np.zeros((1, 3), np.uint8)], ("cell",)), pairs_of([target]), one, MetricsConfig(boundary=True)
+    )
     found = result.to_dict()
     assert found["iou"] == found["dice"] == found["recall"] == found["boundary_iou"] == {"cell": 1.0}
     assert found["foreground"] is None
@@ -99,7 +102,7 @@ def test_logits_are_asked_for_where_calibration_is_measured() -> None:
 def test_the_loops_call_measures_the_confusion_alone() -> None:
     targets, answers = drawn(3)
     ticks: list[int] = []
-    result = evaluate(Told(answers), pairs_of(targets), CLASSES, lambda: ticks.append(1))
+    result = evaluate(Told(answers), pairs_of(targets), CLASSES, on_progress=lambda: ticks.append(1))
     assert len(ticks) == 3
     assert result.boundary is result.trimap is result.calibration is None
     assert result.confusion.mean_iou == result.to_dict()["mean_iou"]
@@ -138,3 +141,23 @@ def test_figures_are_shares_and_a_perfect_prediction_has_all(cases: list[Image])
     labelled = sum(int((target != 255).sum()) for _, target in cases)
     assert perfect["pixels"] == labelled
     assert not math.isnan(perfect["mean_iou"] or 0)
+
+
+def test_each_prediction_is_handed_on_with_the_index_of_its_image() -> None:
+    targets, answers = drawn(4)
+    seen: list[tuple[int, NDArray[np.uint8]]] = []
+    samples = pairs_of(targets)
+    evaluate(Told(answers), samples, CLASSES, on_prediction=lambda i, p: seen.append((i, p.labels)), indices=[2, 0])
+    assert [index for index, _ in seen] == [2, 0]
+    assert all(np.array_equal(labels, answers[index]) for index, labels in seen)
+
+
+def test_a_result_prints_its_means_and_the_iou_of_each_class_with_intervals() -> None:
+    targets, answers = drawn(5)
+    result = evaluate(Told(answers), pairs_of(targets), CLASSES)
+    lines = str(result).splitlines()
+    assert lines[0].startswith(f"mean IoU {result.intervals['mean_iou'][0]:.3f}, pixel accuracy 0.")
+    assert [line.split()[0] for line in lines[1:5]] == list(NAMES)
+    assert f"{result.intervals['iou'][0]:.3f}" in lines[1]
+    assert lines[5:] == result.notes == ["Intervals from 5 images come out too narrow; measure 20 or more."]
+    assert repr(result) == f"EvaluationResult(5 images, 4 classes, mean_iou={result.confusion.mean_iou:.3f})"

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dilated.evaluation.accumulator import MetricsConfig
-from dilated.evaluation.evaluate import EvaluationResult, evaluate, merge
+from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.result import EvaluationResult, merge
 
 ALL = MetricsConfig(boundary=True, boundary_width=2, trimap=(1, 3), calibration=True)
 TARGETS, ANSWERS = drawn(7)

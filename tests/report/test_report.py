@@ -18,6 +18,7 @@ from dilated.cli.main import main
 from dilated.data.dataset import open_dataset
 from dilated.data.labels import save_classes
 from dilated.errors import InputError
+from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.predictor import Predictor
@@ -37,7 +38,7 @@ def measured(run: Path, root: Path) -> EvaluationResult:
     data = open_dataset(root)
     widths = (1, 2, 4, 8, 16, 32)
     predictor = Predictor(load(run), device="cpu")
-    return evaluate(predictor, data.samples("val"), data.classes, boundary=True, trimap=widths, calibration=True)
+    return evaluate(predictor, data.samples("val"), data.classes, MetricsConfig(True, trimap=widths, calibration=True))
 
 
 def test_the_numbers_are_those_of_evaluate(run: Path, tmp_path: Path) -> None:

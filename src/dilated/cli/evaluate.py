@@ -16,8 +16,10 @@ from dilated.errors import InputError
 from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.boundary import DEFAULT_BOUNDARY_WIDTH
 from dilated.evaluation.compare import Comparison, compare
-from dilated.evaluation.evaluate import EvaluationResult, evaluate
+from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.per_image import write_csv
+from dilated.evaluation.result import EvaluationResult
+from dilated.files import atomic_write
 from dilated.prediction.predictor import Predictor
 from dilated.weights.bundled import load
 
@@ -77,32 +79,33 @@ def run(
         Console(stderr=True).print(f"note: {note}", highlight=False)
     samples = dataset.samples(split)
 
-    def predictor(name: str) -> Predictor:
+    def make_predictor(name: str) -> Predictor:
         return Predictor(load(name), tile=tile, device=device, precision=precision, flips=flips, scales=scales)
 
-    candidate, baseline_predictor = predictor(network), predictor(baseline) if baseline is not None else None
+    candidate = make_predictor(network)
+    baseline_predictor = make_predictor(baseline) if baseline is not None else None
     paired_result: Comparison | None = None
     with progress_bar(len(samples), split) as advance:
         if baseline_predictor is not None:
-            paired_result = compare(candidate, baseline_predictor, samples, dataset.classes, advance, metrics)
+            paired_result = compare(
+                candidate, baseline_predictor, samples, dataset.classes, metrics, advance, (network, str(baseline))
+            )
             result = paired_result.candidate
         else:
-            result = evaluate(candidate, samples, dataset.classes, advance, metrics=metrics)
-    _print_result(result, paired_result, worst, network, baseline or "")
+            result = evaluate(candidate, samples, dataset.classes, metrics, advance)
+    _print_result(result, paired_result, worst)
     if json_file is not None:
         metrics_table = _to_dict(network, result, paired_result, baseline)
-        json_file.write_text(json.dumps(metrics_table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        atomic_write(json_file, json.dumps(metrics_table, indent=2, allow_nan=False) + "\n")
     if csv_file is not None:
         write_csv(result.image_results, csv_file)
 
 
-def _print_result(
-    result: EvaluationResult, paired_result: Comparison | None, worst: int, network: str, baseline: str
-) -> None:
+def _print_result(result: EvaluationResult, paired_result: Comparison | None, worst: int) -> None:
     """Print the tables; sentences are not cut at the terminal's width."""
     parts = render_evaluation(result, worst)
     if paired_result is not None:
-        parts += render_comparison(paired_result, network, baseline)
+        parts += render_comparison(paired_result)
     for part in parts:
         Console(soft_wrap=isinstance(part, str)).print(part, highlight=False)
 

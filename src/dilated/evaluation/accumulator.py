@@ -1,8 +1,8 @@
 """Counts of several images, filled in one image at a time.
 
-tally = Tally(classes, images=101, measures=Measures(boundary=True))
-tally.add(0, labels, target)
-tally.result(names, places, of=101)
+accumulator = EvaluationAccumulator(classes, num_images=101, metrics=MetricsConfig(boundary=True))
+accumulator.add(0, labels, target)
+accumulator.result(names, indices, dataset_size=101)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dilated.evaluation.boundary import DEFAULT_BOUNDARY_WIDTH, BoundaryCounts, band_width_in_pixels, boundary_counts
-from dilated.evaluation.calibration import NUM_BINS, ReliabilityCounts, reliability_counts
+from dilated.evaluation.calibration import ReliabilityCounts, reliability_counts
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.result import EvaluationResult
 from dilated.evaluation.trimap import TrimapCounts, trimap_counts, validate_widths
@@ -25,19 +25,18 @@ from dilated.evaluation.trimap import TrimapCounts, trimap_counts, validate_widt
 class MetricsConfig:
     """What to measure besides the confusion matrix.
 
-    Args:
-        boundary: boundary IoU, in bands of `boundary_width`: below 1 a share of the diagonal, else pixels.
-        trimap: widths of bands around true borders, in pixels; none for no trimap curve.
-        calibration: confidences, which needs the logits of all classes.
-
     Raises:
         InputError: widths that make no sense.
     """
 
     boundary: bool = False
+    """Measure boundary IoU, in bands of `boundary_width`."""
     boundary_width: float = DEFAULT_BOUNDARY_WIDTH
+    """Width of the boundary bands: below 1 a fraction of the image's diagonal, else pixels."""
     trimap: tuple[int, ...] = ()
+    """Measure mean IoU within each of these distances to a true border, in pixels; no trimap curve if empty."""
     calibration: bool = False
+    """Measure how reliable the probabilities are, which needs the logits of all classes."""
 
     def __post_init__(self) -> None:
         band_width_in_pixels((1, 1), self.boundary_width)
@@ -45,10 +44,12 @@ class MetricsConfig:
 
 
 class EvaluationAccumulator:
-    """The counts of `images` images, all zero at first.
+    """The counts of `num_images` images, all zero at first.
 
     Args:
         classes: names, in the order of the ids.
+        num_images: images that will be added.
+        metrics: what to measure; the confusion matrix alone if not given.
 
     Example:
         >>> accumulator = EvaluationAccumulator(["sky", "road"], 1, MetricsConfig(boundary=True))
@@ -59,64 +60,44 @@ class EvaluationAccumulator:
     """
 
     def __init__(self, classes: Sequence[str], num_images: int, metrics: MetricsConfig | None = None) -> None:
-        self.classes, self.metrics = tuple(classes), metrics or MetricsConfig()
-        size, config = len(self.classes), self.metrics
+        self.classes, config, size = tuple(classes), metrics or MetricsConfig(), len(classes)
         self.per_image = np.zeros((num_images, size, size), dtype=np.int64)
-        self.boundary = self.trimap = self.calibration = None
-        if config.boundary:
-            intersection, union = np.zeros((2, num_images, size), dtype=np.int64)
-            self.boundary = BoundaryCounts(intersection, union, config.boundary_width)
-        if config.trimap:
-            counts = np.zeros((num_images, len(config.trimap), 3, size), dtype=np.int64)
-            self.trimap = TrimapCounts(config.trimap, counts)
-        if config.calibration:
-            self.calibration = ReliabilityCounts(*np.zeros((3, num_images, NUM_BINS), dtype=np.int64))
+        self.boundary = BoundaryCounts.zeros(num_images, size, config.boundary_width) if config.boundary else None
+        self.trimap = TrimapCounts.zeros(num_images, size, config.trimap) if config.trimap else None
+        self.calibration = ReliabilityCounts.zeros(num_images) if config.calibration else None
 
     def add(self, index: int, labels: ArrayLike, target: ArrayLike, logits: Tensor | None = None) -> None:
         """Count one image.
 
         Args:
-            place: of the image in the counts.
+            index: the image's row in the counts.
             labels: (H, W) predicted ids.
             target: (H, W) true ids, 255 where not labelled.
             logits: (C, H, W) before the softmax, where the calibration is measured.
 
         Raises:
-            ValueError: shapes that differ, an id outside the classes, or logits that are missing.
+            ValueError: shapes that differ, an id outside the classes, or missing logits.
         """
         confusion = ConfusionMatrix(self.classes)
         confusion.update(labels, target)
         self.per_image[index] = confusion.counts
         size = len(self.classes)
         if self.boundary is not None:
-            bands = boundary_counts(labels, target, size, self.boundary.width)
-            self.boundary.intersection[index], self.boundary.union[index] = bands.intersection, bands.union
+            self.boundary.set_image(index, boundary_counts(labels, target, size, self.boundary.width))
         if self.trimap is not None:
-            self.trimap.counts[index] = trimap_counts(labels, target, size, self.trimap.widths).counts
+            self.trimap.set_image(index, trimap_counts(labels, target, size, self.trimap.widths))
         if self.calibration is not None:
             if logits is None:
-                raise ValueError("Tally: found no logits; expected those of all classes, to measure the calibration")
-            found = reliability_counts(logits, labels, target)
-            self.calibration.pixels[index] = found.pixels
-            self.calibration.correct[index] = found.correct
-            self.calibration.confidence[index] = found.confidence
+                raise ValueError("calibration: found no logits; expected those of all classes")
+            self.calibration.set_image(index, reliability_counts(logits, labels, target))
 
     def result(self, names: Sequence[str], indices: Sequence[int], dataset_size: int) -> EvaluationResult:
-        """What was counted.
+        """Return what was counted.
 
         Args:
             names: of the images.
-            places: of the images in the data.
-            of: how many images the data has.
+            indices: the positions of the images in the data.
+            dataset_size: how many images the data has.
         """
-        pooled = ConfusionMatrix(self.classes, self.per_image.sum(0))
-        return EvaluationResult(
-            tuple(names),
-            self.per_image,
-            pooled,
-            self.boundary,
-            self.trimap,
-            self.calibration,
-            tuple(indices),
-            dataset_size,
-        )
+        counts = self.per_image, self.boundary, self.trimap, self.calibration
+        return EvaluationResult(self.classes, tuple(names), tuple(indices), dataset_size, *counts)

@@ -1,13 +1,12 @@
-"""How sure a figure is: 95% intervals by drawing the images anew (bootstrap over images).
+"""How certain a metric is: 95% intervals by resampling the images with replacement (bootstrap over images).
 
-    bounds = interval(result.per_picture)
-    print(f"{bounds:.3f}")                               # 0.726 [0.721, 0.732]
+    interval = mean_iou_interval(result.per_image)
+    print(f"{interval:.3f}")                             # 0.726 [0.721, 0.732]
 
-Pixels of one image are not independent, images nearly are; so images are what is drawn, with replacement. Two
-networks are compared on the same draws (paired), which cancels how hard the drawn images are. The interval speaks
-of images like these: not of images from elsewhere, and not of the network that training with another seed would
-give. Of few images, below twenty or so, it comes out too narrow; and of frames of one film, which resemble their
-neighbours.
+Pixels of one image are not independent of each other, images nearly are; so images are resampled. Two networks are
+compared on the same resamples (paired), which cancels how hard the drawn images are. The interval is about images
+like these: not about images from elsewhere, nor about the network that training with another seed would give. It is
+too narrow for fewer than about twenty images, and for frames of one film, which resemble their neighbors.
 """
 
 from __future__ import annotations
@@ -18,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.evaluation.confusion import intersection_and_areas, nanmean, safe_divide
+from dilated.evaluation.metrics import compute_metrics, stack_image_counts
 
 NUM_RESAMPLES = 2000
-_MAX_WEIGHTS_IN_MEMORY = 4_000_000  # draws x images that are held at a time
+MIN_IMAGES_FOR_INTERVAL = 20
+"""Number of images below which an interval is too narrow."""
+_MAX_WEIGHTS_IN_MEMORY = 4_000_000  # resamples x images that are held at a time
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Interval:
     """A value measured on all images, with the middle 95% of its bootstrap values.
 
     Example:
-        >>> bounds = Interval(0.7261, 0.7213, 0.7318)
-        >>> print(f"{bounds:.3f}"), print(bounds)
+        >>> interval = Interval(0.7261, 0.7213, 0.7318)
+        >>> print(f"{interval:.3f}"), print(interval)
         0.726 [0.721, 0.732]
         +0.7261 [+0.7213, +0.7318]
         (None, None)
@@ -47,59 +48,88 @@ class Interval:
         return f"{self:+.4f}"
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a value and an interval: not without a pixel to measure, nor from one image."""
+        return not np.isnan([self.value, self.low]).any()
+
+    @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside: for a difference, whether it is more than these images' chance."""
+        """Whether 0 lies outside; for a difference: whether it is more than the chance of which images these are."""
         return self.low > 0 or self.high < 0
+
+
+def compute_intervals(
+    counts: NDArray[np.int64], num_classes: int, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> dict[str, list[Interval]]:
+    """Compute the metrics of all images, each with its interval.
+
+    Args:
+        counts: (P, K), as returned by `stack_image_counts`.
+        num_classes: C.
+    """
+    resampled = compute_metrics(resample_counts(counts, num_resamples, seed), num_classes)
+    metrics = compute_metrics(counts.sum(0), num_classes)
+    return {name: percentile_intervals(values, resampled[name]) for name, values in metrics.items()}
+
+
+def compute_differences(
+    candidate: NDArray[np.int64],
+    baseline: NDArray[np.int64],
+    num_classes: int,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, list[Interval]]:
+    """Compute the metrics of one network minus those of another, on the same images and the same resamples.
+
+    Raises:
+        ValueError: counts of different shapes.
+    """
+    if candidate.shape != baseline.shape:
+        raise ValueError(
+            f"differences: found counts of {candidate.shape} and {baseline.shape}; expected the same images"
+        )
+    a, b = compute_metrics(candidate.sum(0), num_classes), compute_metrics(baseline.sum(0), num_classes)
+    a_resampled, b_resampled = (
+        compute_metrics(resample_counts(counts, num_resamples, seed), num_classes) for counts in (candidate, baseline)
+    )
+    return {name: percentile_intervals(a[name] - b[name], a_resampled[name] - b_resampled[name]) for name in a}
 
 
 def mean_iou_difference(
     candidate: NDArray[np.int64], baseline: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Mean IoU of one network less that of another, on the same images.
+    """Compute the mean IoU of one network minus that of another, on the same images.
 
     Args:
-        ours, theirs: (images, C, C) counts, as `Evaluation.per_picture`.
+        candidate, baseline: (P, C, C) counts, as in `EvaluationResult.per_image`.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: counts of different shapes.
     """
-    if candidate.shape != baseline.shape:
-        raise ValueError(
-            f"difference: found counts of {candidate.shape} and {baseline.shape}; expected the same images"
-        )
-    a, b = _intersections_and_unions(candidate), _intersections_and_unions(baseline)
-    values = _mean_iou_of_areas(resample_counts(a, num_resamples, seed)) - _mean_iou_of_areas(
-        resample_counts(b, num_resamples, seed)
-    )
-    (result,) = percentile_intervals(
-        _mean_iou_of_areas(a.sum(0, keepdims=True)) - _mean_iou_of_areas(b.sum(0, keepdims=True)), values[:, None]
-    )
-    return result
+    counts = stack_image_counts(candidate), stack_image_counts(baseline)
+    return compute_differences(*counts, candidate.shape[-1], num_resamples, seed)["mean_iou"][0]
 
 
 def mean_iou_interval(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Interval:
-    """Mean IoU of one network.
+    """Compute the mean IoU of (P, C, C) counts with its interval.
 
     Example:
         >>> perfect = np.tile(np.eye(2, dtype=np.int64), (5, 1, 1))
         >>> print(mean_iou_interval(perfect))
         +1.0000 [+1.0000, +1.0000]
     """
-    areas = _intersections_and_unions(counts)
-    values = _mean_iou_of_areas(resample_counts(areas, num_resamples, seed))
-    (result,) = percentile_intervals(_mean_iou_of_areas(areas.sum(0, keepdims=True)), values[:, None])
-    return result
+    return compute_intervals(stack_image_counts(counts), counts.shape[-1], num_resamples, seed)["mean_iou"][0]
 
 
 def resample_counts(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
-    """Pooled counts of images drawn anew.
+    """Pool the counts of resampled images.
 
     Args:
-        counts: (images, K), any that are summed over images.
-        seed: counts of other networks on the same images get the same draws.
+        counts: (P, K), any counts that are summed over images.
+        seed: the same seed draws the same images, so that networks are compared on the same resamples.
 
     Returns:
-        (draws, K), exact below 2**53. However many images and draws, only some millions of weights are held.
+        (num_resamples, K), exact below 2**53. At most some millions of weights are in memory at a time.
 
     Example:
         >>> resample_counts(np.array([[1, 10], [1, 30]]), num_resamples=3).tolist()
@@ -113,9 +143,9 @@ def resample_counts(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLE
 
 
 def percentile_intervals(values: NDArray[np.float64], resampled: NDArray[np.float64]) -> list[Interval]:
-    """(M,) figures of all images and (draws, M) of drawn ones -> M intervals.
+    """Turn (M,) metrics of all images and (num_resamples, M) of resampled images into M intervals.
 
-    A figure may be unknown (NaN) in draws that miss a class; its interval is over the draws that know it.
+    A metric is NaN in resamples that miss its class; its interval is over the other resamples.
     """
     result = []
     for value, column in zip(values.tolist(), resampled.T, strict=True):
@@ -126,20 +156,9 @@ def percentile_intervals(values: NDArray[np.float64], resampled: NDArray[np.floa
 
 
 def _iter_resampling_weights(num_images: int, num_resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """(some draws, images) at a time: how often each image was drawn."""
+    """Yield (some resamples, images) at a time: how often each image is drawn."""
     rng = np.random.default_rng(seed)
     probabilities = np.full(num_images, 1 / num_images)
     step = max(1, _MAX_WEIGHTS_IN_MEMORY // num_images)
     for start in range(0, num_resamples, step):
         yield rng.multinomial(num_images, probabilities, size=min(step, num_resamples - start))
-
-
-def _intersections_and_unions(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(P, C, C) -> (P, 2 C): intersections and unions, all that IoU needs."""
-    intersection, truth, prediction = intersection_and_areas(counts)
-    return np.concatenate([intersection, truth + prediction - intersection], axis=-1)
-
-
-def _mean_iou_of_areas(areas: NDArray[np.int64]) -> NDArray[np.float64]:
-    classes = areas.shape[-1] // 2
-    return nanmean(safe_divide(areas[..., :classes], areas[..., classes:]))

@@ -1,12 +1,12 @@
 """Two networks on the same images: how much better one is, and whether that is more than chance.
 
-    both = compare(ours, theirs, data.pairs("val"), data.classes)
-    print(both.sentence("context", "frontend"))
-    both.differences["iou"]                              # one interval a class
+    comparison = dilated.compare("street", "runs/mine", "my-data")
+    print(comparison)
+    comparison.differences["iou"]                        # one interval per class
 
-Both label each image in one pass over the data. The interval of a difference is over the images, drawn anew in
-pairs: it says whether other images like these would show the same sign. Training again with another seed is a
-different chance, which takes several trainings to measure.
+Both label each image in one pass over the data. The interval of a difference is over the images, resampled in pairs:
+it says whether other images like these would show the same sign. Training again with another seed is a different
+chance, which takes several trainings to measure.
 """
 
 from __future__ import annotations
@@ -22,65 +22,32 @@ from numpy.typing import NDArray
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
 from dilated.evaluation.accumulator import EvaluationAccumulator, MetricsConfig
-from dilated.evaluation.bootstrap import Interval
-from dilated.evaluation.evaluate import build_class_id_lut, require_same_classes
-from dilated.evaluation.metrics import compute_differences
+from dilated.evaluation.bootstrap import Interval, compute_differences
+from dilated.evaluation.evaluate import build_class_id_lut, iter_predictions, require_same_classes
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.predictor import Predictor
 
+_METRICS_BY_CLASS = ("iou", "dice", "precision", "recall", "boundary_iou")
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Two evaluations of the same images, with the same order of classes.
-
-    `changed`: (P, 3) int64, the labelled pixels of each image whose label differs: those that only ours has right,
-    those that only theirs has right, those that both have wrong.
-    """
+    """Two results of the same images, with the same order of classes."""
 
     candidate: EvaluationResult
     baseline: EvaluationResult
     changed: NDArray[np.int64]
+    """(P, 3): the labelled pixels of each image whose label differs, by who is right: candidate, baseline, neither."""
+    names: tuple[str, str] = ("the candidate", "the baseline")
+    """What the two networks are called in texts."""
 
     @cached_property
     def differences(self) -> dict[str, list[Interval]]:
-        """Ours less theirs: `mean_iou`, `iou` by class, ... with intervals; empty for fewer than two images."""
+        """Candidate minus baseline: `mean_iou`, `iou` by class, ... with intervals; empty for fewer than two images."""
         if len(self.candidate.names) < 2:
             return {}
-        return compute_differences(
-            self.candidate.image_counts, self.baseline.image_counts, len(self.candidate.confusion.classes)
-        )
-
-    def describe(self, candidate: str, baseline: str) -> str:
-        """What the figures say of two networks, called by these names, and what they do not."""
-        if not self.changed.any():
-            return f"{candidate} and {baseline} label every labelled pixel the same."
-        if not self.differences:
-            return "One image tells nothing of chance: no interval."
-        (difference,) = self.differences["mean_iou"]
-        if not difference.excludes_zero:
-            return (
-                f"The interval of the difference holds 0: on {len(self.candidate.names)} images, {candidate} and {baseline} "
-                "cannot be told apart by mean IoU."
-            )
-        better, worse = (candidate, baseline) if difference.value > 0 else (baseline, candidate)
-        return (
-            f"{better} is better than {worse} by more than the chance of which images were measured (the interval "
-            "leaves out 0). This is about these two networks on images like these; another training, with another "
-            "seed, is not covered."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: their figures, the differences as {value, low, high}, and the pixels that change."""
-        names = self.candidate.confusion.classes
-        found = {key: [_interval_to_dict(one) for one in values] for key, values in self.differences.items()}
-        return {
-            "baseline": self.baseline.to_dict(),
-            "difference": {
-                key: dict(zip(names, values, strict=True)) if key in _METRICS_BY_CLASS else values[0]
-                for key, values in found.items()
-            },
-            "changed_pixels": self.changed_pixels,
-        }
+        counts = self.candidate.image_counts, self.baseline.image_counts
+        return compute_differences(*counts, len(self.candidate.classes))
 
     @property
     def changed_pixels(self) -> dict[str, int]:
@@ -94,8 +61,59 @@ class Comparison:
             "both_wrong": neither,
         }
 
+    def describe(self) -> str:
+        """Say what the metrics tell about the two networks, and what they do not."""
+        candidate, baseline = self.names
+        if not self.changed.any():
+            return f"{candidate} and {baseline} label every labelled pixel the same."
+        if not self.differences:
+            return "One image tells nothing of chance: no interval."
+        (difference,) = self.differences["mean_iou"]
+        if not difference.excludes_zero:
+            return (
+                f"The interval of the difference holds 0: on {len(self.candidate.names)} images, {candidate} and "
+                f"{baseline} cannot be told apart by mean IoU."
+            )
+        better, worse = (candidate, baseline) if difference.value > 0 else (baseline, candidate)
+        return (
+            f"{better} is better than {worse} by more than the chance of which images were measured (the interval "
+            "leaves out 0). This is about these two networks on images like these; another training, with another "
+            "seed, is not covered."
+        )
 
-_METRICS_BY_CLASS = ("iou", "dice", "precision", "recall", "boundary_iou")
+    def describe_changes(self) -> str:
+        """Say how many pixels change label, and who is right on them."""
+        pixels = self.changed_pixels
+        return (
+            f"{pixels['changed']:,} of {pixels['labeled']:,} labelled pixels change label "
+            f"({pixels['changed'] / max(pixels['labeled'], 1):.2%}): only A is right on "
+            f"{pixels['only_candidate_right']:,}, only B on {pixels['only_baseline_right']:,}, neither on "
+            f"{pixels['both_wrong']:,}."
+        )
+
+    def __str__(self) -> str:
+        """Both mean IoUs, the difference with its interval, and what that says."""
+        a, b = (result.format_metric("mean_iou") for result in (self.candidate, self.baseline))
+        lines = [f"A is {self.names[0]}, B is {self.names[1]}", f"mean IoU: A {a}, B {b}"]
+        if self.differences and self.differences["mean_iou"][0].is_known:
+            lines[-1] += f", A minus B {self.differences['mean_iou'][0]:+.3f}"
+        return "\n".join([*lines, self.describe_changes(), self.describe()])
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.candidate!r}, {self.baseline!r})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON values: the baseline's metrics, the differences as {value, low, high}, changed pixels."""
+        differences: dict[str, Any] = {}
+        for key, intervals in self.differences.items():
+            values = [None if np.isnan(interval.value) else dict(vars(interval)) for interval in intervals]
+            by_class = key in _METRICS_BY_CLASS
+            differences[key] = dict(zip(self.candidate.classes, values, strict=True)) if by_class else values[0]
+        return {
+            "baseline": self.baseline.to_dict(),
+            "difference": differences,
+            "changed_pixels": self.changed_pixels,
+        }
 
 
 def compare(
@@ -103,58 +121,45 @@ def compare(
     baseline: Predictor,
     samples: Sequence[Sample],
     classes: Classes,
-    on_progress: Callable[[], object] | None = None,
     metrics: MetricsConfig | None = None,
+    on_progress: Callable[[], object] | None = None,
+    names: tuple[str, str] = ("the candidate", "the baseline"),
 ) -> Comparison:
     """Measure two networks on the same images.
 
     Args:
-        classes: of the data; both networks have the same names, in any order.
-        tick: called after each image.
-        measures: what to measure besides the confusion matrix.
+        classes: the data's classes; both networks have the same names, in any order.
+        metrics: what to measure; the confusion matrix alone if not given.
+        on_progress: called after each image.
+        names: what the two are called in texts.
 
     Returns:
-        Both evaluations in the order of our classes.
+        Both results in the order of the candidate's classes.
 
     Raises:
         InputError: classes that differ, or an unreadable image or label.
     """
-    names = candidate.segmenter.classes
-    require_same_classes(names, classes)
-    require_same_classes(baseline.segmenter.classes, classes)
-    to_target_ids, baseline_ids = (
-        build_class_id_lut(classes.names, names),
-        build_class_id_lut(baseline.segmenter.classes, names),
-    )
-    config = metrics or MetricsConfig()
-    accumulators = (
-        EvaluationAccumulator(names, len(samples), config),
-        EvaluationAccumulator(names, len(samples), config),
-    )
+    for predictor in (candidate, baseline):
+        require_same_classes(predictor.segmenter.classes, classes)
+    config, class_names = metrics or MetricsConfig(), candidate.segmenter.classes
+    a, b = (EvaluationAccumulator(class_names, len(samples), config) for _ in range(2))
     changed = np.zeros((len(samples), 3), dtype=np.int64)
-    for i, sample in enumerate(samples):
-        image = sample.read_image()
-        height, width = image.shape[:2]
-        target = to_target_ids[sample.read_label(classes, (height, width))]
-        candidate_prediction, baseline_prediction = (
-            candidate(image, logits=config.calibration),
-            baseline(image, logits=config.calibration),
-        )
-        labels = baseline_ids[baseline_prediction.labels]
-        accumulators[0].add(i, candidate_prediction.labels, target, candidate_prediction.logits)
-        accumulators[1].add(i, labels, target, baseline_prediction.logits)
+    lut = build_class_id_lut(baseline.segmenter.classes, class_names)
+    labeled = iter_predictions([candidate, baseline], samples, classes, config.calibration)
+    for i, (target, (candidate_prediction, baseline_prediction)) in enumerate(labeled):
+        labels = lut[baseline_prediction.labels]
+        a.add(i, candidate_prediction.labels, target, candidate_prediction.logits)
+        b.add(i, labels, target, baseline_prediction.logits)
         changed[i] = _count_changes(candidate_prediction.labels, labels, target)
-        if on_progress:
+        if on_progress is not None:
             on_progress()
-    a, b = (
-        accumulator.result([sample.name for sample in samples], range(len(samples)), len(samples))
-        for accumulator in accumulators
-    )
-    return Comparison(a, b, changed)
+    image_names, indices = [sample.name for sample in samples], range(len(samples))
+    a_result, b_result = (accumulator.result(image_names, indices, len(samples)) for accumulator in (a, b))
+    return Comparison(a_result, b_result, changed, names)
 
 
 def _count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Labelled pixels that only ours has right, only theirs, and where they differ and neither is right.
+    """Count labelled pixels that only the candidate has right, only the baseline, and that differ with both wrong.
 
     Example:
         >>> target = np.array([0, 0, 0, 0, 255], np.uint8)
@@ -162,12 +167,6 @@ def _count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDAr
         (1, 1, 1)
     """
     differing = (candidate != baseline) & (target != IGNORE)
-    candidate_prediction, baseline_only = (
-        int((differing & (candidate == target)).sum()),
-        int((differing & (baseline == target)).sum()),
-    )
-    return candidate_prediction, baseline_only, int(differing.sum()) - candidate_prediction - baseline_only
-
-
-def _interval_to_dict(one: Interval) -> dict[str, float] | None:
-    return None if np.isnan(one.value) else {"value": one.value, "low": one.low, "high": one.high}
+    candidate_only = int((differing & (candidate == target)).sum())
+    baseline_only = int((differing & (baseline == target)).sum())
+    return candidate_only, baseline_only, int(differing.sum()) - candidate_only - baseline_only

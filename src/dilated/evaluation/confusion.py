@@ -1,25 +1,25 @@
-"""One pooled confusion matrix in int64, and what follows from it.
+"""One pooled confusion matrix in int64, and the metrics that follow from it.
 
     confusion = ConfusionMatrix(["sky", "road"])
     confusion.update(labels, target)                     # (H, W) ids each; 255 in target counts nowhere
     confusion.mean_iou
 
-Pooled over all images, as the benchmarks do it: not a mean of per-image means, not floats that stop counting at
-2**24, not at a resized resolution.
+Pooled over all images, as the published benchmarks do: not a mean of per-image means, not in floats that stop
+counting at 2**24, not at a resized resolution.
 
-Of one class alone every labelled pixel is right: its IoU is 1 whatever the network does. A task of one thing needs a
-second class for all the rest.
+With a single class every labelled pixel is right: its IoU is 1 whatever the network does. Such a task needs a second
+class for everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dilated.data.labels import IGNORE
+from dilated.evaluation.metrics import compute_metrics, stack_image_counts
 
 
 class ConfusionMatrix:
@@ -71,101 +71,57 @@ class ConfusionMatrix:
 
     @property
     def iou(self) -> dict[str, float]:
-        """Intersection over union by class; NaN for a class that neither the truth nor the prediction has."""
-        return self._by_class(iou(self.counts))
+        """Intersection over union by class; NaN for a class in neither the truth nor the prediction."""
+        return self._by_class("iou")
 
     @property
     def mean_iou(self) -> float:
-        """The mean over the classes that occur."""
-        return float(mean_iou(self.counts))
+        """The mean IoU over the classes that occur."""
+        return float(self._metrics["mean_iou"][0])
 
     @property
     def dice(self) -> dict[str, float]:
-        """Dice by class, which is F1: twice the hits over truth plus prediction; NaN where both are empty."""
-        intersection, truth, prediction = intersection_and_areas(self.counts)
-        return self._by_class(safe_divide(2 * intersection, truth + prediction))
+        """Dice by class, the same as F1: twice the overlap over the sum of both areas; NaN where both are empty."""
+        return self._by_class("dice")
 
     @property
     def precision(self) -> dict[str, float]:
-        """The share of what was labelled with the class that is of it; NaN for a class that was never predicted."""
-        intersection, _, prediction = intersection_and_areas(self.counts)
-        return self._by_class(safe_divide(intersection, prediction))
+        """The fraction of the pixels predicted as the class that is right; NaN for a class never predicted."""
+        return self._by_class("precision")
 
     @property
     def recall(self) -> dict[str, float]:
-        """The share of the class that was found; NaN for a class that the truth has nowhere."""
-        intersection, truth, _ = intersection_and_areas(self.counts)
-        return self._by_class(safe_divide(intersection, truth))
+        """The fraction of the true pixels of the class that is predicted so; NaN for a class without any."""
+        return self._by_class("recall")
 
     @property
     def pixel_accuracy(self) -> float:
-        """The share of counted pixels whose label is right; NaN without any."""
-        return float(np.trace(self.counts) / self.pixels) if self.pixels else float("nan")
+        """The fraction of counted pixels whose label is right; NaN without any."""
+        return float(self._metrics["pixel_accuracy"][0])
 
     @property
     def foreground(self) -> str | None:
-        """Of two classes, one of them named as a background, the other; else None."""
+        """The other one of two classes of which one is named as a background; None for other classes."""
         return _find_foreground(self.classes)
 
-    def _by_class(self, values: NDArray[np.float64]) -> dict[str, float]:
-        return dict(zip(self.classes, values.tolist(), strict=True))
+    @property
+    def _metrics(self) -> dict[str, NDArray[np.float64]]:
+        return compute_metrics(stack_image_counts(self.counts), len(self.classes))
+
+    def _by_class(self, name: str) -> dict[str, float]:
+        return dict(zip(self.classes, self._metrics[name].tolist(), strict=True))
 
 
 _BACKGROUND_NAMES = ("background", "_background_", "bg", "back", "rest", "none", "other", "nothing")
 
 
 def _find_foreground(classes: Sequence[str]) -> str | None:
-    """The class that a task of two classes is about: the one beside a class named as a background.
+    """Find the class that a task of two classes is about: the one beside a class named as a background.
 
     Example:
-        >>> _find_foreground(["Background", "nucleus"]), _find_foreground(["sky", "road"]), _find_foreground(["background", "a", "b"])
-        ('nucleus', None, None)
+        >>> _find_foreground(["Background", "nucleus"]), _find_foreground(["sky", "road"])
+        ('nucleus', None)
+        >>> _find_foreground(["background", "a", "b"])
     """
     others = [name for name in classes if name.strip().lower() not in _BACKGROUND_NAMES]
     return others[0] if len(classes) == 2 and len(others) == 1 else None
-
-
-def intersection_and_areas(
-    counts: NDArray[np.integer],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(..., C, C) counts -> pixels by class that are right, of the truth, of the prediction; (..., C) each.
-
-    Example:
-        >>> [numerator.tolist() for numerator in intersection_and_areas(np.array([[3, 1], [0, 2]]))]
-        [[3, 2], [4, 2], [3, 3]]
-    """
-    intersection = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.int64)
-    return intersection, counts.sum(-1), counts.sum(-2)
-
-
-def safe_divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide where there is something to divide by; NaN elsewhere.
-
-    Example:
-        >>> safe_divide(np.array([1, 0]), np.array([4, 0])).tolist()
-        [0.25, nan]
-    """
-    out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
-    return np.divide(numerator, denominator, out=out, where=denominator > 0)
-
-
-def iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(..., C, C) counts -> (..., C); NaN where a class has no union."""
-    intersection, truth, prediction = intersection_and_areas(counts)
-    return safe_divide(intersection, truth + prediction - intersection)
-
-
-def mean_iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(..., C, C) counts -> (...), the mean over classes with a union; NaN where there is none."""
-    return nanmean(iou(counts))
-
-
-def nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., C) -> (...), the mean over what is not NaN; NaN where nothing is known.
-
-    Example:
-        >>> nanmean(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
-        [0.5, nan]
-    """
-    known = ~np.isnan(values)
-    return safe_divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))

@@ -1,92 +1,102 @@
 """Measure a network on a split, at the images' own resolution.
 
-    result = evaluate(predictor, data.pairs("val"), data.classes, boundary=True, trimap=(1, 2, 4, 8))
+    metrics = MetricsConfig(boundary=True, trimap=(1, 2, 4, 8))
+    result = evaluate(predictor, dataset.samples("val"), dataset.classes, metrics)
     result.confusion.mean_iou
 
-Several processes each measure some of the images and `merge` what they found:
+Several processes can each measure some of the images and `merge` their results:
 
-    part = evaluate(predictor, pairs, classes, indices=range(rank, len(pairs), processes))
+    part = evaluate(predictor, samples, classes, indices=range(rank, len(samples), num_processes))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.evaluation.accumulator import EvaluationAccumulator, MetricsConfig
-from dilated.evaluation.merge import merge
 from dilated.evaluation.result import EvaluationResult
+from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
-
-__all__ = ["EvaluationResult", "build_class_id_lut", "evaluate", "merge", "require_same_classes"]
 
 
 def evaluate(
     predictor: Predictor,
     samples: Sequence[Sample],
     classes: Classes,
-    on_progress: Callable[[], object] | None = None,
-    *,
-    boundary: bool = False,
-    trimap: Sequence[int] = (),
-    calibration: bool = False,
     metrics: MetricsConfig | None = None,
+    on_progress: Callable[[], object] | None = None,
+    on_prediction: Callable[[int, Prediction], object] | None = None,
     indices: Iterable[int] | None = None,
 ) -> EvaluationResult:
     """Count every labelled pixel of every image.
 
     Args:
-        pairs: all images of the split.
-        classes: of the data; the same names as the network's, in any order.
-        tick: called after each image.
-        boundary: measure boundary IoU too.
-        trimap: measure mean IoU within these pixels of a true border too.
-        calibration: measure how true the probabilities are too.
-        measures: all of these in one, with the width of the boundaries' bands, instead of them.
+        samples: all images of the split.
+        classes: the data's classes: the same names as the network's, in any order.
+        metrics: what to measure; the confusion matrix alone if not given.
+        on_progress: called after each image.
+        on_prediction: called after each image with its index in `samples` and its prediction.
         indices: which of the images to measure, for `merge`; all of them if not given.
 
     Returns:
         Counts by the network's classes, in the network's order.
 
     Raises:
-        InputError: classes that differ from the network's, widths that make no sense, or an unreadable image or
-            label.
+        InputError: classes that differ from the network's, or an unreadable image or label.
     """
     require_same_classes(predictor.segmenter.classes, classes)
-    to_network_ids = build_class_id_lut(classes.names, predictor.segmenter.classes)
+    config = metrics or MetricsConfig()
     selected = list(range(len(samples)) if indices is None else indices)
-    wanted = metrics or MetricsConfig(boundary, trimap=tuple(trimap), calibration=calibration)
-    accumulator = EvaluationAccumulator(predictor.segmenter.classes, len(selected), wanted)
-    for i, index in enumerate(selected):
-        image = samples[index].read_image()
-        height, width = image.shape[:2]
-        target = to_network_ids[samples[index].read_label(classes, (height, width))]
-        prediction = predictor(image, logits=wanted.calibration)
-        accumulator.add(i, prediction.labels, target, prediction.logits)
-        if on_progress:
+    accumulator = EvaluationAccumulator(predictor.segmenter.classes, len(selected), config)
+    labeled = iter_predictions([predictor], [samples[index] for index in selected], classes, config.calibration)
+    for row, (target, (prediction,)) in enumerate(labeled):
+        accumulator.add(row, prediction.labels, target, prediction.logits)
+        if on_prediction is not None:
+            on_prediction(selected[row], prediction)
+        if on_progress is not None:
             on_progress()
-    return accumulator.result([samples[index].name for index in selected], selected, dataset_size=len(samples))
+    return accumulator.result([samples[index].name for index in selected], selected, len(samples))
 
 
-def build_class_id_lut(source_names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.uint8]:
-    """(256,): ids in one order of the names -> ids in another; 255 stays 255.
+def iter_predictions(
+    predictors: Sequence[Predictor], samples: Iterable[Sample], classes: Classes, logits: bool
+) -> Iterator[tuple[LabelArray, list[Prediction]]]:
+    """Read each image once and label it with every predictor.
+
+    Yields:
+        The true (H, W) ids in the first network's order of classes, and the predictions.
+
+    Raises:
+        InputError: an unreadable image or label.
+    """
+    to_network_ids = build_class_id_lut(classes.names, predictors[0].segmenter.classes)
+    for sample in samples:
+        image = sample.read_image()
+        height, width = image.shape[:2]
+        target = to_network_ids[sample.read_label(classes, (height, width))]
+        yield target, [predictor(image, logits=logits) for predictor in predictors]
+
+
+def build_class_id_lut(source_names: Sequence[str], target_names: Sequence[str]) -> NDArray[np.uint8]:
+    """Build a lookup table, (256,), from ids in one order of the names to ids in another; 255 stays 255.
 
     Example:
         >>> build_class_id_lut(["sky", "road"], ["road", "sky"])[[0, 1, 255]].tolist()
         [1, 0, 255]
     """
     lut = np.full(256, IGNORE, dtype=np.uint8)
-    lut[: len(source_names)] = [list(wanted).index(name) for name in source_names]
+    lut[: len(source_names)] = [list(target_names).index(name) for name in source_names]
     return lut
 
 
 def require_same_classes(network: Sequence[str], data: Classes) -> None:
-    """Raise where a network cannot be measured on data: its classes must have the data's names.
+    """Check that a network can be measured on data: its classes must have the data's names.
 
     Raises:
         InputError: names that only one of them has.
@@ -95,5 +105,6 @@ def require_same_classes(network: Sequence[str], data: Classes) -> None:
         only_network, only_data = sorted(set(network) - set(data.names)), sorted(set(data.names) - set(network))
         raise InputError(
             f"{data.source}: the classes differ from the network's: only the data has {only_data}, only the network "
-            f"has {only_network}; expected the same names. Merge or rename classes in classes.toml."
+            f"has {only_network}",
+            hint="merge or rename classes in classes.toml",
         )

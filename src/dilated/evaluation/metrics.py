@@ -1,47 +1,70 @@
-"""All figures that follow from counts by image, pooled, with their intervals.
+"""The formulas: all metrics from counts of pixels, pooled over images.
 
-    totals = by_picture(per_picture, boundary)           # (images, K) counts, all that the figures need
-    figures(totals.sum(0), classes)["iou"]               # (C,)
-    intervals(totals, classes)["iou"]                    # C intervals, over the images
+    counts = stack_image_counts(per_image, boundary)         # (images, K), all that the metrics need
+    compute_metrics(counts.sum(0), num_classes)["iou"]       # (C,)
 
-Figures are ratios of sums over images, so one table of counts by image serves them all, and so do the same draws.
+Every metric is a ratio of sums over images, so one table of counts per image serves all of them, and so does one
+bootstrap sample.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.evaluation.bootstrap import NUM_RESAMPLES, Interval, percentile_intervals, resample_counts
-from dilated.evaluation.boundary import BoundaryCounts
-from dilated.evaluation.confusion import intersection_and_areas, nanmean, safe_divide
+
+class ImageCounts:
+    """Base of the dataclasses whose arrays hold the counts of one image, or one row per image."""
+
+    def set_image(self, index: int, counts: Self) -> None:
+        """Write the counts of one image into its row."""
+        for name, rows in self._arrays().items():
+            rows[index] = getattr(counts, name)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self], order: Sequence[int]) -> Self:
+        """Join the rows of several parts, then put them into this order."""
+        joined = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in parts[0]._arrays()}
+        return cls(**{**vars(parts[0]), **joined})
+
+    def _arrays(self) -> dict[str, NDArray[np.int64]]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
 
-def stack_image_counts(per_image: NDArray[np.int64], boundary: BoundaryCounts | None = None) -> NDArray[np.int64]:
-    """(P, C, C) counts -> (P, 3 C): right pixels, truth, prediction by class; (P, 5 C) with those of the boundaries."""
-    parts = list(intersection_and_areas(per_image))
-    if boundary is not None:
-        parts += [boundary.intersection, boundary.union]
-    return np.concatenate(parts, axis=-1)
-
-
-def compute_metrics(counts: NDArray[np.int64], classes: int) -> dict[str, NDArray[np.float64]]:
-    """The figures of pooled counts; NaN where a figure has nothing to be about.
+def stack_image_counts(per_image: NDArray[np.integer], *more: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lay out what the metrics need of each image side by side.
 
     Args:
-        totals: (..., K), sums over images of `stack_image_counts`.
-        classes: C.
+        per_image: (..., C, C) confusion matrices.
+        more: (..., C) each: intersection and union of the boundary bands, where they were measured.
 
     Returns:
-        (..., C) each: `iou`, `dice` (which is F1), `precision`, `recall`, with boundaries `boundary_iou`. (..., 1)
-        each: `mean_iou`, `mean_dice`, `pixel_accuracy`, `mean_boundary_iou`.
+        (..., 3 C) or (..., 5 C): correct pixels, true pixels, predicted pixels by class, then `more`.
+    """
+    return np.concatenate([*intersection_and_areas(per_image), *more], axis=-1)
+
+
+def compute_metrics(counts: NDArray[np.int64], num_classes: int) -> dict[str, NDArray[np.float64]]:
+    """Compute all metrics of pooled counts; NaN where a class or a pixel to measure is missing.
+
+    Args:
+        counts: (..., K), sums over images of what `stack_image_counts` returns.
+        num_classes: C.
+
+    Returns:
+        (..., C) each: `iou`, `dice` (the same as F1), `precision`, `recall`, and with boundaries `boundary_iou`.
+        (..., 1) each: `mean_iou`, `mean_dice`, `pixel_accuracy`, `mean_boundary_iou`.
 
     Example:
         >>> counts = stack_image_counts(np.array([[[3, 1], [0, 4]]])).sum(0)
-        >>> {name: values.round(3).tolist() for name, values in compute_metrics(counts, 2).items() if name.endswith("iou")}
-        {'iou': [0.75, 0.8], 'mean_iou': [0.775]}
+        >>> metrics = compute_metrics(counts, 2)
+        >>> metrics["iou"].tolist(), metrics["mean_iou"].round(3).tolist()
+        ([0.75, 0.8], [0.775])
     """
-    parts = [counts[..., start : start + classes] for start in range(0, counts.shape[-1], classes)]
+    parts = [counts[..., start : start + num_classes] for start in range(0, counts.shape[-1], num_classes)]
     intersection, truth, prediction = parts[:3]
     metrics = {
         "iou": safe_divide(intersection, truth + prediction - intersection),
@@ -58,46 +81,51 @@ def compute_metrics(counts: NDArray[np.int64], classes: int) -> dict[str, NDArra
     return metrics
 
 
-def compute_intervals(
-    counts: NDArray[np.int64], classes: int, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> dict[str, list[Interval]]:
-    """The figures of all images, each with its interval.
+def iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Compute IoU by class from (..., C, C) confusion matrices: (..., C); NaN where a class has no union."""
+    return compute_metrics(stack_image_counts(counts), counts.shape[-1])["iou"]
 
-    Args:
-        totals: (P, K), as `stack_image_counts`.
+
+def mean_iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Compute the mean IoU of (..., C, C) confusion matrices, over classes with a union: (...); NaN without any."""
+    return nanmean(iou(counts))
+
+
+def intersection_and_areas(
+    counts: NDArray[np.integer],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sum (..., C, C) confusion matrices by class: correct, true and predicted pixels, (..., C) each.
+
+    Example:
+        >>> [areas.tolist() for areas in intersection_and_areas(np.array([[3, 1], [0, 2]]))]
+        [[3, 2], [4, 2], [3, 3]]
     """
-    resampled = compute_metrics(resample_counts(counts, num_resamples, seed), classes)
-    return {
-        name: percentile_intervals(values, resampled[name])
-        for name, values in compute_metrics(counts.sum(0), classes).items()
-    }
+    intersection = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.int64)
+    return intersection, counts.sum(-1), counts.sum(-2)
 
 
-def compute_differences(
-    candidate: NDArray[np.int64],
-    baseline: NDArray[np.int64],
-    classes: int,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> dict[str, list[Interval]]:
-    """The figures of one network less those of another, on the same images and the same draws.
+def safe_divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide where the denominator is positive; NaN elsewhere.
 
-    Raises:
-        ValueError: counts of different shapes.
+    Example:
+        >>> safe_divide(np.array([1, 0]), np.array([4, 0])).tolist()
+        [0.25, nan]
     """
-    if candidate.shape != baseline.shape:
-        raise ValueError(
-            f"differences: found counts of {candidate.shape} and {baseline.shape}; expected the same images"
-        )
-    candidate_resampled = compute_metrics(resample_counts(candidate, num_resamples, seed), classes)
-    baseline_resampled = compute_metrics(resample_counts(baseline, num_resamples, seed), classes)
-    a, b = compute_metrics(candidate.sum(0), classes), compute_metrics(baseline.sum(0), classes)
-    return {
-        name: percentile_intervals(a[name] - b[name], candidate_resampled[name] - baseline_resampled[name])
-        for name in a
-    }
+    out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+def nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average the last axis over values that are not NaN: (..., C) -> (...); NaN without any, and no warning.
+
+    Example:
+        >>> nanmean(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
+        [0.5, nan]
+    """
+    known = ~np.isnan(values)
+    return safe_divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def nan_to_none(value: float) -> float | None:
-    """A number as JSON has it: null for NaN, which is no JSON."""
+    """Convert a number to its JSON value: null for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(value)

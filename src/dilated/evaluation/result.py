@@ -1,13 +1,17 @@
-"""What was measured of a network on images: counts by image, and the figures that follow from them.
+"""What was measured of a network on images: counts per image, and the metrics that follow from them.
 
-result = evaluate(predictor, data.pairs("val"), data.classes, boundary=True)
-result.confusion.mean_iou
-result.intervals["mean_iou"]                         # [Interval]
-json.dumps(result.to_dict(per_picture=True))
+    result = dilated.evaluate("street", "my-data")
+    print(result)                                        # the metrics by class, with intervals
+    result.confusion.mean_iou
+    result.intervals["mean_iou"]                         # [Interval]
+    json.dumps(result.to_dict(per_image=True))
+
+The parts that several processes measured `merge` into one result, to the last count what one process would count.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,141 +20,224 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.evaluation import calibration, trimap
-from dilated.evaluation.bootstrap import Interval
+from dilated.evaluation.bootstrap import MIN_IMAGES_FOR_INTERVAL, Interval, compute_intervals
 from dilated.evaluation.boundary import BoundaryCounts
-from dilated.evaluation.calibration import ReliabilityCounts
+from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
-from dilated.evaluation.metrics import compute_intervals, compute_metrics, nan_to_none, stack_image_counts
+from dilated.evaluation.metrics import compute_metrics, nan_to_none, stack_image_counts
 from dilated.evaluation.per_image import ImageResult, compute_image_results
 from dilated.evaluation.trimap import TrimapCounts
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvaluationResult:
-    """What was measured.
+    """What was measured, with one row per image in all counts."""
 
-    `per_picture` holds one (C, C) count an image, in the order of `names`; `confusion` is their sum. `boundary`,
-    `trimap` and `calibration` hold a row an image too, where they were asked for. `places` says which images of
-    the data these are, of its `of`; by default all.
-    """
-
+    classes: tuple[str, ...]
+    """Names, in the order of the ids."""
     names: tuple[str, ...]
-    per_image: NDArray[np.int64]  # (images, C, C)
-    confusion: ConfusionMatrix
+    """Of the images."""
+    indices: tuple[int, ...]
+    """The positions of the images in the data."""
+    dataset_size: int
+    """Number of images that the data has."""
+    per_image: NDArray[np.int64]
+    """(P, C, C): the confusion matrix of each image."""
     boundary: BoundaryCounts | None = None
     trimap: TrimapCounts | None = None
     calibration: ReliabilityCounts | None = None
-    indices: tuple[int, ...] = ()
-    dataset_size: int = 0
 
-    def __post_init__(self) -> None:
-        if not self.indices and not self.dataset_size:
-            object.__setattr__(self, "indices", tuple(range(len(self.names))))
-            object.__setattr__(self, "dataset_size", len(self.names))
+    @cached_property
+    def confusion(self) -> ConfusionMatrix:
+        """The confusion matrix pooled over the images."""
+        return ConfusionMatrix(self.classes, self.per_image.sum(0))
 
     @property
     def num_unlabeled_images(self) -> int:
-        """How many images have no labelled pixel; they count among the images and in no figure."""
+        """Number of images without a labelled pixel; they count as images but change no metric."""
         return int((self.per_image.sum((1, 2)) == 0).sum())
 
     @cached_property
     def image_counts(self) -> NDArray[np.int64]:
-        """(P, K), all that the figures and their intervals need."""
-        return stack_image_counts(self.per_image, self.boundary)
+        """(P, K): all that the metrics and their intervals need."""
+        bands = (self.boundary.intersection, self.boundary.union) if self.boundary else ()
+        return stack_image_counts(self.per_image, *bands)
 
     @cached_property
     def metrics(self) -> dict[str, NDArray[np.float64]]:
-        """`iou`, `dice`, `precision`, `recall`, `boundary_iou` by class, `mean_iou`, ...: see `figures.figures`."""
-        return compute_metrics(self.image_counts.sum(0), len(self.confusion.classes))
+        """The metrics by name: `iou`, `dice`, `precision`, ... by class, `mean_iou`, ...: see `compute_metrics`."""
+        return compute_metrics(self.image_counts.sum(0), len(self.classes))
 
     @cached_property
     def intervals(self) -> dict[str, list[Interval]]:
-        """The same figures with their 95% intervals over the images; empty for fewer than two images."""
-        return compute_intervals(self.image_counts, len(self.confusion.classes)) if len(self.names) > 1 else {}
+        """The same metrics with their 95% intervals over the images; empty for fewer than two images."""
+        return compute_intervals(self.image_counts, len(self.classes)) if len(self.names) > 1 else {}
 
     @property
     def image_results(self) -> list[ImageResult]:
-        """Image by image."""
-        return compute_image_results(self.names, self.per_image, self.confusion.classes)
+        """The metrics of each image."""
+        return compute_image_results(self.names, self.per_image, self.classes)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of these metrics should know, a sentence each."""
+        notes = []
+        if len(self.classes) == 1:
+            notes.append(
+                f"{self.classes[0]} is the only class, so every labelled pixel is right whatever the network does. "
+                "Name the rest a second class, such as background, to measure something."
+            )
+        count = len(self.names)
+        if 1 < count < MIN_IMAGES_FOR_INTERVAL:
+            notes.append(
+                f"Intervals from {count} images come out too narrow; measure {MIN_IMAGES_FOR_INTERVAL} or more."
+            )
+        return notes
+
+    def value(self, name: str, index: int = 0) -> float:
+        """Return a metric, of the class at an index or of all; NaN where it could not be measured."""
+        return float(self.metrics[name][index])
+
+    def interval(self, name: str, index: int = 0) -> Interval | None:
+        """Return a metric with its interval; None where it has none."""
+        interval = self.intervals[name][index] if name in self.intervals else None
+        return interval if interval is not None and interval.is_known else None
+
+    def format_metric(self, name: str, index: int = 0, digits: int = 3, with_interval: bool = True) -> str:
+        """Write a metric with its interval where it has one, `0.726 [0.721, 0.732]`; `-` where it is not known."""
+        value, interval = self.value(name, index), self.interval(name, index)
+        if np.isnan(value):
+            return "-"
+        return f"{interval:.{digits}f}" if interval is not None and with_interval else f"{value:.{digits}f}"
+
+    def __str__(self) -> str:
+        """The means and the IoU of each class, with intervals, as plain text."""
+        width = max(map(len, self.classes), default=0)
+        lines = [
+            f"mean IoU {self.format_metric('mean_iou')}, pixel accuracy {self.format_metric('pixel_accuracy')}, "
+            f"{len(self.names):,} images, {self.confusion.pixels:,} labelled pixels",
+            *(f"  {name:{width}}  IoU {self.format_metric('iou', i)}" for i, name in enumerate(self.classes)),
+        ]
+        return "\n".join(lines + self.notes)
+
+    def __repr__(self) -> str:
+        mean_iou = self.format_metric("mean_iou", with_interval=False)
+        return f"EvaluationResult({len(self.names)} images, {len(self.classes)} classes, mean_iou={mean_iou})"
 
     def to_dict(self, per_image: bool = False) -> dict[str, Any]:
-        """As JSON; null where a figure has nothing to be about or was not measured.
+        """Convert to JSON values; null where a metric is not known or was not measured.
 
         Returns:
-            `mean_iou`, `pixel_accuracy`; by class `iou`, `dice`, `precision`, `recall`, `boundary_iou`; intervals as
-            [low, high]; `classes`, `_find_foreground`, `confusion`, `images`, `unlabelled_images`, `image_reader`; `trimap`, a list
-            by width; `ece` and `reliability`, a list by bin. With `per_picture` a list of that name, one an image.
+            `mean_iou`, `pixel_accuracy`, `mean_dice`, `mean_boundary_iou`; by class `iou`, `dice`, `precision`,
+            `recall`, `boundary_iou`; intervals as [low, high]; `classes`, `foreground`, `confusion`, `images`,
+            `unlabeled_images`, `pixels`; `trimap`, a list by width; `ece` and `reliability`, a list by bin. With
+            `per_image` a list of that name, with one entry per image.
         """
-        names, found = self.confusion.classes, self.metrics
-        by_class = {
-            name: _values_by_class(names, found[name]) if name in found else None
-            for name in ("iou", "dice", "precision", "recall", "boundary_iou")
-        }
-        means = {
-            name: nan_to_none(found[name][0]) if name in found else None
-            for name in ("mean_iou", "pixel_accuracy", "mean_dice", "mean_boundary_iou")
-        }
-        table: dict[str, Any] = {
-            **means,
-            **by_class,
-            **{f"{name}_interval": self._interval_bounds(name)[0] for name in means},
-            **{
-                f"{name}_intervals": dict(zip(names, self._interval_bounds(name), strict=True))
-                if found.get(name) is not None
-                else None
-                for name in ("iou", "dice", "boundary_iou")
-            },
+        metrics, bounds = self.metrics, self._interval_bounds
+        means = ("mean_iou", "pixel_accuracy", "mean_dice", "mean_boundary_iou")
+        table: dict[str, Any] = {name: nan_to_none(metrics[name][0]) if name in metrics else None for name in means}
+        for name in ("iou", "dice", "precision", "recall", "boundary_iou"):
+            table[name] = self._by_class([nan_to_none(v) for v in metrics[name]]) if name in metrics else None
+        table |= {f"{name}_interval": bounds(name)[0] for name in means}
+        for name in ("iou", "dice", "boundary_iou"):
+            table[f"{name}_intervals"] = self._by_class(bounds(name)) if name in metrics else None
+        table |= {
             "boundary_width": self.boundary.width if self.boundary else None,
-            "classes": list(names),
+            "classes": list(self.classes),
             "foreground": self.confusion.foreground,
             "confusion": self.confusion.counts.tolist(),
             "images": len(self.names),
             "unlabeled_images": self.num_unlabeled_images,
             "pixels": self.confusion.pixels,
             "trimap": self._trimap_rows(),
-            "ece": nan_to_none(calibration.expected_calibration_error(self.calibration)) if self.calibration else None,
+            "ece": nan_to_none(expected_calibration_error(self.calibration)) if self.calibration else None,
             "reliability": self._reliability_rows(),
         }
         if per_image:
             table["per_image"] = [row.to_dict() for row in self.image_results]
         return table
 
+    def _by_class(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.classes, values, strict=True))
+
     def _interval_bounds(self, name: str) -> list[list[float] | None]:
-        found = self.intervals.get(name)
-        if found is None:
+        intervals = self.intervals.get(name)
+        if intervals is None:
             return [None] * (len(self.metrics[name]) if name in self.metrics else 1)
-        return [None if np.isnan(one.low) else [one.low, one.high] for one in found]
+        return [None if np.isnan(interval.low) else [interval.low, interval.high] for interval in intervals]
 
     def _trimap_rows(self) -> list[dict[str, Any]] | None:
         if self.trimap is None:
             return None
-        rows = zip(
-            self.trimap.widths,
-            trimap.mean_iou_curve(self.trimap),
-            trimap.pixel_accuracy_curve(self.trimap),
-            self.trimap.counts[:, :, 1].sum((0, 2)),
-            strict=True,
-        )
+        columns = self.trimap.curve("mean_iou"), self.trimap.curve("pixel_accuracy"), self.trimap.pixels
         return [
             {"width": width, "mean_iou": nan_to_none(iou), "pixel_accuracy": nan_to_none(right), "pixels": int(pixels)}
-            for width, iou, right, pixels in rows
+            for width, iou, right, pixels in zip(self.trimap.widths, *columns, strict=True)
         ]
 
     def _reliability_rows(self) -> list[dict[str, Any]] | None:
         if self.calibration is None:
             return None
-        return [
-            {
-                "low": one.low,
-                "high": one.high,
-                "pixels": one.pixels,
-                "confidence": nan_to_none(one.confidence),
-                "accuracy": nan_to_none(one.accuracy),
-            }
-            for one in calibration.compute_reliability_bins(self.calibration)
-        ]
+        bins = compute_reliability_bins(self.calibration)
+        means = ("confidence", "accuracy")
+        return [{**vars(row), **{name: nan_to_none(getattr(row, name)) for name in means}} for row in bins]
 
 
-def _values_by_class(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
-    return {name: nan_to_none(value) for name, value in zip(names, values, strict=True)}
+def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
+    """Put the images of several results into the data's order.
+
+    Args:
+        parts: of the same data, measured in the same way; together each image once. A part may have no images.
+
+    Raises:
+        ValueError: no part, parts of different data or metrics, an image in two parts or in none.
+
+    Example:
+        >>> a = EvaluationResult(("sky",), ("p1",), (1,), 2, np.array([[[5]]]))
+        >>> b = EvaluationResult(("sky",), ("p0",), (0,), 2, np.array([[[3]]]))
+        >>> merged = merge([a, b])
+        >>> merged.names, merged.confusion.counts.tolist()
+        (('p0', 'p1'), [[8]])
+    """
+    if not parts:
+        raise ValueError("merge: found no part; expected at least one")
+    reference = _common_settings(parts[0])
+    for part in parts[1:]:
+        if _common_settings(part) != reference:
+            raise ValueError(
+                f"merge: found parts of {reference} and {_common_settings(part)}; expected the same of all"
+            )
+    counter = Counter(index for part in parts for index in part.indices)
+    for index, count in counter.items():
+        if count > 1:
+            raise ValueError(f"merge: found image {index} in two parts; expected each once")
+    size = parts[0].dataset_size
+    missing = [index for index in range(size) if index not in counter]
+    if missing:
+        raise ValueError(f"merge: found image {missing[0]} in no part ({len(missing)} such of {size})")
+    names = [name for part in parts for name in part.names]
+    order = np.argsort(list(counter), kind="stable").tolist()
+    boundary = [part.boundary for part in parts if part.boundary]
+    trimap = [part.trimap for part in parts if part.trimap]
+    calibration = [part.calibration for part in parts if part.calibration]
+    return EvaluationResult(
+        parts[0].classes,
+        tuple(names[i] for i in order),
+        tuple(sorted(counter)),
+        size,
+        np.concatenate([part.per_image for part in parts])[order],
+        BoundaryCounts.concatenate(boundary, order) if boundary else None,
+        TrimapCounts.concatenate(trimap, order) if trimap else None,
+        ReliabilityCounts.concatenate(calibration, order) if calibration else None,
+    )
+
+
+def _common_settings(part: EvaluationResult) -> dict[str, object]:
+    """Return what parts must have in common."""
+    return {
+        "classes": part.classes,
+        "images": part.dataset_size,
+        "boundary": part.boundary.width if part.boundary else None,
+        "trimap": part.trimap.widths if part.trimap else None,
+        "calibration": part.calibration is not None,
+    }

@@ -5,7 +5,7 @@ section(result)                                      # of an evaluation with cal
 
 from __future__ import annotations
 
-from dilated.evaluation import calibration, trimap
+from dilated.evaluation import calibration
 from dilated.evaluation.calibration import ReliabilityCounts
 from dilated.evaluation.result import EvaluationResult
 from dilated.evaluation.trimap import TrimapCounts
@@ -104,7 +104,7 @@ def _render_trimap(counts: TrimapCounts, overall_mean_iou: float) -> str:
     """Mean IoU and accuracy near true borders; widths double, so they are spaced evenly."""
     curves = [
         [(float(i), float(value)) for i, value in enumerate(values) if value == value]
-        for values in (trimap.mean_iou_curve(counts), trimap.pixel_accuracy_curve(counts))
+        for values in (counts.curve("mean_iou"), counts.curve("pixel_accuracy"))
     ]
     if not curves[0]:
         return ""

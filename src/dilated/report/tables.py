@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.cli.tables import MIN_IMAGES_FOR_INTERVAL
 from dilated.data.labels import Classes
-from dilated.evaluation.bootstrap import Interval
+from dilated.evaluation.bootstrap import MIN_IMAGES_FOR_INTERVAL, Interval
 from dilated.evaluation.result import EvaluationResult
 from dilated.report.markup import (
     escape_text,

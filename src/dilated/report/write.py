@@ -20,6 +20,7 @@ import torch
 from dilated.data.dataset import Dataset
 from dilated.environment import describe_machine, format_duration
 from dilated.errors import InputError
+from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.evaluate import evaluate, require_same_classes
 from dilated.evaluation.result import EvaluationResult
 from dilated.models import network_file
@@ -68,7 +69,11 @@ def write_report(
     recipe_table = _parse_recipe(recipe, run)
     recorder = images.RecordingPredictor(segmenter, device=device)
     result = evaluate(
-        recorder, samples, data.classes, on_progress, boundary=True, trimap=provenance.TRIMAP_WIDTHS, calibration=True
+        recorder,
+        samples,
+        data.classes,
+        MetricsConfig(boundary=True, trimap=provenance.TRIMAP_WIDTHS, calibration=True),
+        on_progress,
     )
     evaluation_seconds = time.monotonic() - started_at
     classes = data.classes

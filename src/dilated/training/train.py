@@ -31,7 +31,7 @@ from dilated.data.sample import Sample, require_same_size
 from dilated.data.training_samples import TrainingSamples
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate
-from dilated.evaluation.merge import merge
+from dilated.evaluation.result import merge
 from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import save
 from dilated.models.paper import VGGSegmenter
@@ -255,7 +255,7 @@ class Trainer:
         samples = self.samples["val"]
         indices = self.world.shard(range(len(samples)))
         with self.progress.track(len(indices)) as tick:
-            part = evaluate(predictor, samples, self.data.classes, tick, indices=indices)
+            part = evaluate(predictor, samples, self.data.classes, on_progress=tick, indices=indices)
         result = merge(self.world.all_gather(part))
         score = result.confusion.mean_iou
         segmenter.card = {
