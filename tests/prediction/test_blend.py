@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from dilated import Predictor, Segmenter, SegmenterConfig
 from dilated.errors import InputError
 from dilated.prediction.blend import BlendedTiler, tile_starts
-from dilated.prediction.tile_cache import TileCache
-from dilated.prediction.tiling import split_into_blocks
+from dilated.prediction.tiling import TileCache, TileSource
 from dilated.prediction.tta import InMemoryRaster, TTAView
 
 
@@ -130,7 +129,8 @@ def test_blended_probabilities_sum_to_1_everywhere(height: int, width: int, tile
 
 @pytest.mark.parametrize("tile", [1, 2, 7, 30])
 def test_weights_are_positive_everywhere_and_greatest_in_the_middle(tile: int) -> None:
-    blend = BlendedTiler(pointwise(), InMemoryRaster(make_image(40, 40)), TTAView(40, 40), tile, (0,), TileCache())
+    source = TileSource(InMemoryRaster(make_image(40, 40)), TTAView(40, 40), 0, TileCache())
+    blend = BlendedTiler(pointwise(), source, tile)
     ramp = blend._blend_weights(slice(0, tile))
     assert (ramp > 0).all()
     assert torch.equal(ramp, ramp.flip(0))
@@ -141,7 +141,7 @@ def test_weights_are_positive_everywhere_and_greatest_in_the_middle(tile: int) -
 def test_labels_of_a_blend_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(gated(), device="cpu", blend=True, tile=16, flips=True, scales=(0.8, 1.0))
     image = make_image(40, 61)
-    assert len(split_into_blocks(predictor, 40, 61)) == 12
+    assert len(predictor.split_into_blocks(40, 61)) == 12
     small = predictor.logits(image)
     monkeypatch.setattr(Predictor, "block_size", lambda self, height, width: max(height, width))
     torch.testing.assert_close(predictor.logits(image), small, rtol=0, atol=1e-4)

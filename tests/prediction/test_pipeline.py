@@ -36,8 +36,9 @@ class Fake:
         self.classes, self.colors = ["a", "b"], [(0, 0, 0), (255, 0, 0)]
         self.error: BaseException | None = None
 
-    def batch(self, images: Sequence[ImageArray], *, logits: bool = False) -> list[Prediction]:
+    def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
         assert threading.current_thread() is threading.main_thread()
+        assert batch_size == len(images)
         self.batches.append((len(images), *images[0].shape[:2]))
         if self.error is not None:
             raise self.error
@@ -159,10 +160,10 @@ def test_bad_images_are_one_line_each_in_the_order_of_the_sources(tmp_path: Path
 
 def test_what_does_not_fit_in_memory_is_told_and_the_rest_labelled(tmp_path: Path) -> None:
     class Small(Fake):
-        def batch(self, images: Sequence[ImageArray], *, logits: bool = False) -> list[Prediction]:
+        def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
             if images[0].shape[0] > 4:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-            return super().batch(images, logits=logits)
+            return super().batch(images, logits=logits, batch_size=batch_size)
 
     sources = make_sources(tmp_path / "in", (2, 2), (9, 5), (2, 2))
     outcome, _ = ran(sources, Memory(), fake=Small())
@@ -214,10 +215,10 @@ def test_a_table_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def interrupted(sources: Sequence[Source], sink: PredictionWriter, at: int) -> PipelineResult:
     class Interrupted(Fake):
-        def batch(self, images: Sequence[ImageArray], *, logits: bool = False) -> list[Prediction]:
+        def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
             if len(self.batches) == at:
                 raise KeyboardInterrupt
-            return super().batch(images, logits=logits)
+            return super().batch(images, logits=logits, batch_size=batch_size)
 
     return predict_sources(Interrupted(), sources, [sink])
 

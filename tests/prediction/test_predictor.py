@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from small_networks import Local, make_image, vgg
 
-from dilated import Predictor
+from dilated import Predictor, load
 from dilated.errors import InputError
 
 
@@ -54,15 +55,15 @@ def test_logits_are_given_when_asked_for(options: dict[str, object]) -> None:
     np.testing.assert_array_equal(prediction.labels, prediction.logits.argmax(0).numpy())
 
 
-@pytest.mark.parametrize("tile", [0, -1])
-def test_a_tile_without_pixels_is_refused(tile: int) -> None:
-    with pytest.raises(InputError, match=f"tile: found {tile}; expected a positive number"):
+@pytest.mark.parametrize("tile", [0, -1, "512", 2.5])
+def test_a_tile_that_is_not_a_number_of_pixels_is_refused(tile: int) -> None:
+    with pytest.raises(InputError, match=f"tile: {tile!r} is not a positive number of pixels"):
         Predictor(Local(1), device="cpu", tile=tile)
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),), (8.5,)])
 def test_scales_that_are_none_are_refused(scales: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match=r"scales: found .*; expected numbers above 0 and at most 8"):
+    with pytest.raises(InputError, match=r"scales: .* must be numbers above 0 and at most 8"):
         Predictor(Local(1), device="cpu", scales=scales)
 
 
@@ -82,14 +83,69 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         Predictor(Local(1), device="cuda")
 
 
-@pytest.mark.parametrize(
-    "image",
-    [np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32)],
-    ids=["grey", "four channels", "floats"],
-)
-def test_arrays_of_another_form_are_refused(image: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"image: found an array .* expected \(H, W, 3\) of uint8"):
-        Predictor(Local(1), device="cpu")(image)
+@pytest.mark.parametrize("precision", ["fp16", "", None])
+def test_a_precision_that_is_unknown_is_refused(precision: Any) -> None:
+    with pytest.raises(InputError, match=r"precision: .* is unknown\. Give fp32 or bf16"):
+        Predictor(Local(1), device="cpu", precision=precision)
+
+
+def test_a_network_is_given_by_itself_or_its_path_or_its_name(network_file: Path) -> None:
+    image = make_image(20, 31)
+    labels = Predictor(load(network_file), device="cpu")(image).labels
+    for path in (network_file, str(network_file)):
+        np.testing.assert_array_equal(Predictor(path, device="cpu")(image).labels, labels)
+    assert Predictor("street", device="cpu").segmenter.classes == load("street").classes
+
+
+def test_a_network_that_does_not_exist_or_is_not_a_segmenter_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="strete"):
+        Predictor("strete", device="cpu")
+    with pytest.raises(InputError, match=r"Predictor: Linear is not a segmenter.*dilated\.add_context"):
+        Predictor(torch.nn.Linear(2, 3), device="cpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_a_batch_of_mixed_sizes_and_forms_gives_one_prediction_each_in_order(logits: bool, tmp_path: Path) -> None:
+    predictor = Predictor(Local(3), device="cpu")
+    arrays = [make_image(20 + i % 3, 31, seed=i) for i in range(7)]
+    Image.fromarray(arrays[0]).save(tmp_path / "a.png")
+    images = [tmp_path / "a.png", torch.tensor(arrays[1]).permute(2, 0, 1), *arrays[2:]]
+    for form in (images, iter(images), (image for image in images)):
+        for batch_size in (1, 2, 16):
+            predictions = predictor.batch(form, logits=logits, batch_size=batch_size)
+            assert len(predictions) == (7 if form is images or batch_size == 1 else 0)  # a generator is used up
+            for array, prediction in zip(arrays, predictions, strict=False):
+                np.testing.assert_array_equal(prediction.labels, predictor(array).labels)
+                assert (prediction.logits is None) != logits
+
+
+def test_a_batch_is_a_tensor_of_images_too() -> None:
+    predictor = Predictor(Local(3), device="cpu")
+    arrays = [make_image(20, 31, seed=i) for i in range(3)]
+    predictions = predictor.batch(torch.tensor(np.stack(arrays)).permute(0, 3, 1, 2))
+    for array, prediction in zip(arrays, predictions, strict=True):
+        np.testing.assert_array_equal(prediction.labels, predictor(array).labels)
+
+
+def test_no_more_images_than_the_batch_size_go_to_the_network_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(Local(3), device="cpu")
+    sizes: list[int] = []
+    forward = Predictor._forward
+    monkeypatch.setattr(Predictor, "_forward", lambda self, pixels: sizes.append(len(pixels)) or forward(self, pixels))
+    predictor.batch([make_image(5, 6)] * 5, batch_size=2)
+    assert sizes == [2, 2, 1]
+
+
+def test_several_images_or_one_in_the_wrong_place_are_an_input_error() -> None:
+    predictor, image = Predictor(Local(1), device="cpu"), make_image(4, 5)
+    for several in ([image], (image,), iter([image])):
+        with pytest.raises(InputError, match=r"Call predictor\.batch"):
+            predictor(several)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Give one image; predictor\.batch"):
+        predictor(image[None])
+    for one in ("a.png", Path("a.png"), b"bytes"):
+        with pytest.raises(InputError, match=r"images: .* is one image\. Call predictor\(image\)"):
+            predictor.batch(one)  # type: ignore[arg-type]
 
 
 def test_a_file_an_image_and_an_array_get_the_same_labels(tmp_path: Path) -> None:

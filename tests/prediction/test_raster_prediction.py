@@ -22,7 +22,7 @@ from dilated.prediction import block_store, overviews, raster_prediction
 from dilated.prediction.overviews import LabelTiffWriter, downscale_by_mode
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.raster_prediction import RasterProgress, predict_raster
-from dilated.prediction.tiling import Block, skip_none
+from dilated.prediction.tiling import Block
 
 rasterio = pytest.importorskip("rasterio")
 tifffile = pytest.importorskip("tifffile")
@@ -62,14 +62,14 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     def label(
         predictor: Predictor,
         raster: Raster,
-        skip: Callable[[Block], bool] = skip_none,
+        skip: Callable[[Block], bool],
         cache_folder: Path | None = None,
     ) -> Iterator[tuple[Block, NDArray[Any]]]:
         for block in [one for one in cut(predictor, raster.height, raster.width) if not skip(one)]:
             yield block, simple(raster.read(block.top, block.left, block.height, block.width))
 
-    monkeypatch.setattr(raster_prediction, "split_into_blocks", cut)
-    monkeypatch.setattr(raster_prediction, "label_blocks", label)
+    monkeypatch.setattr(Predictor, "split_into_blocks", cut)
+    monkeypatch.setattr(Predictor, "label_blocks", label)
 
 
 def make_image(height: int, width: int) -> NDArray[np.uint8]:

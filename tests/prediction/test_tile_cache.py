@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dilated.prediction.tile_cache import TileCache
+from dilated.prediction.tiling import TileCache
 
 FEATURES = torch.arange(2 * 4 * 6, dtype=torch.float32).reshape(2, 4, 6)
 FINE = -torch.arange(8 * 12, dtype=torch.float32).reshape(1, 8, 12)
@@ -19,9 +19,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 def test_windows_are_those_of_the_maps(folder: Path | None) -> None:
     with TileCache(folder) as store:
         store[(0, 3, 1)] = [FEATURES, FINE]
-        assert torch.equal(store.window((0, 3, 1), 0, slice(1, 3), slice(0, 5)), FEATURES[:, 1:3, :5])
-        assert torch.equal(store.window((0, 3, 1), 1, slice(0, 8), slice(11, 12)), FINE[:, :, 11:])
-        assert store.window((0, 3, 1), 0, slice(0, 4), slice(0, 6)).dtype == torch.float32
+        assert torch.equal(store.read_window((0, 3, 1), 0, slice(1, 3), slice(0, 5)), FEATURES[:, 1:3, :5])
+        assert torch.equal(store.read_window((0, 3, 1), 1, slice(0, 8), slice(11, 12)), FINE[:, :, 11:])
+        assert store.read_window((0, 3, 1), 0, slice(0, 4), slice(0, 6)).dtype == torch.float32
 
 
 def test_a_key_is_there_once_it_is_set(folder: Path | None) -> None:
@@ -37,7 +37,7 @@ def test_maps_can_be_set_anew(folder: Path | None) -> None:
     with TileCache(folder) as store:
         store[(0,)] = [FEATURES]
         store[(0,)] = [FEATURES + 1]
-        assert torch.equal(store.window((0,), 0, slice(0, 4), slice(0, 6)), FEATURES + 1)
+        assert torch.equal(store.read_window((0,), 0, slice(0, 4), slice(0, 6)), FEATURES + 1)
 
 
 def test_keep_forgets_the_rest_and_nothing_else(folder: Path | None) -> None:
@@ -48,7 +48,7 @@ def test_keep_forgets_the_rest_and_nothing_else(folder: Path | None) -> None:
         store.retain(lambda key: key != (0, 1, 1))
         assert [key in store for key in keys] == [False, True, True, True, True]
         for i, key in enumerate(keys[1:], 1):
-            assert torch.equal(store.window(key, 0, slice(0, 4), slice(0, 6)), FEATURES + i)
+            assert torch.equal(store.read_window(key, 0, slice(0, 4), slice(0, 6)), FEATURES + i)
         if folder is not None:
             assert len(list(folder.iterdir())) == 8
         store.retain(lambda key: False)
@@ -84,7 +84,7 @@ def test_the_folder_is_removed_after_an_error_too(tmp_path: Path) -> None:
 def test_a_window_of_a_file_is_a_copy(tmp_path: Path) -> None:
     with TileCache(tmp_path / "spool") as store:
         store[(0,)] = [FEATURES]
-        window = store.window((0,), 0, slice(0, 2), slice(0, 2))
+        window = store.read_window((0,), 0, slice(0, 2), slice(0, 2))
         store[(0,)] = [FEATURES + 1]
         store.retain(lambda key: False)
         assert torch.equal(window, FEATURES[:, :2, :2])

@@ -14,8 +14,7 @@ from small_networks import Local, make_image, resnet, vgg
 from dilated import Predictor, load
 from dilated.models.base import BaseSegmenter
 from dilated.prediction import tiling
-from dilated.prediction.tile_cache import TileCache, TileKey
-from dilated.prediction.tiling import Block, label_blocks, split_into_blocks
+from dilated.prediction.tiling import Block, TileCache, TileKey, TileSource
 from dilated.prediction.tta import InMemoryRaster
 
 RESNETS = {
@@ -209,7 +208,7 @@ def test_blocks_cover_the_image_and_none_overlap(height: int, width: int, tile: 
     predictor.tile = tile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dilated.prediction.predictor.MAX_BLOCK_BYTES", 0)
-        found = split_into_blocks(predictor, height, width)
+        found = predictor.split_into_blocks(height, width)
     count = np.zeros((height, width), dtype=int)
     for block in found:
         assert block.height > 0
@@ -231,8 +230,8 @@ def tiled(monkeypatch: pytest.MonkeyPatch) -> Predictor:
 
 def test_blocks_come_in_their_order_with_labels_of_their_size(tiled: Predictor) -> None:
     image = make_image(40, 61)
-    found = list(label_blocks(tiled, InMemoryRaster(image)))
-    assert [block for block, _ in found] == split_into_blocks(tiled, 40, 61)
+    found = list(tiled.label_blocks(InMemoryRaster(image)))
+    assert [block for block, _ in found] == tiled.split_into_blocks(40, 61)
     assert all(labels.shape == (block.height, block.width) for block, labels in found)
 
 
@@ -243,29 +242,29 @@ def test_skipping_blocks_changes_no_label_of_the_others(
 ) -> None:
     tiled.flips, tiled.scales = flips, scales
     image = make_image(40, 61)
-    every = dict(label_blocks(tiled, InMemoryRaster(image)))
-    some = dict(label_blocks(tiled, InMemoryRaster(image), skip=lambda block: (block.top + block.left) % 24 == 0))
+    every = dict(tiled.label_blocks(InMemoryRaster(image)))
+    some = dict(tiled.label_blocks(InMemoryRaster(image), skip=lambda block: (block.top + block.left) % 24 == 0))
     assert 0 < len(some) < len(every)
     for block, labels in some.items():
         np.testing.assert_array_equal(labels, every[block])
 
 
 def test_skipping_all_blocks_gives_nothing(tiled: Predictor) -> None:
-    assert not list(label_blocks(tiled, InMemoryRaster(make_image(40, 61)), skip=lambda block: True))
+    assert not list(tiled.label_blocks(InMemoryRaster(make_image(40, 61)), skip=lambda block: True))
 
 
 def test_skipped_blocks_whose_tiles_nobody_reads_are_not_computed(
     tiled: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[int, int]] = []
-    maps = tiling.Tiler._compute_tile
+    maps = tiling.ExactTiler._compute_tile
 
-    def counted(self: tiling.Tiler, i: int, j: int) -> list[torch.Tensor]:
+    def counted(self: tiling.ExactTiler, i: int, j: int) -> list[torch.Tensor]:
         read.append((i, j))
         return maps(self, i, j)
 
-    monkeypatch.setattr(tiling.Tiler, "_compute_tile", counted)
-    list(label_blocks(tiled, InMemoryRaster(make_image(12, 300)), skip=lambda block: block.left != 120))
+    monkeypatch.setattr(tiling.ExactTiler, "_compute_tile", counted)
+    list(tiled.label_blocks(InMemoryRaster(make_image(12, 300)), skip=lambda block: block.left != 120))
     assert len(read) == len(set(read))
     assert {8, 12} <= {j for _, j in read} <= set(range(7, 14))
 
@@ -277,8 +276,8 @@ def test_a_spool_changes_no_label_and_is_removed(tiled: Predictor, flips: bool, 
     cache_folder = tmp_path / "deep" / "spool"
     seen = set()
     for (block, labels), (_, held) in zip(
-        label_blocks(tiled, InMemoryRaster(image), cache_folder=cache_folder),
-        label_blocks(tiled, InMemoryRaster(image)),
+        tiled.label_blocks(InMemoryRaster(image), cache_folder=cache_folder),
+        tiled.label_blocks(InMemoryRaster(image)),
         strict=True,
     ):
         seen.add(len(list(cache_folder.iterdir())))
@@ -289,7 +288,7 @@ def test_a_spool_changes_no_label_and_is_removed(tiled: Predictor, flips: bool, 
 
 def test_a_spool_is_removed_when_the_labelling_stops_early(tiled: Predictor, tmp_path: Path) -> None:
     cache_folder = tmp_path / "spool"
-    found = label_blocks(tiled, InMemoryRaster(make_image(40, 61)), cache_folder=cache_folder)
+    found = tiled.label_blocks(InMemoryRaster(make_image(40, 61)), cache_folder=cache_folder)
     next(found)
     assert cache_folder.exists()
     found.close()
@@ -310,10 +309,10 @@ def test_no_tile_is_held_that_no_later_block_reads(
 
     monkeypatch.setattr(TileCache, "retain", watched)
     image = InMemoryRaster(make_image(12, 600))
-    found = [block for block, _ in label_blocks(tiled, image)]
+    found = [block for block, _ in tiled.label_blocks(image)]
     assert len(kept) == len(found) == 50
     views = tiled.tta_views(12, 600)
-    tilers = [tiled.make_tiler(image, view, (i,), TileCache()) for i, view in enumerate(views)]
+    tilers = [tiled.make_tiler(TileSource(image, view, i, TileCache())) for i, view in enumerate(views)]
     for i, keys in enumerate(kept):
         later = {key for tiler in tilers for block in found[i + 1 :] for key in tiler.keys(block)}
         assert keys <= later

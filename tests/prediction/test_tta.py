@@ -20,7 +20,7 @@ scales = st.sampled_from([0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 8.0]) | st.floats(0.0
 
 
 def whole(view: TTAView, held: InMemoryRaster) -> Tensor:
-    return view.read(held, 0, 0, view.rows, view.across)
+    return view.read(held, 0, 0, view.scaled_height, view.scaled_width)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,11 @@ def test_a_window_of_a_view_is_that_window_of_the_whole_view(
     height: int, width: int, scale: float, flip: bool, data: st.DataObject
 ) -> None:
     view, held = TTAView(height, width, scale, flip), InMemoryRaster(make_image(height, width))
-    top, left = data.draw(st.integers(0, view.rows - 1)), data.draw(st.integers(0, view.across - 1))
-    rows, across = data.draw(st.integers(1, view.rows - top)), data.draw(st.integers(1, view.across - left))
+    top, left = data.draw(st.integers(0, view.scaled_height - 1)), data.draw(st.integers(0, view.scaled_width - 1))
+    rows, across = (
+        data.draw(st.integers(1, view.scaled_height - top)),
+        data.draw(st.integers(1, view.scaled_width - left)),
+    )
     found = view.read(held, top, left, rows, across)
     assert found.shape == (1, 3, rows, across)
     expected = whole(view, held)[..., top : top + rows, left : left + across]
@@ -98,10 +101,10 @@ def test_taps_of_the_same_size_are_the_samples_themselves() -> None:
 def test_a_scaled_image_is_that_of_torch(height: int, width: int, scale: float) -> None:
     """Not where one is a single pixel wide: torch then repeats the first row's weights for all rows."""
     view, image = TTAView(height, width, scale), make_image(height, width)
-    assume(view.rows > 1 and view.across > 1)
+    assume(view.scaled_height > 1 and view.scaled_width > 1)
     expected = F.interpolate(
         torch.tensor(image).permute(2, 0, 1)[None].float() / 255,
-        (view.rows, view.across),
+        (view.scaled_height, view.scaled_width),
         mode="bilinear",
         antialias=True,
         align_corners=False,
@@ -115,7 +118,7 @@ def test_pixels_are_found_where_they_lie_in_the_view(scale: float, flip: bool) -
     """A slope of one grey level a pixel is read off the view at the places of the image's pixels."""
     held = InMemoryRaster(np.tile(np.arange(120, dtype=np.uint8)[None, :, None], (90, 1, 3)))
     view = TTAView(90, 120, scale, flip)
-    grid, reverse = view.columns(20, 50)
+    grid, reverse = view.column_grid(20, 50)
     assert reverse == flip
     line = upsample(whole(view, held) * 255, PIXEL_GRID, (view.row_grid(10), grid), (5, 30))[0, 0]
     line = line.flip(-1) if reverse else line
@@ -128,10 +131,10 @@ def test_the_image_and_its_view_begin_and_end_at_the_same_places(side: int, scal
     view = TTAView(side, side, scale)
     grid = view.row_grid(0)
     assert grid.start - grid.stride / 2 == pytest.approx(-0.5)
-    assert grid.start + grid.stride * (side - 0.5) == pytest.approx(view.rows - 0.5)
+    assert grid.start + grid.stride * (side - 0.5) == pytest.approx(view.scaled_height - 0.5)
     first = data.draw(st.integers(0, side - 1))
     assert view.row_grid(first).start == pytest.approx(grid.start + grid.stride * first)
-    assert view.columns(first, side)[0] == view.row_grid(first)
+    assert view.column_grid(first, side)[0] == view.row_grid(first)
 
 
 @cache
@@ -224,7 +227,10 @@ def test_an_image_of_one_pixel_is_one_pixel_at_least_in_every_view(scale: float)
     held = InMemoryRaster(make_image(1, 1))
     view = TTAView(1, 1, scale)
     torch.testing.assert_close(
-        whole(view, held), read_tensor(held, 0, 0, 1, 1).expand(-1, -1, view.rows, view.across), rtol=0, atol=1e-6
+        whole(view, held),
+        read_tensor(held, 0, 0, 1, 1).expand(-1, -1, view.scaled_height, view.scaled_width),
+        rtol=0,
+        atol=1e-6,
     )
     labels = Predictor(Local(3), device="cpu", scales=(scale, 1.0), flips=True)(held.pixels).labels
     assert labels.shape == (1, 1)

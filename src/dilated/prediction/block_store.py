@@ -16,15 +16,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dilated.errors import InputError
-
-if TYPE_CHECKING:
-    from dilated.prediction.tiling import Block
+from dilated.prediction.tiling import Block
 
 _MANIFEST = "manifest.json"
 _CACHE_BYTES = 128 << 20  # bytes of unpacked blocks that are kept while the raster is put together

@@ -210,7 +210,9 @@ class _PipelineRun:
 
     def predict(self, items: list[_LoadedImage], async_writer: AsyncWriter) -> None:
         try:
-            predictions = self.predictor.batch([item.pixels for item in items], logits=self.logits)
+            predictions = self.predictor.batch(
+                [item.pixels for item in items], logits=self.logits, batch_size=len(items)
+            )
         except InputError as error:
             self.record_failures(items, str(error))
         except (MemoryError, RuntimeError) as error:

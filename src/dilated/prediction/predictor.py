@@ -1,58 +1,63 @@
 """From one image to its labels.
 
-    predictor = Predictor(dilated.load("street"))
-    prediction = predictor("photo.jpg")                  # or an (H, W, 3) uint8 array, or a pillow image
+    predictor = Predictor("street")                      # or a segmenter, a network file or a run
+    prediction = predictor("photo.jpg")                  # or an array, a tensor, a pillow image, bytes, an open file
     prediction.labels                                    # (H, W) uint8, ids of predictor.segmenter.classes
 
-Images of any size and form go in; one label for each of their pixels comes out. `tile` bounds the memory and changes
-no label; `flips` and `scales` show the image in several ways and average the probabilities.
+Images of any size and form go in; one label per pixel comes out. `tile` bounds the memory and changes no label;
+`flips` and `scales` are test-time augmentation: the probabilities of several views of the image are averaged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from dilated.data.images import ImageArray, read_image
+from dilated.data.images import ImageArray
+from dilated.data.raster.reader import Raster
 from dilated.environment import resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers, measure_margin, windows_match_whole_image
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.blend import BlendedTiler
-from dilated.prediction.prediction import Prediction, label_dtype
-from dilated.prediction.tile_cache import TileCache, TileKey
-from dilated.prediction.tiling import MAX_BLOCK_BYTES, TilePlan, Tiler, label_blocks, logit_blocks
+from dilated.prediction.image_input import ImageInput, to_pixels
+from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
+from dilated.prediction.tiling import Block, ExactTiler, TileCache, TilePlan, Tiler, TileSource, iter_logits
 from dilated.prediction.tta import InMemoryRaster, TTAView
 from dilated.tensors import to_tensor
+from dilated.weights.bundled import load
 
-if TYPE_CHECKING:
-    from dilated.data.raster.reader import Raster
+MAX_BLOCK_BYTES = 128 * 2**20
+"""Bytes that the maps of one block may take, unless it is a single tile."""
+
+SkipBlock = Callable[[Block], bool]
 
 
 class Predictor:
     """Labels images of any size with a segmenter.
 
     Args:
-        segmenter: set to evaluation mode and moved to the device.
+        segmenter: a segmenter, which is set to evaluation mode and moved to the device; or the name of a bundled
+            network, the path of a network file, or that of a run.
         tile: pixels along a side that are labelled at a time; the whole image by default. Labels do not depend on it.
-        device: `cpu`, `cuda`, ...; by default CUDA where there is one.
+        device: `cpu`, `cuda`, `mps`, ...; by default CUDA if it is available, else the CPU.
         precision: `fp32`, or `bf16` for autocast, which is faster on new processors and changes a few pixels.
-        flips: also look at the mirror image.
-        scales: the sizes in which the image is looked at; the probabilities of all are averaged.
+        flips: also predict the image flipped from left to right.
+        scales: the sizes in which the image is predicted; the probabilities of all are averaged.
         blend: for a network with layers that see the whole image, of which no tile can give the same labels: let
             tiles overlap and blend their probabilities. Refused for a network that can be tiled exactly.
 
     Raises:
-        InputError: a device that this machine lacks, a tile or a scale that is not positive; for a network that cannot
-            be tiled exactly, a `tile` without `blend` that is smaller than an image (the message names the layers).
+        InputError: a network that does not exist, a device that this machine lacks, a tile or a scale that is not
+            positive; for a network that cannot be tiled exactly, a `tile` without `blend` that is smaller than an
+            image (the message names the layers).
 
     Example:
         >>> from dilated import SegmenterConfig, Segmenter
@@ -64,7 +69,7 @@ class Predictor:
 
     def __init__(
         self,
-        segmenter: BaseSegmenter,
+        segmenter: BaseSegmenter | Path | str,
         *,
         tile: int | None = None,
         device: str | torch.device | None = None,
@@ -74,54 +79,108 @@ class Predictor:
         blend: bool = False,
     ) -> None:
         self.device = resolve_device(device)
-        if tile is not None and tile < 1:
-            raise InputError(f"tile: found {tile}; expected a positive number of pixels, such as 1024")
+        if tile is not None and (not isinstance(tile, int) or tile < 1):
+            raise InputError(f"tile: {tile!r} is not a positive number of pixels", hint="give a number such as 1024")
         if not scales or not all(math.isfinite(scale) and 0 < scale <= 8 for scale in scales):
             raise InputError(
-                f"scales: found {list(scales)}; expected numbers above 0 and at most 8, such as 0.75 1 1.25"
+                f"scales: {list(scales)} must be numbers above 0 and at most 8", hint="give scales such as 0.75 1 1.25"
             )
-        self.segmenter = segmenter.to(self.device).eval()
+        if precision not in ("fp32", "bf16"):
+            raise InputError(f"precision: {precision!r} is unknown", hint="give fp32 or bf16")
+        self.segmenter = _load_segmenter(segmenter).to(self.device).eval()
         self.precision, self.tile = precision, tile
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
-        if not segmenter.is_tileable and not self.is_single_pass:
+        if not self.segmenter.is_tileable and not self.is_single_pass:
             raise InputError(
-                "network.inference: 'authors' labels by tiles of its own, whose seams are part of the result; expected "
-                "'whole' for a tile, flips or scales"
+                "network.inference: 'authors' uses tiles of its own, whose seams are part of the result, so no tile, "
+                "flips or scales go with it",
+                hint="rebuild the network with inference='whole'",
             )
 
-    def __call__(self, image: Path | str | ImageArray | Image.Image, *, logits: bool = False) -> Prediction:
-        """Label an image; with `logits` keep those of all classes too."""
-        return self.batch([_as_rgb_array(image)], logits=logits)[0]
+    def __call__(self, image: ImageInput, *, logits: bool = False) -> Prediction:
+        """Label one image, given in any form of `dilated.prediction.image_input.to_pixels`.
 
-    def batch(self, images: Sequence[ImageArray], *, logits: bool = False) -> list[Prediction]:
-        """Label images of one size, (H, W, 3) uint8 each, together."""
-        if not self.is_single_pass:
-            if not logits:
-                return [self._make_prediction(pixels, self._predict_labels(pixels), None) for pixels in images]
-            image_logits = [self.logits(pixels) for pixels in images]
-            return [
-                self._make_prediction(p, self._argmax_labels(s), s.cpu())
-                for p, s in zip(images, image_logits, strict=True)
-            ]
-        batch_logits = self._forward(np.stack(images))
-        return [
-            self._make_prediction(pixels, self._argmax_labels(output), output.float().cpu() if logits else None)
-            for pixels, output in zip(images, batch_logits, strict=True)
-        ]
+        Args:
+            logits: keep the logits of all classes, which `Prediction.logits` and `.probabilities` need.
+
+        Raises:
+            InputError: not an image, or several; the hint says how to convert it.
+        """
+        if isinstance(image, list | tuple) or (isinstance(image, Iterator) and not hasattr(image, "read")):
+            raise InputError(f"image: {type(image).__name__} holds several images", hint="call predictor.batch(images)")
+        return self.batch([image], logits=logits)[0]
+
+    def batch(self, images: Iterable[ImageInput], *, logits: bool = False, batch_size: int = 16) -> list[Prediction]:
+        """Label several images, of any forms and sizes; those of one size are given to the network together.
+
+        Args:
+            images: a list, a generator, a tensor (N, 3, H, W), ...
+            logits: keep the logits of all classes.
+            batch_size: how many images go to the network at a time at most.
+
+        Returns:
+            One prediction per image, in their order.
+        """
+        if isinstance(images, str | bytes | Path):
+            raise InputError(f"images: {type(images).__name__} is one image", hint="call predictor(image)")
+        predictions: dict[int, Prediction] = {}
+        pending: dict[tuple[int, ...], list[tuple[int, ImageArray]]] = {}  # images by their size
+
+        def flush(items: list[tuple[int, ImageArray]]) -> None:
+            pixels = [image for _, image in items]
+            predictions.update(zip((i for i, _ in items), self._predict_same_size(pixels, logits), strict=True))
+
+        for i, image in enumerate(images):
+            pixels = to_pixels(image)
+            items = pending.setdefault(pixels.shape, [])
+            items.append((i, pixels))
+            if len(items) == batch_size:
+                flush(pending.pop(pixels.shape))
+        for items in pending.values():
+            flush(items)
+        return [predictions[i] for i in range(len(predictions))]
 
     def logits(self, pixels: ImageArray) -> Tensor:
-        """(H, W, 3) uint8 -> (C, H, W) float32 logits before the softmax, on the device.
+        """Return the logits before the softmax: (H, W, 3) uint8 -> (C, H, W) float32, on the device.
 
         With several views: the logarithms of their mean probabilities.
         """
         if self.is_single_pass:
             return self._forward(pixels[None])[0].float()
         logits = torch.empty(len(self.segmenter.classes), *pixels.shape[:2], device=self.device)
-        for block, strips in logit_blocks(self, InMemoryRaster(pixels)):
+        for block, strips in self.logit_blocks(InMemoryRaster(pixels)):
             for row, strip in strips:
                 top = block.top + row
                 logits[:, top : top + strip.shape[1], block.left : block.right] = strip
         return logits
+
+    def label_blocks(
+        self, raster: Raster, skip: SkipBlock | None = None, cache_folder: Path | None = None
+    ) -> Iterator[tuple[Block, LabelMap]]:
+        """Label an image block by block.
+
+        Args:
+            skip: blocks for which it is true are left out; the labels of the others do not depend on that.
+            cache_folder: where the maps wait for their neighbors; in memory if not given.
+
+        Yields:
+            Each block and its labels, (height, width), in the order of `split_into_blocks`.
+        """
+        for block, strips in self.logit_blocks(raster, skip, cache_folder):
+            labels = np.empty((block.height, block.width), dtype=label_dtype(len(self.segmenter.classes)))
+            for row, logits in strips:
+                labels[row : row + logits.shape[1]] = logits.argmax(0).cpu().numpy()
+            yield block, labels
+
+    def logit_blocks(
+        self, raster: Raster, skip: SkipBlock | None = None, cache_folder: Path | None = None
+    ) -> Iterator[tuple[Block, Iterator[tuple[int, Tensor]]]]:
+        """Yield the logits of each block, as strips of rows: (first row, (C, rows, width)). See `label_blocks`."""
+        blocks = [b for b in self.split_into_blocks(raster.height, raster.width) if skip is None or not skip(b)]
+        views = self.tta_views(raster.height, raster.width)
+        with TileCache(cache_folder) as cache:
+            tilers = [self.make_tiler(TileSource(raster, view, i, cache)) for i, view in enumerate(views)]
+            yield from iter_logits(tilers, blocks, cache)
 
     @property
     def num_views(self) -> int:
@@ -133,22 +192,113 @@ class Predictor:
         """Whether an image is simply given to the network."""
         return self.tile is None and not self.flips and self.scales == (1.0,)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What labels depend on besides the network, as JSON has it."""
+        return {
+            "tile": self.tile,
+            "precision": self.precision,
+            "flips": self.flips,
+            "scales": self.scales,
+            "blend": self.blend,
+            "device": self.device.type,
+        }
+
     def tta_views(self, height: int, width: int) -> list[TTAView]:
-        """What the network is shown of an image."""
+        """Return the views of an image that are averaged."""
         flips = (False, True) if self.flips else (False,)
         return [TTAView(height, width, scale, flip) for scale in self.scales for flip in flips]
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network runs."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def make_tiler(self, source: TileSource) -> Tiler:
+        """Return what computes the logits of a view, block by block, exactly or blended."""
+        side = max(source.view.scaled_height, source.view.scaled_width)
+        if self.tile is None or side <= self.tile:
+            return ExactTiler(self, source, self._align_up(side), margin=0)
+        if self.tile_plan is not None:
+            if self.blend:
+                raise InputError(
+                    "blend: this network can be tiled exactly", hint="give --tile alone, which changes no label"
+                )
+            return ExactTiler(self, source, self._align_up(self.tile), self.tile_plan.margin)
+        if not self.blend:
+            layers = find_global_layers(self.segmenter, torch.zeros(1, 3, 64, 2048, device=self.device))
+            names = f"layers that see the whole image ({', '.join(layers)})"
+            raise InputError(
+                f"tile: this network has {names if layers else 'something that depends on the size of the image'}, so "
+                "no tile can give the labels of the whole",
+                hint="leave out --tile, or add --blend to have overlapping tiles blended; labels then depend on the "
+                "tile",
+            )
+        return BlendedTiler(self, source, self._align_up(self.tile))
+
+    @cached_property
+    def tile_plan(self) -> TilePlan | None:
+        """What exact tiles need, measured on the network; None if it cannot be tiled exactly."""
+        segmenter = self.segmenter
+        stride = int(max(grid.stride for grid in segmenter.feature_grids))
+        margin = measure_margin(segmenter.extract_features, stride, segmenter.alignment, self.device)
+        if margin is None or not windows_match_whole_image(
+            segmenter.extract_features, margin, segmenter.alignment, self.device
+        ):
+            return None
+        with torch.inference_mode():
+            image = torch.zeros(1, 3, segmenter.alignment, segmenter.alignment, device=self.device)
+            maps = segmenter.extract_features(image)
+            logits, _ = segmenter.decode(maps, segmenter.feature_grids)
+        return TilePlan(margin, max(output[0].numel() for output in [*maps, logits]) / segmenter.alignment**2)
+
+    def split_into_blocks(self, height: int, width: int) -> list[Block]:
+        """Return the rectangles in which an image is labelled, row by row; they cover it, and none overlap."""
+        side = self.block_size(height, width)
+        return [
+            Block(top, left, min(side, height - top), min(side, width - left))
+            for top in range(0, height, side)
+            for left in range(0, width, side)
+        ]
+
+    def block_size(self, height: int, width: int) -> int:
+        """Return the pixels along a side of a block: some tiles each, to share their halo."""
+        if self.tile is None or max(height, width) <= self.tile:
+            return max(height, width)
+        tile = self._align_up(self.tile)
+        if self.tile_plan is None:
+            return tile
+        halo_pixels = 2 * self.segmenter.halo * int(self.segmenter.grid.stride)
+        max_side = math.sqrt(MAX_BLOCK_BYTES / 4 / self.tile_plan.values_per_pixel) - halo_pixels
+        return max(1, int(max_side / tile)) * tile
+
+    def _align_up(self, tile: int) -> int:
+        """Round a tile up to what the network's strides divide."""
+        return -(-tile // self.segmenter.alignment) * self.segmenter.alignment
+
+    def _predict_same_size(self, images: list[ImageArray], logits: bool) -> list[Prediction]:
+        """Label images of one size, together if the network takes them whole."""
+        image_logits: Iterable[Tensor]
+        if self.is_single_pass:
+            image_logits = self._forward(np.stack(images))
+        elif logits:
+            image_logits = (self.logits(pixels) for pixels in images)
+        else:  # logits of all pixels and classes are never held
+            return [self._make_prediction(pixels, self._label_by_blocks(pixels), None) for pixels in images]
+        return [
+            self._make_prediction(pixels, self._argmax_labels(output), output.float().cpu() if logits else None)
+            for pixels, output in zip(images, image_logits, strict=True)
+        ]
 
     @torch.inference_mode()
     def _forward(self, pixels: ImageArray) -> Tensor:
         """(N, H, W, 3) uint8 -> (N, C, H, W)."""
-        images = to_tensor(pixels, self.device)
         with self.autocast():
-            logits: Tensor = self.segmenter(images)
+            logits: Tensor = self.segmenter(to_tensor(pixels, self.device))
         return logits
 
-    def _predict_labels(self, pixels: ImageArray) -> Any:
+    def _label_by_blocks(self, pixels: ImageArray) -> LabelMap:
         labels = np.empty(pixels.shape[:2], dtype=label_dtype(len(self.segmenter.classes)))
-        for block, block_labels in label_blocks(self, InMemoryRaster(pixels)):
+        for block, block_labels in self.label_blocks(InMemoryRaster(pixels)):
             labels[block.top : block.bottom, block.left : block.right] = block_labels
         return labels
 
@@ -159,77 +309,13 @@ class Predictor:
     def _make_prediction(self, pixels: ImageArray, labels: Any, logits: Tensor | None) -> Prediction:
         return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors)
 
-    def autocast(self) -> torch.autocast:
-        """The context in which the network runs."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    def make_tiler(self, raster: Raster, view: TTAView, name: TileKey, store: TileCache) -> Tiler | BlendedTiler:
-        """What computes the logits of a view, block by block, exactly or blended."""
-        side = max(view.rows, view.across)
-        if self.tile is None or side <= self.tile:
-            return Tiler(self, raster, view, self._align_up(side), 0, name, store)
-        if self.tile_plan is not None:
-            if self.blend:
-                raise InputError(
-                    "blend: this network can be tiled exactly; expected --tile alone, which changes no label"
-                )
-            return Tiler(self, raster, view, self._align_up(self.tile), self.tile_plan.margin, name, store)
-        if not self.blend:
-            image = torch.zeros(1, 3, 64, 2048, device=self.device)
-            layers = find_global_layers(self.segmenter, image)
-            more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-            reason = f"layers that see the whole image ({', '.join(layers[:3])}{more})"
-            raise InputError(
-                f"tile: this network has {reason if layers else 'something that depends on the size of the image'}, so "
-                "no tile can give the labels of the whole. Leave out --tile, or add --blend to have overlapping tiles "
-                "blended; labels then depend on the tile."
-            )
-        return BlendedTiler(self, raster, view, self._align_up(self.tile), name, store)
-
-    def _align_up(self, tile: int) -> int:
-        """A tile that the network's strides divide."""
-        return -(-tile // self.segmenter.alignment) * self.segmenter.alignment
-
-    @cached_property
-    def tile_plan(self) -> TilePlan | None:
-        """What exact tiles are like, measured on the network; None where none are."""
-        segmenter = self.segmenter
-        stride = int(max(grid.stride for grid in segmenter.feature_grids))
-        margin = measure_margin(segmenter.extract_features, stride, segmenter.alignment, self.device)
-        if margin is None or not windows_match_whole_image(
-            segmenter.extract_features, margin, segmenter.alignment, self.device
-        ):
-            return None
-        with torch.inference_mode():
-            maps = segmenter.extract_features(
-                torch.zeros(1, 3, segmenter.alignment, segmenter.alignment, device=self.device)
-            )
-            logits, _ = segmenter.decode(maps, segmenter.feature_grids)
-        return TilePlan(margin, max(output[0].numel() for output in [*maps, logits]) / segmenter.alignment**2)
-
-    def block_size(self, height: int, width: int) -> int:
-        """Pixels along a side of the blocks in which an image is labelled: some tiles each, to share their halo."""
-        if self.tile is None or max(height, width) <= self.tile:
-            return max(height, width)
-        tile = self._align_up(self.tile)
-        if self.tile_plan is None:
-            return tile
-        halo_pixels = 2 * self.segmenter.halo * int(self.segmenter.grid.stride)
-        return (
-            max(1, int((math.sqrt(MAX_BLOCK_BYTES / 4 / self.tile_plan.values_per_pixel) - halo_pixels) / tile)) * tile
-        )
-
-
-def _as_rgb_array(image: Path | str | ImageArray | Image.Image) -> ImageArray:
-    """Any accepted form of an image as (H, W, 3) uint8 RGB.
-
-    Raises:
-        InputError: an unreadable file, or an array of another shape or type.
-    """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InputError(f"image: found an array {image.shape} of {image.dtype}; expected (H, W, 3) of uint8, RGB")
-    return image
+def _load_segmenter(segmenter: BaseSegmenter | Path | str) -> BaseSegmenter:
+    if isinstance(segmenter, BaseSegmenter):
+        return segmenter
+    if isinstance(segmenter, str | Path):
+        return load(segmenter)
+    raise InputError(
+        f"Predictor: {type(segmenter).__name__} is not a segmenter",
+        hint="give a name, a path, or what dilated.load or dilated.add_context returns",
+    )

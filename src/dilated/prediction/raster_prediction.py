@@ -37,7 +37,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
 from dilated.prediction.predictor import Predictor
-from dilated.prediction.tiling import Block, label_blocks, split_into_blocks
+from dilated.prediction.tiling import Block
 
 QUICKLOOK_SIZE = 2048  # pixels along its longer side
 
@@ -109,7 +109,7 @@ def predict_raster(
     with explain_write_errors(work_folder):
         work_folder.mkdir(parents=True, exist_ok=True)
     with _removed_if_empty(work_folder), open_raster(source, bands=bands, scratch_folder=work_folder) as raster:
-        todo = split_into_blocks(predictor, raster.height, raster.width)
+        todo = predictor.split_into_blocks(raster.height, raster.width)
         block_store = BlockStore(work_folder, _provenance(predictor, source, bands), todo, dtype)
         meter = _ProgressMeter(progress, "labelling", len(todo), raster.height * raster.width)
         resumed = _label_missing_blocks(predictor, raster, block_store, nodata, meter)
@@ -233,7 +233,7 @@ def _label_missing_blocks(
         return True
 
     with explain_write_errors(block_store.folder):
-        for block, labels in label_blocks(predictor, raster, skip, block_store.folder / "maps"):
+        for block, labels in predictor.label_blocks(raster, skip, block_store.folder / "maps"):
             valid = raster.read_mask(block.top, block.left, block.height, block.width)
             labels = labels.astype(block_store.dtype)  # 65535 would not fit into what the network gives for 256 classes
             if valid is not None:
@@ -266,12 +266,11 @@ def _draw_quicklook(tiff: LabelTiffWriter, segmenter: BaseSegmenter) -> Image.Im
 
 def _provenance(predictor: Predictor, source: Path, bands: Sequence[int] | None) -> dict[str, Any]:
     """What labels depend on."""
-    options = {key: getattr(predictor, key) for key in ("tile", "precision", "flips", "scales", "blend")}
     return {
         "source": identify_source(source),
         "bands": bands,
         "network": _hash_segmenter(predictor.segmenter),
-        "predictor": {**options, "device": predictor.device.type},
+        "predictor": predictor.settings,
         "versions": {"dilated": __version__, "torch": str(torch.__version__)},
     }
 

@@ -1,39 +1,40 @@
 """Images of any size, tile by tile, with exactly the labels of the whole image.
 
-    for block, labels in label_blocks(predictor, raster):
-        canvas[block.top : block.bottom, block.left : block.right] = labels
+    tilers = [ExactTiler(network, TileSource(raster, view, 0, cache), tile=512, margin=96)]
+    for block, strips in iter_logits(tilers, blocks, cache):
+        for row, logits in strips:                       # (C, rows, block.width)
+            ...
 
-The front end reads each tile with as many real pixels around it as it can see (measured, see `dilated.fields.measured`), so
-what it says of the tile is what it says of the whole image; at the image's own border it sees that border. Its maps
-are laid side by side, and the context module reads them across all seams: block by block, each with as many values
-around it as the module can see. So memory is bounded by the tile, and no label depends on it.
+The front end reads each tile with as many real pixels around it as it can see (measured, see `dilated.fields.measured`),
+so its maps of the tile are those of the whole image; at the image's own border it sees that border. The maps are put
+side by side, and the context module reads them across all seams: block by block, each with as many values around it as
+the module can see. So memory is bounded by the tile, and no label depends on it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dilated.data.raster.reader import Raster
+from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import AxisGrids, source_window, split_axes
-from dilated.prediction.prediction import LabelMap, label_dtype
-from dilated.prediction.tile_cache import TileCache, TileKey
 from dilated.prediction.tta import TTAView
-
-if TYPE_CHECKING:
-    from dilated.data.raster.reader import Raster
-    from dilated.prediction.predictor import Predictor
 
 _STRIP_ROWS = 64
 """Rows of pixels for which logits of all classes are held at once."""
-MAX_BLOCK_BYTES = 128 * 2**20
-"""Bytes that the maps of one block may take, unless it is a single tile."""
+
+TileKey = tuple[int, int, int]
+"""The index of a view, then row and column of a tile."""
 
 
 @dataclass(frozen=True)
@@ -56,190 +57,239 @@ class Block:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What tiles of a network must be like, and what their results weigh.
+    """What exact tiles of a network need.
 
-    `margin`: how many pixels beyond a tile the front end looks. `values_per_pixel`: values that the heaviest of the front end's
-    maps and of the logits holds for each pixel.
+    Args:
+        margin: how many pixels beyond a tile the front end reads.
+        values_per_pixel: values per pixel of the largest of the front end's maps and of the logits.
     """
 
     margin: int
     values_per_pixel: float
 
 
-def split_into_blocks(predictor: Predictor, height: int, width: int) -> list[Block]:
-    """The rectangles in which an image is labelled, row by row; they cover it, and none overlap."""
-    side = predictor.block_size(height, width)
-    return [
-        Block(top, left, min(side, height - top), min(side, width - left))
-        for top in range(0, height, side)
-        for left in range(0, width, side)
-    ]
+class NetworkRunner(Protocol):
+    """A network on a device, and the precision that it runs in: a `Predictor`, as tilers see it."""
+
+    segmenter: BaseSegmenter
+    device: torch.device
+
+    def autocast(self) -> torch.autocast: ...
 
 
-def skip_none(block: Block) -> bool:
-    return False
+class TileCache:
+    """The maps of tiles, until everything that reads them is done: in memory, or in files.
 
-
-def label_blocks(
-    predictor: Predictor, raster: Raster, skip: Callable[[Block], bool] = skip_none, cache_folder: Path | None = None
-) -> Iterator[tuple[Block, LabelMap]]:
-    """Label an image block by block.
+    with TileCache(folder) as cache:                     # or TileCache(): in memory
+        cache[(0, 0, 3)] = [features, fine]              # (F, h, w) each
+        cache.read_window((0, 0, 3), 0, slice(2, 9), slice(0, 4))
+        cache.retain(lambda key: key[1] > 0)             # forget the others
 
     Args:
-        skip: blocks for which it is true are left out; the others' labels do not depend on that.
-        spool: a folder for the maps that wait for their neighbours; in memory where there is none.
-
-    Yields:
-        Each block and its labels, (height, width), in the order of `split_into_blocks`.
+        folder: where they are written, one file per map; it is emptied at the start and removed at the end. In memory
+            if not given.
     """
-    dtype = label_dtype(len(predictor.segmenter.classes))
-    for block, strips in logit_blocks(predictor, raster, skip, cache_folder):
-        labels = np.empty((block.height, block.width), dtype=dtype)
-        for row, logits in strips:
-            labels[row : row + logits.shape[1]] = logits.argmax(0).cpu().numpy()
-        yield block, labels
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._in_memory: dict[TileKey, list[Tensor]] = {}
+        self._on_disk: dict[TileKey, list[Path]] = {}
+
+    def __enter__(self) -> Self:
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._in_memory.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __contains__(self, key: TileKey) -> bool:
+        return key in self._in_memory or key in self._on_disk
+
+    def __setitem__(self, key: TileKey, maps: Sequence[Tensor]) -> None:
+        if self.folder is None:
+            self._in_memory[key] = list(maps)
+            return
+        stem = "-".join(map(str, key))
+        paths = [self.folder / f"{stem}.{i}.npy" for i in range(len(maps))]
+        for path, feature_map in zip(paths, maps, strict=True):
+            np.save(path, feature_map.numpy())
+        self._on_disk[key] = paths
+
+    def read_window(self, key: TileKey, index: int, rows: slice, columns: slice) -> Tensor:
+        """Read a part of a map: (F, rows, columns)."""
+        if self.folder is None:
+            return self._in_memory[key][index][:, rows, columns]
+        # Mapped for a moment, so that only the window is read; a copy, so that no page stays in memory.
+        return torch.tensor(np.load(self._on_disk[key][index], mmap_mode="r")[:, rows, columns])
+
+    def retain(self, is_needed: Callable[[TileKey], bool]) -> None:
+        """Forget all tiles but those that are still needed."""
+        for key in [key for key in self._in_memory if not is_needed(key)]:
+            del self._in_memory[key]
+        for key in [key for key in self._on_disk if not is_needed(key)]:
+            for path in self._on_disk.pop(key):
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """One view of an image, and the cache that the maps of its tiles go to under the view's index."""
+
+    raster: Raster
+    view: TTAView
+    index: int
+    cache: TileCache
+
+
+class Tiler(Protocol):
+    """Predicts one view of an image, block by block."""
+
+    view: TTAView
+
+    def keys(self, block: Block) -> list[TileKey]:
+        """Return the tiles that the labels of a block depend on."""
+
+    def predict(self, block: Block) -> tuple[Tensor, AxisGrids]:
+        """Return the values that the pixels of a block are interpolated from, (1, C, h, w), and where they lie."""
+
+    def upsample(self, values: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
+        """Interpolate such values to logits, (1, C, *size)."""
 
 
 _Strips = Iterator[tuple[int, Tensor]]
 
 
 @torch.inference_mode()
-def logit_blocks(
-    predictor: Predictor, raster: Raster, skip: Callable[[Block], bool] = skip_none, cache_folder: Path | None = None
-) -> Iterator[tuple[Block, _Strips]]:
-    """The logits of each block, as strips of rows: (first row, (C, rows, width)). See `label_blocks`."""
-    remaining = [block for block in split_into_blocks(predictor, raster.height, raster.width) if not skip(block)]
-    with TileCache(cache_folder) as cache:
-        views = predictor.tta_views(raster.height, raster.width)
-        tilers = [predictor.make_tiler(raster, view, (i,), cache) for i, view in enumerate(views)]
-        last_use: dict[TileKey, int] = {}  # each tile -> the last block that reads it
-        for i, block in enumerate(remaining):
-            last_use.update((key, i) for tiler in tilers for key in tiler.keys(block))
-        for i, block in enumerate(remaining):
-            yield block, _iter_strips(tilers, block)
-            cache.retain(lambda key, done=i: last_use[key] > done)  # type: ignore[misc]
+def iter_logits(tilers: Sequence[Tiler], blocks: Sequence[Block], cache: TileCache) -> Iterator[tuple[Block, _Strips]]:
+    """Yield the logits of each block, as strips of rows: (first row, (C, rows, block.width)).
+
+    Several views are averaged as probabilities, of which the logarithms are given; those of one view stay as they are.
+
+    Args:
+        tilers: one for each view.
+        cache: which the tilers fill; tiles that no later block reads are dropped.
+    """
+    last_use: dict[TileKey, int] = {}  # each tile -> the last block that reads it
+    for i, block in enumerate(blocks):
+        last_use.update((key, i) for tiler in tilers for key in tiler.keys(block))
+    for i, block in enumerate(blocks):
+        yield block, _iter_strips(tilers, block)
+        cache.retain(lambda key, done=i: last_use[key] > done)  # type: ignore[misc]
 
 
 @torch.inference_mode()
-def _iter_strips(tilers: list[Any], block: Block) -> _Strips:
-    """Views are averaged as probabilities, of which the logarithm is given; a single one is left as it is."""
-    found = [(tiler, tiler.logits(block)) for tiler in tilers]
+def _iter_strips(tilers: Sequence[Tiler], block: Block) -> _Strips:
+    located_logits = [(tiler, tiler.predict(block)) for tiler in tilers]
     for row in range(0, block.height, _STRIP_ROWS):
         rows = min(_STRIP_ROWS, block.height - row)
-        view_logits = [_upsample_strip(tiler, logits, block, row, rows) for tiler, logits in found]
+        view_logits = [_upsample_strip(tiler, values, block, row, rows) for tiler, values in located_logits]
         if len(view_logits) == 1:
             yield row, view_logits[0]
         else:
             yield row, torch.stack([logits.softmax(0) for logits in view_logits]).mean(0).log()
 
 
-def _upsample_strip(tiler: Any, block_logits: tuple[Tensor, AxisGrids], block: Block, row: int, rows: int) -> Tensor:
-    """Rows of a block from the logits around it: (C, rows, block.width)."""
-    logits, positions = block_logits
-    above, beside = split_axes(positions)
-    down = tiler.view.row_grid(block.top + row)
-    across, flipped = tiler.view.columns(block.left, block.right)
-    needed = source_window(above, down, rows, logits.shape[-2])
-    strip = logits[..., needed, :]
-    upsampled = tiler.upsample(strip, (above.window(needed.start), beside), (down, across), (rows, block.width))[
-        0
-    ].float()
-    return upsampled.flip(-1) if flipped else upsampled
+def _upsample_strip(
+    tiler: Tiler, located_values: tuple[Tensor, AxisGrids], block: Block, row: int, rows: int
+) -> Tensor:
+    """Interpolate rows of a block from the values around it: (C, rows, block.width)."""
+    values, positions = located_values
+    row_grid, column_grid = split_axes(positions)
+    target_rows = tiler.view.row_grid(block.top + row)
+    target_columns, flipped = tiler.view.column_grid(block.left, block.right)
+    needed = source_window(row_grid, target_rows, rows, values.shape[-2])
+    source = row_grid.window(needed.start), column_grid
+    upsampled = tiler.upsample(values[..., needed, :], source, (target_rows, target_columns), (rows, block.width))
+    logits = upsampled[0].float()
+    return logits.flip(-1) if flipped else logits
 
 
-class Tiler:
-    """The front end's maps of one view of an image, computed tile by tile when first asked for.
+class ExactTiler:
+    """Logits of one view that equal those of the whole image; the front end's maps are computed when first needed.
 
     Args:
-        tile: pixels along a side that a tile answers for, a multiple of the alignment.
-        margin: pixels that it reads around them.
-        name: what the keys of its tiles in the store begin with.
+        tile: pixels along a side of a tile, a multiple of the alignment.
+        margin: pixels around a tile that are read with it.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        raster: Raster,
-        view: TTAView,
-        tile: int,
-        margin: int,
-        key_prefix: TileKey,
-        cache: TileCache,
-    ) -> None:
-        self.predictor, self.raster, self.view, self.tile, self.margin = predictor, raster, view, tile, margin
-        self.key_prefix, self.cache = key_prefix, cache
-        self.segmenter = predictor.segmenter
+    def __init__(self, network: NetworkRunner, source: TileSource, tile: int, margin: int) -> None:
+        self.network, self.source, self.tile, self.margin = network, source, tile, margin
+        self.view, self.cache, self.segmenter = source.view, source.cache, network.segmenter
         self.grids = self.segmenter.feature_grids
-        self.upsample = self.segmenter.upsample
 
     def keys(self, block: Block) -> list[TileKey]:
-        """The tiles that a block's labels depend on."""
-        found: set[TileKey] = set()
+        """Return the tiles that the labels of a block depend on."""
+        keys: set[TileKey] = set()
         for i in range(len(self.grids)):
             rows, columns = self._input_window(block, i)
             tile_size = self.tile // int(self.grids[i].stride)  # values along a side of a tile
-            down = range(rows.start // tile_size, (rows.stop - 1) // tile_size + 1)
-            across = range(columns.start // tile_size, (columns.stop - 1) // tile_size + 1)
-            found.update((*self.key_prefix, *tile_index) for tile_index in itertools.product(down, across))
-        return sorted(found)
+            tile_rows = range(rows.start // tile_size, (rows.stop - 1) // tile_size + 1)
+            tile_columns = range(columns.start // tile_size, (columns.stop - 1) // tile_size + 1)
+            keys.update((self.source.index, row, column) for row, column in itertools.product(tile_rows, tile_columns))
+        return sorted(keys)
 
-    def logits(self, block: Block) -> tuple[Tensor, AxisGrids]:
-        """The finest logits that a block's pixels are interpolated from, and where they sit in the view."""
+    def predict(self, block: Block) -> tuple[Tensor, AxisGrids]:
+        """Return the finest logits that the pixels of a block are interpolated from, and where they lie in the view."""
         for key in self.keys(block):
             if key not in self.cache:
-                self.cache[key] = self._compute_tile(key[-2], key[-1])
+                self.cache[key] = self._compute_tile(key[1], key[2])
         windows, positions = [], []
         for i, grid in enumerate(self.grids):
             rows, columns = self._input_window(block, i)
-            windows.append(self._gather(i, rows, columns)[None].to(self.predictor.device))
+            windows.append(self._gather(i, rows, columns)[None].to(self.network.device))
             positions.append((grid.window(rows.start), grid.window(columns.start)))
-        with self.predictor.autocast():
+        with self.network.autocast():
             return self.segmenter.decode(windows, positions)
 
+    def upsample(self, values: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
+        """Interpolate logits as the network does."""
+        return self.segmenter.upsample(values, source, target, size)
+
     def _input_window(self, block: Block, index: int) -> tuple[slice, slice]:
-        """The values of a map that `finish` reads for a block."""
+        """Return the values of a map that `decode` reads for a block."""
         grid, coarse = self.grids[index], self.grids[0]
         halo = self.segmenter.halo if index == 0 else 3 * int(coarse.stride / grid.stride)
-        across, _ = self.view.columns(block.left, block.right)
+        height, width = (self._map_size(side, index) for side in (self.view.scaled_height, self.view.scaled_width))
+        column_grid, _ = self.view.column_grid(block.left, block.right)
         return (
-            source_window(
-                grid, self.view.row_grid(block.top), block.height, self._map_size(self.view.rows, index), halo
-            ),
-            source_window(grid, across, block.width, self._map_size(self.view.across, index), halo),
+            source_window(grid, self.view.row_grid(block.top), block.height, height, halo),
+            source_window(grid, column_grid, block.width, width, halo),
         )
 
     def _map_size(self, side: int, index: int) -> int:
-        """How many values a map has along a side of so many pixels."""
+        """Return how many values a map has along a side of so many pixels."""
         coarse = int(self.grids[0].stride)
         return -(-side // coarse) * (coarse // int(self.grids[index].stride))
 
     def _compute_tile(self, i: int, j: int) -> list[Tensor]:
-        """The maps of a tile, without its margin: (F, h, w) each."""
-        (top, bottom, above), (left, right, beside) = (
-            self._read_span(index, side) for index, side in ((i, self.view.rows), (j, self.view.across))
-        )
-        image = self.view.read(self.raster, top, left, bottom - top, right - left).to(self.predictor.device)
-        with self.predictor.autocast():
+        """Compute the maps of a tile, without its margin: (F, h, w) each."""
+        top, bottom, top_margin = self._read_span(i, self.view.scaled_height)
+        left, right, left_margin = self._read_span(j, self.view.scaled_width)
+        image = self.view.read(self.source.raster, top, left, bottom - top, right - left).to(self.network.device)
+        with self.network.autocast():
             maps = self.segmenter.extract_features(image)
         cropped = []
         for feature_map, grid in zip(maps, self.grids, strict=True):
             stride = int(grid.stride)
-            row, column, tile_size = above // stride, beside // stride, self.tile // stride
-            cropped.append(
-                feature_map[0, :, row : row + tile_size, column : column + tile_size].float().cpu().contiguous()
-            )
+            row, column, tile_size = top_margin // stride, left_margin // stride, self.tile // stride
+            window = feature_map[0, :, row : row + tile_size, column : column + tile_size]
+            cropped.append(window.float().cpu().contiguous())
         return cropped
 
     def _read_span(self, index: int, side: int) -> tuple[int, int, int]:
-        """What a tile reads along an axis: from, to, and how many of these pixels are its margin before it."""
+        """Return what a tile reads along an axis: from, to, and how many of these pixels are the margin before it."""
         tile_start, alignment = index * self.tile, self.segmenter.alignment
-        # A last tile thinner than the alignment is extended, by zeros or by its mirror image, which looks back farther.
+        # A last tile thinner than the alignment is padded, by zeros or by reflection, which reaches back farther.
         extension = alignment if tile_start + alignment > side else 0
         start = max(0, tile_start - self.margin - extension)
         return start, min(side, tile_start + self.tile + self.margin), tile_start - start
 
     def _gather(self, index: int, rows: slice, columns: slice) -> Tensor:
-        """A window of a map, from all tiles that it touches: (F, rows, columns)."""
+        """Put a window of a map together from all tiles that it touches: (F, rows, columns)."""
         tile_size = self.tile // int(self.grids[index].stride)
         tile_rows = []
         for i in range(rows.start // tile_size, (rows.stop - 1) // tile_size + 1):
@@ -249,11 +299,11 @@ class Tiler:
                     _window_in_tile(rows, i * tile_size, tile_size),
                     _window_in_tile(columns, j * tile_size, tile_size),
                 )
-                row_tiles.append(self.cache.window((*self.key_prefix, i, j), index, *window))
+                row_tiles.append(self.cache.read_window((self.source.index, i, j), index, *window))
             tile_rows.append(torch.cat(row_tiles, -1))
         return torch.cat(tile_rows, -2)
 
 
 def _window_in_tile(window: slice, tile_start: int, size: int) -> slice:
-    """The part of a window that lies in a tile, counted from the tile's first value."""
+    """Return the part of a window that lies in a tile, counted from the tile's first value."""
     return slice(max(window.start - tile_start, 0), min(window.stop - tile_start, size))

@@ -1,10 +1,10 @@
-"""What a network is shown of an image: itself, mirrored, larger or smaller; read window by window.
+"""Views of an image for test-time augmentation: itself, flipped, larger or smaller; read window by window.
 
-    view = View(height=480, width=640, scale=0.75, flip=True)
+    view = TTAView(height=480, width=640, scale=0.75, flip=True)
     view.read(raster, 0, 0, 64, 64)                      # (1, 3, 64, 64): pixels of the view, RGB in 0..1
-    view.columns(100, 200)                               # where columns 100 to 199 of the image lie in the view
+    view.column_grid(100, 200)                           # where columns 100 to 199 of the image lie in the view
 
-Pixel p of the image has its centre at p + 0.5, so at scale s it lies at (p + 0.5) s - 0.5. A window of a scaled view
+Pixel p of the image has its center at p + 0.5, so at scale s it lies at (p + 0.5) s - 0.5. A window of a scaled view
 is computed from the pixels that it needs and equals the same window of the whole view scaled at once.
 """
 
@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dilated.data.images import ImageArray
+from dilated.data.raster.reader import Raster
 from dilated.models.sampling import Grid
 from dilated.tensors import to_tensor
-
-if TYPE_CHECKING:
-    from dilated.data.raster.reader import Raster
 
 
 class InMemoryRaster:
@@ -38,7 +35,7 @@ class InMemoryRaster:
 
 @dataclass(frozen=True)
 class TTAView:
-    """One way of showing an image of `height` x `width` pixels; those of the view itself are `rows` x `across`."""
+    """One view of an image of `height` x `width` pixels; the view has `scaled_height` x `scaled_width`."""
 
     height: int
     width: int
@@ -46,45 +43,40 @@ class TTAView:
     flip: bool = False
 
     @property
-    def rows(self) -> int:
+    def scaled_height(self) -> int:
         return scale_size(self.height, self.scale)
 
     @property
-    def across(self) -> int:
+    def scaled_width(self) -> int:
         return scale_size(self.width, self.scale)
 
     def read(self, raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
-        """A window of the view: (1, 3, height, width) float32, RGB in 0..1."""
+        """Read a window of the view: (1, 3, height, width) float32, RGB in 0..1."""
         if self.flip:
-            left = self.across - left - width
+            left = self.scaled_width - left - width
         if self.scale == 1:
             window = read_tensor(raster, top, left, height, width)
         else:
-            vertical = resample_weights(top, height, self.height, self.rows)
-            horizontal = resample_weights(left, width, self.width, self.across)
-            pixels = read_tensor(
-                raster,
-                vertical.first_sample,
-                horizontal.first_sample,
-                vertical.weights.shape[1],
-                horizontal.weights.shape[1],
-            )
+            vertical = resample_weights(top, height, self.height, self.scaled_height)
+            horizontal = resample_weights(left, width, self.width, self.scaled_width)
+            size = vertical.weights.shape[1], horizontal.weights.shape[1]
+            pixels = read_tensor(raster, vertical.first_sample, horizontal.first_sample, *size)
             window = vertical.weights @ (pixels @ horizontal.weights.T)
         return window.flip(-1) if self.flip else window
 
     def row_grid(self, top: int) -> Grid:
-        """Where rows of the image from `top` on lie in the view."""
-        return _view_grid(top, self.rows / self.height)
+        """Return where rows of the image from `top` on lie in the view."""
+        return _view_grid(top, self.scaled_height / self.height)
 
-    def columns(self, left: int, right: int) -> tuple[Grid, bool]:
-        """Where columns `opaque` to `right - 1` lie in the view, and whether they come out from right to left."""
+    def column_grid(self, left: int, right: int) -> tuple[Grid, bool]:
+        """Return where columns `left` to `right - 1` lie in the view, and whether they run from right to left there."""
         if self.flip:
             left = self.width - right
-        return _view_grid(left, self.across / self.width), self.flip
+        return _view_grid(left, self.scaled_width / self.width), self.flip
 
 
 def scale_size(side: int, scale: float) -> int:
-    """A side of a scaled image."""
+    """Return a side of a scaled image, in pixels."""
     return side if scale == 1 else max(1, round(side * scale))
 
 
@@ -93,22 +85,22 @@ def _view_grid(first_sample: int, scale: float) -> Grid:
 
 
 def read_tensor(raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
-    """A window of an image as networks take it: (1, 3, height, width) float32, RGB in 0..1."""
+    """Read a window of an image as networks take it: (1, 3, height, width) float32, RGB in 0..1."""
     return to_tensor(raster.read(top, left, height, width))
 
 
 @dataclass(frozen=True)
 class _ResampleWeights:
-    """A window of a resampled axis: `weights` (size, n) on the n samples from `first` on."""
+    """A window of a resampled axis: `weights` (size, n) of the n samples from `first_sample` on."""
 
     first_sample: int
     weights: Tensor
 
 
 def resample_weights(start: int, size: int, source: int, target: int) -> _ResampleWeights:
-    """Linear interpolation of `input_layout` samples to `label_path`, for `median_size` of the latter from `start` on.
+    """Return the weights that interpolate `source` samples linearly to `target`, for `size` of them from `start` on.
 
-    Where the result is coarser each sample averages all that it stands for (a triangle as wide as two of them).
+    Where the result is coarser, each sample averages all that it stands for (a triangle as wide as two of them).
 
     Example:
         >>> resample_weights(0, 2, 4, 2).weights
@@ -119,7 +111,7 @@ def resample_weights(start: int, size: int, source: int, target: int) -> _Resamp
     radius = max(ratio, 1.0)
     centers = (torch.arange(start, start + size, dtype=torch.float64) + 0.5) * ratio - 0.5
     first_sample = max(0, math.floor(float(centers[0]) - radius))
-    last = min(source - 1, math.ceil(float(centers[-1]) + radius))
-    samples = torch.arange(first_sample, last + 1, dtype=torch.float64)
+    last_sample = min(source - 1, math.ceil(float(centers[-1]) + radius))
+    samples = torch.arange(first_sample, last_sample + 1, dtype=torch.float64)
     weights = (1 - (centers[:, None] - samples[None, :]).abs() / radius).clamp(min=0)
     return _ResampleWeights(first_sample, (weights / weights.sum(1, keepdim=True)).float())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import build_class_id_lut
 from dilated.evaluation.result import EvaluationResult
+from dilated.prediction.image_input import ImageInput
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.report.markup import (
@@ -48,9 +49,9 @@ class RecordingPredictor(Predictor):
         super().__init__(*args, **kwargs)
         self.recorded: list[tuple[tuple[int, ...], bytes]] = []
 
-    def batch(self, images: Sequence[ImageArray], *, logits: bool = False) -> list[Prediction]:
+    def batch(self, images: Iterable[ImageInput], *, logits: bool = False, batch_size: int = 16) -> list[Prediction]:
         """As `Predictor.batch`; the labels are kept, thinned out to what the page shows and packed."""
-        predictions = super().batch(images, logits=logits)
+        predictions = super().batch(images, logits=logits, batch_size=batch_size)
         for one in predictions:
             small = np.ascontiguousarray(_subsample(one.labels.astype(np.uint8)))
             self.recorded.append((small.shape, zlib.compress(small.tobytes(), 1)))

@@ -15,4 +15,4 @@ class PaletteWriter(PerImageWriter):
     suffix = ".png"
 
     def save(self, prediction: Prediction, path: Path, image: InputImage) -> None:
-        prediction.save(path)
+        prediction.label_image().save(path, format="PNG")
