@@ -96,7 +96,7 @@ def local(stride: int, context: tuple[int, ...]) -> Predictor:
 def test_a_tile_changes_no_label_of_a_small_network(
     stride: int, context: tuple[int, ...], height: int, width: int, tile: int, many: bool, seed: int
 ) -> None:
-    assert changed(local(stride, context), height, width, tile, many, seed) == 0
+    assert changed(local(stride, context), height, width, tile, many, seed, tie=1e-5) == 0  # rounding decides a tie
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 70), (70, 1), (33, 65)])
