@@ -33,13 +33,13 @@ def refused(message: str, *inputs: Path | str) -> None:
 
 
 def test_no_input_an_empty_folder_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
-    refused("found no input")
-    refused(f"{tmp_path}: found no image", tmp_path)
+    refused("predict: no input is given")
+    refused(f"{tmp_path}: holds no image", tmp_path)
     refused("none.jpg: no such file or folder", tmp_path / "none.jpg")
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    refused("found no image", touch(tmp_path, "notes.txt", ".hidden.png", ".cache/a.png", "clip.mp4"))
+    refused("holds no image", touch(tmp_path, "notes.txt", ".hidden.png", ".cache/a.png", "clip.mp4"))
 
 
 def test_folders_are_searched_and_their_inner_folders_kept(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
 
 def test_a_pipe_is_no_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    refused("found no image", tmp_path)
+    refused("holds no image", tmp_path)
 
 
 def test_a_folder_that_may_not_be_read_is_a_problem_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_a_folder_that_may_not_be_read_is_a_problem_of_its_own(tmp_path: Path, m
     monkeypatch.setattr(os, "scandir", denied)  # root may read anything
     good, bad = find_sources([tmp_path])
     assert (good.name, good.problem) == (Path("a"), "")
-    assert bad.problem == f"{tmp_path}/locked: the folder may not be read (Permission denied); expected its images"
+    assert bad.problem == f"{tmp_path}/locked: the folder cannot be read (Permission denied)"
 
 
 def test_the_outputs_of_a_former_run_are_no_inputs(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_patterns_keep_the_folders_below_their_fixed_part(tmp_path: Path) -> Non
     assert names(f"{tmp_path}/in/*/?.*") == ["deep/b", "deep/c"]
     assert names(f"{tmp_path}/in/**") == ["a", "deep/b", "deep/c", "deep/clip"]
     assert [source.kind for source in find_sources([f"{tmp_path}/in/**/c*"])] == ["image", "video"]
-    refused("found 1 files that match, none of them an image", f"{tmp_path}/in/*.txt")
-    refused("found 0 files that match", f"{tmp_path}/in/*.bmp")
-    refused("found no folder", f"{tmp_path}/none/*.jpg")
+    refused("none of 1 matching file is an image", f"{tmp_path}/in/*.txt")
+    refused("none of 0 matching files", f"{tmp_path}/in/*.bmp")
+    refused("none does not exist", f"{tmp_path}/none/*.jpg")
 
 
 def test_patterns_are_read_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,17 +143,15 @@ def test_a_missing_entry_of_a_list_is_told_by_file_and_line(tmp_path: Path) -> N
     (tmp_path / "list.txt").write_text("# one\na.jpg\ngone.jpg\nfolder\n")
     good, gone, folder = find_sources([tmp_path / "list.txt"])
     assert good.problem == ""
-    assert gone.problem == (
-        f"{tmp_path}/list.txt, line 3: found no such file at {tmp_path}/gone.jpg; expected an image or a video"
-    )
-    assert folder.problem.startswith(f"{tmp_path}/list.txt, line 4: found a folder at")
+    assert gone.problem == f"{tmp_path}/list.txt, line 3: {tmp_path}/gone.jpg does not exist"
+    assert folder.problem == f"{tmp_path}/list.txt, line 4: {tmp_path}/folder is a folder"
 
 
 def test_a_list_of_nothing_or_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\n# nothing\n")
-    refused("list.txt: found no path in the list", tmp_path / "list.txt")
+    refused("list.txt: the list holds no path", tmp_path / "list.txt")
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    refused("list.txt: is no text in UTF-8", tmp_path / "list.txt")
+    refused("list.txt: byte 0 is not UTF-8 text", tmp_path / "list.txt")
 
 
 def test_videos_and_cameras_are_known_by_their_names(tmp_path: Path) -> None:
@@ -183,7 +181,7 @@ def test_one_stem_in_two_folders_does_not_collide_but_in_one_it_does(tmp_path: P
     touch(tmp_path, "in/x/a.png", "in/y/a.png", "in/y/a.jpg", "in/x/b.png")
     sinks = make_writers(["palette"], tmp_path / "out")
     check_outputs(find_sources([tmp_path / "in" / "x"]), sinks)
-    with pytest.raises(InputError, match=r"y/a.png and .*y/a.jpg would both become .*out/y/a.png; expected names"):
+    with pytest.raises(InputError, match=r"y/a.png and .*y/a.jpg would both become .*out/y/a.png"):
         check_outputs(find_sources([tmp_path / "in"]), sinks)
     with pytest.raises(InputError, match="would both become"):
         check_outputs(find_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]), sinks)
@@ -220,7 +218,7 @@ def test_frames_and_images_do_not_mix(tmp_path: Path) -> None:
         check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in"]), sinks)
     with pytest.raises(InputError, match=r"would both become"):
         check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.mov"]), sinks)
-    with pytest.raises(InputError, match="expected images, which labelme opens"):
+    with pytest.raises(InputError, match=r"labelme: cannot open the video .*\. Give images"):
         check_outputs(
             find_sources([tmp_path / "in" / "clip.mp4"]), make_writers(["labelme"], tmp_path / "out", videos=True)
         )

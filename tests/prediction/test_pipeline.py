@@ -1,4 +1,4 @@
-"""Sources to sinks: nothing is lost, nothing is said twice, and nothing bad stops the rest."""
+"""Sources to writers: nothing is lost, nothing is said twice, and nothing bad stops the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 from dilated import InputError, Prediction, Predictor, load
 from dilated.data.images import ImageArray
 from dilated.prediction import pipeline
-from dilated.prediction.pipeline import PipelineResult, ProgressListener, predict_sources
+from dilated.prediction.pipeline import PipelineOptions, PipelineResult, ProgressListener, predict_sources
 from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
 from dilated.prediction.sources import Frame, InputImage, Source, find_sources
 from dilated.prediction.writers.base import PredictionWriter
@@ -91,8 +91,8 @@ def make_sources(folder: Path, *sizes: tuple[int, int]) -> list[Source]:
 
 
 def ran(sources: Sequence[Source], sink: PredictionWriter, **options: Any) -> tuple[PipelineResult, Fake]:
-    fake = options.pop("fake", None) or Fake()
-    return predict_sources(fake, sources, [sink], **options), fake
+    fake, progress = options.pop("fake", None) or Fake(), options.pop("progress", None)
+    return predict_sources(fake, sources, [sink], PipelineOptions(**options), progress), fake
 
 
 @settings(max_examples=25, deadline=None)
@@ -108,7 +108,7 @@ def test_every_image_is_written_once_in_batches_of_one_size(
     bad = folder / "99.png"
     bad.write_text("x")
     sink, count = Memory(), Count()
-    outcome, fake = ran(make_sources(folder, *sizes), sink, batch=batch, workers=workers, progress=count)
+    outcome, fake = ran(make_sources(folder, *sizes), sink, batch_size=batch, workers=workers, progress=count)
     assert sorted(sink.names) == [f"{i:02}" for i in range(len(sizes))]
     assert sorted(b[1:] for b in fake.batches for _ in range(b[0])) == sorted(sizes)
     assert max((b[0] for b in fake.batches), default=1) <= batch
@@ -121,13 +121,13 @@ def test_every_image_is_written_once_in_batches_of_one_size(
 
 def test_images_of_one_size_are_batched_though_others_lie_between(tmp_path: Path) -> None:
     sources = make_sources(tmp_path / "in", *[(2, 3), (3, 2)] * 4)
-    _, fake = ran(sources, Memory(), batch=4)
+    _, fake = ran(sources, Memory(), batch_size=4)
     assert fake.batches == [(4, 2, 3), (4, 3, 2)]
 
 
 def test_no_image_waits_for_ever_for_others_of_its_size(tmp_path: Path) -> None:
     sources = make_sources(tmp_path / "in", (5, 5), *[(1, i) for i in range(1, 9)], (5, 5))
-    _, fake = ran(sources, Memory(), batch=2)
+    _, fake = ran(sources, Memory(), batch_size=2)
     assert fake.batches[0] == (1, 5, 5), "two batches wait at most"
 
 
@@ -137,7 +137,9 @@ def test_the_labels_are_those_of_the_predictor_one_by_one(network_file: Path, tm
     for i, size in enumerate([(33, 20), (20, 33), (33, 20), (33, 20), (1, 1)]):
         pixels = np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
-    outcome = predict_sources(predictor, find_sources([tmp_path / "in"]), make_writers([], tmp_path / "out"), batch=2)
+    outcome = predict_sources(
+        predictor, find_sources([tmp_path / "in"]), make_writers([], tmp_path / "out"), PipelineOptions(batch_size=2)
+    )
     assert (outcome.images, outcome.failures) == (5, [])
     for i in range(5):
         with Image.open(tmp_path / "out" / f"{i}.png") as found:
@@ -150,7 +152,7 @@ def test_bad_images_are_one_line_each_in_the_order_of_the_sources(tmp_path: Path
     (tmp_path / "in" / "03.png").unlink()
     (tmp_path / "in" / "04.png").write_bytes((tmp_path / "in" / "02.png").read_bytes()[:40])
     listed = Source(Path("x.png"), Path("x"), problem="list.txt, line 7: found no such file")
-    outcome, _ = ran([listed, *sources], sink := Memory(), batch=2, workers=3)
+    outcome, _ = ran([listed, *sources], sink := Memory(), batch_size=2, workers=3)
     assert sorted(sink.names) == ["00", "02", "05"]
     reasons = [failure.reason.removeprefix(f"{tmp_path}/in/") for failure in outcome.failures]
     assert reasons[0] == "list.txt, line 7: found no such file"
@@ -168,13 +170,12 @@ def test_what_does_not_fit_in_memory_is_told_and_the_rest_labelled(tmp_path: Pat
     sources = make_sources(tmp_path / "in", (2, 2), (9, 5), (2, 2))
     outcome, _ = ran(sources, Memory(), fake=Small())
     assert outcome.images == 2
-    assert [failure.reason for failure in outcome.failures] == [
-        f"{tmp_path}/in/01.png: 5x9 pixels do not fit in memory at once; label them with --tile N, such as 512"
+    assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
+        (f"{tmp_path}/in/01.png: 5x9 pixels do not fit in memory", "give --tile N, such as --tile 512")
     ]
-    outcome, _ = ran(make_sources(tmp_path / "two", (9, 5), (9, 5)), Memory(), fake=Small(), batch=2)
-    assert [failure.reason[-68:] for failure in outcome.failures] == [
-        "00.png: 2 images of 5x9 do not fit in memory; give a smaller --batch",
-        "01.png: 2 images of 5x9 do not fit in memory; give a smaller --batch",
+    outcome, _ = ran(make_sources(tmp_path / "two", (9, 5), (9, 5)), Memory(), fake=Small(), batch_size=2)
+    assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
+        (f"{tmp_path}/two/0{i}.png: 2 images of 5x9 do not fit in memory", "give a smaller --batch") for i in range(2)
     ]
 
 
@@ -190,9 +191,11 @@ def test_a_full_disk_ends_the_run_with_what_was_done(tmp_path: Path) -> None:
     sink = Memory({f"{i:02}": OSError(errno.ENOSPC, "No space left on device") for i in range(2, 40)})
     outcome, fake = ran(make_sources(tmp_path / "in", *[(2, 2)] * 40), sink)
     assert (outcome.images, outcome.stopped) == (2, True)
-    assert [failure.reason for failure in outcome.failures] == [
-        "out/02: could not be written (No space left on device). The run was stopped; mend that and go on with "
-        "--skip-existing"
+    assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
+        (
+            "out/02: could not be written (No space left on device); the run was stopped",
+            "mend that and go on with --skip-existing",
+        )
     ]
     assert len(fake.batches) < 15, "the queue is all that is labelled for nothing"
     assert sink.closed == 1
@@ -260,7 +263,7 @@ def test_videos_are_labelled_in_order_and_end_after_their_last_frame(endless: No
     one, damaged = (Source(Path(name), Path(name), "video") for name in ("one", "damaged"))
     count = Count()
     still = make_sources(tmp_path / "in", (2, 2))
-    outcome, fake = ran([one, *still, damaged], sink := Memory(), batch=4, workers=3, max_frames=5, progress=count)
+    outcome, fake = ran([one, *still, damaged], sink := Memory(), batch_size=4, workers=3, max_frames=5, progress=count)
     assert sink.names == [*(f"one/{i:06}" for i in range(1, 6)), "00", *(f"damaged/{i:06}" for i in range(1, 4))]
     assert sink.ended == [("one", True), ("damaged", True)]
     assert (outcome.frames, outcome.videos, outcome.images) == (8, 1, 1)
@@ -282,7 +285,7 @@ def test_what_is_there_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "out" / "01.geojson").unlink()
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("0[02].png")}
     fake = Fake()
-    outcome = predict_sources(fake, sources, make_writers(forms, tmp_path / "out"), skip_existing=True)
+    outcome = predict_sources(fake, sources, make_writers(forms, tmp_path / "out"), PipelineOptions(skip_existing=True))
     assert (outcome.images, outcome.skipped, len(fake.batches)) == (2, 2, 2)
     assert times == {path: path.stat().st_mtime_ns for path in times}
     predict_sources(Fake(), sources, make_writers(forms, tmp_path / "all"))
@@ -298,8 +301,8 @@ def test_memory_is_bounded_by_the_queues(tmp_path: Path) -> None:
             made[0] += 1
             yield i
 
-    ahead = Prefetcher(items(), 3)
-    for i in ahead:
+    prefetcher = Prefetcher(items(), 3)
+    for i in prefetcher:
         assert i == taken[0]
         taken[0] += 1
         time.sleep(0.001)
@@ -307,10 +310,10 @@ def test_memory_is_bounded_by_the_queues(tmp_path: Path) -> None:
     assert taken[0] == 50
 
     gate, done = threading.Event(), []
-    with AsyncWriter(1, 2) as behind:
-        behind.put(gate.wait)
-        behind.put(done.append, 1)
-        late = threading.Thread(target=behind.put, args=(done.append, 2))
+    with AsyncWriter(1, 2) as async_writer:
+        async_writer.submit(gate.wait)
+        async_writer.submit(done.append, 1)
+        late = threading.Thread(target=async_writer.submit, args=(done.append, 2))
         late.start()
         late.join(0.05)
         assert late.is_alive(), "there is no room"
@@ -329,9 +332,9 @@ def test_closing_stops_a_maker_that_waits() -> None:
         finally:
             closed.set()
 
-    ahead = Prefetcher(items(), 1)
-    next(ahead)
-    ahead.close()
+    prefetcher = Prefetcher(items(), 1)
+    next(prefetcher)
+    prefetcher.close()
     assert closed.is_set()
 
 

@@ -16,10 +16,10 @@ from dilated import InputError, Prediction, Segmenter, SegmenterConfig
 from dilated.cli.main import main
 from dilated.data.formats import cityscapes, voc
 from dilated.data.labels import Classes, read_label
-from dilated.prediction.servers import SERVERS
 from dilated.prediction.sources import find_sources
 from dilated.prediction.writers.base import check_outputs
 from dilated.prediction.writers.choose import make_writers
+from dilated.prediction.writers.servers import SERVERS
 
 
 def network(path: Path, classes: Classes, reverse: bool = False) -> Path:
@@ -80,7 +80,7 @@ def test_the_official_evaluation_finds_exactly_one_file_an_image() -> None:
     "stem", ["photo", "bonn_1_2_leftImg8bit", "bonn_000000_000019_gtFine_color", "a_b_000000_000019"]
 )
 def test_a_name_that_cityscapes_would_not_find_is_an_error(stem: str) -> None:
-    with pytest.raises(InputError, match=f"found the stem '{stem}'; expected CITY_SEQUENCE_FRAME_leftImg8bit"):
+    with pytest.raises(InputError, match=f"the stem '{stem}' is not CITY_SEQUENCE_FRAME_leftImg8bit"):
         SERVERS["cityscapes"].label_path(Path(f"{stem}.png"), Path("out"))
 
 
@@ -136,7 +136,7 @@ def test_predict_refuses_before_anything_is_written(
     run = ["predict", str(network_file), str(folder / "images" / "val"), "--out", str(tmp_path / "out"), "--format"]
     for form, text in (
         ("voc-comp6", "only the network has ['bar', 'disc', 'field']"),
-        ("cityscapes", "found the stem 'p0'"),
+        ("cityscapes", "the stem 'p0' is not"),
     ):
         with pytest.raises(SystemExit) as stop:
             main([*run, form])

@@ -13,7 +13,8 @@ from PIL import Image
 
 from dilated import InputError
 from dilated.prediction.sources import Source
-from dilated.prediction.video import VideoEncoder, read_frames
+from dilated.prediction.video import read_frames
+from dilated.prediction.writers.video import VideoEncoder
 
 av = pytest.importorskip("av")
 
@@ -89,11 +90,11 @@ def test_only_so_many_frames_are_read_as_are_wanted(tmp_path: Path) -> None:
 
 
 def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:
-    for content, message in ((b"", "an empty file"), (b"hello", "5 bytes that are no video")):
+    for content, message in ((b"", "an empty file"), (b"hello", "5 bytes that are not a readable video")):
         (tmp_path / "a.mp4").write_bytes(content)
-        with pytest.raises(InputError, match=f"a.mp4: found {message}"):
+        with pytest.raises(InputError, match=f"a.mp4: {message}"):
             list(read_frames(Source(tmp_path / "a.mp4", Path("a"), "video")))
-    with pytest.raises(InputError, match=r"gone.mp4: no such file; expected a video"):
+    with pytest.raises(InputError, match=r"gone.mp4: no such file"):
         list(read_frames(Source(tmp_path / "gone.mp4", Path("gone"), "video")))
 
 
@@ -118,12 +119,12 @@ def test_a_video_that_ends_too_early_is_damaged_after_its_whole_frames(tmp_path:
 def test_frames_too_large_to_be_trusted_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make(tmp_path / "a.mp4", [20])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)
-    with pytest.raises(InputError, match="found frames of 64x48; expected at most 3071 pixels"):
+    with pytest.raises(InputError, match="has frames of 64x48, more than 3071 pixels"):
         list(read_frames(source))
 
 
 def test_a_camera_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"camera:987: found no camera at '.*987'.*expected camera:0, another number"):
+    with pytest.raises(InputError, match=r"camera:987: found no camera at '.*987'.*Give camera:0, another number"):
         list(read_frames(Source(Path("camera:987"), Path("camera987"), "camera")))
 
 

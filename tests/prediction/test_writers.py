@@ -18,10 +18,9 @@ from PIL import Image
 from dilated import InputError, Prediction
 from dilated.data.masks import decode_rle, decompress_rle, rasterize_polygon
 from dilated.prediction.sources import InputImage, Source
-from dilated.prediction.writers.base import PredictionWriter, atomic_write
+from dilated.prediction.writers.base import PredictionWriter, output_file
 from dilated.prediction.writers.choose import OutputFormat, make_writers
-from dilated.prediction.writers.coco import make_annotations
-from dilated.prediction.writers.geojson import make_feature_collection
+from dilated.prediction.writers.vectors import make_annotations, make_feature_collection
 
 CLASSES = ["sky", "straße", "a,b"]
 COLORS = [(10, 20, 30), (200, 0, 0), (0, 0, 200)]
@@ -104,7 +103,7 @@ def test_probabilities_are_the_softmax_of_the_logits(tmp_path: Path) -> None:
 
 
 def test_probabilities_need_logits(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="without logits"):
+    with pytest.raises(InputError, match="has no logits"):
         written(tmp_path, "probabilities", prediction=predicted(LABELS))
     assert not list((tmp_path / "out").rglob("*.*"))
 
@@ -270,7 +269,7 @@ def test_a_file_that_fails_leaves_the_former_one_and_nothing_beside_it(tmp_path:
     (tmp_path / "a.txt").write_text("before")
 
     def fail() -> None:
-        with atomic_write(tmp_path / "a.txt") as part:
+        with output_file(tmp_path / "a.txt") as part:
             part.write_text("half")
             raise OSError(28, "disk full")
 
@@ -281,5 +280,5 @@ def test_a_file_that_fails_leaves_the_former_one_and_nothing_beside_it(tmp_path:
 
 
 def test_a_form_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="found 'xml'; expected one of palette"):
+    with pytest.raises(InputError, match=r"'xml' is not a format of labels\. Give palette"):
         make_writers(["xml"], tmp_path)  # type: ignore[list-item]

@@ -18,12 +18,12 @@ from rich.text import Text
 
 from dilated.cli.rasters import predict_rasters, select_rasters
 from dilated.errors import InputError
-from dilated.prediction.pipeline import PipelineResult, ProgressListener, predict_sources
+from dilated.prediction.pipeline import PipelineOptions, PipelineResult, ProgressListener, predict_sources
 from dilated.prediction.predictor import Predictor
-from dilated.prediction.servers import SERVERS, ServerFormat
 from dilated.prediction.sources import Source, find_sources
 from dilated.prediction.writers.base import PredictionWriter, check_outputs
 from dilated.prediction.writers.choose import OutputFormat, make_writers
+from dilated.prediction.writers.servers import SERVERS, ServerFormat
 from dilated.weights.bundled import load
 
 
@@ -100,18 +100,17 @@ def run(
     with _ProgressBar(errors) as bar, warnings.catch_warnings():
         # Images too large to be trusted are refused, in words of our own.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        outcome = predict_sources(
-            predictor,
-            sources,
-            writers,
-            batch=batch or (8 if on_cuda else 1),
+        options = PipelineOptions(
+            batch_size=batch or (8 if on_cuda else 1),
             workers=min(8, os.cpu_count() or 1) if on_cuda else 1,
             max_frames=frames,
             skip_existing=skip_existing,
-            progress=bar,
         )
+        outcome = predict_sources(predictor, sources, writers, options, bar)
     for failure in outcome.failures:
         errors.print(f"[bold red]error:[/] {escape(failure.reason)}", highlight=False)
+        if failure.hint:
+            errors.print(f"[bold]hint:[/] {escape(failure.hint)}", highlight=False)
     Console().print(escape(_format_summary(outcome, sources, out)), highlight=False, soft_wrap=True)
     if outcome.interrupted:
         raise KeyboardInterrupt

@@ -1,11 +1,12 @@
-"""From sources to sinks: read ahead, label on this thread, write behind; one bad image never stops the rest.
+"""From sources to writers: read ahead, predict on this thread, write behind; one bad image never stops the rest.
 
-    outcome = label(predictor, find(["photos/"]), choose(["palette", "csv"], Path("out")), batch=8)
-    outcome.labelled, outcome.failures
+    writers = make_writers(["palette", "csv"], Path("out"))
+    outcome = predict_sources(predictor, find_sources(["photos/"]), writers, PipelineOptions(batch_size=8))
+    outcome.images, outcome.failures
 
-    reader thread -> images (at most `ahead`) -> the network, here -> predictions (at most `ahead`) -> writer thread
+    reader thread -> images (at most `depth`) -> the network, here -> predictions (at most `depth`) -> writer thread
 
-Images of one size are labelled together. While a batch fills, images of other sizes wait, at most two batches in
+Images of one size are predicted together. While a batch fills, images of other sizes wait, at most two batches in
 all, so the memory is bounded by the queues.
 """
 
@@ -25,22 +26,45 @@ from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
-from dilated.prediction.sources import InputImage, Source
+from dilated.prediction.sources import InputImage, Source, SourceKind
 from dilated.prediction.video import read_frames
 from dilated.prediction.writers.base import PredictionWriter, first_image
 
 _FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of writing after which the next file would fail too."""
 _AFTER_ALL_FRAMES = sys.maxsize
-"""Sorts what is said of a video as a whole after what is said of its frames."""
+"""Sorts failures of a video as a whole after those of its frames."""
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How sources are read and predicted.
+
+    Args:
+        batch_size: how many images of one size are predicted at a time at most.
+        workers: threads that read, and threads that write unless there is a video, whose frames have an order.
+        max_frames: how many frames of each video at most; all by default.
+        skip_existing: leave out the sources whose outputs all exist.
+    """
+
+    batch_size: int = 1
+    workers: int = 1
+    max_frames: int | None = None
+    skip_existing: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How many images, and how many predictions, wait in the queues at most."""
+        return max(2, 2 * self.batch_size, 2 * self.workers)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be labelled, and why."""
+    """A source that was not predicted, or an output that was not written; why, and how to mend it if that is known."""
 
     source: Path
     reason: str
+    hint: str = ""
 
 
 @dataclass
@@ -48,11 +72,11 @@ class PipelineResult:
     """What a run has done.
 
     Args:
-        images: how many images have been labelled, frames of videos not counted.
-        frames: how many frames have been labelled.
-        videos: how many videos have been labelled to their end.
-        skipped: how many sources were left out because their outputs were there.
-        failures: what could not be labelled, in the order of the sources.
+        images: how many images have been predicted, frames of videos not counted.
+        frames: how many frames have been predicted.
+        videos: how many videos have been predicted to their end.
+        skipped: how many sources were left out because their outputs exist.
+        failures: what could not be predicted or written, in the order of the sources.
         stopped: whether the run ended early because nothing could be written any more.
         interrupted: whether it ended early because of Ctrl-C.
     """
@@ -67,7 +91,7 @@ class PipelineResult:
 
 
 class ProgressListener:
-    """Says nothing; the base of those that do. May be called by several threads."""
+    """Does nothing; the base of listeners that do. Its methods are called by several threads."""
 
     def add_total(self, count: int) -> None:
         """So many more images or frames will come."""
@@ -86,6 +110,7 @@ class _LoadedImage:
 class _FailedSource:
     source: Source
     reason: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,144 +128,54 @@ def predict_sources(
     predictor: Predictor,
     sources: Sequence[Source],
     writers: Sequence[PredictionWriter],
-    *,
-    batch: int = 1,
-    workers: int = 1,
-    max_frames: int | None = None,
-    skip_existing: bool = False,
+    options: PipelineOptions | None = None,
     progress: ProgressListener | None = None,
 ) -> PipelineResult:
-    """Label all sources that can be read and write them to all sinks.
+    """Predict all sources that can be read and write them with all writers.
 
     Ctrl-C stops it, after what is in the writer's queue has been written; the stream of a camera ends with it.
 
     Args:
         predictor: called on this thread.
-        sources: from `find_sources`; with `check` to be sure that no output is an input or another output.
-        sinks: from `choose`.
-        batch: how many images of one size are labelled at a time at most.
-        workers: threads that read, and threads that write unless there is a video, whose frames have an order.
-        most_frames: how many frames of each video at most.
-        skip_existing: leave out the sources whose outputs are all there.
+        sources: from `find_sources`; `check_outputs` makes sure that no output is an input or another output.
+        writers: from `make_writers`.
         progress: told of each image.
 
     Raises:
-        InputError: a sink that cannot be begun; nothing has been written by then.
+        InputError: a writer that cannot be opened; nothing has been written by then.
     """
-    run = _PipelineRun(
-        predictor, writers, progress or ProgressListener(), {source: i for i, source in enumerate(sources)}
-    )
+    options = options or PipelineOptions()
+    outputs = _Outputs(writers, _Journal(sources, progress or ProgressListener()))
     for writer in writers:
-        writer.open(predictor.segmenter.classes, predictor.segmenter.colors, skip_existing)
-    remaining = [source for source in sources if not (skip_existing and run.is_done(source))]
-    run.outcome.skipped = len(sources) - len(remaining)
-    run.progress.add_total(sum(source.kind == "image" for source in remaining))
-    depth = max(2, 2 * batch, 2 * workers)
-    write_threads = workers if all(source.kind == "image" for source in remaining) else 1
-    with AsyncWriter(write_threads, depth) as async_writer:
+        writer.open(predictor.segmenter.classes, predictor.segmenter.colors, options.skip_existing)
+    remaining = [source for source in sources if not (options.skip_existing and outputs.exist(source))]
+    journal = outputs.journal
+    journal.outcome.skipped = len(sources) - len(remaining)
+    journal.progress.add_total(sum(source.kind == SourceKind.IMAGE for source in remaining))
+    write_threads = options.workers if all(source.kind == SourceKind.IMAGE for source in remaining) else 1
+    with AsyncWriter(write_threads, options.depth) as async_writer:
+        run = _PipelineRun(predictor, outputs, async_writer, options.batch_size)
         try:
-            with closing(Prefetcher(_read_events(remaining, workers, depth, max_frames), depth)) as events:
-                run.process(events, async_writer, batch)
+            with closing(Prefetcher(_read_events(remaining, options), options.depth)) as events:
+                run.process(events)
             async_writer.wait()
         except KeyboardInterrupt:
-            run.interrupt(async_writer)
-    run.close()
-    return run.outcome
+            run.interrupt()
+    outputs.close()
+    return journal.finish()
 
 
-class _PipelineRun:
-    """The state of a run: what has been done, and what waits to be labelled."""
+class _Journal:
+    """What has been done and what has failed; several threads write to it."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        writers: Sequence[PredictionWriter],
-        progress: ProgressListener,
-        order: dict[Source, int],
-    ) -> None:
-        self.predictor, self.writers, self.progress, self.order = predictor, writers, progress, order
-        self.logits = any(writer.logits for writer in writers)
+    def __init__(self, sources: Sequence[Source], progress: ProgressListener) -> None:
+        self.order = {source: i for i, source in enumerate(sources)}
+        self.progress = progress
         self.outcome = PipelineResult()
         self.failures_by_position: list[tuple[tuple[int, int], Failure]] = []
-        self.current_video: Source | None = None
         self.lock = Lock()
 
-    def writers_of(self, source: Source) -> list[PredictionWriter]:
-        return [writer for writer in self.writers if source.kind in writer.kinds]
-
-    def is_done(self, source: Source) -> bool:
-        return not source.problem and all(writer.has(first_image(source)) for writer in self.writers_of(source))
-
-    def process(self, events: Iterator[_ReadEvent], async_writer: AsyncWriter, batch: int) -> None:
-        pending: dict[tuple[int, ...], list[_LoadedImage]] = {}
-        for event in events:
-            if self.outcome.stopped:
-                if self.current_video is not None:
-                    async_writer.put(self.finish_video, self.current_video, False, False)
-                return
-            if isinstance(event, _FailedSource):
-                self.record_failure(event.source, _AFTER_ALL_FRAMES, event.reason)
-                continue
-            if isinstance(event, _LoadedImage):
-                frame = event.image.frame
-                self.current_video = event.image.source if frame else None
-                if frame and frame.number == 1:
-                    self.progress.add_total(frame.total)
-                size = event.pixels.shape
-                pending.setdefault(size, []).append(event)
-                if len(pending[size]) == batch:
-                    self.predict(pending.pop(size), async_writer)
-                elif sum(map(len, pending.values())) >= 2 * batch:
-                    self.predict(pending.pop(next(iter(pending))), async_writer)  # that whose first has waited longest
-                continue
-            for items in pending.values():
-                self.predict(items, async_writer)
-            pending.clear()
-            self.current_video = None
-            async_writer.put(self.finish_video, event.source, True, event.readable)
-        for items in pending.values():
-            self.predict(items, async_writer)
-
-    def interrupt(self, async_writer: AsyncWriter) -> None:
-        """A camera's stream is over with Ctrl-C, anything else is not whole."""
-        live = self.current_video is not None and self.current_video.kind == "camera"
-        self.outcome.interrupted = not live
-        if self.current_video is not None:
-            async_writer.put(self.finish_video, self.current_video, live, live)
-
-    def predict(self, items: list[_LoadedImage], async_writer: AsyncWriter) -> None:
-        try:
-            predictions = self.predictor.batch(
-                [item.pixels for item in items], logits=self.logits, batch_size=len(items)
-            )
-        except InputError as error:
-            self.record_failures(items, str(error))
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            height, width = items[0].pixels.shape[:2]
-            if len(items) == 1:
-                reason = f"{width}x{height} pixels do not fit in memory at once; label them with --tile N, such as 512"
-            else:
-                reason = f"{len(items)} images of {width}x{height} do not fit in memory; give a smaller --batch"
-            self.record_failures(items, reason)
-        else:
-            for item, prediction in zip(items, predictions, strict=True):
-                async_writer.put(self.write, item.image, prediction)
-
-    def write(self, image: InputImage, prediction: Prediction) -> None:
-        """On a writer's thread."""
-        if self.outcome.stopped:
-            return
-        for writer in self.writers_of(image.source):
-            try:
-                writer.write(image, prediction)
-            except InputError as error:
-                self.record_failure(image.source, _frame_number(image), str(error))
-                return
-            except OSError as error:
-                self.record_write_error(writer.path(image), error, image.source, _frame_number(image))
-                return
+    def record_written(self, image: InputImage) -> None:
         with self.lock:
             if image.frame:
                 self.outcome.frames += 1
@@ -248,61 +183,165 @@ class _PipelineRun:
                 self.outcome.images += 1
         self.progress.advance()
 
-    def finish_video(self, source: Source, complete: bool, readable: bool) -> None:
-        """On the writer's thread."""
-        for writer in self.writers_of(source):
+    def record_failure(self, source: Source, number: int, reason: str, hint: str = "") -> None:
+        with self.lock:
+            self.failures_by_position.append(((self.order[source], number), Failure(source.path, reason, hint)))
+        self.progress.advance()
+
+    def record_failures(self, items: list[_LoadedImage], reason: str, hint: str) -> None:
+        for item in items:
+            self.record_failure(item.image.source, _frame_number(item.image), f"{item.image}: {reason}", hint)
+
+    def record_write_error(self, path: Path, error: OSError, source: Source, number: int) -> None:
+        fatal = error.errno in _FATAL_ERRNOS
+        with self.lock:
+            is_first = not self.outcome.stopped
+            self.outcome.stopped |= fatal
+        if is_first:
+            stopped, hint = ("; the run was stopped", "mend that and go on with --skip-existing") if fatal else ("", "")
+            reason = f"{path}: could not be written ({error.strerror or error}){stopped}"
+            self.record_failure(source, number, reason, hint)
+
+    def record_close_error(self, path: Path, error: OSError) -> None:
+        reason = f"{path}: could not be written ({error.strerror or error})"
+        self.failures_by_position.append(((len(self.order), 0), Failure(path, reason, "mend that and run it again")))
+
+    def finish(self) -> PipelineResult:
+        """Return the outcome, with the failures in the order of the sources."""
+        failures = sorted(self.failures_by_position, key=lambda entry: entry[0])
+        self.outcome.failures = [failure for _, failure in failures]
+        return self.outcome
+
+
+class _Outputs:
+    """All writers; `write` and `finish_video` run on the threads that write."""
+
+    def __init__(self, writers: Sequence[PredictionWriter], journal: _Journal) -> None:
+        self.writers, self.journal = writers, journal
+        self.needs_logits = any(writer.needs_logits for writer in writers)
+
+    def exist(self, source: Source) -> bool:
+        """Return whether a former run has written all outputs of a source."""
+        return not source.problem and all(writer.has(first_image(source)) for writer in self._writers_of(source))
+
+    def write(self, image: InputImage, prediction: Prediction) -> None:
+        if self.journal.outcome.stopped:
+            return
+        for writer in self._writers_of(image.source):
             try:
-                writer.finish_video(source, complete and not self.outcome.stopped)
-            except OSError as error:
-                self.record_write_error(writer.path(first_image(source)), error, source, _AFTER_ALL_FRAMES)
+                writer.write(image, prediction)
+            except InputError as error:
+                self.journal.record_failure(image.source, _frame_number(image), error.message, error.hint)
                 return
-        self.outcome.videos += complete and readable and not self.outcome.stopped
+            except OSError as error:
+                self.journal.record_write_error(writer.path(image), error, image.source, _frame_number(image))
+                return
+        self.journal.record_written(image)
+
+    def finish_video(self, source: Source, complete: bool, readable: bool) -> None:
+        outcome = self.journal.outcome
+        for writer in self._writers_of(source):
+            try:
+                writer.finish_video(source, complete and not outcome.stopped)
+            except OSError as error:
+                self.journal.record_write_error(writer.path(first_image(source)), error, source, _AFTER_ALL_FRAMES)
+                return
+        outcome.videos += complete and readable and not outcome.stopped
 
     def close(self) -> None:
         for writer in self.writers:
             try:
                 writer.close()
             except OSError as error:
-                path = Path(error.filename or writer.out)
-                reason = f"{path}: could not be written ({error.strerror or error}); mend that and run it again"
-                self.failures_by_position.append(((len(self.order), 0), Failure(path, reason)))
-        self.outcome.failures = [
-            failure for _, failure in sorted(self.failures_by_position, key=lambda entry: entry[0])
-        ]
+                path = error.filename2 or error.filename or writer.out  # filename2 is the target of a failed rename
+                self.journal.record_close_error(Path(path), error)
 
-    def record_write_error(self, path: Path, error: OSError, source: Source, number: int) -> None:
-        fatal = error.errno in _FATAL_ERRNOS
-        hint = ". The run was stopped; mend that and go on with --skip-existing" if fatal else ""
-        with self.lock:
-            first = not self.outcome.stopped
-            self.outcome.stopped |= fatal
-        if first:
-            self.record_failure(source, number, f"{path}: could not be written ({error.strerror or error}){hint}")
+    def _writers_of(self, source: Source) -> list[PredictionWriter]:
+        return [writer for writer in self.writers if source.kind in writer.kinds]
 
-    def record_failure(self, source: Source, number: int, reason: str) -> None:
-        with self.lock:
-            self.failures_by_position.append(((self.order[source], number), Failure(source.path, reason)))
-        self.progress.advance()
 
-    def record_failures(self, items: list[_LoadedImage], reason: str) -> None:
-        for item in items:
-            self.record_failure(item.image.source, _frame_number(item.image), f"{item.image}: {reason}")
+class _PipelineRun:
+    """Collects what is read into batches, and predicts them, on the main thread."""
+
+    def __init__(self, predictor: Predictor, outputs: _Outputs, async_writer: AsyncWriter, batch_size: int) -> None:
+        self.predictor, self.outputs, self.async_writer = predictor, outputs, async_writer
+        self.journal, self.batch_size = outputs.journal, batch_size
+        self.pending: dict[tuple[int, ...], list[_LoadedImage]] = {}  # images by their size
+        self.current_video: Source | None = None
+
+    def process(self, events: Iterator[_ReadEvent]) -> None:
+        for event in events:
+            if self.journal.outcome.stopped:
+                if self.current_video is not None:
+                    self.async_writer.submit(self.outputs.finish_video, self.current_video, False, False)
+                return
+            if isinstance(event, _FailedSource):
+                self.journal.record_failure(event.source, _AFTER_ALL_FRAMES, event.reason, event.hint)
+            elif isinstance(event, _LoadedImage):
+                self._add(event)
+            else:
+                self._flush()
+                self.current_video = None
+                self.async_writer.submit(self.outputs.finish_video, event.source, True, event.readable)
+        self._flush()
+
+    def interrupt(self) -> None:
+        """End the stream of a camera, which is complete with Ctrl-C; anything else is not."""
+        is_live = self.current_video is not None and self.current_video.kind == SourceKind.CAMERA
+        self.journal.outcome.interrupted = not is_live
+        if self.current_video is not None:
+            self.async_writer.submit(self.outputs.finish_video, self.current_video, is_live, is_live)
+
+    def _add(self, event: _LoadedImage) -> None:
+        frame = event.image.frame
+        self.current_video = event.image.source if frame else None
+        if frame and frame.number == 1:
+            self.journal.progress.add_total(frame.total)
+        size = event.pixels.shape
+        self.pending.setdefault(size, []).append(event)
+        if len(self.pending[size]) == self.batch_size:
+            self._predict(self.pending.pop(size))
+        elif sum(map(len, self.pending.values())) >= 2 * self.batch_size:
+            self._predict(self.pending.pop(next(iter(self.pending))))  # the size that has waited longest
+
+    def _flush(self) -> None:
+        while self.pending:
+            self._predict(self.pending.pop(next(iter(self.pending))))
+
+    def _predict(self, items: list[_LoadedImage]) -> None:
+        pixels = [item.pixels for item in items]
+        try:
+            predictions = self.predictor.batch(pixels, logits=self.outputs.needs_logits, batch_size=len(items))
+        except InputError as error:
+            self.journal.record_failures(items, error.message, error.hint)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = pixels[0].shape[:2]
+            if len(items) == 1:
+                reason, hint = f"{width}x{height} pixels do not fit in memory", "give --tile N, such as --tile 512"
+            else:
+                reason, hint = f"{len(items)} images of {width}x{height} do not fit in memory", "give a smaller --batch"
+            self.journal.record_failures(items, reason, hint)
+        else:
+            for item, prediction in zip(items, predictions, strict=True):
+                self.async_writer.submit(self.outputs.write, item.image, prediction)
 
 
 def _frame_number(image: InputImage) -> int:
     return image.frame.number if image.frame else 0
 
 
-def _read_events(sources: Sequence[Source], workers: int, depth: int, max_frames: int | None) -> Iterator[_ReadEvent]:
-    """All that is read, in the order of the sources; on the reader's thread."""
+def _read_events(sources: Sequence[Source], options: PipelineOptions) -> Iterator[_ReadEvent]:
+    """Yield all that is read, in the order of the sources; on the reader's thread."""
     first = 0
     while first < len(sources):
         last = first
-        while last < len(sources) and sources[last].kind == "image":
+        while last < len(sources) and sources[last].kind == SourceKind.IMAGE:
             last += 1
-        yield from map_ordered(_read_image, sources[first:last], workers, depth)
+        yield from map_ordered(_read_image, sources[first:last], options.workers, options.depth)
         if last < len(sources):
-            yield from _read_video(sources[last], max_frames)
+            yield from _read_video(sources[last], options.max_frames)
         first = last + 1
 
 
@@ -312,7 +351,7 @@ def _read_image(source: Source) -> _ReadEvent:
     try:
         return _LoadedImage(InputImage(source), read_image(source.path))
     except InputError as error:
-        return _FailedSource(source, str(error))
+        return _FailedSource(source, error.message, error.hint)
 
 
 def _read_video(source: Source, max_frames: int | None) -> Iterator[_ReadEvent]:
@@ -321,6 +360,6 @@ def _read_video(source: Source, max_frames: int | None) -> Iterator[_ReadEvent]:
         for frame, pixels in read_frames(source, max_frames):
             yield _LoadedImage(InputImage(source, frame), pixels)
     except InputError as error:
-        yield _FailedSource(source, str(error))
+        yield _FailedSource(source, error.message, error.hint)
         readable = False
     yield _VideoEnd(source, readable)

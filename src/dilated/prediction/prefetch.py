@@ -1,10 +1,10 @@
-"""An iterator run ahead in a thread, and calls run behind in threads, both with bounded queues.
+"""Reading ahead and writing behind in threads, both with bounded queues.
 
-    with closing(Ahead(iterator, 4)) as items, Behind(1, 4) as behind:
+    with closing(Prefetcher(iterator, 4)) as items, AsyncWriter(1, 4) as async_writer:
         for item in items:                               # at most 4 have been made and not been taken
-            behind.put(print, item)                      # waits while 4 calls have not been done
+            async_writer.submit(print, item)             # waits while 4 calls have not been done
 
-What goes wrong in a thread is raised again where its results are taken.
+An error in a thread is raised again where its results are taken.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from enum import Enum, auto
 from queue import Empty, Full, Queue
 from threading import BoundedSemaphore, Event, Thread
 from types import TracebackType
@@ -21,11 +22,19 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
+class _Event(Enum):
+    """What a prefetching thread hands over."""
+
+    ITEM = auto()
+    ERROR = auto()
+    END = auto()
+
+
 class Prefetcher(Generic[_T]):
     """An iterator over what a generator yields in a thread of its own.
 
     Args:
-        items: closed in that thread when all is taken or this is closed.
+        items: closed in that thread when all are taken or this is closed.
         depth: how many items may wait to be taken.
 
     Example:
@@ -35,7 +44,7 @@ class Prefetcher(Generic[_T]):
 
     def __init__(self, items: Generator[_T, None, None] | Iterator[_T], depth: int) -> None:
         self.items = items
-        self.queue: Queue[tuple[str, Any]] = Queue(depth)
+        self.queue: Queue[tuple[_Event, Any]] = Queue(depth)
         self.stopped = Event()
         self.thread = Thread(target=self._run, name="prefetcher", daemon=True)
         self.thread.start()
@@ -48,14 +57,14 @@ class Prefetcher(Generic[_T]):
             raise StopIteration
         while True:
             try:
-                kind, value = self.queue.get(timeout=0.5)  # so that Ctrl-C is heard wherever Python runs
+                kind, value = self.queue.get(timeout=0.5)  # so that Ctrl-C is handled on every system
                 break
             except Empty:
                 continue
-        if kind == "item":
+        if kind == _Event.ITEM:
             return value
         self.stopped.set()
-        if kind == "error":
+        if kind == _Event.ERROR:
             raise value
         raise StopIteration
 
@@ -67,17 +76,17 @@ class Prefetcher(Generic[_T]):
     def _run(self) -> None:
         try:
             for item in self.items:
-                if not self._put("item", item):
+                if not self._put(_Event.ITEM, item):
                     break
         except BaseException as error:
-            self._put("error", error)
+            self._put(_Event.ERROR, error)
         else:
-            self._put("end", None)
+            self._put(_Event.END, None)
         finally:
             if isinstance(self.items, Generator):
                 self.items.close()
 
-    def _put(self, kind: str, value: Any) -> bool:
+    def _put(self, kind: _Event, value: Any) -> bool:
         while not self.stopped.is_set():
             try:
                 self.queue.put((kind, value), timeout=0.1)
@@ -88,13 +97,13 @@ class Prefetcher(Generic[_T]):
 
 
 class AsyncWriter:
-    """Calls done in threads, in their order if there is one thread.
+    """Runs calls in threads, in their order if there is one thread.
 
     Leaving the context waits for all calls.
 
     Args:
         workers: how many threads.
-        depth: how many calls may not be done yet.
+        depth: how many calls may be unfinished.
     """
 
     def __init__(self, workers: int, depth: int) -> None:
@@ -113,8 +122,8 @@ class AsyncWriter:
         if self.error is not None and error is None:
             raise self.error
 
-    def put(self, function: Callable[..., object], *arguments: object) -> None:
-        """Have something done, once there is room."""
+    def submit(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run a call in a thread; waits while too many are unfinished."""
         if self.error is not None:
             raise self.error
         while not self.slots.acquire(timeout=0.5):
@@ -140,10 +149,10 @@ class AsyncWriter:
 
 
 def map_ordered(function: Callable[[_T], _R], items: Iterable[_T], workers: int, depth: int) -> Iterator[_R]:
-    """The results of calls in the order of the items, made by several threads if `workers` is above 1.
+    """Yield the results of calls in the order of the items, made by several threads if `workers` is above 1.
 
     Args:
-        depth: how many results may be under way.
+        depth: how many calls may be unfinished or not taken.
 
     Example:
         >>> list(map_ordered(abs, [-3, 2, -1], workers=2, depth=2))

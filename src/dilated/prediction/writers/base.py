@@ -1,11 +1,11 @@
-"""Where predictions go: one file an image, or one file for all.
+"""What all writers of predictions share: one file per image, or one file for a run.
 
-    sink = Palette(Path("out"))
-    sink.begin(classes, colors)
-    sink.write(image, prediction)                      # out/NAME.png, whole or not at all
-    sink.close()
+    writer = PaletteWriter(Path("out"))
+    writer.open(classes, colors)
+    writer.write(image, prediction)                    # out/NAME.png, whole or not at all
+    writer.close()
 
-Sinks may be written to by several threads at once.
+Writers may be called by several threads at once.
 """
 
 from __future__ import annotations
@@ -18,56 +18,55 @@ from fractions import Fraction
 from pathlib import Path
 
 from dilated.errors import InputError
+from dilated.files import atomic_path
 from dilated.palettes import Color
 from dilated.prediction.prediction import Prediction
-from dilated.prediction.sources import Frame, InputImage, Source
-
-SOURCE_KINDS = ("image", "video", "camera")
+from dilated.prediction.sources import Frame, InputImage, Source, SourceKind
 
 
 class PredictionWriter(ABC):
-    """Predictions in one form.
+    """Writes predictions in one format.
 
     Args:
         out: the folder that is written to.
-        kinds: of which kinds of sources it writes predictions.
+        kinds: the kinds of sources whose predictions it writes.
     """
 
-    logits = False
+    needs_logits = False
     """Whether predictions must have their logits."""
 
-    def __init__(self, out: Path, kinds: Sequence[str] = SOURCE_KINDS) -> None:
+    def __init__(self, out: Path, kinds: Sequence[SourceKind] = tuple(SourceKind)) -> None:
         self.out, self.kinds = out, kinds
 
     @abstractmethod
     def path(self, image: InputImage) -> Path:
-        """The file that an image's prediction is in."""
+        """Return the file that an image's prediction goes to."""
 
     def output_key(self, image: InputImage) -> str:
-        """What no other image may have in this form."""
+        """Return what no two images may have in common in this format."""
         return str(self.path(image))
 
-    def check_source(self, source: Source) -> None:  # noqa: B027 - most have nothing to do
-        """Check that there is a form for a source.
+    def check_source(self, source: Source) -> None:  # noqa: B027 - most have nothing to check
+        """Check that a source can be written in this format.
 
         Raises:
-            InputError: there is none.
+            InputError: it cannot.
         """
 
     def open(self, classes: Sequence[str], colors: Sequence[Color], append: bool = False) -> None:  # noqa: B027
-        """Called once, before all else but `path`, `claim` and `check_source`.
+        """Prepare for the predictions of a network; called once, before `has`, `write` and `close`.
 
         Args:
-            classes: the network's.
-            colors: theirs.
-            keep: whether what a former run has written is to be added to.
+            classes: the names of the network's classes.
+            colors: their colors.
+            append: whether what a former run has written is added to.
 
         Raises:
-            InputError: classes that this form cannot have, or outputs of a former run that do not fit.
+            InputError: classes that this format cannot have, or outputs of a former run that do not fit.
         """
 
     def has(self, image: InputImage) -> bool:
-        """Whether a former run has written this image's prediction."""
+        """Return whether a former run has written this image's prediction."""
         return self.path(image).is_file()
 
     @abstractmethod
@@ -76,23 +75,23 @@ class PredictionWriter(ABC):
 
         Raises:
             OSError: it cannot be written.
-            InputError: the prediction has no such form.
+            InputError: the prediction cannot have this format.
         """
 
-    def finish_video(self, source: Source, atomic_write: bool) -> None:  # noqa: B027 - most have nothing to do
-        """Called after the last frame of a video: `whole` if no frame is missing because the run was stopped."""
+    def finish_video(self, source: Source, complete: bool) -> None:  # noqa: B027 - most have nothing to do
+        """Called after the last frame of a video; `complete` is false if the run was stopped before its end."""
 
     def close(self) -> Path | None:
-        """Write what there is to write at the end of a run, also of one that was stopped; returns the file if any."""
+        """Write what is written at the end of a run, also of a run that was stopped; returns the file if any."""
         return None
 
 
 class PerImageWriter(PredictionWriter):
-    """One file an image, `out/NAME` and an ending."""
+    """One file per image, `out/NAME` and a suffix."""
 
     suffix: str
 
-    def __init__(self, out: Path, kinds: Sequence[str] = SOURCE_KINDS, suffix: str = "") -> None:
+    def __init__(self, out: Path, kinds: Sequence[SourceKind] = tuple(SourceKind), suffix: str = "") -> None:
         super().__init__(out, kinds)
         self.suffix = suffix or self.suffix
 
@@ -101,52 +100,33 @@ class PerImageWriter(PredictionWriter):
         return name.with_name(name.name + self.suffix)
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
-        with atomic_write(self.path(image)) as temporary:
+        with output_file(self.path(image)) as temporary:
             self.save(prediction, temporary, image)
 
     @abstractmethod
     def save(self, prediction: Prediction, path: Path, image: InputImage) -> None:
-        """Write a prediction to a file, whose suffix says nothing."""
+        """Write a prediction to a temporary file, whose suffix is not that of the format."""
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place if all goes well and is removed if not.
-
-    Raises:
-        OSError: the file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "inner" / "a.txt"
-        >>> with atomic_write(path) as temporary:
-        ...     _ = temporary.write_text("all of it")
-        ...     path.exists()
-        False
-        >>> path.read_text(), temporary.exists()
-        ('all of it', False)
-    """
+def output_file(path: Path) -> Iterator[Path]:
+    """Make the folder of an output, and give a temporary path that replaces it at the end, see `atomic_path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.part")
-    try:
+    with atomic_path(path) as temporary:
         yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def check_outputs(sources: Sequence[Source], writers: Sequence[PredictionWriter]) -> None:
     """Check, before anything is written, that no two outputs are one file and that none is an input.
 
     Raises:
-        InputError: two inputs that would become one file, an input that would be overwritten, or a source that a sink
-            has no form for.
+        InputError: two inputs that would become one file, an input that would be overwritten, or a source that a
+            writer has no format for.
     """
     resolved_parents: dict[Path, str] = {}
 
     def resolve(path: Path) -> str:
-        """Where a file, or a link to one, lies."""
+        """Return where a file, or a link to one, lies."""
         if path.parent not in resolved_parents:
             resolved_parents[path.parent] = os.path.realpath(path.parent)
         return os.path.join(resolved_parents[path.parent], path.name)
@@ -154,7 +134,7 @@ def check_outputs(sources: Sequence[Source], writers: Sequence[PredictionWriter]
     readable = [source for source in sources if not source.problem]
     inputs = {resolve(source.path) for source in readable} | {os.path.realpath(source.path) for source in readable}
     owners: dict[str, Source] = {}
-    folders = {source.name: source for source in readable if source.kind != "image"}  # of frames
+    folders = {source.name: source for source in readable if source.kind != SourceKind.IMAGE}  # of frames
     for source in readable:
         image = first_image(source)
         for writer in writers:
@@ -167,7 +147,8 @@ def check_outputs(sources: Sequence[Source], writers: Sequence[PredictionWriter]
             owners[output_key] = source
             if resolve(writer.path(image)) in inputs:
                 raise InputError(
-                    f"{writer.path(image)} would be overwritten by the labels of {source.path}; choose another --out"
+                    f"{writer.path(image)} would be overwritten by the labels of {source.path}",
+                    hint="choose another --out",
                 )
         clashes = folders.keys() & set(source.name.parents)
         if clashes:
@@ -175,14 +156,14 @@ def check_outputs(sources: Sequence[Source], writers: Sequence[PredictionWriter]
 
 
 def first_image(source: Source) -> InputImage:
-    """The image that a source is, or its first frame."""
-    return InputImage(source, None if source.kind == "image" else Frame(1, Fraction(0), Fraction(1)))
+    """Return the image that a source is, or its first frame."""
+    return InputImage(source, None if source.kind == SourceKind.IMAGE else Frame(1, Fraction(0), Fraction(1)))
 
 
-def _collision_error(one: Source, other: Source, output_key: str) -> InputError:
-    if one.path == other.path:
-        return InputError(f"{one.path} would become {output_key} twice; give it once")
+def _collision_error(source: Source, other: Source, output_key: str) -> InputError:
+    if source.path == other.path:
+        return InputError(f"{source.path} would become {output_key} twice", hint="give it once")
     return InputError(
-        f"{one.path} and {other.path} would both become {output_key}; expected names that differ. "
-        "Label them in two runs with different --out."
+        f"{source.path} and {other.path} would both become {output_key}",
+        hint="label them in two runs with different --out",
     )

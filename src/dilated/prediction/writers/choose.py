@@ -1,23 +1,25 @@
-"""The sinks that the command line names."""
+"""The writers by the names that `dilated predict --save` gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from dilated.prediction.servers import EvaluationServer
+from dilated.errors import InputError
+from dilated.prediction.sources import SourceKind
 from dilated.prediction.writers.base import PredictionWriter
 from dilated.prediction.writers.class_fractions import ClassFractionWriter
-from dilated.prediction.writers.coco import CocoWriter
-from dilated.prediction.writers.color import ColorWriter
-from dilated.prediction.writers.geojson import GeoJsonWriter
-from dilated.prediction.writers.ids import IdsWriter
-from dilated.prediction.writers.labelme import LabelmeWriter
-from dilated.prediction.writers.overlay import OverlayWriter
-from dilated.prediction.writers.palette import PaletteWriter
-from dilated.prediction.writers.probabilities import ProbabilityTiffWriter, ProbabilityWriter
-from dilated.prediction.writers.server import ServerWriter
+from dilated.prediction.writers.images import (
+    ColorWriter,
+    IdsWriter,
+    OverlayWriter,
+    PaletteWriter,
+    ProbabilityTiffWriter,
+    ProbabilityWriter,
+)
+from dilated.prediction.writers.servers import EvaluationServer, ServerWriter
+from dilated.prediction.writers.vectors import CocoWriter, GeoJsonWriter, LabelmeWriter
 from dilated.prediction.writers.video import VideoWriter
 
 OutputFormat = Literal[
@@ -33,7 +35,22 @@ OutputFormat = Literal[
     "csv",
     "tif",
 ]
-"""`tif` is no sink: it is written block by block, see `dilated.prediction.raster_prediction`."""
+"""`tif` has no writer here: it is written block by block, see `dilated.prediction.raster_prediction`."""
+
+_LABEL_IMAGES: dict[str, type[PaletteWriter | IdsWriter | ColorWriter]] = {
+    "palette": PaletteWriter,
+    "ids": IdsWriter,
+    "color": ColorWriter,
+}
+_OTHERS: dict[str, Callable[[Path], PredictionWriter]] = {
+    "overlay": lambda out: OverlayWriter(out, (SourceKind.IMAGE,)),  # a video's is a video
+    "probabilities": ProbabilityWriter,
+    "probabilities-tif": ProbabilityTiffWriter,
+    "geojson": GeoJsonWriter,
+    "coco": CocoWriter,
+    "labelme": LabelmeWriter,
+    "csv": ClassFractionWriter,
+}
 
 
 def make_writers(
@@ -43,15 +60,18 @@ def make_writers(
     overlay: bool = False,
     videos: bool = False,
 ) -> list[PredictionWriter]:
-    """The sinks for some forms.
+    """Make the writers of some formats.
 
     Args:
-        forms: what to write; palette PNGs if none are named and there is no server, but not of a video's frames. The
-            first of palette, ids and color is NAME.png, and a further one NAME.ids.png or the like.
+        output_formats: what to write; palette PNGs if none is named and there is no server, but not of a video's
+            frames. The first of palette, ids and color is NAME.png, and a further one NAME.ids.png or the like.
         out: the folder that is written to.
         server: an evaluation server whose files are written.
         overlay: write overlays too.
         videos: whether there are videos; each becomes a video too.
+
+    Raises:
+        InputError: a format that has no writer.
 
     Example:
         >>> writers = make_writers(["ids", "color", "csv"], Path("out"))
@@ -61,37 +81,15 @@ def make_writers(
     wanted = list(dict.fromkeys([*output_formats, "overlay"] if overlay else output_formats))
     writers: list[PredictionWriter] = [] if server is None else [ServerWriter(out, server)]
     if not output_formats and server is None:
-        writers.append(PaletteWriter(out, ("image",)))
-    plain_format = next(
-        (output_format for output_format in wanted if output_format in ("palette", "ids", "color")), None
-    )
-    writers += [
-        _make_writer(output_format, out, "" if output_format == plain_format else f".{output_format}.png")
-        for output_format in wanted
-    ]
+        writers.append(PaletteWriter(out, (SourceKind.IMAGE,)))
+    plain_format = next((name for name in wanted if name in _LABEL_IMAGES), None)
+    for name in wanted:
+        if name in _LABEL_IMAGES:
+            writers.append(_LABEL_IMAGES[name](out, suffix="" if name == plain_format else f".{name}.png"))
+        elif name in _OTHERS:
+            writers.append(_OTHERS[name](out))
+        else:
+            raise InputError(
+                f"save: {name!r} is not a format of labels", hint=f"give {', '.join([*_LABEL_IMAGES, *_OTHERS])}"
+            )
     return [*writers, VideoWriter(out)] if videos else writers
-
-
-def _make_writer(output_format: str, out: Path, suffix: str) -> PredictionWriter:
-    match output_format:
-        case "palette":
-            return PaletteWriter(out, suffix=suffix)
-        case "ids":
-            return IdsWriter(out, suffix=suffix)
-        case "color":
-            return ColorWriter(out, suffix=suffix)
-        case "overlay":
-            return OverlayWriter(out, ("image",))  # a video's is a video
-        case "probabilities":
-            return ProbabilityWriter(out)
-        case "probabilities-tif":
-            return ProbabilityTiffWriter(out)
-        case "geojson":
-            return GeoJsonWriter(out)
-        case "coco":
-            return CocoWriter(out)
-        case "labelme":
-            return LabelmeWriter(out)
-        case "csv":
-            return ClassFractionWriter(out)
-    raise ValueError(f"save: found {output_format!r}; expected one of {', '.join(get_args(OutputFormat))}")

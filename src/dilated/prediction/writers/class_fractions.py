@@ -1,4 +1,4 @@
-"""How much of each image is of each class: one table for the run."""
+"""The class fractions of each image: one table per run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
-from dilated.prediction.sources import InputImage
-from dilated.prediction.writers.base import SOURCE_KINDS, PredictionWriter, atomic_write
+from dilated.prediction.sources import InputImage, SourceKind
+from dilated.prediction.writers.base import PredictionWriter, output_file
 
 
 class ClassFractionWriter(PredictionWriter):
-    """`shares.csv`: a row an image, by name; its name, then the share of each class, which add up to 1."""
+    """`class_fractions.csv`: a row per image, sorted by name; its name, then the fraction of each class; they sum to 1."""
 
-    def __init__(self, out: Path, kinds: Sequence[str] = SOURCE_KINDS) -> None:
+    def __init__(self, out: Path, kinds: Sequence[SourceKind] = tuple(SourceKind)) -> None:
         super().__init__(out, kinds)
+        self.header: list[str] = []
         self.rows: dict[str, list[str]] = {}
         self.lock = Lock()
 
@@ -39,8 +40,8 @@ class ClassFractionWriter(PredictionWriter):
             header, *rows = [*csv.reader(lines)] or [[]]
         if header != self.header or any(len(row) != len(header) for row in rows):
             raise InputError(
-                f"{file}: found a table that is not of this network's classes; expected the columns "
-                f"{', '.join(self.header)}. Leave out --skip-existing, or choose another --out."
+                f"{file}: the columns are not this network's {', '.join(self.header)}",
+                hint="leave out --skip-existing, or choose another --out",
             )
         self.rows = {key: fractions for key, *fractions in rows}
 
@@ -57,7 +58,7 @@ class ClassFractionWriter(PredictionWriter):
         if not self.rows:
             return None
         path = self.out / "class_fractions.csv"
-        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with output_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.header)
             writer.writerows([key, *fractions] for key, fractions in sorted(self.rows.items()))
