@@ -101,7 +101,7 @@ def test_every_pixel_gets_its_label_whatever_the_size(size: tuple[int, int], tmp
     assert np.array_equal(read(target), simple(pixels))
     with Image.open(target) as seen:
         assert np.array_equal(np.asarray(seen), simple(pixels))
-    assert result.pixels == tuple(np.bincount(simple(pixels).ravel(), minlength=4))
+    assert result.pixels_per_class == tuple(np.bincount(simple(pixels).ravel(), minlength=4))
     assert sum(result.class_fractions().values()) == pytest.approx(1)
     assert sorted(p.name for p in target.parent.iterdir()) == ["labels.quicklook.png", "labels.tif"]
 
@@ -275,7 +275,7 @@ def test_a_damaged_block_is_named_and_only_it_is_labelled_anew(source: Path, tmp
     stopped_after(4, make(), source, target)
     block = tmp_path / "labels.tif.part" / "000002.block"
     block.write_bytes(block.read_bytes()[:-3])
-    with pytest.raises(InputError, match=r"000002\.block: the block is damaged .*Delete this one file"):
+    with pytest.raises(InputError, match=r"000002\.block: the block is damaged .*\. Delete this one file"):
         predict_raster(make(), source, target)
     block.unlink()
     assert predict_raster(make(), source, target).blocks_resumed == 3
@@ -294,13 +294,13 @@ def test_a_full_disk_loses_nothing(full: str, source: Path, tmp_path: Path, monk
         if full == "raster":
             patch.setattr(overviews.LabelTiffWriter, "_append_tile", refuse)
         else:
-            write, written = block_store._atomic_write, []
+            write, written = block_store.atomic_write, []
 
             def until_full(path: Path, data: bytes) -> None:
                 written.append(path)
                 refuse() if len(written) > 4 else write(path, data)
 
-            patch.setattr(block_store, "_atomic_write", until_full)
+            patch.setattr(block_store, "atomic_write", until_full)
         with pytest.raises(InputError, match=r"No space left on device.*finished blocks are kept"):
             predict_raster(make(), source, target)
     assert not target.exists()
@@ -325,15 +325,15 @@ def test_a_folder_with_files_of_others_is_left_alone(source: Path, tmp_path: Pat
     part = tmp_path / "labels.tif.part"
     part.mkdir()
     (part / "diary.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"'diary\.txt' in the folder"):
+    with pytest.raises(InputError, match=r"'diary\.txt', which is not of an unfinished run"):
         predict_raster(make(), source, tmp_path / "labels.tif")
     assert (part / "diary.txt").read_text() == "mine"
 
 
 def test_what_cannot_be_a_target_is_refused(source: Path, tmp_path: Path) -> None:
     for tile, path, target, message in [
-        (None, source, "labels.tif", "tile: found none"),
-        (32, source, "labels.png", r"expected \.tif"),
+        (None, source, "labels.tif", "tile: none is given"),
+        (32, source, "labels.png", r"the suffix must be \.tif"),
         (32, source, "city.tif", "is the image itself"),
         (32, tmp_path / "none.tif", "labels.tif", "no such file"),
     ]:

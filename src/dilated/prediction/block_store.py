@@ -1,14 +1,13 @@
-"""The finished blocks of a raster, in a folder, so that a run which was killed goes on where it was.
+"""The finished blocks of a raster, in a folder, so that a run that was killed goes on where it was.
 
-Each block is one file, compressed and with a checksum, which appears whole or not at all. `manifest.json` says of what
-the blocks are: a run of another image, network or setting does not mix with them.
+Each block is one compressed file with a checksum, which appears whole or not at all. `manifest.json` says what the
+blocks belong to, so that a run of another image, network or setting does not mix with them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from bisect import bisect_right
@@ -22,17 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.errors import InputError
+from dilated.files import atomic_write, read_json
 from dilated.prediction.tiling import Block
 
 _MANIFEST = "manifest.json"
-_CACHE_BYTES = 128 << 20  # bytes of unpacked blocks that are kept while the raster is put together
+_CACHE_BYTES = 128 << 20  # of unpacked blocks that are kept while the raster is put together
 
 
 class BlockStore:
     """A folder of blocks.
 
     Args:
-        facts: what the labels depend on, as JSON has it.
+        provenance: what the labels depend on, as JSON has it.
         blocks: rectangles in rows and columns that cover the raster.
         dtype: of the labels.
 
@@ -48,8 +48,8 @@ class BlockStore:
         self.cache: OrderedDict[Block, NDArray[Any]] = OrderedDict()
         table = [[b.top, b.left, b.height, b.width] for b in blocks]
         manifest = json.loads(json.dumps({**provenance, "dtype": str(dtype), "blocks": table}))
-        for left in folder.glob("*.new"):
-            left.unlink()
+        for leftover in (*folder.glob("*.new"), *folder.glob(".*.part")):
+            leftover.unlink()
         path = folder / _MANIFEST
         if path.exists() and any(folder.glob("*.block")):
             _check_manifest(path, manifest)
@@ -57,21 +57,20 @@ class BlockStore:
         foreign_files = [p.name for p in folder.iterdir() if not _is_own_file(p)]
         if foreign_files:
             raise InputError(
-                f"{folder}: found {foreign_files[0]!r} in the folder for unfinished work; expected its own files alone. "
-                "Move the folder away."
+                f"{folder}: holds {foreign_files[0]!r}, which is not of an unfinished run", hint="move the folder away"
             )
         for block in folder.glob("*.block"):
             block.unlink()  # of a run that was killed while it cleaned up
         with explain_write_errors(folder):
-            _atomic_write(path, json.dumps(manifest).encode())
+            atomic_write(path, json.dumps(manifest))
 
     @staticmethod
     def is_empty(folder: Path) -> bool:
-        """Whether a folder holds no finished block, and nothing that is someone else's."""
+        """Return whether a folder holds no finished block, and no file of something else."""
         return all(_is_own_file(p) and p.suffix != ".block" for p in folder.iterdir())
 
     def has(self, block: Block) -> bool:
-        """Whether a block is finished.
+        """Return whether a block is finished.
 
         Raises:
             InputError: its file is damaged.
@@ -82,16 +81,16 @@ class BlockStore:
         return True
 
     def write(self, block: Block, labels: NDArray[Any]) -> None:
-        """Keep a block's labels, (block.height, block.width).
+        """Write a block's labels, (block.height, block.width).
 
         Raises:
             InputError: the disk is full.
         """
         with explain_write_errors(self.folder):
-            _atomic_write(self._path(block), zlib.compress(labels.astype(self.dtype).tobytes(), 6))
+            atomic_write(self._path(block), zlib.compress(labels.astype(self.dtype).tobytes(), 6))
 
     def read_window(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
-        """Labels across blocks, all of which are finished: (height, width).
+        """Read labels across blocks, all of which are finished: (height, width).
 
         Raises:
             InputError: a block's file is damaged.
@@ -111,7 +110,7 @@ class BlockStore:
         return labels
 
     def remove(self) -> None:
-        """Delete the folder; first the manifest, so that what a kill leaves is not taken for unfinished work."""
+        """Delete the folder; first the manifest, so that what remains after a kill is not taken for unfinished work."""
         (self.folder / _MANIFEST).unlink()
         shutil.rmtree(self.folder)
 
@@ -139,57 +138,41 @@ class BlockStore:
 
 
 def _is_own_file(path: Path) -> bool:
-    """Whether a file is one that an unfinished run leaves."""
-    return path.suffix in (".block", ".new") or path.name in (_MANIFEST, "maps")
+    """Return whether a file is one that an unfinished run leaves."""
+    return path.suffix in (".block", ".new", ".part") or path.name in (_MANIFEST, "maps")
 
 
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """A failure to write meanwhile becomes an `InputError` that says how to go on."""
+    """Turn a failure to write into an `InputError` that says how to go on."""
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"{folder}: could not be written ({error}); expected a disk with room. Mend that and run the same command "
-            "again: finished blocks are kept."
+            f"{folder}: could not be written ({error})",
+            hint="make room on the disk and run the same command again: finished blocks are kept",
         ) from error
 
 
 def identify_source(path: Path) -> dict[str, Any]:
-    """Which image it is: its place, size, time and the hash of its first 64 KiB."""
+    """Identify an image by its path, size, time and the hash of its first 64 KiB."""
     stat = path.stat()
     with path.open("rb") as file:
         start = hashlib.sha256(file.read(1 << 16)).hexdigest()
     return {"path": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start": start}
 
 
-def _atomic_write(path: Path, data: bytes) -> None:
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-
-
 def _check_manifest(path: Path, current: dict[str, Any]) -> None:
     """Refuse to go on with blocks of something else."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        lines = _describe_differences(saved, current)
+        differences = _describe_differences(read_json(path), current)
     except (ValueError, AttributeError) as error:
+        hint = f"delete the folder {path.parent} to start again"
+        raise InputError(f"{path}: not the manifest of an unfinished run ({error})", hint=hint) from error
+    if differences:
         raise InputError(
-            f"{path}: is damaged ({error}); expected what an unfinished run wrote. Delete the folder {path.parent} to "
-            "start anew."
-        ) from error
-    if lines:
-        raise InputError(
-            f"{path}: the unfinished run was of something else: {'; '.join(lines)}. Run it as it was to finish it, or "
-            f"delete the folder {path.parent} to start anew."
+            f"{path}: the unfinished run was of something else: {'; '.join(differences)}",
+            hint=f"run it as it was to finish it, or delete the folder {path.parent} to start again",
         )
 
 
@@ -208,6 +191,6 @@ def _describe_differences(saved: dict[str, Any], current: dict[str, Any], prefix
 
 def _damaged_error(path: Path, reason: str) -> InputError:
     return InputError(
-        f"{path}: the block is damaged ({reason}); expected a whole file. Delete this one file and run the same command "
-        "again: only this block is labelled anew."
+        f"{path}: the block is damaged ({reason})",
+        hint="delete this one file and run the same command again: only this block is labelled again",
     )

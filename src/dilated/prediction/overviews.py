@@ -1,13 +1,13 @@
 """Writes a label raster of any size: a tiled, compressed TIFF with smaller copies of itself inside (overviews).
 
-    with Pyramid(path, height, width, np.dtype(np.uint8)) as pyramid:
-        pyramid.fill(window)                             # window(top, left, height, width) -> labels
-        pyramid.reduce()
-        pyramid.finish(tags)
+    with LabelTiffWriter(path, height, width, np.dtype(np.uint8)) as tiff:
+        tiff.write_labels(read_window)                   # read_window(top, left, height, width) -> labels
+        tiff.write_overviews()
+        tiff.write_directories(image_tags, shared_tags)
 
-Two tiles or so are in memory at a time, and the bytes depend on the labels alone. Tiles are 512 x 512, Deflate; the
-file becomes a BigTIFF where a classic one might not hold it. An overview's pixel is the most frequent of the four that
-it stands for, of equally frequent ones the first; overviews halve until one fits into a tile.
+About two tiles are in memory at a time, and the bytes depend on the labels alone. Tiles are 512 x 512, Deflate; the
+file becomes a BigTIFF if a classic one might not hold it. An overview's pixel is the most frequent of the four that it
+stands for, of equally frequent ones the first; overviews halve until one fits into a tile.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _ReadWindow = Callable[[int, int, int, int], NDArray[Any]]
 
 TILE_SIZE = 512
 _DEFLATE, _PALETTE_COLOR = 8, 3
-_CLASSIC_TIFF_LIMIT = 2**32 - 2**24  # bytes of labels and overviews beyond which a classic TIFF might not hold them
+_CLASSIC_TIFF_LIMIT = 2**32 - 2**24  # bytes of labels and overviews that a classic TIFF surely holds
 
 
 @dataclass
 class _Level:
-    """The image, or an overview: where its tiles are in the file, row by row."""
+    """The image or an overview: where its tiles are in the file, row by row."""
 
     height: int
     width: int
@@ -61,7 +61,7 @@ class _Level:
 
     @property
     def tiles_across(self) -> int:
-        """Tiles side by side."""
+        """How many tiles lie side by side."""
         return -(-self.width // TILE_SIZE)
 
     @property
@@ -75,7 +75,7 @@ class LabelTiffWriter:
 
     Args:
         dtype: uint8 or uint16.
-        big: whether it is a BigTIFF; by default where its labels, not counting on compression, need one.
+        bigtiff: whether it is a BigTIFF; by default if its labels, without counting on compression, need one.
     """
 
     def __init__(self, path: Path, height: int, width: int, dtype: np.dtype[Any], bigtiff: bool | None = None) -> None:
@@ -84,20 +84,20 @@ class LabelTiffWriter:
         self.bigtiff = max_bytes > _CLASSIC_TIFF_LIMIT if bigtiff is None else bigtiff
         self.levels = [_Level(height, width)]
         self.file = path.open("w+b")
-        # The place of the directory comes last, so a file that was not finished is no TIFF.
+        # The offset of the directory is written last, so an unfinished file is not a TIFF.
         self.file.write(
             struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if self.bigtiff else struct.pack("<2sHI", b"II", 42, 0)
         )
 
-    def write_labels(self, window: _ReadWindow, on_tile: Callable[[NDArray[Any]], object] | None = None) -> None:
+    def write_labels(self, read_window: _ReadWindow, on_tile: Callable[[NDArray[Any]], object] | None = None) -> None:
         """Write the labels.
 
         Args:
-            tick: called with the labels of each tile.
+            on_tile: called with the labels of each tile.
         """
         level = self.levels[0]
         for top, left in level.tiles:
-            labels = window(top, left, min(TILE_SIZE, level.height - top), min(TILE_SIZE, level.width - left))
+            labels = read_window(top, left, min(TILE_SIZE, level.height - top), min(TILE_SIZE, level.width - left))
             self._append_tile(level, labels)
             if on_tile:
                 on_tile(labels)
@@ -108,17 +108,14 @@ class LabelTiffWriter:
             previous = self.levels[-1]
             level = _Level(-(-previous.height // 2), -(-previous.width // 2))
             for top, left in level.tiles:
-                height, width = (
-                    min(2 * TILE_SIZE, previous.height - 2 * top),
-                    min(2 * TILE_SIZE, previous.width - 2 * left),
-                )
-                self._append_tile(
-                    level, downscale_by_mode(self.read_window(previous, 2 * top, 2 * left, height, width))
-                )
+                height = min(2 * TILE_SIZE, previous.height - 2 * top)
+                width = min(2 * TILE_SIZE, previous.width - 2 * left)
+                labels = self.read_window(previous, 2 * top, 2 * left, height, width)
+                self._append_tile(level, downscale_by_mode(labels))
             self.levels.append(level)
 
     def read_window(self, level: _Level, top: int, left: int, height: int, width: int) -> NDArray[Any]:
-        """Labels of a level that have been written, (height, width)."""
+        """Read labels of a level that have been written, (height, width)."""
         labels = np.empty((height, width), self.dtype)
         for y in range(top // TILE_SIZE * TILE_SIZE, top + height, TILE_SIZE):
             for x in range(left // TILE_SIZE * TILE_SIZE, left + width, TILE_SIZE):
@@ -126,23 +123,20 @@ class LabelTiffWriter:
                 self.file.seek(level.offsets[index])
                 data = zlib.decompress(self.file.read(level.byte_counts[index]))
                 tile = np.frombuffer(data, self.dtype).reshape(TILE_SIZE, TILE_SIZE)
-                rows, columns = (
-                    slice(max(y, top), min(y + TILE_SIZE, top + height)),
-                    slice(max(x, left), min(x + TILE_SIZE, left + width)),
-                )
-                part = tile[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-                labels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = part
+                y0, y1 = max(y, top), min(y + TILE_SIZE, top + height)
+                x0, x1 = max(x, left), min(x + TILE_SIZE, left + width)
+                labels[y0 - top : y1 - top, x0 - left : x1 - left] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
         return labels
 
     def write_directories(self, image_tags: Sequence[Tag], shared_tags: Sequence[Tag]) -> None:
         """Write the directories, after which the file is a TIFF.
 
         Args:
-            own: tags of the image.
-            shared: tags of the image and of each overview: palette, nodata.
+            image_tags: tags of the image.
+            shared_tags: tags of the image and of each overview: palette, nodata.
         """
-        value_offsets: dict[bytes, int] = {}  # values that several directories have are written once
-        link_offset = 8 if self.bigtiff else 4  # where the place of the first directory stands
+        value_offsets: dict[bytes, int] = {}  # values of several directories are written once
+        link_offset = 8 if self.bigtiff else 4  # where the offset of the first directory is
         for i, level in enumerate(self.levels):
             tags = [*self._layout_tags(level, i > 0), *shared_tags, *(image_tags if i == 0 else ())]
             link_offset = self._write_directory(sorted(tags, key=lambda tag: tag.code), link_offset, value_offsets)
@@ -182,7 +176,7 @@ class LabelTiffWriter:
         ]
 
     def _write_directory(self, tags: list[Tag], link_offset: int, value_offsets: dict[bytes, int]) -> int:
-        """Write a directory and let `link` point at it; returns where the place of the next one goes."""
+        """Write a directory and its offset at `link_offset`; return where the offset of the next one goes."""
         count, offset_format = ("<Q", "<Q") if self.bigtiff else ("<H", "<I")
         offset_size = struct.calcsize(offset_format)
         entries = struct.pack(count, len(tags))
@@ -203,7 +197,7 @@ class LabelTiffWriter:
         return start + len(entries)
 
     def _pad_to_8_bytes(self) -> int:
-        """The end of the file, moved to a multiple of 8 bytes."""
+        """Pad the file to a multiple of 8 bytes and return its size."""
         end = self.file.seek(0, 2)
         self.file.write(bytes(-end % 8))
         return end + -end % 8
@@ -219,5 +213,5 @@ def downscale_by_mode(labels: NDArray[Any]) -> NDArray[Any]:
     padded = np.pad(labels, ((0, labels.shape[0] % 2), (0, labels.shape[1] % 2)), mode="edge")
     a, b, c, d = padded[::2, ::2], padded[::2, 1::2], padded[1::2, ::2], padded[1::2, 1::2]
     other = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
-    # Two and two: the first wins, so the other pair only counts where `a` stands alone.
+    # Two and two: the first wins, so the other pair counts only if `a` occurs once.
     return np.where((a == b) | (a == c) | (a == d), a, other)

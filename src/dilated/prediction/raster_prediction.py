@@ -1,12 +1,12 @@
-"""From an image of any size to a label raster: block by block, in bounded memory, and a kill loses one block at most.
+"""From an image of any size to a label raster: block by block, in bounded memory; a kill loses one block at most.
 
     predictor = Predictor(dilated.load("street"), tile=1024)
     result = predict_raster(predictor, Path("city.tif"), Path("city.labels.tif"))
-    result.shares()                                      # {"road": 0.31, ...}
+    result.class_fractions()                             # {"road": 0.31, ...}
 
 Finished blocks wait in `city.labels.tif.part/`; the same call goes on from there, and the file has the same bytes as
-without the interruption. Pixels without data in the image have none in the labels. `city.labels.quicklook.png` shows
-the whole at a glance.
+without the interruption. Pixels without data in the image have none in the labels. `city.labels.quicklook.png` is a
+small image of the labels.
 """
 
 from __future__ import annotations
@@ -36,17 +36,21 @@ from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
+from dilated.prediction.prediction import to_class_fractions
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.tiling import Block
 
 QUICKLOOK_SIZE = 2048  # pixels along its longer side
 
 
+_Stage = Literal["labelling", "writing"]
+
+
 @dataclass(frozen=True)
 class RasterProgress:
-    """How far it is: `done` of `total_steps` blocks are labelled, or tiles written; the speed is that of this run."""
+    """How far a run is: `done` of `total` blocks are labelled, or tiles written; the speed is that of this run."""
 
-    stage: Literal["labelling", "writing"]
+    stage: _Stage
     done: int
     total: int
     pixels_per_second: float
@@ -57,8 +61,16 @@ class RasterProgress:
 class RasterResult:
     """What was written.
 
-    `label_path`, `quicklook`: the files. `split_into_blocks`: how many the raster has, of which `blocks_resumed` were finished before.
-    `image_reader`: the number of pixels of each class. `nodata_pixels`: the number of those without data.
+    Args:
+        target: the file of labels.
+        quicklook: the small image of them.
+        height: of the raster, in pixels.
+        width: of the raster, in pixels.
+        blocks: how many the raster has.
+        blocks_resumed: how many of them a former run had finished.
+        classes: the names, in the order of the ids.
+        pixels_per_class: the number of pixels of each class.
+        nodata_pixels: the number of pixels without data.
     """
 
     target: Path
@@ -68,14 +80,12 @@ class RasterResult:
     blocks: int
     blocks_resumed: int
     classes: tuple[str, ...]
-    pixels: tuple[int, ...]
+    pixels_per_class: tuple[int, ...]
     nodata_pixels: int
 
     def class_fractions(self) -> dict[str, float]:
-        """The share of the pixels with data by class, greatest first; classes that do not occur are left out."""
-        total = max(1, sum(self.pixels))
-        order = sorted(range(len(self.pixels)), key=lambda i: -self.pixels[i])
-        return {self.classes[i]: self.pixels[i] / total for i in order if self.pixels[i]}
+        """Return the fraction of the pixels with data by class, greatest first; absent classes are left out."""
+        return to_class_fractions(self.classes, np.array(self.pixels_per_class))
 
 
 def predict_raster(
@@ -88,16 +98,18 @@ def predict_raster(
 ) -> RasterResult:
     """Label an image of any size.
 
-    Writes `label_path`, a tiled TIFF of label ids with overviews, palette, class names, nodata value (255; 65535 where
-    there are more than 255 classes) and the image's georeference; and `<stem>.quicklook.png` beside it.
+    Writes `target`, a tiled TIFF of label ids with overviews, palette, class names, nodata value (255; 65535 if there
+    are more than 255 classes) and the image's georeference; and `<stem>.quicklook.png` beside it.
 
     Args:
         predictor: one with a `tile`, which bounds the memory.
+        source: the image.
+        target: the .tif file of the labels.
         bands: see `open_raster`.
         progress: called after each block and each tile of the file.
 
     Raises:
-        InputError: an image that cannot be read, a target that is no TIFF or is the image itself, a full disk, or
+        InputError: an image that cannot be read, a target that is not a TIFF or is the image itself, a full disk, or
             unfinished blocks of another image, network or setting. Finished blocks are kept in any case.
     """
     source, target = Path(source), Path(target)
@@ -109,11 +121,12 @@ def predict_raster(
     with explain_write_errors(work_folder):
         work_folder.mkdir(parents=True, exist_ok=True)
     with _removed_if_empty(work_folder), open_raster(source, bands=bands, scratch_folder=work_folder) as raster:
-        todo = predictor.split_into_blocks(raster.height, raster.width)
-        block_store = BlockStore(work_folder, _provenance(predictor, source, bands), todo, dtype)
-        meter = _ProgressMeter(progress, "labelling", len(todo), raster.height * raster.width)
+        blocks = predictor.split_into_blocks(raster.height, raster.width)
+        block_store = BlockStore(work_folder, _provenance(predictor, source, bands), blocks, dtype)
+        meter = _ProgressMeter(progress, "labelling", len(blocks), raster.height * raster.width)
         resumed = _label_missing_blocks(predictor, raster, block_store, nodata, meter)
         georeference = raster.georeference
+    # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
     temporary = work_folder / f"labels.{os.getpid()}.new", work_folder / f"quicklook.{os.getpid()}.new"
     with explain_write_errors(work_folder), LabelTiffWriter(temporary[0], raster.height, raster.width, dtype) as tiff:
         meter = _ProgressMeter(progress, "writing", len(tiff.levels[0].tiles), raster.height * raster.width)
@@ -125,8 +138,8 @@ def predict_raster(
 
         tiff.write_labels(block_store.read_window, count_labels)
         tiff.write_overviews()
-        own = [*_class_name_tags(segmenter, nodata), *(georeference.tags if georeference else ())]
-        tiff.write_directories(own, palette_tags(segmenter, dtype, nodata))
+        image_tags = [*_class_name_tags(segmenter, nodata), *(georeference.tags if georeference else ())]
+        tiff.write_directories(image_tags, palette_tags(segmenter, dtype, nodata))
         _draw_quicklook(tiff, segmenter).save(temporary[1], format="PNG")
         tiff.file.flush()
         os.fsync(tiff.file.fileno())
@@ -134,22 +147,22 @@ def predict_raster(
         temporary[1].replace(quicklook)
         temporary[0].replace(target)
         block_store.remove()
-    pixels = tuple(int(n) for n in counts[: len(segmenter.classes)])
+    pixels_per_class = tuple(int(n) for n in counts[: len(segmenter.classes)])
     return RasterResult(
         target,
         quicklook,
         raster.height,
         raster.width,
-        len(todo),
+        len(blocks),
         resumed,
         segmenter.classes,
-        pixels,
+        pixels_per_class,
         int(counts[nodata]),
     )
 
 
 def _label_dtype_and_nodata(classes: int) -> tuple[np.dtype[Any], int]:
-    """The type of labels in a file and the one that means "no data".
+    """Return the type of labels in a file and the label that means "no data".
 
     Example:
         >>> _label_dtype_and_nodata(255), _label_dtype_and_nodata(256)
@@ -159,7 +172,7 @@ def _label_dtype_and_nodata(classes: int) -> tuple[np.dtype[Any], int]:
 
 
 def _hash_segmenter(segmenter: BaseSegmenter) -> str:
-    """A hash of everything in a segmenter that labels depend on: settings, classes, normalisation, weights."""
+    """Hash all of a segmenter that labels depend on: config, classes, normalization, weights."""
     settings = {
         "network": dataclasses.asdict(segmenter.config),
         "classes": segmenter.classes,
@@ -175,7 +188,7 @@ def _hash_segmenter(segmenter: BaseSegmenter) -> str:
 
 
 def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:
-    """The classes' names for people (ImageDescription, as JSON) and for GDAL (metadata CLASS_0, CLASS_1, ...)."""
+    """Return the classes' names for readers (ImageDescription, as JSON) and for GDAL (metadata CLASS_0, ...)."""
     text = json.dumps({"classes": segmenter.classes, "no data": nodata})
     items = "".join(f'  <Item name="CLASS_{i}">{escape(name)}</Item>\n' for i, name in enumerate(segmenter.classes))
     return [
@@ -186,38 +199,38 @@ def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:
 
 
 def palette_tags(segmenter: BaseSegmenter, dtype: np.dtype[Any], nodata: int) -> list[Tag]:
-    """The palette, and the label that means "no data"."""
+    """Return the palette, and the label that means "no data"."""
     palette = np.zeros((1 << 8 * dtype.itemsize, 3), np.uint16)
     palette[: len(segmenter.colors)] = np.array(segmenter.colors, np.uint16) * 257
     return [Tag.from_values(COLORMAP, SHORT, palette.T), Tag.text(GDAL_NODATA, str(nodata))]
 
 
 class _ProgressMeter:
-    """Counts steps and tells how fast they go."""
+    """Counts steps and reports their speed."""
 
     def __init__(
-        self, callback: Callable[[RasterProgress], object] | None, stage: Any, total: int, pixels: int
+        self, callback: Callable[[RasterProgress], object] | None, stage: _Stage, total: int, pixels: int
     ) -> None:
-        self.callback, self.stage, self.total, self.left = callback, stage, total, pixels
+        self.callback, self.stage, self.total, self.pixels_left = callback, stage, total, pixels
         self.done = self.pixels = 0
         self.start = time.monotonic()
 
     def skip_step(self, pixels: int) -> None:
-        """A step that was done before."""
-        self.done, self.left = self.done + 1, self.left - pixels
+        """Count a step that a former run has done."""
+        self.done, self.pixels_left = self.done + 1, self.pixels_left - pixels
 
     def step(self, pixels: int) -> None:
         self.skip_step(pixels)
         self.pixels += pixels
         speed = self.pixels / max(time.monotonic() - self.start, 1e-9)
         if self.callback:
-            self.callback(RasterProgress(self.stage, self.done, self.total, speed, self.left / speed))
+            self.callback(RasterProgress(self.stage, self.done, self.total, speed, self.pixels_left / speed))
 
 
 def _label_missing_blocks(
     predictor: Predictor, raster: RasterFile, block_store: BlockStore, nodata: int, meter: _ProgressMeter
 ) -> int:
-    """Write every block that is not there yet; returns how many were."""
+    """Write every block that does not exist yet; return how many did."""
     resumed = 0
 
     def skip(block: Block) -> bool:
@@ -228,14 +241,14 @@ def _label_missing_blocks(
             valid = raster.read_mask(block.top, block.left, block.height, block.width)
             if valid is None or valid.any():
                 return False
-            block_store.write(block, np.full(valid.shape, nodata))  # the network need not see what has no data
+            block_store.write(block, np.full(valid.shape, nodata))  # the network does not need to see it
         meter.skip_step(block.height * block.width)
         return True
 
     with explain_write_errors(block_store.folder):
         for block, labels in predictor.label_blocks(raster, skip, block_store.folder / "maps"):
             valid = raster.read_mask(block.top, block.left, block.height, block.width)
-            labels = labels.astype(block_store.dtype)  # 65535 would not fit into what the network gives for 256 classes
+            labels = labels.astype(block_store.dtype)  # 65535 does not fit into the labels of 256 classes
             if valid is not None:
                 labels[~valid] = nodata
             block_store.write(block, labels)
@@ -244,18 +257,19 @@ def _label_missing_blocks(
 
 
 def _draw_quicklook(tiff: LabelTiffWriter, segmenter: BaseSegmenter) -> Image.Image:
-    """The whole raster in few pixels: the nearest ones of the smallest overview that has as many."""
+    """Draw the raster in few pixels: the nearest ones of the smallest overview that has as many."""
     full_size = tiff.levels[0]
     scale = min(1.0, QUICKLOOK_SIZE / max(full_size.height, full_size.width))
     height, width = max(1, round(full_size.height * scale)), max(1, round(full_size.width * scale))
     level = [candidate for candidate in tiff.levels if candidate.height >= height and candidate.width >= width][-1]
     columns = (2 * np.arange(width) + 1) * level.width // (2 * width)
     rows = (2 * np.arange(height) + 1) * level.height // (2 * height)
-    bands = []
+    row_bands = []
     for top in range(0, level.height, TILE_SIZE):
-        own = rows[(rows >= top) & (rows < top + TILE_SIZE)] - top
-        bands.append(tiff.read_window(level, top, 0, min(TILE_SIZE, level.height - top), level.width)[own][:, columns])
-    labels = np.concatenate(bands)
+        tile_rows = rows[(rows >= top) & (rows < top + TILE_SIZE)] - top
+        band = tiff.read_window(level, top, 0, min(TILE_SIZE, level.height - top), level.width)
+        row_bands.append(band[tile_rows][:, columns])
+    labels = np.concatenate(row_bands)
     colors = np.array(segmenter.colors, np.uint8)
     if labels.dtype.itemsize > 1:
         return Image.fromarray(np.concatenate((colors, np.zeros((65536 - len(colors), 3), np.uint8)))[labels])
@@ -265,7 +279,7 @@ def _draw_quicklook(tiff: LabelTiffWriter, segmenter: BaseSegmenter) -> Image.Im
 
 
 def _provenance(predictor: Predictor, source: Path, bands: Sequence[int] | None) -> dict[str, Any]:
-    """What labels depend on."""
+    """Return what labels depend on."""
     return {
         "source": identify_source(source),
         "bands": bands,
@@ -277,20 +291,18 @@ def _provenance(predictor: Predictor, source: Path, bands: Sequence[int] | None)
 
 def _check_arguments(predictor: Predictor, source: Path, target: Path) -> None:
     if predictor.tile is None:
-        raise InputError("tile: found none; expected a number of pixels such as 1024, which bounds the memory")
+        raise InputError("tile: none is given, and it bounds the memory", hint="give a number such as 1024")
     if target.suffix.lower() not in (".tif", ".tiff"):
-        raise InputError(
-            f"{target}: found the suffix {target.suffix!r}; expected .tif or .tiff, which is what is written"
-        )
+        raise InputError(f"{target}: the suffix must be .tif or .tiff, not {target.suffix!r}")
     if not source.is_file():
-        raise InputError(f"{source}: no such file; expected an image")
+        raise InputError(f"{source}: no such file", hint="give an image")
     if target.resolve() == source.resolve():
-        raise InputError(f"{target}: is the image itself; expected another file for its labels")
+        raise InputError(f"{target}: is the image itself", hint="give another file for its labels")
 
 
 @contextmanager
 def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """A folder that is removed if the work fails before any block is finished."""
+    """Remove a folder if the work fails before any block is finished."""
     try:
         yield
     except BaseException:

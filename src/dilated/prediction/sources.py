@@ -233,7 +233,7 @@ def _walk_files(
     ancestors: tuple[Path, ...] = (),
     subfolder: Path = Path(),
 ) -> Iterator[tuple[Path, Path, str]]:
-    """Yield path, subfolder and problem of each file below a folder that is not hidden, the folder's own files first.
+    """Yield path, subfolder and problem of each visible file below a folder, the folder's own files first.
 
     A folder that cannot be read is given with the reason. A broken link is given as a file, whose reading will fail;
     pipes and devices are left out, since reading them may never end.

@@ -5,7 +5,7 @@
         for row, logits in strips:                       # (C, rows, block.width)
             ...
 
-The front end reads each tile with as many real pixels around it as it can see (measured, see `dilated.fields.measured`),
+The front end reads each tile with as many real pixels around it as it can see (measured by `dilated.fields.measured`),
 so its maps of the tile are those of the whole image; at the image's own border it sees that border. The maps are put
 side by side, and the context module reads them across all seams: block by block, each with as many values around it as
 the module can see. So memory is bounded by the tile, and no label depends on it.

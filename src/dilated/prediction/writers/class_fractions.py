@@ -17,7 +17,7 @@ from dilated.prediction.writers.base import PredictionWriter, output_file
 
 
 class ClassFractionWriter(PredictionWriter):
-    """`class_fractions.csv`: a row per image, sorted by name; its name, then the fraction of each class; they sum to 1."""
+    """`class_fractions.csv`: a row per image, sorted by name: the name, then the fraction of each class."""
 
     def __init__(self, out: Path, kinds: Sequence[SourceKind] = tuple(SourceKind)) -> None:
         super().__init__(out, kinds)

@@ -29,7 +29,7 @@ class PaletteWriter(PerImageWriter):
 
 
 class IdsWriter(PerImageWriter):
-    """`NAME.png`, gray, for programs that do not read palettes; 16 bits per pixel if there are more than 256 classes."""
+    """`NAME.png`, gray, for programs that do not read palettes; 16 bits if there are more than 256 classes."""
 
     suffix = ".png"
 

@@ -67,8 +67,8 @@ class EvaluationServer:
         match = re.fullmatch(self.stem_pattern, image.stem)
         if match is None:
             raise InputError(
-                f"{image}: the stem {image.stem!r} is not {self.stem_description}, by which the {self.name} server finds "
-                "the labels",
+                f"{image}: the stem {image.stem!r} is not {self.stem_description}, by which the {self.name} server "
+                "finds the labels",
                 hint="use --format palette for other images",
             )
         return out / self.folder / f"{match[1]}{self.suffix}"

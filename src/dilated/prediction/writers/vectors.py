@@ -5,7 +5,7 @@ GeoJSON has a feature for each 4-connected region:
     {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [outer ring, hole, ...]},
      "properties": {"class": "road", "id": 3, "area": 1234}}
 
-Positions are (x, y) in pixels from the upper left corner of the image, y pointing down; pixel (0, 0) covers 0 to 1 along
+Positions are (x, y) in pixels from the upper left corner of the image, y pointing down; pixel (0, 0) covers 0 to 1 in
 both. Rings are wound as RFC 7946 says for x and y as numbers: outer rings counterclockwise, holes clockwise. Seen on an
 image, where y points down, it is the other way round.
 
@@ -98,7 +98,7 @@ class LabelmeWriter(PerImageWriter):
 
 
 class CocoWriter(PredictionWriter):
-    """`annotations.json`. The annotations are kept as JSON text until the end of the run, since lists take more memory."""
+    """`annotations.json`. The annotations wait for the end of the run as JSON text, which takes less memory."""
 
     def __init__(self, out: Path, kinds: Sequence[SourceKind] = tuple(SourceKind)) -> None:
         super().__init__(out, kinds)
