@@ -13,7 +13,7 @@ from PIL import Image
 
 import dilated.data.raster.reader as module
 from dilated.data.images import read_image
-from dilated.data.raster import png, scratch
+from dilated.data.raster import gdal, scratch
 from dilated.data.raster.base import select_bands, to_rgb
 from dilated.data.raster.gdal import GDALRaster
 from dilated.data.raster.reader import open_raster
@@ -47,13 +47,21 @@ def mask(path: Path) -> Any:
         return raster.read_mask(0, 0, raster.height, raster.width)
 
 
+@pytest.fixture(params=["pillow", "GDAL"])
+def png_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who decodes PNGs: pillow those that it may decode whole, GDAL the larger ones."""
+    if request.param == "GDAL":
+        monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 0)
+    return str(request.param)
+
+
 def as_read_image(path: Path) -> bool:
     return bool(np.array_equal(whole(path), read_image(path)))
 
 
+@pytest.mark.usefixtures("png_reader")
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_a_png_has_the_pixels_of_read_image(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png, "STRIP_BYTES", 1000)  # many strips, which lean on the rows before them
+def test_a_png_has_the_pixels_of_read_image(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(noise(4)).convert(mode).save(path)
     assert as_read_image(path)
@@ -61,17 +69,30 @@ def test_a_png_has_the_pixels_of_read_image(mode: str, tmp_path: Path, monkeypat
         assert np.array_equal(mask(path), noise(4)[:, :, 3] > 0)
 
 
+@pytest.mark.usefixtures("png_reader")
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_16_bit_png_has_the_pixels_of_read_image(
-    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(png, "STRIP_BYTES", 1000)
+def test_a_16_bit_png_has_the_pixels_of_read_image(channels: int, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     values = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, channels)).astype(np.uint16)
     cv2.imwrite(str(path), values)
     assert as_read_image(path)
 
 
+@pytest.mark.usefixtures("png_reader")
+@pytest.mark.parametrize("color_type", [0, 4])
+@pytest.mark.parametrize("bits", [1, 2, 4, 16])
+def test_a_png_of_any_depth_of_grey_has_the_pixels_of_read_image(bits: int, color_type: int, tmp_path: Path) -> None:
+    if color_type == 4 and bits < 8:
+        return  # grey with alpha has 8 bits at least
+    channels = 2 if color_type == 4 else 1
+    row = -(-WIDTH * channels * bits // 8)
+    rows = np.random.default_rng(bits).integers(0, 256, (HEIGHT, row + 1)).astype(np.uint8)
+    rows[:, 0] = 0
+    (tmp_path / "a.png").write_bytes(crafted(WIDTH, HEIGHT, rows.tobytes(), depth=bits, color_type=color_type))
+    assert as_read_image(tmp_path / "a.png")
+
+
+@pytest.mark.usefixtures("png_reader")
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_a_png_with_a_small_palette_has_the_pixels_of_read_image(bits: int, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
@@ -81,10 +102,56 @@ def test_a_png_with_a_small_palette_has_the_pixels_of_read_image(bits: int, tmp_
         assert np.array_equal(mask(path), np.asarray(image) != 0)
 
 
+@pytest.mark.usefixtures("png_reader")
+def test_a_palette_entry_is_data_unless_it_is_fully_transparent(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    alpha = [0, 128, 0, 7]
+    Image.fromarray(noise(3)).quantize(4).save(path, transparency=bytes(alpha))
+    assert as_read_image(path)
+    with Image.open(path) as image:
+        assert np.array_equal(mask(path), np.array(alpha)[np.asarray(image)] > 0)
+
+
+@pytest.mark.usefixtures("png_reader")
 def test_the_transparent_color_of_a_png_has_no_data(tmp_path: Path) -> None:
     pixels = noise(3)
     Image.fromarray(pixels).save(tmp_path / "a.png", transparency=tuple(pixels[3, 4].tolist()))
     assert np.array_equal(mask(tmp_path / "a.png"), (pixels != pixels[3, 4]).any(axis=2))
+    Image.fromarray(pixels[:, :, 0]).save(tmp_path / "b.png", transparency=int(pixels[3, 4, 0]))
+    assert np.array_equal(mask(tmp_path / "b.png"), pixels[:, :, 0] != pixels[3, 4, 0])
+
+
+def test_a_png_beyond_the_limit_needs_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(noise(3)).save(tmp_path / "a.png")
+    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", HEIGHT * WIDTH - 1)
+    without(monkeypatch, "rasterio")
+    with pytest.raises(InputError, match=r"a\.png: a PNG of 53x67 pixels needs rasterio") as caught:
+        open_raster(tmp_path / "a.png")
+    assert caught.value.hint == "run: pip install 'dilated[geo]'"
+    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", HEIGHT * WIDTH)
+    assert as_read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("after_pixels", [False, True])
+def test_a_png_beyond_the_limit_is_refused_if_exif_rotates_it(
+    after_pixels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(3)).save(tmp_path / "a.png", **({} if after_pixels else {"exif": exif}))
+    if after_pixels:
+        content = (tmp_path / "a.png").read_bytes()
+        (tmp_path / "a.png").write_bytes(content[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + content[-12:])
+    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 0)
+    with pytest.raises(InputError, match="EXIF orientation 6 cannot be rotated in windows"):
+        open_raster(tmp_path / "a.png")
+
+
+@pytest.mark.usefixtures("png_reader")
+def test_an_interlaced_png_has_the_pixels_of_read_image(tmp_path: Path) -> None:
+    rows = bytes([0, 10, 0, 20, 0, 30, 40, 0, 50, 0, 60, 0, 70, 80, 90])  # the passes of 3x3 pixels
+    (tmp_path / "a.png").write_bytes(crafted(3, 3, rows, interlaced=1))
+    assert as_read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "bmp", "webp"])
@@ -229,13 +296,13 @@ def test_a_large_compressed_strip_is_unpacked_or_refused(tmp_path: Path, monkeyp
         assert type(raster) is scratch.ScratchRaster
     assert as_read_image(path)
     without(monkeypatch, "rasterio")
-    with pytest.raises(InputError, match=r"rio convert a\.tif tiled\.tif"):
+    with pytest.raises(InputError, match=r"rio convert .*a\.tif tiled\.tif"):
         open_raster(path)
 
 
 REFUSED: dict[str, tuple[NDArray[Any], dict[str, Any], str]] = {
-    "floats": (noise(1)[:, :, 0].astype(np.float32), {}, "kind: floats"),
-    "signed": (noise(1)[:, :, 0].astype(np.int16), {}, "kind: signed"),
+    "floats": (noise(1)[:, :, 0].astype(np.float32), {}, "found floats"),
+    "signed": (noise(1)[:, :, 0].astype(np.int16), {}, "found signed integers"),
     "32 bits": (noise(1)[:, :, 0].astype(np.uint32), {}, r"bands of \[32\] bits"),
     "CMYK": (noise(4), {"photometric": "separated"}, "color space CMYK"),
     "turned": (noise(3), {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}, "orientation 6"),
@@ -250,6 +317,7 @@ def test_numbers_without_an_agreed_meaning_are_refused(name: str, tmp_path: Path
         open_raster(tmp_path / "a.tif")
 
 
+@pytest.mark.usefixtures("png_reader")
 @pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
 def test_a_file_that_ends_early_is_refused_wherever_it_ends(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -280,6 +348,7 @@ def test_a_damaged_tile_is_an_error_that_names_the_file(
         whole(path)
 
 
+@pytest.mark.usefixtures("png_reader")
 def test_a_changed_byte_of_a_png_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(noise(3)).save(path)
@@ -294,9 +363,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def crafted(width: int, height: int, rows: bytes, interlaced: int = 0) -> bytes:
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
-    return png.SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+def crafted(width: int, height: int, rows: bytes, interlaced: int = 0, depth: int = 8, color_type: int = 0) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, interlaced)
+    return gdal.PNG_SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(
@@ -306,20 +375,26 @@ def crafted(width: int, height: int, rows: bytes, interlaced: int = 0) -> bytes:
         (b"hello, world, this is text", "no image format"),
         (b"II*\0\xff\xff\xff\x7f", "header is damaged"),
         (b"MM\0+" + bytes(12), "header is damaged"),
-        (png.SIGNATURE, "ends early"),
+        (gdal.PNG_SIGNATURE, "ends early"),
         (crafted(2**31 - 1, 2**31 - 1, b""), "made to exhaust"),
         (crafted(0, 5, b""), "at least one"),
-        (crafted(3, 2, bytes(4)), "1 whole rows of 2"),
-        (crafted(3, 2, bytes(12)), "more rows"),
-        (crafted(3, 2, b"\5" + bytes(7)), "unknown way 5"),
-        (crafted(20_000, 20_000, b"", interlaced=1), "rio convert"),
+        (gdal.PNG_SIGNATURE + chunk(b"IEND", b""), "no header"),
+        (crafted(3, 2, b"\5" + bytes(7)), "damaged|cannot be read"),
+        (crafted(20_000, 20_000, b"", interlaced=1), "cannot be read"),
     ],
 )
+@pytest.mark.usefixtures("png_reader")
 def test_a_broken_file_is_an_error_that_names_it(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"image.*({message})"):
         whole(path)
+
+
+@pytest.mark.parametrize("size", [4, 12])
+def test_rows_that_are_missing_or_too_many_are_read_as_read_image_does(size: int, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(crafted(3, 2, bytes(size)))
+    assert as_read_image(tmp_path / "a.png")
 
 
 def test_a_tiff_whose_header_cannot_be_true_is_refused(tmp_path: Path) -> None:
@@ -339,7 +414,7 @@ def test_a_jpeg_that_is_too_large_to_be_decoded_whole_names_the_command(
 ) -> None:
     monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 100)
     Image.fromarray(noise(3)).save(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match=r"rio convert a\.jpg tiled\.tif --co tiled=true"):
+    with pytest.raises(InputError, match=r"rio convert .*a\.jpg tiled\.tif --co tiled=true"):
         open_raster(tmp_path / "a.jpg")
 
 

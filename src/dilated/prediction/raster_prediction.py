@@ -192,9 +192,9 @@ def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:
     text = json.dumps({"classes": segmenter.classes, "no data": nodata})
     items = "".join(f'  <Item name="CLASS_{i}">{escape(name)}</Item>\n' for i, name in enumerate(segmenter.classes))
     return [
-        Tag.text(DESCRIPTION, text),
-        Tag.text(SOFTWARE, f"dilated {__version__}"),
-        Tag.text(GDAL_METADATA, f"<GDALMetadata>\n{items}</GDALMetadata>\n"),
+        Tag.from_text(DESCRIPTION, text),
+        Tag.from_text(SOFTWARE, f"dilated {__version__}"),
+        Tag.from_text(GDAL_METADATA, f"<GDALMetadata>\n{items}</GDALMetadata>\n"),
     ]
 
 
@@ -202,7 +202,7 @@ def palette_tags(segmenter: BaseSegmenter, dtype: np.dtype[Any], nodata: int) ->
     """Return the palette, and the label that means "no data"."""
     palette = np.zeros((1 << 8 * dtype.itemsize, 3), np.uint16)
     palette[: len(segmenter.colors)] = np.array(segmenter.colors, np.uint16) * 257
-    return [Tag.from_values(COLORMAP, SHORT, palette.T), Tag.text(GDAL_NODATA, str(nodata))]
+    return [Tag.from_values(COLORMAP, SHORT, palette.T), Tag.from_text(GDAL_NODATA, str(nodata))]
 
 
 class _ProgressMeter:

@@ -1,4 +1,4 @@
-"""What every reader of rasters has: the window, the mask, the bands, and the rules that turn them into RGB.
+"""What all readers of rasters share: windows, masks, bands, and the rules that turn them into RGB.
 
 >>> to_rgb(np.array([[[0, 257, 65535]]], np.uint16)).tolist()      # 16-bit color keeps its high byte
 [[[0, 1, 255]]]
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,14 +22,14 @@ from dilated.data.images import ImageArray
 from dilated.data.raster.tags import Tag
 from dilated.errors import InputError
 
-MAX_SEGMENT_BYTES = 64 << 20  # bytes of one decoded tile or strip; larger ones are not read in windows
-_MAX_PIXELS_PER_BYTE = 4096  # pixels per byte of a file; no format packs a photograph a hundredth as densely
-CONVERT_COMMAND = "rio convert {path} tiled.tif --co tiled=true --co compress=deflate --co bigtiff=if_safer"
+MAX_SEGMENT_BYTES = 64 << 20  # bytes of a decoded tile or strip; larger ones are not read in windows
+GEO_HINT = "run: pip install 'dilated[geo]'"
+_MAX_PIXELS_PER_BYTE = 4096  # pixels per byte of a file; no format compresses a photograph a hundredth as much
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a raster lies, as the tags of a GeoTIFF: scale, tie points or control points, transform, CRS, RPCs."""
+    """The location of a raster as GeoTIFF tags: scale, tie points or control points, transform, CRS, RPCs."""
 
     tags: tuple[Tag, ...]
 
@@ -36,22 +37,24 @@ class Georeference:
 class RasterFile(ABC):
     """An open raster.
 
-    `bands`: how many bands the file has. `nodata`: the value that marks pixels without data, None where no value does.
-    `georeference`: None where the file has none.
+    Readers set these fields; an instance is used in a `with` block, by one thread at a time.
     """
 
     path: Path
     height: int
     width: int
     bands: int
+    """How many bands the file has."""
     nodata: float | None = None
+    """The value that marks pixels without data; None if no value does."""
     georeference: Georeference | None = None
+    """None if the file has none."""
 
     def __init__(self) -> None:
         self.resources = ExitStack()
 
     def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        """The window as (height, width, 3) uint8.
+        """Read the window as (height, width, 3) uint8.
 
         Raises:
             InputError: this part of the file is damaged.
@@ -61,7 +64,7 @@ class RasterFile(ABC):
         return self._read(top, left, height, width)
 
     def read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
-        """Which pixels of the window have data, (height, width); None where all have.
+        """Read which pixels of the window have data, (height, width); None if all have.
 
         A pixel has none if it is fully transparent, if all its bands hold the nodata value, or if the file's own mask
         says so.
@@ -96,29 +99,38 @@ class RasterFile(ABC):
 
 
 def validate_size(path: Path, height: int, width: int) -> None:
-    """Refuse a header whose size the file cannot hold.
+    """Refuse a header that promises more pixels than the file can hold.
 
     Raises:
-        InputError: an empty image, or far more pixels than any format packs into so few bytes.
+        InputError: an empty image, or far more pixels than any format compresses into so few bytes.
     """
     if height < 1 or width < 1:
-        raise InputError(f"{path}: its header says {width}x{height} pixels; expected at least one. Export it again.")
+        raise InputError(
+            f"{path}: its header says {width}x{height} pixels; expected at least one", hint="export the image again"
+        )
     length = path.stat().st_size
     if height * width > _MAX_PIXELS_PER_BYTE * max(length, 1 << 20):
         raise InputError(
-            f"{path}: its header says {width}x{height} pixels, in a file of {length} bytes; expected at most {_MAX_PIXELS_PER_BYTE} "
-            "pixels a byte. The file is truncated or made to exhaust the machine."
+            f"{path}: its header says {width}x{height} pixels, but the file has {length} bytes; expected at most "
+            f"{_MAX_PIXELS_PER_BYTE} pixels per byte. The file is truncated or made to exhaust the machine"
         )
+
+
+def describe_conversion(path: Path) -> str:
+    """The hint that says how an image becomes a TIFF that is read in windows."""
+    command = ("rio", "convert", str(path), "tiled.tif", "--co", "tiled=true", "--co", "compress=deflate")
+    return f"run: {shlex.join(command)} --co bigtiff=if_safer"
 
 
 def select_bands(
     path: Path, color_bands: Sequence[int], requested: Sequence[int] | None, count: int
 ) -> tuple[int, ...]:
-    """Which bands are read, counted from 1: one for grey, three for RGB.
+    """Choose the bands to read, counted from 1: one for grey, three for RGB.
 
     Args:
-        color: the bands that are not alpha, in the order red, green, blue, others.
-        asked: the user's choice.
+        path: the file, for error messages.
+        color_bands: the bands that are not alpha, in the order red, green, blue, others.
+        requested: the user's choice.
         count: the number of bands of the file.
 
     Raises:
@@ -135,15 +147,15 @@ def select_bands(
     if len(color_bands) not in (0, 2):
         return tuple(color_bands[: 3 if len(color_bands) > 2 else 1])
     raise InputError(
-        f"{path}: found {len(color_bands)} bands apart from alpha; expected 1, or 3 and more. Choose among its {count} "
-        "bands, for example bands=(1,)."
+        f"{path}: found {len(color_bands)} bands apart from alpha; expected 1, or 3 and more",
+        hint=f"choose among its {count} bands, for example bands=(1,)",
     )
 
 
 def to_rgb(values: NDArray[Any]) -> ImageArray:
-    """(H, W, 1 or 3) uint8 or uint16 -> (H, W, 3) uint8.
+    """Turn (H, W, 1 or 3) uint8 or uint16 into (H, W, 3) uint8 as `read_image` does.
 
-    As `read_image`: 16-bit grey is divided by 257 and rounded, 16-bit color keeps its high byte.
+    16-bit grey is divided by 257 and rounded, 16-bit color keeps its high byte.
     """
     if values.dtype == np.uint16:
         wide = values.astype(np.uint32)

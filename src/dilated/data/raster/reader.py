@@ -3,8 +3,9 @@
     with open_raster("city.tif") as raster:              # 100,000 x 80,000 pixels; a few hundred MB of memory at most
         window = raster.read(top=4096, left=0, height=512, width=512)      # (512, 512, 3) uint8
 
-TIFFs are read where they lie. A PNG is unpacked once, row by row, into a nameless file on the disk; any other format is
-decoded whole first, if it is small enough for that. The pixels are those that `read_image` gives for the same file.
+TIFFs are read in place. Any other format is decoded once into an unnamed temporary file: PNG of any size (row by row by
+rasterio, where it is too large to be decoded whole), others up to `MAX_DECODED_PIXELS`. The pixels are those that
+`read_image` gives for the same file.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from dilated.data.images import ImageArray, exceeds_pixel_limit, open_image
-from dilated.data.raster import gdal, png, scratch, tiff
-from dilated.data.raster.base import Georeference, RasterFile
+from dilated.data.raster import gdal, scratch, tiff
+from dilated.data.raster.base import GEO_HINT, Georeference, RasterFile
 from dilated.data.raster.tags import is_tiff, read_tiff_header
 from dilated.errors import InputError
 
@@ -24,35 +25,36 @@ __all__ = ["Georeference", "Raster", "RasterFile", "open_raster"]
 
 
 class Raster(Protocol):
-    """What is read window by window; `height` and `width` are in pixels."""
+    """Anything that is read window by window; `height` and `width` are in pixels."""
 
     height: int
     width: int
 
     def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        """The window as (height, width, 3) uint8; it must lie inside the raster."""
+        """Read the window as (height, width, 3) uint8; it must lie inside the raster."""
         ...
 
 
 def open_raster(
     path: Path | str, *, bands: Sequence[int] | None = None, scratch_folder: Path | None = None
 ) -> RasterFile:
-    """Open an image of any size; use it in a `with`, by one thread at a time.
+    """Open an image of any size; use it in a `with` block, by one thread at a time.
 
     Args:
-        bands: which three bands of a TIFF are red, green and blue, or the one that is grey, counted from 1. By default
-            the bands that the file itself calls red, green and blue, else its first three apart from alpha; a
+        path: the image file.
+        bands: the three bands of a TIFF that are red, green and blue, or the one that is grey, counted from 1. By
+            default the bands that the file itself calls red, green and blue, else its first three apart from alpha; a
             file of one band is grey.
-        scratch_folder: where an image that cannot be read in windows is unpacked (3 or 4 bytes a pixel, gone with the
-            process); by default the folder for temporary files.
+        scratch_folder: where an image that cannot be read in windows is unpacked (3 or 4 bytes per pixel, removed with
+            the process); by default the system's folder for temporary files.
 
     Returns:
         A `Raster` that also has `bands`, `georeference`, `nodata` and `read_mask`, the mask of pixels with data.
 
     Raises:
-        InputError: no such file, no image, a damaged or truncated one, a header that cannot be true, pixels that are
-            not of 8 or 16 bits, bands that the file does not have, or a format that must be decoded whole and
-            is too large.
+        InputError: no such file, not an image, a damaged or truncated one, a header that cannot be true, pixels that
+            are not of 8 or 16 bits, bands that the file does not have, a format that must be decoded whole and is too
+            large, or a reader that is not installed.
 
     Example:
         >>> import tempfile
@@ -81,10 +83,17 @@ def open_raster(
         if not fits_in_memory or bands or header.geo_tags:
             raise InputError(
                 f"{path}: a TIFF of this size, with a georeference or with chosen bands needs a reader that is not "
-                "installed; run: pip install 'dilated[geo]'"
+                "installed",
+                hint=GEO_HINT,
             )
     if bands is not None:
-        raise InputError(f"{path}: bands {tuple(bands)} were chosen, but only those of a TIFF can be; leave them out")
-    if start.startswith(png.SIGNATURE):
-        return png.open_png(path, scratch_folder)
+        raise InputError(
+            f"{path}: bands {tuple(bands)} were chosen, but only those of a TIFF can be", hint="leave them out"
+        )
+    if start.startswith(gdal.PNG_SIGNATURE):
+        png = gdal.read_png_header(path)
+        if png.width * png.height > scratch.MAX_DECODED_PIXELS:
+            if not find_spec("rasterio"):
+                raise InputError(f"{path}: a PNG of {png.width}x{png.height} pixels needs rasterio", hint=GEO_HINT)
+            return gdal.unpack_png(png, scratch_folder)
     return scratch.decode_to_scratch(path, scratch_folder)

@@ -1,7 +1,7 @@
-"""Images that cannot be read in windows, unpacked once into a nameless file and read from there.
+"""Images that cannot be read in windows, unpacked once into an unnamed temporary file and read from there.
 
-The file is read, not mapped: mapped pages would count as the process's memory. It is gone when the process is, however
-it ends.
+The file is read, not mapped: mapped pages would count as the process's memory. It disappears with the process, however
+that ends.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dilated.data.images import ImageArray, ImageTooLargeError, open_image
-from dilated.data.raster.base import CONVERT_COMMAND, RasterFile, to_rgb, validate_size
+from dilated.data.images import ImageArray, ImageTooLargeError, open_image, to_rgb_array
+from dilated.data.raster.base import RasterFile, describe_conversion, validate_size
 from dilated.errors import InputError
 
 MAX_DECODED_PIXELS = 100_000_000
@@ -25,11 +25,24 @@ _ROWS_PER_COPY = 64  # copied at a time
 
 
 class ScratchRaster(RasterFile):
-    """A raster in a file of rows of 3 bytes a pixel, or of 4 where the last says whether the pixel has data."""
+    """A raster in a file of rows of 3 bytes per pixel, or of 4 where the last says whether the pixel has data.
 
-    def __init__(self, path: Path, height: int, width: int, channels: int, folder: Path | None) -> None:
+    Args:
+        path: the image, for error messages.
+        size: (H, W).
+        channels: 3 or 4.
+        folder: where the file is made; None for the system's folder for temporary files.
+        source: the raster that is copied, whose bands, nodata value and georeference the copy keeps.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], channels: int, folder: Path | None, source: RasterFile | None = None
+    ) -> None:
         super().__init__()
-        self.path, self.height, self.width, self.bands, self.channels = path, height, width, channels, channels
+        self.path, self.channels, self.bands = path, channels, channels
+        self.height, self.width = size
+        if source is not None:
+            self.bands, self.nodata, self.georeference = source.bands, source.nodata, source.georeference
         try:
             # Unbuffered: rows are written and read in large pieces.
             file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
@@ -38,7 +51,7 @@ class ScratchRaster(RasterFile):
         self.file = self.resources.enter_context(file)
 
     def append(self, rows: NDArray[np.uint8]) -> None:
-        """Write the next rows, (N, width, channels).
+        """Append rows, (N, width, channels).
 
         Raises:
             InputError: the disk is full.
@@ -65,8 +78,8 @@ class ScratchRaster(RasterFile):
 
 
 def copy_to_scratch(raster: RasterFile, folder: Path | None) -> ScratchRaster:
-    """Copy a raster whose rows are read fastest in their order."""
-    scratch = ScratchRaster(raster.path, raster.height, raster.width, 4, folder)
+    """Copy a raster that is read fastest row by row, from the first row to the last."""
+    scratch = ScratchRaster(raster.path, (raster.height, raster.width), 4, folder, raster)
     try:
         for top in range(0, raster.height, _ROWS_PER_COPY):
             window = (top, 0, min(_ROWS_PER_COPY, raster.height - top), raster.width)
@@ -80,44 +93,34 @@ def copy_to_scratch(raster: RasterFile, folder: Path | None) -> ScratchRaster:
 
 
 def decode_to_scratch(path: Path, folder: Path | None) -> ScratchRaster:
-    """An image of any format that pillow knows, upright.
+    """Decode an image of any format that pillow knows, upright.
 
     Raises:
-        InputError: as `read_image`, or it is too large to be decoded whole.
+        InputError: as `read_image`, or the image is too large to be decoded whole.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # WHOLE is the limit here
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_DECODED_PIXELS is the limit here
         try:
             with open_image(path, MAX_DECODED_PIXELS) as image:
                 validate_size(path, image.height, image.width)
                 return _copy_image(path, ImageOps.exif_transpose(image), folder)
         except ImageTooLargeError as error:
             raise InputError(
-                f"{path}: found more than {MAX_DECODED_PIXELS:,} pixels in a format that must be decoded whole; expected fewer. "
-                "Make it a tiled TIFF, which is read in windows; with the extra 'geo': "
-                f"{CONVERT_COMMAND.format(path=path.name)}"
+                f"{path}: found more than {MAX_DECODED_PIXELS:,} pixels in a format that must be decoded whole",
+                hint=f"make it a tiled TIFF, which is read in windows; with dilated[geo], {describe_conversion(path)}",
             ) from error
 
 
 def _copy_image(path: Path, image: Image.Image, folder: Path | None) -> ScratchRaster:
-    """A decoded image's pixels as `read_image` has them, some rows at a time."""
-    if image.mode in ("I", "F"):
-        raise InputError(
-            f"{path}: found an image of mode {image.mode!r}, whose range of values is not fixed; expected 8 or 16 "
-            "bits a channel. Convert it, for example to 16-bit PNG."
-        )
+    """Write a decoded image's pixels as `read_image` returns them, some rows at a time."""
     has_alpha = "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBA", "RGBa")
     image.load()
-    scratch = ScratchRaster(path, image.height, image.width, 4 if has_alpha else 3, folder)
+    scratch = ScratchRaster(path, (image.height, image.width), 4 if has_alpha else 3, folder)
     try:
         for top in range(0, image.height, _ROWS_PER_COPY):
             strip = image.crop((0, top, image.width, min(top + _ROWS_PER_COPY, image.height)))
-            if strip.mode.startswith("I;16"):
-                scratch.append(to_rgb(np.asarray(strip).astype(np.uint16)[:, :, None]))
-            else:
-                colors = np.asarray(strip.convert("RGB"))
-                alpha = [np.asarray(strip.convert("RGBA"))[:, :, 3:]] if has_alpha else []
-                scratch.append(np.concatenate([colors, *alpha], axis=2))
+            alpha = [np.asarray(strip.convert("RGBA"))[:, :, 3:]] if has_alpha else []
+            scratch.append(np.concatenate([to_rgb_array(strip, str(path)), *alpha], axis=2))
     except BaseException:
         scratch.close()
         raise
@@ -126,6 +129,6 @@ def _copy_image(path: Path, image: Image.Image, folder: Path | None) -> ScratchR
 
 def _make_disk_full_error(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"{path}: it could not be unpacked ({error}); expected room for 3 or 4 bytes a pixel in the folder for "
-        "temporary files. Free some, or make the image a tiled TIFF, which is read where it lies."
+        f"{path}: cannot unpack it into a temporary file of 3 or 4 bytes per pixel ({error})",
+        hint="free disk space, or make the image a tiled TIFF, which needs no temporary file",
     )

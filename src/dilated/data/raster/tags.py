@@ -1,13 +1,15 @@
-"""The header of a TIFF, BigTIFF or GeoTIFF: its tags, read without decoding anything and without trusting anything.
+"""The header of a TIFF, BigTIFF or GeoTIFF: its tags, read without decoding any pixel, and what they say of the bands.
 
-    header = read_header(Path("city.tif"))
-    header.number(256), header.number(257)               # width, height
+    header = read_tiff_header(Path("city.tif"))
+    header.get_int(WIDTH), header.get_int(HEIGHT)
+    read_layout(header).dtype                            # uint8 or uint16
 
-Read before any library opens the file: so a truncated file is found before hours of work, not after them.
+It is read before any library opens the file, so that a truncated file is found before hours of work, not after them.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +33,12 @@ PLANAR_CONFIGURATION, SOFTWARE, COLORMAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS,
     325,
 )
 EXTRA_SAMPLES, SAMPLE_FORMAT, GDAL_METADATA, GDAL_NODATA = 338, 339, 42112, 42113
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+_JPEG = 7
+
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)  # scale, tie points, transform, keys, RPCs
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, DOUBLE, LONG8 = 1, 2, 3, 4, 5, 12, 16
+ASCII, SHORT, LONG, LONG8 = 2, 3, 4, 16
 _FIELD_TYPES = {
     1: ("u1", 1),
     2: ("u1", 1),
@@ -52,15 +57,15 @@ _FIELD_TYPES = {
     17: ("i8", 1),
     18: ("u8", 1),
 }
-"""A kind of value -> its numbers, and how many of them make one value."""
+"""By field type: the numpy type of its numbers, and how many of them make one value."""
 
 
 @dataclass(frozen=True)
 class Tag:
-    """One entry: its code, the kind of its values, and these as little-endian bytes.
+    """One entry of a TIFF directory: its code, its field type, and its values as little-endian bytes.
 
     Example:
-        >>> Tag.from_values(WIDTH, LONG, [640]).values.tolist(), Tag.text(SOFTWARE, "dilated").count
+        >>> Tag.from_values(WIDTH, LONG, [640]).values.tolist(), Tag.from_text(SOFTWARE, "dilated").count
         ([640], 8)
     """
 
@@ -73,7 +78,7 @@ class Tag:
         return cls(code, field_type, np.asarray(values).astype(f"<{_FIELD_TYPES[field_type][0]}").tobytes())
 
     @classmethod
-    def text(cls, code: int, text: str) -> Tag:
+    def from_text(cls, code: int, text: str) -> Tag:
         return cls(code, ASCII, text.encode() + b"\0")
 
     @property
@@ -93,20 +98,20 @@ class TiffHeader:
     path: Path
     tags: dict[int, Tag]
 
-    def values(self, code: int, default: tuple[int, ...] = ()) -> tuple[Any, ...]:
+    def get_values(self, code: int, default: tuple[int, ...] = ()) -> tuple[Any, ...]:
         return tuple(self.tags[code].values.tolist()) if code in self.tags else default
 
     def get_int(self, code: int, default: int | None = None) -> int:
-        """A single number.
+        """Return the single number of a tag.
 
         Raises:
-            InputError: it is missing and has no default.
+            InputError: the tag is missing and there is no default.
         """
-        values = self.values(code)
+        values = self.get_values(code)
         if values:
             return int(values[0])
         if default is None:
-            raise InputError(f"{self.path}: the TIFF lacks its tag {code}; expected a whole header. Copy it again.")
+            raise InputError(f"{self.path}: the TIFF lacks its tag {code}", hint="copy the file again")
         return default
 
     @property
@@ -127,31 +132,36 @@ class TiffHeader:
 
 
 def is_tiff(start: bytes) -> bool:
-    """Whether a file that starts so is a TIFF or BigTIFF."""
+    """Whether the first bytes of a file are those of a TIFF or BigTIFF."""
     return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_tiff_header(path: Path) -> TiffHeader:
-    """The first image's tags, checked against the length of the file.
+def read_tiff_header(path: Path, file: BinaryIO | None = None) -> TiffHeader:
+    """Read the first image's tags and check them against the length of the file.
+
+    Args:
+        path: the file, or the name for error messages where `file` is given.
+        file: the content, open for reading.
 
     Raises:
         InputError: values, tiles or strips that lie beyond the end of the file, or too few of them.
     """
-    length = path.stat().st_size
-    with path.open("rb") as file:
-        try:
-            tags = _read_directory(file, length)
-        except (struct.error, ValueError) as error:
-            raise InputError(
-                f"{path}: the TIFF's header is damaged ({error}); expected a whole file. Copy it again."
-            ) from error
+    if file is None:
+        with path.open("rb") as opened:
+            return read_tiff_header(path, opened)
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        tags = _read_directory(file, length)
+    except (struct.error, ValueError) as error:
+        raise InputError(f"{path}: the TIFF's header is damaged ({error})", hint="copy the file again") from error
     header = TiffHeader(path, tags)
     _check_segments(header, length)
     return header
 
 
 def _read_directory(file: BinaryIO, length: int) -> dict[int, Tag]:
-    """The directory that the file's first bytes point at."""
+    """Read the directory that the file's first bytes point at."""
     start = file.read(16)
     order = "<" if start[:2] == b"II" else ">"
     big = start[2:4] in (b"+\0", b"\0+")
@@ -166,7 +176,7 @@ def _read_directory(file: BinaryIO, length: int) -> dict[int, Tag]:
         entry = table[i * width : (i + 1) * width]
         code, field_type, count = struct.unpack_from(f"{order}HH{'Q' if big else 'I'}", entry)
         if field_type not in _FIELD_TYPES:
-            continue  # the specification asks readers to pass over kinds that they do not know
+            continue  # the specification asks readers to skip field types that they do not know
         number_format, numbers_per_value = _FIELD_TYPES[field_type]
         size, inline = count * numbers_per_value * int(number_format[1]), entry[12:] if big else entry[8:]
         if size > len(inline):
@@ -185,24 +195,121 @@ def _check_offset(offset: int, size: int, length: int) -> int:
 
 
 def _check_segments(header: TiffHeader, length: int) -> None:
-    """Whether every tile or strip is there and lies inside the file; places of 0 are tiles left out on purpose."""
+    """Check that every tile or strip lies inside the file; an offset of 0 is a tile left out on purpose."""
     what = "tile" if header.is_tiled else "strip"
-    offsets = np.array(header.values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS), dtype=np.uint64)
-    counts = np.array(header.values(TILE_COUNTS if header.is_tiled else STRIP_COUNTS), dtype=np.uint64)
+    offsets = np.array(header.get_values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS), dtype=np.uint64)
+    counts = np.array(header.get_values(TILE_COUNTS if header.is_tiled else STRIP_COUNTS), dtype=np.uint64)
     rows, columns = header.segment_shape
     if rows < 1 or columns < 1:
-        raise InputError(f"{header.path}: its {what}s have {columns}x{rows} pixels; expected at least one. Export it.")
+        raise InputError(f"{header.path}: its {what}s have {columns}x{rows} pixels", hint="export the image again")
     planes = header.get_int(SAMPLES_PER_PIXEL, 1) if header.get_int(PLANAR_CONFIGURATION, 1) == 2 else 1
     expected = -(-header.get_int(HEIGHT) // rows) * -(-header.get_int(WIDTH) // columns) * planes
     if len(offsets) != expected or len(counts) != expected:
         raise InputError(
-            f"{header.path}: its header lists {len(offsets)} {what}s; expected {expected} for its size. The file is "
-            "damaged; copy or export it again."
+            f"{header.path}: its header lists {len(offsets)} {what}s; expected {expected} for its size",
+            hint="copy or export the file again",
         )
     beyond = np.flatnonzero((offsets > length) | (counts > length) | (offsets + counts > length))
     if len(beyond):
         first = beyond[0]
         raise InputError(
             f"{header.path}: the file is truncated: it has {length} bytes, but {len(beyond)} of {expected} {what}s lie "
-            f"beyond them, the first at {offsets[first]}. Copy it again."
+            f"beyond its end, the first at {offsets[first]}",
+            hint="copy the file again",
         )
+
+
+@dataclass(frozen=True)
+class TiffLayout:
+    """The bands of a TIFF."""
+
+    bands: int
+    """How many bands the file has."""
+    dtype: np.dtype[Any]
+    """uint8 or uint16."""
+    color_bands: tuple[int, ...]
+    """The bands that are not alpha, counted from 1."""
+    alpha: int | None
+    """The alpha band, counted from 1."""
+    color_table: NDArray[np.uint8] | None
+    """(values, 3) RGB by value, where a value is not simply a brightness."""
+
+    def apply_color_table(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn (H, W, B) values of the file into brightness: (H, W, B) as they are, or (H, W, 3) from the table."""
+        return values if self.color_table is None else self.color_table[values[:, :, 0]]
+
+
+def read_layout(header: TiffHeader) -> TiffLayout:
+    """Read from the tags what a TIFF's bands mean.
+
+    Raises:
+        InputError: numbers without an agreed range (floats, signed or long integers), a color space other than grey,
+            palette and RGB, or an image that its orientation rotates.
+    """
+    path = header.path
+    bands = header.get_int(SAMPLES_PER_PIXEL, 1)
+    bits, sample_formats = set(header.get_values(BITS_PER_SAMPLE, (1,))), set(header.get_values(SAMPLE_FORMAT, (1,)))
+    photometric, orientation = header.get_int(PHOTOMETRIC), header.get_int(ORIENTATION, 1)
+    if sample_formats - {1, 4}:
+        kind = {2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}.get(
+            max(sample_formats), "unknown numbers"
+        )
+        raise InputError(
+            f"{path}: found {kind}, whose range is not fixed; expected unsigned integers of 8 or 16 bits",
+            hint="scale them first, for example with gdal_translate -ot Byte -scale",
+        )
+    gray = bands == 1 and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    if bits not in ({8}, {16}) and not (bits in ({1}, {2}, {4}) and bands == 1):
+        raise InputError(
+            f"{path}: found bands of {sorted(bits)} bits; expected 8 or 16, the same in all bands",
+            hint="convert them first, for example with gdal_translate -ot Byte -scale",
+        )
+    supported = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
+    if photometric not in supported and not (photometric == YCBCR and header.get_int(COMPRESSION, 1) == _JPEG):
+        name = {_CMYK: "CMYK", YCBCR: "YCbCr without JPEG", 8: "CIELab"}.get(photometric, f"number {photometric}")
+        raise InputError(
+            f"{path}: found the color space {name}; expected grey, palette or RGB", hint="convert it to RGB first"
+        )
+    if orientation != 1:
+        raise InputError(
+            f"{path}: found a TIFF of orientation {orientation}, which is not rotated when read in windows; expected "
+            "orientation 1",
+            hint="save it upright",
+        )
+    (depth,) = bits
+    color_table = None
+    if photometric == _PALETTE:
+        color_table = _read_palette(header, 1 << depth)
+    elif gray and photometric == _WHITE_IS_ZERO:
+        if depth == 16:
+            raise InputError(f"{path}: found 16-bit grey in which 0 is white; expected black", hint="invert it first")
+        color_table = make_gray_table(depth)[::-1]
+    elif gray and depth < 8:
+        color_table = make_gray_table(depth)
+    extra = header.get_values(EXTRA_SAMPLES)
+    alphas = [bands - len(extra) + i + 1 for i, kind in enumerate(extra) if kind in (1, 2)]
+    color_bands = tuple(band for band in range(1, bands + 1) if band not in alphas)
+    return TiffLayout(
+        bands, np.dtype(np.uint16 if depth == 16 else np.uint8), color_bands, alphas[0] if alphas else None, color_table
+    )
+
+
+def make_gray_table(bits: int) -> NDArray[np.uint8]:
+    """Spread the values of `bits` bits over 0 to 255: (values, 3) RGB, black first.
+
+    Example:
+        >>> make_gray_table(2)[:, 0].tolist()
+        [0, 85, 170, 255]
+    """
+    values = np.linspace(0, 255, 1 << bits).round().astype(np.uint8)
+    return np.repeat(values[:, None], 3, axis=1)
+
+
+def _read_palette(header: TiffHeader, size: int) -> NDArray[np.uint8]:
+    values = np.array(header.get_values(COLORMAP), dtype=np.uint16)
+    if len(values) != 3 * size:
+        raise InputError(
+            f"{header.path}: found a palette of {len(values)} numbers; expected {3 * size}",
+            hint="export the image as RGB",
+        )
+    return (values.reshape(3, size).T >> 8).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""TIFFs read through tifffile, where rasterio is missing: uncompressed, Deflate, LZMA and PackBits.
+"""TIFFs read through tifffile where rasterio is missing: uncompressed, Deflate, LZMA and PackBits.
 
-With the package `imagecodecs` beside it, tifffile knows the other compressions too.
+With the package `imagecodecs`, tifffile decodes the other compressions too.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray
 from dilated.data.raster.base import (
-    CONVERT_COMMAND,
+    GEO_HINT,
     MAX_SEGMENT_BYTES,
     Georeference,
     RasterFile,
+    describe_conversion,
     select_bands,
     to_rgb,
     validate_size,
@@ -32,9 +33,10 @@ from dilated.data.raster.tags import (
     STRIP_OFFSETS,
     TILE_OFFSETS,
     WIDTH,
+    YCBCR,
     TiffHeader,
+    read_layout,
 )
-from dilated.data.raster.tiff_layout import YCBCR, read_layout
 from dilated.errors import InputError
 
 _CACHE_BYTES = 128 << 20  # bytes of decoded tiles and strips that are kept
@@ -54,7 +56,7 @@ class TifffileRaster(RasterFile):
         self.nodata = self._parse_nodata(header)
         self.rows, self.columns = header.segment_shape
         self.tiles_across = -(-self.width // self.columns)
-        self.offsets = header.values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS)
+        self.offsets = header.get_values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS)
         self.is_uncompressed = header.get_int(COMPRESSION, 1) == 1 and not header.is_tiled
         bands_per_plane = self.bands // self.planes
         if (
@@ -63,10 +65,11 @@ class TifffileRaster(RasterFile):
         ):
             raise InputError(
                 f"{path}: found tiles or strips of {self.columns}x{self.rows} pixels, too large to be read in windows; "
-                f"expected at most {MAX_SEGMENT_BYTES >> 20} MiB each. Run: {CONVERT_COMMAND.format(path=path.name)}"
+                f"expected at most {MAX_SEGMENT_BYTES >> 20} MiB each",
+                hint=describe_conversion(path),
             )
         if header.get_int(PHOTOMETRIC) == YCBCR:
-            raise InputError(f"{path}: JPEG inside a TIFF needs rasterio; run: pip install 'dilated[geo]'")
+            raise InputError(f"{path}: JPEG inside a TIFF needs rasterio", hint=GEO_HINT)
         self.cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self.cached_bytes = 0
         import tifffile
@@ -74,7 +77,7 @@ class TifffileRaster(RasterFile):
         try:
             self.file = self.resources.enter_context(tifffile.TiffFile(path))
             self.page: Any = self.file.pages[0]
-            self.page.decode  # noqa: B018  # tells at once of a compression that cannot be decoded
+            self.page.decode  # noqa: B018  # fails at once for a compression that cannot be decoded
         except Exception as error:  # tifffile raises anything on foreign bytes
             self.close()
             raise self._make_read_error(error) from error
@@ -90,7 +93,7 @@ class TifffileRaster(RasterFile):
         return (self._read_values(self.layout.color_bands, top, left, height, width) != self.nodata).any(axis=2)
 
     def _read_values(self, bands: Sequence[int], top: int, left: int, height: int, width: int) -> NDArray[Any]:
-        """The window's values of some bands, (height, width, B), put together of tiles or strips."""
+        """Read the window's values of some bands, (height, width, B), assembled from tiles or strips."""
         window = np.empty((height, width, len(bands)), self.layout.dtype)
         copies = [(0, slice(None), [b - 1 for b in bands])]
         if self.planes > 1:
@@ -106,7 +109,7 @@ class TifffileRaster(RasterFile):
         return window
 
     def _read_segment(self, plane: int, row: int, column: int, first: int, last: int) -> NDArray[Any]:
-        """Rows `first` to `last_loss` of a tile or strip, (rows, columns, bands of the plane)."""
+        """Read the rows `first` to `last` of a tile or strip, (rows, columns, bands of the plane)."""
         index = (plane * -(-self.height // self.rows) + row) * self.tiles_across + column
         if self.is_uncompressed and self.offsets[index]:
             return self._read_uncompressed(index, first, last)
@@ -127,7 +130,7 @@ class TifffileRaster(RasterFile):
         return self.cache[index][first:last]
 
     def _read_uncompressed(self, index: int, first: int, last: int) -> NDArray[Any]:
-        """Rows of an uncompressed strip, however long it is, straight from the file."""
+        """Read rows of an uncompressed strip of any length straight from the file."""
         bands_per_plane = self.bands // self.planes
         if self.layout.color_table is not None and self.page.bitspersample < 8:
             raise self._make_read_error("bands of less than 8 bits in uncompressed strips need rasterio")
@@ -154,11 +157,11 @@ class TifffileRaster(RasterFile):
             return float(text)
         except ValueError as error:
             raise InputError(
-                f"{self.path}: found the nodata value {text!r}; expected a number. Set it anew."
+                f"{self.path}: found the nodata value {text!r}; expected a number", hint="set it again"
             ) from error
 
     def _make_read_error(self, error: object) -> InputError:
         return InputError(
-            f"{self.path}: the TIFF cannot be read ({error}); expected a whole file in a compression that tifffile "
-            "knows. Copy it again, or install rasterio, which knows them all: pip install 'dilated[geo]'"
+            f"{self.path}: the TIFF cannot be read ({error})",
+            hint="copy the file again, or install rasterio, which knows all compressions: pip install 'dilated[geo]'",
         )
