@@ -306,7 +306,7 @@ def test_memory_is_bounded_by_the_queues(tmp_path: Path) -> None:
         assert i == taken[0]
         taken[0] += 1
         time.sleep(0.001)
-        assert made[0] - taken[0] <= 4, "three wait, and one is in the maker's hand"
+        assert made[0] - taken[0] <= 4, "three wait, and one may be in the making"
     assert taken[0] == 50
 
     gate, done = threading.Event(), []
@@ -336,6 +336,20 @@ def test_closing_stops_a_maker_that_waits() -> None:
     next(prefetcher)
     prefetcher.close()
     assert closed.is_set()
+
+
+def test_an_error_of_a_maker_is_raised_after_the_items_before_it() -> None:
+    def items() -> Any:
+        yield 1
+        raise KeyError("mine")
+
+    prefetcher = Prefetcher(items(), 3)
+    assert next(prefetcher) == 1
+    with pytest.raises(KeyError, match="mine"):
+        next(prefetcher)
+    assert list(prefetcher) == []
+    prefetcher.close()
+    assert list(prefetcher) == []
 
 
 def test_results_come_in_order_whoever_is_first() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,7 +332,7 @@ def _frame_number(image: InputImage) -> int:
     return image.frame.number if image.frame else 0
 
 
-def _read_events(sources: Sequence[Source], options: PipelineOptions) -> Iterator[_ReadEvent]:
+def _read_events(sources: Sequence[Source], options: PipelineOptions) -> Generator[_ReadEvent, None, None]:
     """Yield all that is read, in the order of the sources; on the reader's thread."""
     first = 0
     while first < len(sources):

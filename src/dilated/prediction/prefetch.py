@@ -12,29 +12,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from enum import Enum, auto
-from queue import Empty, Full, Queue
-from threading import BoundedSemaphore, Event, Thread
+from itertools import islice
+from threading import BoundedSemaphore
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-
-class _Event(Enum):
-    """What a prefetching thread hands over."""
-
-    ITEM = auto()
-    ERROR = auto()
-    END = auto()
 
 
 class Prefetcher(Generic[_T]):
     """An iterator over what a generator yields in a thread of its own.
 
     Args:
-        items: closed in that thread when all are taken or this is closed.
+        items: closed when this is closed.
         depth: how many items may wait to be taken.
 
     Example:
@@ -42,58 +33,36 @@ class Prefetcher(Generic[_T]):
         [0, 1, 2]
     """
 
-    def __init__(self, items: Generator[_T, None, None] | Iterator[_T], depth: int) -> None:
+    def __init__(self, items: Generator[_T, None, None], depth: int) -> None:
         self.items = items
-        self.queue: Queue[tuple[_Event, Any]] = Queue(depth)
-        self.stopped = Event()
-        self.thread = Thread(target=self._run, name="prefetcher", daemon=True)
-        self.thread.start()
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetcher")  # one thread, so the items keep their order
+        self.pending = deque(self.pool.submit(self._advance) for _ in range(depth))
 
     def __iter__(self) -> Iterator[_T]:
         return self
 
     def __next__(self) -> _T:
-        if self.stopped.is_set():
+        if not self.pending:
             raise StopIteration
-        while True:
-            try:
-                kind, value = self.queue.get(timeout=0.5)  # so that Ctrl-C is handled on every system
-                break
-            except Empty:
-                continue
-        if kind == _Event.ITEM:
-            return value
-        self.stopped.set()
-        if kind == _Event.ERROR:
-            raise value
-        raise StopIteration
+        future = self.pending.popleft()
+        while not wait([future], timeout=0.5).done:  # so that Ctrl-C is handled on every system
+            continue
+        items = future.result()
+        if not items:
+            self.close()
+            raise StopIteration
+        self.pending.append(self.pool.submit(self._advance))
+        return items[0]
 
     def close(self) -> None:
         """Stop the thread and wait for it."""
-        self.stopped.set()
-        self.thread.join()
+        self.pending.clear()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.items.close()
 
-    def _run(self) -> None:
-        try:
-            for item in self.items:
-                if not self._put(_Event.ITEM, item):
-                    break
-        except BaseException as error:
-            self._put(_Event.ERROR, error)
-        else:
-            self._put(_Event.END, None)
-        finally:
-            if isinstance(self.items, Generator):
-                self.items.close()
-
-    def _put(self, kind: _Event, value: Any) -> bool:
-        while not self.stopped.is_set():
-            try:
-                self.queue.put((kind, value), timeout=0.1)
-                return True
-            except Full:
-                continue
-        return False
+    def _advance(self) -> list[_T]:
+        """Return the next item, or nothing at the end: StopIteration cannot be raised through a future."""
+        return list(islice(self.items, 1))
 
 
 class AsyncWriter:

@@ -36,7 +36,7 @@ from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
-from dilated.prediction.prediction import to_class_fractions
+from dilated.prediction.prediction import label_dtype, to_class_fractions
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.tiling import Block
 
@@ -117,7 +117,8 @@ def predict_raster(
     work_folder = target.with_name(f"{target.name}.part")
     quicklook = target.with_name(f"{target.stem}.quicklook.png")
     segmenter = predictor.segmenter
-    dtype, nodata = _label_dtype_and_nodata(len(segmenter.classes))
+    dtype = label_dtype(len(segmenter.classes) + 1)  # one more than the classes, for no data
+    nodata = int(np.iinfo(dtype).max)
     with explain_write_errors(work_folder):
         work_folder.mkdir(parents=True, exist_ok=True)
     with _removed_if_empty(work_folder), open_raster(source, bands=bands, scratch_folder=work_folder) as raster:
@@ -159,16 +160,6 @@ def predict_raster(
         pixels_per_class,
         int(counts[nodata]),
     )
-
-
-def _label_dtype_and_nodata(classes: int) -> tuple[np.dtype[Any], int]:
-    """Return the type of labels in a file and the label that means "no data".
-
-    Example:
-        >>> _label_dtype_and_nodata(255), _label_dtype_and_nodata(256)
-        ((dtype('uint8'), 255), (dtype('uint16'), 65535))
-    """
-    return (np.dtype(np.uint8), 255) if classes <= 255 else (np.dtype(np.uint16), 65535)
 
 
 def _hash_segmenter(segmenter: BaseSegmenter) -> str:
