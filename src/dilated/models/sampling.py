@@ -71,12 +71,12 @@ def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, 
     if (
         feature_maps.requires_grad and torch.is_grad_enabled()
     ):  # the gradient of a product is deterministic on every device
-        grid = torch.arange(samples, device=feature_maps.device, dtype=torch.float64)
-        matrix = (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(feature_maps.dtype)  # (size, samples)
+        grid = torch.arange(samples, device=position.device, dtype=torch.float64)
+        matrix = (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(feature_maps)  # (size, samples)
         return feature_maps @ matrix.T if axis == -1 else matrix @ feature_maps
     lower = position.floor()
-    weight = (position - lower).to(feature_maps.dtype)
-    first_sample = lower.long()
+    weight = (position - lower).to(feature_maps)
+    first_sample = lower.long().to(feature_maps.device)
     second_sample = (first_sample + 1).clamp(max=samples - 1)
     weight = weight if axis == -1 else weight[:, None]
     return torch.lerp(
@@ -86,6 +86,7 @@ def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, 
 
 def _source_positions(samples: int, source: Grid, target: Grid, size: int, device: torch.device) -> Tensor:
     """Where each target lies between the samples: (size,) float64, in samples."""
+    device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     pixels = target.start + target.stride * torch.arange(size, device=device, dtype=torch.float64)
     return ((pixels - source.start) / source.stride).clamp(0, samples - 1)
 
