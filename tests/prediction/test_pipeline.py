@@ -65,8 +65,8 @@ class Memory(PredictionWriter):
         assert threading.current_thread() is not threading.main_thread()
         self.names.append(image.name.as_posix())
 
-    def finish_video(self, source: Source, whole: bool) -> None:
-        self.ended.append((source.name.as_posix(), whole))
+    def finish_video(self, source: Source, complete: bool) -> None:
+        self.ended.append((source.name.as_posix(), complete))
 
     def close(self) -> None:
         self.closed += 1
@@ -90,9 +90,9 @@ def make_sources(folder: Path, *sizes: tuple[int, int]) -> list[Source]:
     return find_sources([folder])
 
 
-def ran(sources: Sequence[Source], sink: PredictionWriter, **options: Any) -> tuple[PipelineResult, Fake]:
+def ran(sources: Sequence[Source], writer: PredictionWriter, **options: Any) -> tuple[PipelineResult, Fake]:
     fake, progress = options.pop("fake", None) or Fake(), options.pop("progress", None)
-    return predict_sources(fake, sources, [sink], PipelineOptions(**options), progress), fake
+    return predict_sources(fake, sources, [writer], PipelineOptions(**options), progress), fake
 
 
 @settings(max_examples=25, deadline=None)
@@ -107,16 +107,16 @@ def test_every_image_is_written_once_in_batches_of_one_size(
     folder = tmp_path_factory.mktemp("in")
     bad = folder / "99.png"
     bad.write_text("x")
-    sink, count = Memory(), Count()
-    outcome, fake = ran(make_sources(folder, *sizes), sink, batch_size=batch, workers=workers, progress=count)
-    assert sorted(sink.names) == [f"{i:02}" for i in range(len(sizes))]
+    writer, count = Memory(), Count()
+    outcome, fake = ran(make_sources(folder, *sizes), writer, batch_size=batch, workers=workers, progress=count)
+    assert sorted(writer.names) == [f"{i:02}" for i in range(len(sizes))]
     assert sorted(b[1:] for b in fake.batches for _ in range(b[0])) == sorted(sizes)
     assert max((b[0] for b in fake.batches), default=1) <= batch
     assert (outcome.images, [f.source for f in outcome.failures]) == (len(sizes), [bad])
     assert count.expected == count.ticks == len(sizes) + 1
-    assert sink.closed == 1
+    assert writer.closed == 1
     if batch == workers == 1:
-        assert sink.names == sorted(sink.names)
+        assert writer.names == sorted(writer.names)
 
 
 def test_images_of_one_size_are_batched_though_others_lie_between(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_bad_images_are_one_line_each_in_the_order_of_the_sources(tmp_path: Path
     (tmp_path / "in" / "03.png").unlink()
     (tmp_path / "in" / "04.png").write_bytes((tmp_path / "in" / "02.png").read_bytes()[:40])
     listed = Source(Path("x.png"), Path("x"), problem="list.txt, line 7: found no such file")
-    outcome, _ = ran([listed, *sources], sink := Memory(), batch_size=2, workers=3)
-    assert sorted(sink.names) == ["00", "02", "05"]
+    outcome, _ = ran([listed, *sources], writer := Memory(), batch_size=2, workers=3)
+    assert sorted(writer.names) == ["00", "02", "05"]
     reasons = [failure.reason.removeprefix(f"{tmp_path}/in/") for failure in outcome.failures]
     assert reasons[0] == "list.txt, line 7: found no such file"
     assert [reason[:8] for reason in reasons[1:]] == ["01.png: ", "03.png: ", "04.png: "]
@@ -179,17 +179,17 @@ def test_what_does_not_fit_in_memory_is_told_and_the_rest_labelled(tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("where", ["network", "sink"])
+@pytest.mark.parametrize("where", ["network", "writer"])
 def test_a_fault_of_the_program_is_not_hidden(where: str, tmp_path: Path) -> None:
-    fake, sink = Fake(), Memory({"01": KeyError("a fault")} if where == "sink" else None)
+    fake, writer = Fake(), Memory({"01": KeyError("a fault")} if where == "writer" else None)
     fake.error = KeyError("a fault") if where == "network" else None
     with pytest.raises(KeyError, match="a fault"):
-        ran(make_sources(tmp_path / "in", *[(2, 2)] * 30), sink, fake=fake)
+        ran(make_sources(tmp_path / "in", *[(2, 2)] * 30), writer, fake=fake)
 
 
 def test_a_full_disk_ends_the_run_with_what_was_done(tmp_path: Path) -> None:
-    sink = Memory({f"{i:02}": OSError(errno.ENOSPC, "No space left on device") for i in range(2, 40)})
-    outcome, fake = ran(make_sources(tmp_path / "in", *[(2, 2)] * 40), sink)
+    writer = Memory({f"{i:02}": OSError(errno.ENOSPC, "No space left on device") for i in range(2, 40)})
+    outcome, fake = ran(make_sources(tmp_path / "in", *[(2, 2)] * 40), writer)
     assert (outcome.images, outcome.stopped) == (2, True)
     assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
         (
@@ -198,13 +198,13 @@ def test_a_full_disk_ends_the_run_with_what_was_done(tmp_path: Path) -> None:
         )
     ]
     assert len(fake.batches) < 15, "the queue is all that is labelled for nothing"
-    assert sink.closed == 1
+    assert writer.closed == 1
 
 
 def test_one_file_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
-    sink = Memory({"01": OSError(errno.ENAMETOOLONG, "File name too long"), "03": InputError("no such form")})
-    outcome, _ = ran(make_sources(tmp_path / "in", *[(2, 2)] * 5), sink)
-    assert sink.names == ["00", "02", "04"]
+    writer = Memory({"01": OSError(errno.ENAMETOOLONG, "File name too long"), "03": InputError("no such form")})
+    outcome, _ = ran(make_sources(tmp_path / "in", *[(2, 2)] * 5), writer)
+    assert writer.names == ["00", "02", "04"]
     assert [f.reason for f in outcome.failures] == ["out/01: could not be written (File name too long)", "no such form"]
 
 
@@ -216,21 +216,21 @@ def test_a_table_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert "could not be written (Is a directory)" in outcome.failures[0].reason
 
 
-def interrupted(sources: Sequence[Source], sink: PredictionWriter, at: int) -> PipelineResult:
+def interrupted(sources: Sequence[Source], writer: PredictionWriter, at: int) -> PipelineResult:
     class Interrupted(Fake):
         def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
             if len(self.batches) == at:
                 raise KeyboardInterrupt
             return super().batch(images, logits=logits, batch_size=batch_size)
 
-    return predict_sources(Interrupted(), sources, [sink])
+    return predict_sources(Interrupted(), sources, [writer])
 
 
 def test_after_ctrl_c_what_was_labelled_is_written(tmp_path: Path) -> None:
-    outcome = interrupted(make_sources(tmp_path / "in", *[(2, 2)] * 30), sink := Memory(), at=3)
+    outcome = interrupted(make_sources(tmp_path / "in", *[(2, 2)] * 30), writer := Memory(), at=3)
     assert outcome.interrupted
-    assert sink.names == ["00", "01", "02"]
-    assert (outcome.images, outcome.failures, sink.closed) == (3, [], 1)
+    assert writer.names == ["00", "01", "02"]
+    assert (outcome.images, outcome.failures, writer.closed) == (3, [], 1)
     assert not [
         thread for thread in threading.enumerate() if thread.name.startswith(("prefetcher", "writer", "reader"))
     ]
@@ -252,10 +252,10 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["camera", "video"])
 def test_ctrl_c_ends_a_camera_but_breaks_off_a_video(kind: Any, endless: None, tmp_path: Path) -> None:
     source = Source(Path("x"), Path("x"), kind)
-    outcome = interrupted([*make_sources(tmp_path / "in", (2, 2)), source], sink := Memory(), at=3)
-    assert sink.names == ["00", "x/000001", "x/000002"]
+    outcome = interrupted([*make_sources(tmp_path / "in", (2, 2)), source], writer := Memory(), at=3)
+    assert writer.names == ["00", "x/000001", "x/000002"]
     assert outcome.interrupted == (kind == "video")
-    assert sink.ended == [("x", kind == "camera")]
+    assert writer.ended == [("x", kind == "camera")]
     assert (outcome.frames, outcome.videos) == (2, kind == "camera")
 
 
@@ -263,19 +263,21 @@ def test_videos_are_labelled_in_order_and_end_after_their_last_frame(endless: No
     one, damaged = (Source(Path(name), Path(name), "video") for name in ("one", "damaged"))
     count = Count()
     still = make_sources(tmp_path / "in", (2, 2))
-    outcome, fake = ran([one, *still, damaged], sink := Memory(), batch_size=4, workers=3, max_frames=5, progress=count)
-    assert sink.names == [*(f"one/{i:06}" for i in range(1, 6)), "00", *(f"damaged/{i:06}" for i in range(1, 4))]
-    assert sink.ended == [("one", True), ("damaged", True)]
+    outcome, fake = ran(
+        [one, *still, damaged], writer := Memory(), batch_size=4, workers=3, max_frames=5, progress=count
+    )
+    assert writer.names == [*(f"one/{i:06}" for i in range(1, 6)), "00", *(f"damaged/{i:06}" for i in range(1, 4))]
+    assert writer.ended == [("one", True), ("damaged", True)]
     assert (outcome.frames, outcome.videos, outcome.images) == (8, 1, 1)
     assert [f.reason for f in outcome.failures] == ["damaged: the video is damaged after frame 3"]
     assert fake.batches[:2] == [(4, 2, 2), (1, 2, 2)]
 
 
-def test_a_full_disk_ends_a_video_as_not_whole(endless: None) -> None:
-    sink = Memory({"x/000003": OSError(errno.ENOSPC, "No space left on device")})
-    outcome, _ = ran([Source(Path("x"), Path("x"), "video")], sink)
+def test_a_full_disk_ends_a_video_as_incomplete(endless: None) -> None:
+    writer = Memory({"x/000003": OSError(errno.ENOSPC, "No space left on device")})
+    outcome, _ = ran([Source(Path("x"), Path("x"), "video")], writer)
     assert (outcome.frames, outcome.videos, outcome.stopped) == (2, 0, True)
-    assert sink.ended == [("x", False)]
+    assert writer.ended == [("x", False)]
 
 
 def test_what_is_there_is_left_out(tmp_path: Path) -> None:

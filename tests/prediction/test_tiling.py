@@ -270,10 +270,10 @@ def test_skipped_blocks_whose_tiles_nobody_reads_are_not_computed(
 
 
 @pytest.mark.parametrize("flips", [False, True])
-def test_a_spool_changes_no_label_and_is_removed(tiled: Predictor, flips: bool, tmp_path: Path) -> None:
+def test_a_cache_folder_changes_no_label_and_is_removed(tiled: Predictor, flips: bool, tmp_path: Path) -> None:
     tiled.flips = flips
     image = make_image(40, 61)
-    cache_folder = tmp_path / "deep" / "spool"
+    cache_folder = tmp_path / "deep" / "maps"
     seen = set()
     for (block, labels), (_, held) in zip(
         tiled.label_blocks(InMemoryRaster(image), cache_folder=cache_folder),
@@ -286,8 +286,8 @@ def test_a_spool_changes_no_label_and_is_removed(tiled: Predictor, flips: bool, 
     assert not cache_folder.exists()
 
 
-def test_a_spool_is_removed_when_the_labelling_stops_early(tiled: Predictor, tmp_path: Path) -> None:
-    cache_folder = tmp_path / "spool"
+def test_a_cache_folder_is_removed_when_the_labelling_stops_early(tiled: Predictor, tmp_path: Path) -> None:
+    cache_folder = tmp_path / "maps"
     found = tiled.label_blocks(InMemoryRaster(make_image(40, 61)), cache_folder=cache_folder)
     next(found)
     assert cache_folder.exists()

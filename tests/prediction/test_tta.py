@@ -78,7 +78,7 @@ def test_a_window_reads_only_the_pixels_that_it_needs(scale: float) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 200), scales, st.data())
-def test_taps_sum_to_1_and_lie_in_the_image(source: int, scale: float, data: st.DataObject) -> None:
+def test_resample_weights_sum_to_1_and_lie_in_the_image(source: int, scale: float, data: st.DataObject) -> None:
     target = scale_size(source, scale)
     start = data.draw(st.integers(0, target - 1))
     size = data.draw(st.integers(1, target - start))
@@ -90,7 +90,7 @@ def test_taps_sum_to_1_and_lie_in_the_image(source: int, scale: float, data: st.
     torch.testing.assert_close(found.weights.sum(1), torch.ones(size), rtol=0, atol=1e-6)
 
 
-def test_taps_of_the_same_size_are_the_samples_themselves() -> None:
+def test_resample_weights_of_the_same_size_are_the_samples_themselves() -> None:
     found = resample_weights(2, 3, 9, 9)
     assert torch.equal(found.weights[:, 2 - found.first_sample : 5 - found.first_sample], torch.eye(3))
     assert found.weights.sum() == 3

@@ -47,11 +47,11 @@ def written(
     return sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
 
 
-def run(sinks: list[PredictionWriter], prediction: Prediction, append: bool = False, name: str = "deep/a") -> None:
-    for sink in sinks:
-        sink.open(prediction.classes, prediction.colors, append)
-        sink.write(image(name), prediction)
-        sink.close()
+def run(writers: list[PredictionWriter], prediction: Prediction, append: bool = False, name: str = "deep/a") -> None:
+    for writer in writers:
+        writer.open(prediction.classes, prediction.colors, append)
+        writer.write(image(name), prediction)
+        writer.close()
 
 
 def test_nothing_named_is_a_palette_png(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_more_than_256_classes_are_16_bit_ids(tmp_path: Path) -> None:
 
 def test_an_overlay_has_the_name_that_it_always_had(tmp_path: Path) -> None:
     assert written(tmp_path, "overlay") == ["deep/a.overlay.jpg"]
-    assert [type(sink).__name__ for sink in make_writers([], tmp_path, overlay=True)] == [
+    assert [type(writer).__name__ for writer in make_writers([], tmp_path, overlay=True)] == [
         "PaletteWriter",
         "OverlayWriter",
     ]
-    assert [type(sink).__name__ for sink in make_writers(["overlay", "csv"], tmp_path, overlay=True)] == [
+    assert [type(writer).__name__ for writer in make_writers(["overlay", "csv"], tmp_path, overlay=True)] == [
         "OverlayWriter",
         "ClassFractionWriter",
     ]
@@ -211,15 +211,17 @@ def test_labelme_shapes_drawn_in_their_order_are_the_labels(
 
 @settings(max_examples=60, deadline=None)
 @given(labels=maps)
-def test_shares_add_up_to_one(tmp_path_factory: pytest.TempPathFactory, labels: np.ndarray) -> None:
-    out = tmp_path_factory.mktemp("shares")
+def test_class_fractions_add_up_to_one(tmp_path_factory: pytest.TempPathFactory, labels: np.ndarray) -> None:
+    out = tmp_path_factory.mktemp("fractions")
     run(make_writers(["csv"], out), predicted(labels))
     with (out / "class_fractions.csv").open(newline="", encoding="utf-8") as file:
         header, row = csv.reader(file)
     assert header == ["image", *CLASSES]
     assert row[0] == "deep/a.jpg"
     assert sum(map(float, row[1:])) == pytest.approx(1, abs=1e-12)
-    assert [float(share) * labels.size for share in row[1:]] == pytest.approx(np.bincount(labels.ravel(), minlength=3))
+    assert [float(fraction) * labels.size for fraction in row[1:]] == pytest.approx(
+        np.bincount(labels.ravel(), minlength=3)
+    )
 
 
 @pytest.mark.parametrize(("form", "file"), [("csv", "class_fractions.csv"), ("coco", "annotations.json")])
@@ -231,12 +233,12 @@ def test_tables_of_one_run_and_of_two_are_the_same(form: OutputFormat, file: str
         whole_run.write(image(name), prediction)
     whole_run.close()
     for name, prediction in images.items():
-        (sink,) = make_writers([form], tmp_path / "two")
-        sink.open(CLASSES, COLORS, append=True)
-        assert not sink.has(image(name))
-        sink.write(image(name), prediction)
-        assert sink.has(image(name))
-        sink.close()
+        (writer,) = make_writers([form], tmp_path / "two")
+        writer.open(CLASSES, COLORS, append=True)
+        assert not writer.has(image(name))
+        writer.write(image(name), prediction)
+        assert writer.has(image(name))
+        writer.close()
     assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -252,16 +254,16 @@ def test_tables_of_one_run_and_of_two_are_the_same(form: OutputFormat, file: str
 )
 def test_a_table_of_another_run_is_not_added_to(form: OutputFormat, file: str, text: str, tmp_path: Path) -> None:
     (tmp_path / file).write_text(text)
-    (sink,) = make_writers([form], tmp_path)
+    (writer,) = make_writers([form], tmp_path)
     with pytest.raises(InputError, match=rf"{file}: .*Leave out --skip-existing"):
-        sink.open(CLASSES, COLORS, append=True)
-    sink.open(CLASSES, COLORS)
+        writer.open(CLASSES, COLORS, append=True)
+    writer.open(CLASSES, COLORS)
 
 
 def test_a_table_without_rows_is_not_written(tmp_path: Path) -> None:
-    for sink in make_writers(["csv", "coco"], tmp_path / "out"):
-        sink.open(CLASSES, COLORS)
-        assert sink.close() is None
+    for writer in make_writers(["csv", "coco"], tmp_path / "out"):
+        writer.open(CLASSES, COLORS)
+        assert writer.close() is None
     assert not (tmp_path / "out").exists()
 
 

@@ -179,12 +179,12 @@ def test_keys_tell_images_of_one_stem_apart() -> None:
 
 def test_one_stem_in_two_folders_does_not_collide_but_in_one_it_does(tmp_path: Path) -> None:
     touch(tmp_path, "in/x/a.png", "in/y/a.png", "in/y/a.jpg", "in/x/b.png")
-    sinks = make_writers(["palette"], tmp_path / "out")
-    check_outputs(find_sources([tmp_path / "in" / "x"]), sinks)
+    writers = make_writers(["palette"], tmp_path / "out")
+    check_outputs(find_sources([tmp_path / "in" / "x"]), writers)
     with pytest.raises(InputError, match=r"y/a.png and .*y/a.jpg would both become .*out/y/a.png"):
-        check_outputs(find_sources([tmp_path / "in"]), sinks)
+        check_outputs(find_sources([tmp_path / "in"]), writers)
     with pytest.raises(InputError, match="would both become"):
-        check_outputs(find_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]), sinks)
+        check_outputs(find_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]), writers)
     check_outputs(find_sources([tmp_path / "in"]), make_writers(["csv", "coco"], tmp_path / "out"))
     with pytest.raises(InputError, match=r"would both become the row a.png of .*class_fractions.csv"):
         check_outputs(
@@ -212,12 +212,12 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_frames_and_images_do_not_mix(tmp_path: Path) -> None:
     touch(tmp_path, "in/clip.mp4", "in/clip.png", "in/clip/000001.png", "in/clip.mov")
-    sinks = make_writers(["ids"], tmp_path / "out", videos=True)
-    check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.png"]), sinks)
+    writers = make_writers(["ids"], tmp_path / "out", videos=True)
+    check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.png"]), writers)
     with pytest.raises(InputError, match="would both become"):
-        check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in"]), sinks)
+        check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in"]), writers)
     with pytest.raises(InputError, match=r"would both become"):
-        check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.mov"]), sinks)
+        check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.mov"]), writers)
     with pytest.raises(InputError, match=r"labelme: cannot open the video .*\. Give images"):
         check_outputs(
             find_sources([tmp_path / "in" / "clip.mp4"]), make_writers(["labelme"], tmp_path / "out", videos=True)
