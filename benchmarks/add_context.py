@@ -35,9 +35,9 @@ from torch import nn
 
 import dilated
 from dilated.data.augment import AugmentConfig
-from dilated.data.batch_order import iter_batch_keys
 from dilated.data.dataset import Dataset
 from dilated.data.labels import IGNORE
+from dilated.data.loader import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
 from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.evaluation.evaluate import evaluate

@@ -29,7 +29,7 @@ from torch import Tensor
 
 import dilated
 from dilated.data.augment import AugmentConfig
-from dilated.data.batch_order import iter_batch_keys
+from dilated.data.loader import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
 from dilated.evaluation.bootstrap import mean_iou_difference
 from dilated.evaluation.confusion import ConfusionMatrix

@@ -18,9 +18,8 @@ from pathlib import Path
 
 import torch
 
-from dilated.data.batch_order import iter_batch_keys
 from dilated.data.dataset import open_dataset
-from dilated.data.loader import iter_batches
+from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.training_samples import TrainingSamples
 from dilated.training import stages
 from dilated.training.autoplan.plan import make_plan

@@ -35,9 +35,8 @@ from torch import Tensor, nn
 
 from dilated import ConfusionMatrix, Predictor, load
 from dilated.data.augment import AugmentConfig
-from dilated.data.batch_order import iter_batch_keys
 from dilated.data.dataset import Dataset, open_dataset
-from dilated.data.loader import iter_batches
+from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.training_samples import TrainingSamples
 from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.training.autoplan.from_data import MAX_SAMPLE_PIXELS, choose_crop

@@ -3,14 +3,14 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from dilated.data.augment import AugmentConfig, RandomScale, build_augmentation
+from dilated.data.augment import AugmentConfig, RandomScale
 
 STILL = {"scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
 
 def drawn(options: AugmentConfig, image: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
-    return build_augmentation(options)(tv_tensors.Image(image), tv_tensors.Mask(mask))
+    return options.build()(image, mask)
 
 
 @pytest.fixture

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from dilated.data.labels import Classes, format_classes_template, load_classes, read_label, read_values, save_classes
+from dilated.data.labels import (
+    Classes,
+    LabelArray,
+    decode_label,
+    format_classes_template,
+    load_classes,
+    read_values,
+    save_classes,
+)
 from dilated.errors import InputError
 
 TWO = Classes(("sky", "road"), ((0, 0, 255), (128, 64, 128)))
@@ -19,6 +27,10 @@ def classes_toml(folder: Path, text: str) -> Path:
     path = folder / "classes.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def read_label(path: Path, classes: Classes, size: tuple[int, int] | None = None) -> LabelArray:
+    return decode_label(read_values(path), classes, size, path)
 
 
 def saved(folder: Path, image: Image.Image, name: str = "label.png") -> Path:
@@ -240,7 +252,7 @@ def png_of_bits(values: bytes, depth: int) -> bytes:
 def test_values_of_few_bits_which_pillow_stretches_are_an_error(depth: int, tmp_path: Path) -> None:
     path = tmp_path / "label.png"
     path.write_bytes(png_of_bits(bytes([0, 2**depth - 1, 0]), depth))  # would be read as 0, 255, 0
-    with pytest.raises(InputError, match=f"found a label of {depth} bits a pixel.*Save it as PNG of 8 bits"):
+    with pytest.raises(InputError, match=f"found a label of {depth} bits per pixel.*Save it as PNG of 8 bits"):
         read_label(path, TWO)
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dilated.data.augment import AugmentConfig
-from dilated.data.batch_order import iter_batch_keys
 from dilated.data.labels import Classes
+from dilated.data.loader import iter_batch_keys
 from dilated.data.sample import Sample
 from dilated.data.training_samples import TrainingSamples
 from dilated.errors import InputError

@@ -15,7 +15,7 @@ from PIL import Image
 from dilated import InputError, Prediction, Segmenter, SegmenterConfig
 from dilated.cli.main import main
 from dilated.data.formats import cityscapes, voc
-from dilated.data.labels import Classes, read_label
+from dilated.data.labels import Classes, decode_label, read_values
 from dilated.prediction.sources import find_sources
 from dilated.prediction.writers.base import check_outputs
 from dilated.prediction.writers.choose import make_writers
@@ -45,7 +45,7 @@ def test_what_is_written_for_cityscapes_is_decoded_to_the_same_classes(
     SERVERS["cityscapes"].make_writer(names)(predicted(labels, names), path)
     with Image.open(path) as image:
         assert image.mode == "L"
-    assert np.array_equal(read_label(path, cityscapes.CLASSES), np.array(order, np.uint8)[labels])
+    assert np.array_equal(decode_label(read_values(path), cityscapes.CLASSES), np.array(order, np.uint8)[labels])
 
 
 def test_cityscapes_takes_label_ids_not_train_ids(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_predict_writes_for_cityscapes(tmp_path: Path) -> None:
     out = tmp_path / "out"
     main(["predict", str(file), str(tmp_path / "leftImg8bit"), "--out", str(out), "--format", "cityscapes"])
     assert [p.relative_to(out).as_posix() for p in out.rglob("*")] == ["bonn_000000_000019_pred.png"]
-    assert read_label(out / "bonn_000000_000019_pred.png", cityscapes.CLASSES, (20, 40)).max() < 19
+    assert decode_label(read_values(out / "bonn_000000_000019_pred.png"), cityscapes.CLASSES, (20, 40)).max() < 19
 
 
 def test_predict_refuses_before_anything_is_written(

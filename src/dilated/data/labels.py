@@ -1,18 +1,18 @@
-"""The single authority on labels: which value in a file is which class, in which color, and what is ignored.
+"""Classes and labels: which value in a label file is which class, in which color, and what is ignored.
 
 A data folder says so in `classes.toml`:
 
-    ignore = [11]                    # values in the label files that count nowhere; so does 255, unless a class has it
+    ignore = [11]                    # values in the label files that are ignored; 255 is too, unless a class has it
 
     [[class]]
     name = "road"
     color = [128, 64, 128]
-    values = [3]                     # may be several, which are merged; left out: the class's place in the list
+    values = [3]                     # several are merged; by default the class's place in the list
 
-Where the labels are masks of these very colors, `read = "colors"` stands at the top, and `ignore_colors = [[0, 0, 0]]`
-for colors that count nowhere; `label_reader` are then left out.
+Where the labels are masks of these colors, the file begins with `read = "colors"`, and with
+`ignore_colors = [[0, 0, 0]]` for colors that are ignored; `values` are then left out.
 
-Inside the program a label is the class's place in the list, and 255 is ignore. A value that the table does not name is
+Inside the program a label is the class's place in the list, and 255 is ignored. A value that the table does not name is
 an error with the file and the pixel; nothing wraps, nothing is guessed.
 """
 
@@ -25,15 +25,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFile
 
 from dilated.config import quote_toml, read_toml
 from dilated.data.images import open_image
-from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.errors import InputError
+from dilated.files import atomic_write
 from dilated.palettes import Color
 
 IGNORE = 255
 LabelArray = NDArray[np.uint8]
+"""Class ids, (H, W) uint8."""
+_FULL_RANGE = (255, 65535)  # the greatest values of 8 and 16 bits
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Classes:
         ignore_colors: the colors that mean "not labelled" where label files hold colors.
 
     Raises:
-        InputError: no class or more than 255, a name or value twice, a color out of range.
+        InputError: no class or more than 255, a duplicate name or value, a color out of range.
 
     Example:
         >>> classes = Classes(("sky", "road"), ((70, 130, 180), (128, 64, 128)), ignore=(9,))
@@ -71,7 +74,9 @@ class Classes:
         if not 1 <= len(self.names) <= IGNORE:
             raise InputError(f"{self.source}: found {len(self.names)} classes; expected 1 to {IGNORE}")
         if not len(self.names) == len(self.colors) == len(self.values):
-            raise InputError(f"{self.source}: names, colors and values differ in number; expected one of each a class")
+            raise InputError(
+                f"{self.source}: names, colors and values differ in number; expected one of each per class"
+            )
         duplicates = [name for i, name in enumerate(self.names) if name in self.names[:i]]
         if duplicates:
             raise InputError(f"{self.source}: found the name {duplicates[0]!r} twice; expected names that differ")
@@ -95,10 +100,10 @@ class Classes:
         return len(self.names)
 
     def decode(self, values: NDArray[np.integer], where: str = "label") -> LabelArray:
-        """Values as stored in a file -> ids, 255 where ignored.
+        """Turn the values of a file into ids, 255 where ignored.
 
         Raises:
-            InputError: a value that the classes do not name; with its place.
+            InputError: a value that the classes do not name, with its position.
         """
         table = np.full(65536, -1, dtype=np.int16)
         table[IGNORE] = IGNORE
@@ -114,26 +119,14 @@ class Classes:
             )
             raise InputError(
                 f"{where}: found the value {int(values[y, x])} at x={x}, y={y} ({int((ids < 0).sum())} such pixels); "
-                f"expected one of: {known}; ignored: {sorted({*self.ignore, IGNORE})}. "
-                f"Mend the label, or name the value in {self.source}."
+                f"expected one of: {known}; ignored: {sorted({*self.ignore, IGNORE})}",
+                hint=f"correct the label, or name the value in {self.source}",
             )
         return ids.astype(np.uint8)
 
 
-def read_label(path: Path | str, classes: Classes, size: tuple[int, int] | None = None) -> LabelArray:
-    """Read a label image as class ids: (H, W) uint8, 255 where ignored.
-
-    Args:
-        size: (H, W) that the label must have, that of its image.
-
-    Raises:
-        InputError: an unreadable file, a color image, another size, a value outside the classes.
-    """
-    return ids(read_values(path), classes, size, path)
-
-
 def read_values(path: Path | str) -> NDArray[np.int64]:
-    """The values of a label image, (H, W), as the file has them: modes L, P (indices, never colors), 1 and 16-bit.
+    """Read a label image's values, (H, W), as the file stores them: modes L, P (indices, never colors), 1 and 16-bit.
 
     Raises:
         InputError: an unreadable file, a color image, values that cannot be read as they are stored.
@@ -141,18 +134,18 @@ def read_values(path: Path | str) -> NDArray[np.int64]:
     with open_image(Path(path)) as image:
         if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
             raise InputError(
-                f"{path}: found a label of mode {image.mode!r} (colors); expected one channel of class values. "
-                "Convert colors to values first, each color to the value in classes.toml."
+                f"{path}: found a label of mode {image.mode!r} (colors); expected one channel of class values",
+                hint="convert colors to values first, each color to the value in classes.toml",
             )
         assert_single_frame(image, path)
         assert_raw_values(image, path)
         return np.asarray(image).astype(np.int64)
 
 
-def ids(
+def decode_label(
     values: NDArray[np.integer], classes: Classes, size: tuple[int, int] | None = None, path: Path | str = "label"
 ) -> LabelArray:
-    """Values as a label file has them -> class ids, (H, W) uint8, checked against the size of the image.
+    """Turn the values of a label file into class ids, (H, W) uint8, checked against the size of the image.
 
     Raises:
         InputError: another size, a value outside the classes.
@@ -163,18 +156,64 @@ def ids(
 
 
 def make_size_error(path: Path | str, found: tuple[int, ...], expected: tuple[int, int]) -> InputError:
-    """The error about a label of (H, W) `found` whose image is of (H, W) `stem_description`."""
+    """Make the error about a label of (H, W) `found` whose image is of (H, W) `expected`."""
     return InputError(
-        f"{path}: found a label of {found[1]}x{found[0]}; expected {expected[1]}x{expected[0]}, the size of its "
-        "image. Export it again at full size, without smoothing."
+        f"{path}: found a label of {found[1]}x{found[0]}; expected {expected[1]}x{expected[0]}, the size of its image",
+        hint="export it again at full size, without smoothing",
     )
+
+
+def assert_raw_values(image: Image.Image, path: Path | str) -> None:
+    """Raise if pillow would change the values of a label while reading it: it stretches some to the full range.
+
+    That applies to a PNG of 2 or 4 bits per pixel and to a PGM whose greatest value is not 255 or 65535. For images the
+    stretched values are right, but in a label 1 would become 85, and 3 would become 255, which is ignored. Files in
+    which 0 is white are inverted, and colors of 16 bits lose half of them.
+
+    Args:
+        image: opened, with its pixels not yet read.
+
+    Raises:
+        InputError: values that are stretched, inverted or cut off.
+    """
+    for tile in image.tile if isinstance(image, ImageFile.ImageFile) else ():
+        is_netpbm = tile.codec_name.startswith("ppm")
+        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        raw_mode = str(args[0]) if args else ""
+        problem = None
+        if raw_mode in ("L;2", "L;4", "L;2I", "L;4I"):
+            problem = f"a label of {raw_mode[2]} bits per pixel, whose values are stretched to 0..255 when it is read"
+        elif raw_mode in ("L;I", "1;I"):
+            problem = "a label in which 0 is white, whose values are inverted when it is read"
+        elif is_netpbm and raw_mode != "RGB" and len(args) > 1 and args[1] not in _FULL_RANGE:
+            problem = f"a label whose greatest value is {args[1]}, which is stretched to 255 or more when it is read"
+        elif raw_mode.startswith(("RGB;1", "BGR;1")) or (
+            is_netpbm and raw_mode == "RGB" and args[1:] not in ((), (255,))
+        ):
+            problem = "a mask of colors that do not have 8 bits per channel, which are rounded when it is read"
+        if problem:
+            raise InputError(f"{path}: found {problem}; expected 8 bits per channel", hint="save it as PNG of 8 bits")
+
+
+def assert_single_frame(image: Image.Image, path: Path | str) -> None:
+    """Raise if a label file holds several images, of which only the first would be read.
+
+    Raises:
+        InputError: several pages or frames.
+    """
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise InputError(
+            f"{path}: found a label of {frames} pages or frames; expected one",
+            hint="store stacks of pages as images.tif and labels.tif (the format tiff_pages)",
+        )
 
 
 def load_classes(path: Path) -> Classes:
     """Read a `classes.toml`.
 
     Raises:
-        InputError: the file is missing, is no TOML, or has a key that means nothing here.
+        InputError: the file is missing or is not TOML, or it has an unknown key.
     """
     table = read_toml(path, "the list of classes")
     _reject_unknown_keys(path, "", table, {"ignore", "class", "read", "ignore_colors"})
@@ -206,7 +245,7 @@ def load_classes(path: Path) -> Classes:
 
 
 def _get_list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tuple[Any, ...]:
-    """A list of the table, as a tuple."""
+    """Return a list of the table as a tuple."""
     value = table.get(key, default)
     if not isinstance(value, list):
         raise InputError(f"{path}: {key}: found {value!r}; expected a list")
@@ -214,7 +253,7 @@ def _get_list(path: Path, table: dict[str, Any], key: str, default: list[int]) -
 
 
 def save_classes(classes: Classes, path: Path) -> None:
-    """Write a `classes.toml` that `load_classes` reads back as equal."""
+    """Write a `classes.toml`, atomically, that `load_classes` reads back as equal."""
     lines = [f"ignore = {list(classes.ignore)}"]
     if classes.read != "values":
         lines.append(f"read = {quote_toml(classes.read)}")
@@ -222,11 +261,11 @@ def save_classes(classes: Classes, path: Path) -> None:
         lines.append(f"ignore_colors = {[list(color) for color in classes.ignore_colors]}")
     for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
         lines += ["", "[[class]]", f"name = {quote_toml(name)}", f"color = {list(color)}", f"values = {list(values)}"]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    atomic_write(path, "\n".join(lines) + "\n")
 
 
 def format_classes_template(values: Sequence[int]) -> str:
-    """A `classes.toml` to start from, for the label values that were found."""
+    """Format a `classes.toml` to start from, for the values that label files hold."""
     lines = [
         f'[[class]]\nname = "class {v}"\ncolor = [{v * 67 % 256}, {v * 131 % 256}, {v * 199 % 256}]\nvalues = [{v}]'
         for v in values

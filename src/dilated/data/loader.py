@@ -1,16 +1,19 @@
-"""Batches of samples, read and augmented in other processes.
+"""Batches of samples: their order, and reading and augmenting them in other processes.
 
-    for image, label in batches_of(samples, keys, workers=1): ...   # (N, 3, h, w) float32, (N, h, w) int64
+    keys = iter_batch_keys(len(samples), batch_size=8, seed=0, start=0, stop=None)
+    for image, label in iter_batches(samples, keys, workers=1): ...   # (N, 3, h, w) float32, (N, h, w) int64
 
-What a worker finds wrong with a file arrives as the error that it is.
+An error that a worker raises arrives unchanged.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -24,22 +27,49 @@ class KeyedDataset(Protocol):
     def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, Tensor]: ...
 
 
+def iter_batch_keys(
+    num_samples: int, batch_size: int, seed: int, start: int, stop: int | None
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield the batches of steps `start` to `stop`, or without end, as keys (index, draw) of `TrainingSamples`.
+
+    The order is a function of the seed and the step, so the step alone says where to resume. Draws run through one
+    permutation of the samples after another; a batch may span two. Every sample is drawn equally often, even if the
+    batch is larger than the data.
+
+    Example:
+        >>> whole = list(iter_batch_keys(num_samples=5, batch_size=2, seed=0, start=0, stop=6))
+        >>> whole[4:] == list(iter_batch_keys(num_samples=5, batch_size=2, seed=0, start=4, stop=6))
+        True
+        >>> sorted(index for keys in whole[:5] for index, _ in keys)
+        [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    """
+    epoch, order = -1, np.empty(0, dtype=np.int64)
+    for step in count(start) if stop is None else range(start, stop):
+        keys = []
+        for draw in range(step * batch_size, (step + 1) * batch_size):
+            if draw // num_samples != epoch:
+                epoch = draw // num_samples
+                order = np.random.default_rng([seed, epoch]).permutation(num_samples)
+            keys.append((int(order[draw % num_samples]), draw))
+        yield keys
+
+
 def iter_batches(
     samples: KeyedDataset, keys: Iterable[list[tuple[int, int]]], workers: int, pin_memory: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One batch for each list of keys, in order, the same for any number of workers.
+    """Yield one batch for each list of keys, in order, the same for any number of workers.
 
     Raises:
-        InputError: what a worker found wrong, word for word.
+        InputError: as a worker raised it.
     """
     loader: DataLoader[Any] = DataLoader(
         _ErrorsAsValues(samples),
-        batch_sampler=cast(Any, keys),  # any iterable will do, though torch declares a sampler
+        batch_sampler=cast(Any, keys),  # any iterable works, although torch declares a sampler
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_ignore_signals,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # or the loader would draw its seed from the one that dropout draws from
+        generator=torch.Generator(),  # else the loader would draw its seed from the generator of dropout
     )
     for batch in loader:
         if isinstance(batch, InputError):
@@ -48,7 +78,7 @@ def iter_batches(
 
 
 class _ErrorsAsValues(Dataset[Any]):
-    """Hands errors on as values: raised in a worker, they would arrive wrapped in its traceback."""
+    """Returns errors as values: raised in a worker, they would arrive wrapped in its traceback."""
 
     def __init__(self, samples: KeyedDataset) -> None:
         self.samples = samples
@@ -57,7 +87,7 @@ class _ErrorsAsValues(Dataset[Any]):
         try:
             return self.samples[key]
         except InputError as error:
-            return InputError(*error.args)  # without the frames that the caught one holds on to
+            return InputError(*error.args)  # without the stack frames that the caught error references
 
 
 def _collate(samples: list[Any]) -> Any:
@@ -66,6 +96,6 @@ def _collate(samples: list[Any]) -> Any:
 
 
 def _ignore_signals(worker: int) -> None:
-    """Signals to the process group reach the workers too; the main process alone answers them."""
+    """Ignore signals to the process group in the workers; the main process alone handles them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

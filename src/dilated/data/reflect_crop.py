@@ -1,24 +1,24 @@
-"""Training samples as the authors cut them: from the image extended by its mirror image, with labels on a grid.
+"""Training samples as the paper's authors crop them: from the image padded by reflection, with labels on a grid.
 
-    image, label = mirror_crop(MirrorCrop(crop=(628, 628)), image, label)
+    image, label = reflect_crop(ReflectCropConfig(crop=(628, 628)), image, label)
     # (3, H, W), (H, W) -> (3, 628, 628), (32, 32)
 
-The network answers for the middle of what it sees, so the image is extended by its margin, 186 pixels, and what the
-extension answers for is labelled 255: it counts nowhere. Label k along an axis is that of the first of the 8 pixels for
-which logit k stands, at 186 + 8 k of the sample.
+The network predicts the middle of its input, so the image is padded by its margin, 186 pixels, and the padding is
+labelled 255, which counts nowhere. Label k along an axis is that of the first of the 8 pixels that logit k stands for,
+at 186 + 8 k of the sample.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision import tv_tensors
 
-from dilated.data.augment import RandomScale
+from dilated.data.augment import Augmentation, RandomScale, apply_transform
 from dilated.data.labels import IGNORE
 from dilated.errors import InputError
 from dilated.tensors import reflect_pad
@@ -26,20 +26,24 @@ from dilated.tensors import reflect_pad
 
 @dataclass(frozen=True)
 class ReflectCropConfig:
-    """How training samples are cut for the paper's network."""
+    """How training samples are cropped for the paper's network."""
 
     crop: tuple[int, int] = (500, 500)
-    """Height and width of a sample in pixels, margins included; less 2 * margin, a multiple of the stride."""
+    """Height and width of a sample in pixels, margins included; without 2 * margin, a multiple of the stride."""
     flip: bool = True
-    """Mirror every other sample, left to right."""
+    """Flip half of the samples, left to right."""
     scale: tuple[float, float] = (1.0, 1.0)
-    """Least and greatest factor of a random resize; none in the paper."""
+    """Smallest and largest factor of a random resize; the paper has none."""
     margin: int = 186
-    """Pixels on each side that the network sees and does not answer for; 0 if it is padded inside."""
+    """Pixels on each side that the network sees but does not predict; 0 if it pads inside."""
     stride: int = 8
     """Pixels per logit."""
     kind: Literal["reflect"] = "reflect"
-    """Which way: this one."""
+    """The kind of augmentation: this one."""
+
+    def build(self) -> Augmentation:
+        """Build the augmentation of image and label."""
+        return partial(reflect_crop, self)
 
     def __post_init__(self) -> None:
         for key, value, minimum in (("margin", self.margin, 0), ("stride", self.stride, 1)):
@@ -56,7 +60,7 @@ class ReflectCropConfig:
 
 
 def reflect_crop(config: ReflectCropConfig, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """A sample, cut at random by torch's global generator.
+    """Crop a sample at random by torch's global generator.
 
     Args:
         image: (3, H, W) uint8.
@@ -73,9 +77,8 @@ def reflect_crop(config: ReflectCropConfig, image: Tensor, label: Tensor) -> tup
     """
     margin, stride, (height, width) = config.margin, config.stride, config.crop
     if config.scale != (1.0, 1.0):
-        image, label = RandomScale(config.scale)(tv_tensors.Image(image), tv_tensors.Mask(label))
-        image, label = image.as_subclass(Tensor), label.as_subclass(Tensor)
-    # Where the extended image is smaller than the sample, it is extended further at the bottom and on the right.
+        image, label = apply_transform(RandomScale(config.scale), image, label)
+    # Where the padded image is smaller than the sample, it is padded further at the bottom and on the right.
     pad_bottom = max(height - image.shape[-2] - 2 * margin, 0) + margin
     pad_right = max(width - image.shape[-1] - 2 * margin, 0) + margin
     image = reflect_pad(image, margin, pad_bottom, margin, pad_right)

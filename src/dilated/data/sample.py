@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray, image_size, read_image
-from dilated.data.labels import Classes, LabelArray, ids, make_size_error, read_values
+from dilated.data.labels import Classes, LabelArray, decode_label, make_size_error, read_values
 from dilated.errors import InputError
 
 
@@ -59,7 +59,7 @@ class Sample:
             InputError: an unreadable file, another size, a value outside the classes.
         """
         where = f"{self.label} ({self.stem})" if self.stem else self.label
-        return ids(self.label_reader(self.label), classes, size, where)
+        return decode_label(self.label_reader(self.label), classes, size, where)
 
 
 def match_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Sample]:

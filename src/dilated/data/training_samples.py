@@ -1,42 +1,39 @@
 """Training samples: an image and its label, read, augmented and made tensors.
 
-    samples = Samples(data.pairs("train"), data.classes, Augment(), seed=0)
+    samples = TrainingSamples(data.samples("train"), data.classes, AugmentConfig(), seed=0)
     image, label = samples[(0, 7)]                       # image 0, in the 8th draw of the training
 
-What is wrong with a file is an error that names it.
+An error in a file names it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
-from dilated.data.augment import AugmentConfig, build_augmentation
+from dilated.data.augment import AugmentConfig
 from dilated.data.labels import Classes
-from dilated.data.reflect_crop import ReflectCropConfig, reflect_crop
+from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.data.sample import Sample
-
-_Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
-    """Augmented training samples, or whole images where `augment` is None.
+    """Augmented training samples, or full images where `augment` is None.
 
-    What a draw looks like depends on the seed and its number in the training alone, so it is the same for any number
-    of workers and after any interruption.
+    A draw depends only on the seed and on its number in the training, so it is the same for any number of workers and
+    after any interruption.
 
     Args:
+        samples: images and labels on disk.
+        classes: of the labels.
+        augment: how samples vary.
+        seed: of all draws.
         cache: keep decoded images in memory (height * width * 4 bytes each).
 
     Returns, for the key (index, draw):
-        image (3, H, W) float32, RGB in 0..1, and label int64: (H, W), or on the grid of the logits (`ReflectCropConfig`).
+        image (3, H, W) float32, RGB in 0..1, and label int64: (H, W), or on the logits' grid (`ReflectCropConfig`).
 
     Raises:
         InputError: an unreadable image or label, or a label of another size than its image.
@@ -51,7 +48,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         cache: bool = False,
     ) -> None:
         self.samples, self.classes, self.seed = samples, classes, seed
-        self.transform = _build_transform(augment)
+        self.transform = None if augment is None else augment.build()
         self.cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -76,16 +73,3 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         if self.cache is not None:
             self.cache[index] = tensors
         return tensors
-
-
-def _build_transform(augment: AugmentConfig | ReflectCropConfig | None) -> _Transform | None:
-    if augment is None:
-        return None
-    if isinstance(augment, ReflectCropConfig):
-        return partial(reflect_crop, augment)
-    return partial(_transform_with_mask, build_augmentation(augment))
-
-
-def _transform_with_mask(transform: v2.Transform, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    image, label = transform(tv_tensors.Image(image), tv_tensors.Mask(label))
-    return image.as_subclass(Tensor), label.as_subclass(Tensor)

@@ -23,9 +23,8 @@ import torch
 from torch import Tensor
 
 from dilated.config import to_toml
-from dilated.data.batch_order import iter_batch_keys
 from dilated.data.dataset import Dataset
-from dilated.data.loader import iter_batches
+from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.training_samples import TrainingSamples

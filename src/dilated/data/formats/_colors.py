@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray, open_image
-from dilated.data.labels import IGNORE, Classes, LabelArray
-from dilated.data.raw_values import assert_raw_values, assert_single_frame
+from dilated.data.labels import IGNORE, Classes, LabelArray, assert_raw_values, assert_single_frame
 from dilated.errors import InputError
 from dilated.palettes import Color
 

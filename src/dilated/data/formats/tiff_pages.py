@@ -20,8 +20,7 @@ from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from dilated.data.formats._colors import SampleArrays, encode_ids, validate_arrays
 from dilated.data.images import ImageArray, open_image
-from dilated.data.labels import IGNORE, Classes
-from dilated.data.raw_values import assert_raw_values
+from dilated.data.labels import IGNORE, Classes, assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.data.batch_order import iter_batch_keys
+from dilated.data.loader import iter_batch_keys
 
 sizes = st.integers(1, 12)
 
