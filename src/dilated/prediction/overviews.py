@@ -23,25 +23,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.raster.tags import (
-    BITS_PER_SAMPLE,
-    COMPRESSION,
-    HEIGHT,
-    LONG,
-    LONG8,
-    PHOTOMETRIC,
-    PLANAR_CONFIGURATION,
-    SAMPLE_FORMAT,
-    SAMPLES_PER_PIXEL,
-    SHORT,
-    SUBFILE,
-    TILE_COUNTS,
-    TILE_HEIGHT,
-    TILE_OFFSETS,
-    TILE_WIDTH,
-    WIDTH,
-    Tag,
-)
+from dilated.data.raster import tags
+from dilated.data.raster.tags import LONG, LONG8, SHORT, Tag
 
 _ReadWindow = Callable[[int, int, int, int], NDArray[Any]]
 
@@ -138,8 +121,8 @@ class LabelTiffWriter:
         value_offsets: dict[bytes, int] = {}  # values of several directories are written once
         link_offset = 8 if self.bigtiff else 4  # where the offset of the first directory is
         for i, level in enumerate(self.levels):
-            tags = [*self._layout_tags(level, i > 0), *shared_tags, *(image_tags if i == 0 else ())]
-            link_offset = self._write_directory(sorted(tags, key=lambda tag: tag.code), link_offset, value_offsets)
+            entries = [*self._layout_tags(level, i > 0), *shared_tags, *(image_tags if i == 0 else ())]
+            link_offset = self._write_directory(sorted(entries, key=lambda tag: tag.code), link_offset, value_offsets)
 
     def close(self) -> None:
         self.file.close()
@@ -160,27 +143,27 @@ class LabelTiffWriter:
 
     def _layout_tags(self, level: _Level, overview: bool) -> list[Tag]:
         return [
-            Tag.from_values(SUBFILE, LONG, [int(overview)]),
-            Tag.from_values(WIDTH, LONG, [level.width]),
-            Tag.from_values(HEIGHT, LONG, [level.height]),
-            Tag.from_values(BITS_PER_SAMPLE, SHORT, [8 * self.dtype.itemsize]),
-            Tag.from_values(COMPRESSION, SHORT, [_DEFLATE]),
-            Tag.from_values(PHOTOMETRIC, SHORT, [_PALETTE_COLOR]),
-            Tag.from_values(SAMPLES_PER_PIXEL, SHORT, [1]),
-            Tag.from_values(PLANAR_CONFIGURATION, SHORT, [1]),
-            Tag.from_values(TILE_WIDTH, SHORT, [TILE_SIZE]),
-            Tag.from_values(TILE_HEIGHT, SHORT, [TILE_SIZE]),
-            Tag.from_values(TILE_OFFSETS, LONG8 if self.bigtiff else LONG, level.offsets),
-            Tag.from_values(TILE_COUNTS, LONG, level.byte_counts),
-            Tag.from_values(SAMPLE_FORMAT, SHORT, [1]),
+            Tag.from_values(tags.SUBFILE, LONG, [int(overview)]),
+            Tag.from_values(tags.WIDTH, LONG, [level.width]),
+            Tag.from_values(tags.HEIGHT, LONG, [level.height]),
+            Tag.from_values(tags.BITS_PER_SAMPLE, SHORT, [8 * self.dtype.itemsize]),
+            Tag.from_values(tags.COMPRESSION, SHORT, [_DEFLATE]),
+            Tag.from_values(tags.PHOTOMETRIC, SHORT, [_PALETTE_COLOR]),
+            Tag.from_values(tags.SAMPLES_PER_PIXEL, SHORT, [1]),
+            Tag.from_values(tags.PLANAR_CONFIGURATION, SHORT, [1]),
+            Tag.from_values(tags.TILE_WIDTH, SHORT, [TILE_SIZE]),
+            Tag.from_values(tags.TILE_HEIGHT, SHORT, [TILE_SIZE]),
+            Tag.from_values(tags.TILE_OFFSETS, LONG8 if self.bigtiff else LONG, level.offsets),
+            Tag.from_values(tags.TILE_COUNTS, LONG, level.byte_counts),
+            Tag.from_values(tags.SAMPLE_FORMAT, SHORT, [1]),
         ]
 
-    def _write_directory(self, tags: list[Tag], link_offset: int, value_offsets: dict[bytes, int]) -> int:
+    def _write_directory(self, directory: list[Tag], link_offset: int, value_offsets: dict[bytes, int]) -> int:
         """Write a directory and its offset at `link_offset`; return where the offset of the next one goes."""
         count, offset_format = ("<Q", "<Q") if self.bigtiff else ("<H", "<I")
         offset_size = struct.calcsize(offset_format)
-        entries = struct.pack(count, len(tags))
-        for tag in tags:
+        entries = struct.pack(count, len(directory))
+        for tag in directory:
             data = tag.data
             if len(data) > offset_size:
                 if data not in value_offsets:

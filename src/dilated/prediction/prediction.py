@@ -46,7 +46,7 @@ def label_dtype(classes: int) -> np.dtype[Any]:
     return np.dtype(np.uint8 if classes <= 256 else np.uint16)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """One label for each pixel of an image. Notebooks show it as its overlay and a table of its classes.
 

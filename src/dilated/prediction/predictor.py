@@ -183,11 +183,6 @@ class Predictor:
             yield from iter_logits(tilers, blocks, cache)
 
     @property
-    def num_views(self) -> int:
-        """How many views of an image are averaged."""
-        return len(self.scales) * (2 if self.flips else 1)
-
-    @property
     def is_single_pass(self) -> bool:
         """Whether an image is simply given to the network."""
         return self.tile is None and not self.flips and self.scales == (1.0,)
@@ -302,11 +297,12 @@ class Predictor:
             labels[block.top : block.bottom, block.left : block.right] = block_labels
         return labels
 
-    def _argmax_labels(self, logits: Tensor) -> Any:
+    def _argmax_labels(self, logits: Tensor) -> LabelMap:
         dtype = getattr(torch, label_dtype(len(self.segmenter.classes)).name)
-        return logits.argmax(0).to(dtype).cpu().numpy()
+        labels: LabelMap = logits.argmax(0).to(dtype).cpu().numpy()
+        return labels
 
-    def _make_prediction(self, pixels: ImageArray, labels: Any, logits: Tensor | None) -> Prediction:
+    def _make_prediction(self, pixels: ImageArray, labels: LabelMap, logits: Tensor | None) -> Prediction:
         return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors)
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.sources import InputImage, SourceKind
@@ -49,10 +47,9 @@ class ClassFractionWriter(PredictionWriter):
         return image.key in self.rows
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
-        counts = np.bincount(prediction.labels.ravel(), minlength=len(prediction.classes))
-        fractions = [repr(fraction) for fraction in (counts / prediction.labels.size).tolist()]
+        fractions = prediction.class_fractions()
         with self.lock:
-            self.rows[image.key] = fractions
+            self.rows[image.key] = [repr(fractions.get(name, 0.0)) for name in prediction.classes]
 
     def close(self) -> Path | None:
         if not self.rows:
