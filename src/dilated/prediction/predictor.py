@@ -37,7 +37,7 @@ from dilated.weights.bundled import load
 MAX_BLOCK_BYTES = 128 * 2**20
 """Bytes that the maps of one block may take, unless it is a single tile."""
 
-SkipBlock = Callable[[Block], bool]
+_SkipBlock = Callable[[Block], bool]
 
 
 class Predictor:
@@ -155,7 +155,7 @@ class Predictor:
         return logits
 
     def label_blocks(
-        self, raster: Raster, skip: SkipBlock | None = None, cache_folder: Path | None = None
+        self, raster: Raster, skip: _SkipBlock | None = None, cache_folder: Path | None = None
     ) -> Iterator[tuple[Block, LabelMap]]:
         """Label an image block by block.
 
@@ -173,7 +173,7 @@ class Predictor:
             yield block, labels
 
     def logit_blocks(
-        self, raster: Raster, skip: SkipBlock | None = None, cache_folder: Path | None = None
+        self, raster: Raster, skip: _SkipBlock | None = None, cache_folder: Path | None = None
     ) -> Iterator[tuple[Block, Iterator[tuple[int, Tensor]]]]:
         """Yield the logits of each block, as strips of rows: (first row, (C, rows, width)). See `label_blocks`."""
         blocks = [b for b in self.split_into_blocks(raster.height, raster.width) if skip is None or not skip(b)]
