@@ -196,8 +196,8 @@ def match_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Return whether the parts of a path match those of a pattern; `**` stands for any number of folders.
 
     Example:
-        >>> match_pattern(("a", "b", "c.jpg"), ("a", "**", "*.jpg")), match_pattern(("a", "c.jpg"), ("a", "**", "*.jpg"))
-        (True, True)
+        >>> [match_pattern(parts, ("a", "**", "*.jpg")) for parts in (("a", "b", "c.jpg"), ("a", "c.jpg"))]
+        [True, True]
         >>> match_pattern(("a", "b", "c.jpg"), ("a", "*.jpg"))
         False
     """
