@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dilated._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from dilated.api import compare, evaluate, write_report
     from dilated.data.dataset import open_dataset
     from dilated.data.labels import Classes
     from dilated.dilation.dilate import dilate
@@ -51,17 +52,21 @@ __all__ = [
     "VGGFrontEnd",
     "VGGSegmenter",
     "add_context",
+    "compare",
     "coverage",
     "dilate",
+    "evaluate",
     "load",
     "load_recipe",
     "open_dataset",
     "output_size",
     "published",
     "receptive_field",
+    "write_report",
 ]
 
 _EXPORTS = {
+    "api": ("compare", "evaluate", "write_report"),
     "data.dataset": ("open_dataset",),
     "data.labels": ("Classes",),
     "dilation.dilate": ("dilate",),

@@ -10,6 +10,7 @@ import os
 import platform
 from pathlib import Path
 
+import psutil
 import torch
 
 from dilated._version import __version__
@@ -60,11 +61,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def describe_machine(device: str) -> dict[str, str]:
-    """Processor, memory, system and versions; never names of hosts or users, never paths."""
+    """Describe processor, memory, system and versions; never names of hosts or users, never paths."""
     facts = {"processor": f"{_processor_name()}, {plural(os.cpu_count() or 1, 'logical core')}"}
-    memory = _total_memory()
-    if memory:
-        facts["memory"] = f"{memory / 2**30:.0f} GiB"
+    facts["memory"] = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         facts["graphics processor"] = (
@@ -81,7 +80,7 @@ def describe_machine(device: str) -> dict[str, str]:
 
 
 def format_duration(value: float) -> str:
-    """A length of time to be read.
+    """Write a length of time for people to read.
 
     Example:
         >>> format_duration(0.4), format_duration(75), format_duration(7400)
@@ -102,7 +101,7 @@ def _available_devices() -> list[str]:
 
 
 def _processor_name() -> str:
-    """Its name where the system tells it, else its kind."""
+    """Return the processor's name where the system tells it, else its kind."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -110,14 +109,6 @@ def _processor_name() -> str:
             if key.strip() == "model name" and value.strip():
                 return value.strip()
     return platform.processor() or platform.machine() or "unknown"
-
-
-def _total_memory() -> int:
-    """Bytes; 0 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0
 
 
 def _system_name() -> str:
