@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_run import PLAN, RECIPE, Page, classes_of, data_folder, run_folder, write_log
+from made_run import REASONS, RECIPE, Page, classes_of, data_folder, run_folder, write_log
 from PIL import Image
 
 from dilated.cli.main import main
@@ -179,7 +179,7 @@ def test_a_line_that_is_no_log_entry_is_named(run: Path, tmp_path: Path) -> None
 def test_a_plan_is_shown_with_its_reasons(run: Path, tmp_path: Path) -> None:
     data = data_folder(tmp_path / "data", NAMES)
     assert "Why this recipe" not in Page(write_report(run, data, device="cpu")).words
-    (run / "plan.toml").write_text(PLAN)
+    (run / "plan.json").write_text(json.dumps(REASONS))
     page = Page(write_report(run, data, device="cpu"))
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page.section("made").split("<tbody>")[1])
     assert cells[:3] == ["crop", "288x384", "80% of the &lt;median&gt; image"]
@@ -314,3 +314,25 @@ def test_the_command_writes_the_page_where_it_is_told(
         main(["report", str(tmp_path), str(tmp_path / "data")])
     assert stop.value.code == 1
     assert "holds no best.safetensors" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_damaged_file_of_reasons_is_named(run: Path, tmp_path: Path) -> None:
+    (run / "plan.json").write_text('[{"choice": "crop"}]')
+    with pytest.raises(InputError, match=r"plan\.json: not a list of choices"):
+        write_report(run, data_folder(tmp_path / "data", NAMES), device="cpu")
+
+
+def test_a_layout_that_had_to_be_named_is_in_the_commands(run: Path, tmp_path: Path) -> None:
+    data = data_folder(tmp_path / "data", NAMES)
+    page = Page(write_report(run, data, device="cpu", layout="folders"))
+    assert f"dilated report {run} {tmp_path}/data --format folders" in page.words
+    assert "--format" not in Page(write_report(run, data, device="cpu")).words
+
+
+def test_a_table_wider_than_a_phone_shows_that_it_scrolls(run: Path, tmp_path: Path) -> None:
+    page = Page(write_report(run, data_folder(tmp_path / "data", NAMES), device="cpu"))
+    boxes = [attributes for tag, attributes in page.tags if tag == "div" and attributes.get("class") == "wide"]
+    assert boxes
+    assert all(attributes["tabindex"] == "0" for attributes in boxes)  # the keyboard scrolls it too
+    rule = page.source.split(".wide {")[1].split("}")[0]
+    assert rule.count("no-repeat scroll") == rule.count("no-repeat local") == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_run import PLAN, data_folder, run_folder
+from made_run import REASONS, data_folder, run_folder
 from PIL import Image
 
 from dilated.report import write_report
@@ -60,7 +60,7 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     run = run_folder(folder / "run", names)
-    (run / "plan.toml").write_text(PLAN)
+    (run / "plan.json").write_text(json.dumps(REASONS))
     return write_report(run, data_folder(folder / "data", names, images=4), folder / "page.html", device="cpu")
 
 

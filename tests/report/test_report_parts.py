@@ -62,7 +62,7 @@ def test_points_are_drawn_where_they_belong_and_names_are_escaped() -> None:
         [Line([(0, 0), (10, 1)], markers=True)], Axis("<x>", 0, 10), Axis("y", 0, 1), "l", [(5, "<s>")]
     )
     (points,) = re.findall(r'<polyline class="main" points="([^"]*)"', drawn)
-    assert points == "60.0,196.0 342.0,22.0"
+    assert points == "72.0,196.0 342.0,22.0"
     assert "<x>" not in drawn
     assert "<s>" not in drawn
     assert drawn.count("<circle") == 2
@@ -115,3 +115,18 @@ def test_the_machine_is_told_without_names_of_hosts_and_users() -> None:
     for secret in (platform.node(), getpass.getuser(), str(Path.home())):
         assert len(secret) < 5 or secret not in told
     assert "/" not in told.replace("GNU/Linux", "")
+
+
+def test_a_curve_of_one_point_is_seen_and_steps_are_whole_numbers() -> None:
+    drawn = render_line_chart([Line([(1, 0.5)])], Axis("step", 0, 1, whole_numbers=True), Axis("loss", 0, 1), "one")
+    assert drawn.count("<circle") == 1
+    assert re.findall(r'<text class="middle"[^>]*>([^<]*)<', drawn) == ["0", "1"]
+
+
+@pytest.mark.parametrize("high", [0.00025, 0.0123, 1500, 150_000])
+def test_the_title_of_an_axis_is_left_of_its_labels(high: float) -> None:
+    drawn = render_line_chart([Line([(0, high)])], Axis("x", 0, 1), Axis("y", 0, high), "chart")
+    labels = re.findall(r'<text class="end" x="(\d+)"[^>]*>([^<]*)<', drawn)
+    title = re.search(r"translate\((\d+) ", drawn)
+    assert title is not None
+    assert min(int(x) - 7 * len(text) for x, text in labels) >= int(title[1]) + 6  # 12.5 px: 7 px wide, 12 px high

@@ -17,12 +17,12 @@ from dilated import Classes, Segmenter, SegmenterConfig
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.labels import save_classes
 
-RECIPE = 'weights = "random"\n\n[[stage]]\nkind = "frontend"\noutput_stride = 16\n\n[[stage]]\nkind = "joint"\n'
-PLAN = """# crop     288x384             80% of the <median> image
-# loss     cross-entropy + 0.5  rare classes
-
-weights = "random"
-"""
+RECIPE = 'weights = "random"\n\n[[stage]]\nkind = "frontend"\noutput_stride = 16\nepochs = 1.0\n\n'
+RECIPE += '[[stage]]\nkind = "frontend"\nepochs = 1.0\n'
+REASONS = [
+    {"choice": "crop", "value": "288x384", "reason": "80% of the <median> image"},
+    {"choice": "loss", "value": "cross-entropy + 0.5", "reason": "rare classes"},
+]
 VOID = {"meta", "link", "img", "br"}
 
 

@@ -36,5 +36,5 @@ def run(
     """
     dataset = open_dataset(data, layout)
     with progress_bar(len(dataset.samples(split)), split) as advance:
-        page = write_report(folder, dataset, out, split, device, advance)
+        page = write_report(folder, dataset, out, split, device, advance, layout)
     Console(soft_wrap=True).print(f"The page is {page}", highlight=False, markup=False)

@@ -16,7 +16,7 @@ from dilated.report.markup import escape_text
 
 Point = tuple[float, float]
 _WIDTH, _HEIGHT = 360, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 18, 22, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 18, 22, 44
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Axis:
     """Where the marks are; found if not given."""
     tick_labels: tuple[str, ...] = ()
     """What the marks are called, where it is not their number."""
+    whole_numbers: bool = False
+    """Marks at whole numbers only."""
 
     def tick_label(self, value: float) -> str:
         """How a value is written, such as at a mark."""
@@ -38,7 +40,8 @@ class Axis:
 
     @property
     def tick_positions(self) -> list[float]:
-        return list(self.tick_values) or compute_ticks(self.low, self.high)
+        ticks = list(self.tick_values) or compute_ticks(self.low, self.high)
+        return [tick for tick in ticks if tick == int(tick)] if self.whole_numbers else ticks
 
     def to_fraction(self, value: float) -> float:
         """Where a value lies, 0 to 1; the values of an axis without length lie in its middle."""
@@ -114,7 +117,7 @@ def render_line_chart(
 
     Example:
         >>> drawn = render_line_chart([Line([(0, 1), (4, 2)])], Axis("step", 0, 4), Axis("loss", 0, 2), "a <loss>")
-        >>> 'points="60.0,109.0 342.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
+        >>> 'points="72.0,109.0 342.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
         (True, True)
     """
     plot = [*_render_grid(x, y), *(_render_bar(bar, x, y) for bar in bars)]
@@ -125,7 +128,7 @@ def render_line_chart(
     for line in lines:
         polyline_points = " ".join(f"{_to_svg_x(a, x):.1f},{_to_svg_y(b, y):.1f}" for a, b in line.points)
         plot.append(f'<polyline class="{line.css_class}" points="{polyline_points}"/>')
-        if line.markers:
+        if line.markers or len(line.points) == 1:  # a single point has no line to be seen by
             plot += [
                 f'<circle class="{line.css_class}" cx="{_to_svg_x(a, x):.1f}" cy="{_to_svg_y(b, y):.1f}" r="3.2"><title>'
                 f"{escape_text(x.title)} {escape_text(x.tick_label(a))}: {b:.4g}</title></circle>"

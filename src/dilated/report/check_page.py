@@ -1,17 +1,12 @@
 """What `check` found as one HTML file with images, which needs no network and no other file.
 
-    path.write_text(page(check("my-data")), encoding="utf-8")
-
-Images are small and inside the page. All text that comes from the data is escaped.
+atomic_write(path, render_check_page(check("my-data")))
 """
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable
-from html import escape
-from importlib import resources
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -22,36 +17,34 @@ from dilated.data.check.statistics import DatasetStatistics, SplitStatistics
 from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
-from dilated.files import plural, printable, printable_lines
+from dilated.report.images import encode_data_uri
+from dilated.report.page import render
 
-_THUMBNAIL_SIDE = 240  # of an image in the page, in pixels
-_MAX_FINDINGS = 50  # findings of a kind that are listed
+_THUMBNAIL_SIDE = 240  # pixels
+_MAX_TEXTS = 50  # findings of a kind that are listed
 _MAX_SAMPLES = 8  # images of each split that are shown
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="faint">{what}</p>
-<p><strong>{summary}</strong></p>
-{notes}
-<h2>What was found</h2>
-{findings}
-{statistics}
-</body>
-</html>
-"""
+
+@dataclass(frozen=True)
+class _Figure:
+    """An image beside itself with its label; what cannot be read is left out."""
+
+    name: str
+    images: list[str]
+
+
+@dataclass(frozen=True)
+class _FindingGroup:
+    """The findings of one kind, with images that show them."""
+
+    severity: str
+    kind: str
+    texts: list[str]
+    figures: list[_Figure]
 
 
 def render_check_page(report: CheckReport) -> str:
-    """The page.
+    """Render the page.
 
     Example:
         >>> import tempfile
@@ -59,74 +52,53 @@ def render_check_page(report: CheckReport) -> str:
         >>> "<h2>What was found</h2>" in render_check_page(check(tempfile.mkdtemp()))
         True
     """
-    classes = f", {len(report.classes)} classes" if report.classes else ""
-    warnings = len(report.findings) - len(report.errors)
-    summary = (
-        f'<span class="error">{plural(len(report.errors), "error")}</span>, '
-        f'<span class="warning">{plural(warnings, "warning")}</span>'
-        if report.findings
-        else '<span class="good">Nothing wrong found.</span>'
-    )
-    statistics = ""
-    if report.statistics and report.classes:
-        statistics = (
-            _render_samples(report, report.classes)
-            + _render_class_table(report.statistics, report.classes)
-            + _render_file_table(report.statistics)
-        )
-    return _TEMPLATE.format(
-        title=_escape(report.root.resolve().name or str(report.root)),
-        style=resources.files("dilated.report").joinpath("check_page.css").read_text(encoding="utf-8"),
-        what=_escape(f"{report.root}: {report.format or 'no known layout'}{classes}"),
-        summary=summary,
-        notes="".join(f"<p>{_escape(note)}</p>" for note in report.notes),
-        findings=_render_findings(report) or '<p class="good">Nothing.</p>',
-        statistics=statistics,
+    classes = report.classes
+    values: dict[str, object] = {"statistics": None}
+    if report.statistics and classes:
+        values = {
+            "statistics": report.statistics,
+            "samples": {split: _make_figures(_spread(s), classes) for split, s in report.samples.items()},
+            "classes": list(zip(classes.names, classes.colors, strict=True)),
+            "columns": [*report.statistics.splits, "all"],
+            "file_rows": _make_file_rows(report.statistics),
+        }
+    num_classes = f", {len(classes)} classes" if classes else ""
+    return render(
+        "check.html",
+        title=report.root.resolve().name or str(report.root),
+        subtitle=f"{report.root}: {report.format or 'no known layout'}{num_classes}",
+        report=report,
+        groups=_group_findings(report),
+        max_texts=_MAX_TEXTS,
+        **values,
     )
 
 
-def _render_findings(report: CheckReport) -> str:
-    """The findings by kind, errors first, each kind with its images."""
+def _group_findings(report: CheckReport) -> list[_FindingGroup]:
+    """Group the findings by kind, errors first."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in sorted(report.findings, key=lambda f: f.severity != "error"):
         groups.setdefault((finding.severity, finding.kind), []).append(finding)
-    return "\n".join(
-        _render_finding_group(severity, kind, group, report.classes) for (severity, kind), group in groups.items()
-    )
+    result = []
+    for (severity, kind), group in groups.items():
+        samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
+        figures = _make_figures(list(samples.values())[:MAX_EXAMPLES], report.classes)
+        result.append(_FindingGroup(severity, kind, [finding.text for finding in group], figures))
+    return result
 
 
-def _render_finding_group(severity: str, kind: str, group: list[Finding], classes: Classes | None) -> str:
-    lines = "".join(f"<li>{escape(printable_lines(finding.text))}</li>" for finding in group[:_MAX_FINDINGS])
-    more = f'<p class="faint">... and {len(group) - _MAX_FINDINGS:,} more</p>' if len(group) > _MAX_FINDINGS else ""
-    samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
-    figures = _render_strip(list(samples.values())[:MAX_EXAMPLES], classes)
-    header = f'<h3><span class="{severity}">{severity}:</span> {_escape(kind)} ({len(group):,})</h3>'
-    return f'<section class="card">{header}<ul>{lines}</ul>{more}{figures}</section>'
+def _spread(samples: list[Sample]) -> list[Sample]:
+    return samples[:: max(1, -(-len(samples) // _MAX_SAMPLES))]
 
 
-def _render_samples(report: CheckReport, classes: Classes) -> str:
-    strips = []
-    for split, samples in report.samples.items():
-        step = max(1, -(-len(samples) // _MAX_SAMPLES))
-        strips.append(f"<h3>{_escape(split)}</h3>{_render_strip(samples[::step], classes)}")
-    return "<h2>Samples</h2>" + "".join(f'<div class="card">{strip}</div>' for strip in strips)
-
-
-def _render_strip(samples: Iterable[Sample], classes: Classes | None) -> str:
-    figures = "".join(_render_figure(sample, classes) for sample in samples)
-    return f'<div class="strip">{figures}</div>' if figures else ""
-
-
-def _render_figure(sample: Sample, classes: Classes | None) -> str:
-    """An image beside itself with its label; what cannot be read is left out."""
-    image = _load_thumbnail(sample)
-    shown = [image] if image is not None else []
-    label = _load_label_thumbnail(sample, classes, image)
-    if label is not None:
-        shown.append(label)
-    images = "".join(f'<img alt="" src="{_to_data_uri(pixels)}">' for pixels in shown)
-    prefix = "" if shown else "cannot be shown: "
-    return f"<figure><div>{images}</div><figcaption>{prefix}{_escape(sample.name)}</figcaption></figure>"
+def _make_figures(samples: Iterable[Sample], classes: Classes | None) -> list[_Figure]:
+    figures = []
+    for sample in samples:
+        image = _load_thumbnail(sample)
+        label = _load_label_thumbnail(sample, classes, image)
+        shown = [pixels for pixels in (image, label) if pixels is not None]
+        figures.append(_Figure(sample.name, [encode_data_uri(pixels, "jpeg", quality=80) for pixels in shown]))
+    return figures
 
 
 def _load_thumbnail(sample: Sample) -> ImageArray | None:
@@ -178,66 +150,25 @@ def _colorize(values: np.ndarray[tuple[int, ...], np.dtype[np.integer]], classes
     return colored
 
 
-def _to_data_uri(pixels: ImageArray) -> str:
-    """A JPEG as a data URI."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _render_class_table(statistics: DatasetStatistics, classes: Classes) -> str:
-    """Shares of pixels as bars, shares of images, and sizes of regions."""
-    header = "".join(f"<th>pixels of {_escape(s)}</th><th>images of {_escape(s)}</th>" for s in statistics.splits)
-    rows = []
-    for i, (name, (red, green, blue)) in enumerate(zip(classes.names, classes.colors, strict=True)):
-        cells = "".join(_render_fraction_cells(split, i) for split in statistics.splits.values())
-        regions = statistics.total.components[i]
-        side = f"{regions.median:.0f} ({regions.p10:.0f} to {regions.p90:.0f})" if regions else "-"
-        swatch = f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-        rows.append(f"<tr><td>{swatch}{_escape(name)}</td>{cells}<td>{side}</td></tr>")
-    caption = f"Regions of {statistics.total.measured_labels:,} labels: the median side, and between which sides eight of ten are."
-    return (
-        '<h2>Classes</h2><div class="card"><div class="wide"><table><thead><tr><th>class</th>'
-        f"{header}<th>side of regions</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="faint">{caption}</p></div>'
-    )
-
-
-def _render_fraction_cells(split: SplitStatistics, index: int) -> str:
-    fraction = split.class_fractions[index]
-    if fraction != fraction:  # nothing is labelled
-        return "<td>-</td><td>-</td>"
-    bar = f'<span class="bar"><i style="width:{fraction:.1%}"></i></span>'
-    return f"<td>{fraction:.2%}{bar}</td><td>{split.images_with_class[index] / split.labels_read:.1%}</td>"
-
-
-def _render_file_table(statistics: DatasetStatistics) -> str:
-    """Images, sizes, formats, modes and what is ignored, by split."""
-    rows = {
-        "images": lambda f: f"{f.images:,}",
-        "smallest": lambda f: _format_size(f.sizes.smallest) if f.sizes else "-",
-        "median": lambda f: _format_size(f.sizes.median) if f.sizes else "-",
-        "largest": lambda f: _format_size(f.sizes.largest) if f.sizes else "-",
-        "distinct sizes": lambda f: f"{f.sizes.distinct:,}" if f.sizes else "-",
-        "image files": lambda f: _format_counts(f.formats),
-        "image modes": lambda f: _format_counts(f.modes),
-        "label files": lambda f: _format_counts(f.label_formats),
-        "label modes": lambda f: _format_counts(f.label_modes),
-        "ignored pixels": lambda f: f"{f.ignored_fraction:.2%}" if f.ignored_fraction == f.ignored_fraction else "-",
-        "labels of one class": lambda f: f"{f.single_class:,}",
-        "turned by EXIF": lambda f: f"{f.rotated_images:,}",
-        "of one color": lambda f: f"{f.blank_images:,}",
+def _make_file_rows(statistics: DatasetStatistics) -> dict[str, list[str]]:
+    """Write images, sizes, formats, modes and what is ignored, a cell per split and one for all."""
+    rows: dict[str, Callable[[SplitStatistics], str]] = {
+        "images": lambda s: f"{s.images:,}",
+        "smallest": lambda s: _format_size(s.sizes.smallest) if s.sizes else "-",
+        "median": lambda s: _format_size(s.sizes.median) if s.sizes else "-",
+        "largest": lambda s: _format_size(s.sizes.largest) if s.sizes else "-",
+        "distinct sizes": lambda s: f"{s.sizes.distinct:,}" if s.sizes else "-",
+        "image files": lambda s: _format_counts(s.formats),
+        "image modes": lambda s: _format_counts(s.modes),
+        "label files": lambda s: _format_counts(s.label_formats),
+        "label modes": lambda s: _format_counts(s.label_modes),
+        "ignored pixels": lambda s: f"{s.ignored_fraction:.2%}" if s.ignored_fraction == s.ignored_fraction else "-",
+        "labels of one class": lambda s: f"{s.single_class:,}",
+        "turned by EXIF": lambda s: f"{s.rotated_images:,}",
+        "of one color": lambda s: f"{s.blank_images:,}",
     }
-    columns = {**statistics.splits, "all": statistics.total}
-    header = "".join(f"<th>{_escape(name)}</th>" for name in columns)
-    body = "".join(
-        f"<tr><td>{name}</td>{''.join(f'<td>{_escape(cell(f))}</td>' for f in columns.values())}</tr>"
-        for name, cell in rows.items()
-    )
-    return (
-        '<h2>Files</h2><div class="card wide"><table><thead><tr><th></th>'
-        f"{header}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    columns = [*statistics.splits.values(), statistics.total]
+    return {title: [cell(column) for column in columns] for title, cell in rows.items()}
 
 
 def _format_size(size: tuple[int, int]) -> str:
@@ -246,7 +177,3 @@ def _format_size(size: tuple[int, int]) -> str:
 
 def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "-"
-
-
-def _escape(text: str) -> str:
-    return escape(printable(text))

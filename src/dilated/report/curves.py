@@ -5,8 +5,6 @@ section(read_history(run), recipe, data.classes)
 
 from __future__ import annotations
 
-from typing import Any
-
 from dilated.data.labels import Classes
 from dilated.report.charts import Axis, Line, render_line_chart, render_sparkline
 from dilated.report.history import History, smooth_points, thin_points
@@ -19,21 +17,22 @@ from dilated.report.markup import (
     render_note,
     render_term,
 )
+from dilated.training.config import Recipe
 
 _StageMarks = list[tuple[float, str]]
 _MAX_UNFOLDED_CLASSES = 30
 """Classes above which their curves are folded away."""
 
 
-def render_training(history: History | None, recipe: dict[str, Any], classes: Classes) -> str:
+def render_training(history: History | None, recipe: Recipe | None, classes: Classes) -> str:
     """The charts; a sentence where there is nothing to draw.
 
     Args:
-        recipe: the recipe's table, for the stages' names; may be empty.
+        recipe: for the stages' names.
     """
     if history is None or not history.steps:
         return render_card("<p>The run holds no log of its training, so there are no curves.</p>")
-    x = Axis("step", 0, history.steps)
+    x = Axis("step", 0, history.steps, whole_numbers=True)
     stage_marks: _StageMarks = [(step, str(stage)) for step, stage in history.stages] if len(history.stages) > 1 else []
     charts = [
         _render_loss(history, x, stage_marks),
@@ -93,18 +92,17 @@ def _render_learning_rate(history: History, x: Axis, stage_marks: _StageMarks) -
     return f"<h3>{render_term('learning rate', 'Learning rate')}</h3>{chart}<figcaption>At most {format_number(top, 6)}.</figcaption>"
 
 
-def _render_stages(history: History, recipe: dict[str, Any]) -> str:
+def _render_stages(history: History, recipe: Recipe | None) -> str:
     """What the numbers above the upright lines mean."""
-    stage_tables = recipe.get("stage")
-    caption = []
+    stage_configs = recipe.stage if recipe is not None else []
+    captions = []
     for step, stage in history.stages:
-        stage_table = stage_tables[stage] if isinstance(stage_tables, list) and stage < len(stage_tables) else {}
-        kind, stride = stage_table.get("kind"), stage_table.get("output_stride")
-        description = (
-            ": " + escape_text(kind) + (f", output stride {escape_text(stride)}" if stride else "") if kind else ""
-        )
-        caption.append(f"<b>{stage}</b>{description}, from step {step:,}")
-    return render_note(f"{render_term('stage', 'Stages')}: {'; '.join(caption)}.") if len(caption) > 1 else ""
+        text = ""
+        if stage < len(stage_configs):
+            config = stage_configs[stage]
+            text = f": {escape_text(config.kind)}, output stride {config.output_stride}"
+        captions.append(f"<b>{stage}</b>{text}, from step {step:,}")
+    return render_note(f"{render_term('stage', 'Stages')}: {'; '.join(captions)}.") if len(captions) > 1 else ""
 
 
 def _render_class_curves(history: History, x: Axis, classes: Classes) -> str:

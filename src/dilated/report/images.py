@@ -1,8 +1,8 @@
 """Images in the page: the worst and the best, each with its truth, its prediction and what is wrong.
 
-watched = Watched(load("runs/mine"))
-result = evaluate(watched, pairs, data.classes)      # watched.labels(0) is then the first image's prediction
-section(result, watched, pairs, data.classes)
+recorder = PredictionRecorder(segmenter.classes)
+result = evaluate(predictor, samples, classes, on_prediction=recorder)
+render_images(result, recorder, samples, classes)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,7 @@ from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import build_class_id_lut
 from dilated.evaluation.result import EvaluationResult
-from dilated.prediction.image_input import ImageInput
 from dilated.prediction.prediction import Prediction
-from dilated.prediction.predictor import Predictor
 from dilated.report.markup import (
     escape_text,
     format_number,
@@ -42,24 +40,24 @@ _IMAGE_IOU_TERM = "image's IoU"
 _ERROR_COLOR = (214, 40, 57)
 
 
-class RecordingPredictor(Predictor):
-    """A predictor that keeps a small copy of what it predicts, so that one pass over the images is enough."""
+class PredictionRecorder:
+    """Keeps a small copy of each prediction, so that one pass over the images is enough.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.recorded: list[tuple[tuple[int, ...], bytes]] = []
+    Call it from `evaluate(..., on_prediction=recorder)`.
+    """
 
-    def batch(self, images: Iterable[ImageInput], *, logits: bool = False, batch_size: int = 16) -> list[Prediction]:
-        """As `Predictor.batch`; the labels are kept, thinned out to what the page shows and packed."""
-        predictions = super().batch(images, logits=logits, batch_size=batch_size)
-        for one in predictions:
-            small = np.ascontiguousarray(_subsample(one.labels.astype(np.uint8)))
-            self.recorded.append((small.shape, zlib.compress(small.tobytes(), 1)))
-        return predictions
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = classes
+        self._recorded: dict[int, tuple[tuple[int, ...], bytes]] = {}
+
+    def __call__(self, index: int, prediction: Prediction) -> None:
+        """Keep the labels of an image, subsampled to what the page shows and compressed."""
+        small = np.ascontiguousarray(_subsample(prediction.labels.astype(np.uint8)))
+        self._recorded[index] = small.shape, zlib.compress(small.tobytes(), 1)
 
     def labels(self, index: int) -> LabelArray:
-        """The prediction of an image, by its turn."""
-        shape, packed = self.recorded[index]
+        """Return the small prediction of an image, (h, w) ids of the network's classes."""
+        shape, packed = self._recorded[index]
         return np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(shape)
 
 
@@ -76,12 +74,12 @@ def _subsample(values: NDArray[np.uint8], side: int = _MAX_SIDE) -> NDArray[np.u
     return values[rows][:, columns]
 
 
-def _sample_positions(length: int, format_number: int) -> NDArray[np.int64]:
-    return ((np.arange(format_number) + 0.5) * length / format_number).astype(np.int64)
+def _sample_positions(length: int, count: int) -> NDArray[np.int64]:
+    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
 def render_images(
-    result: EvaluationResult, recorder: RecordingPredictor, samples: Sequence[Sample], classes: Classes
+    result: EvaluationResult, recorder: PredictionRecorder, samples: Sequence[Sample], classes: Classes
 ) -> str:
     """Six of the worst images, three of the best, and what the colors mean."""
     ranked = [(row.mean_iou, i) for i, row in enumerate(result.image_results) if row.mean_iou is not None]
@@ -97,13 +95,13 @@ def render_images(
 
 
 def _render_image(
-    result: EvaluationResult, index: int, recorder: RecordingPredictor, sample: Sample, classes: Classes
+    result: EvaluationResult, index: int, recorder: PredictionRecorder, sample: Sample, classes: Classes
 ) -> str:
     """An image and its three maps."""
     row = result.image_results[index]
     image = sample.read_image()
     truth = _subsample(sample.read_label(classes, (image.shape[0], image.shape[1])))
-    prediction = build_class_id_lut(recorder.segmenter.classes, classes.names)[recorder.labels(index)]
+    prediction = build_class_id_lut(recorder.classes, classes.names)[recorder.labels(index)]
     small = resize_image(image, (truth.shape[1], truth.shape[0]))
     panels = [
         ("image", encode_jpeg(small)),
@@ -160,16 +158,17 @@ def resize_image(image: ImageArray, size: tuple[int, int]) -> ImageArray:
 
 
 def encode_jpeg(pixels: ImageArray) -> str:
-    """A photograph as a data URI."""
-    return _encode_data_uri(pixels, "jpeg", quality=82)
+    """Encode a photograph as a data URI."""
+    return encode_data_uri(pixels, "jpeg", quality=82)
 
 
 def _encode_png(pixels: ImageArray) -> str:
-    """A map of few colors as a data URI."""
-    return _encode_data_uri(pixels, "png", optimize=True)
+    """Encode a map of few colors as a data URI."""
+    return encode_data_uri(pixels, "png", optimize=True)
 
 
-def _encode_data_uri(pixels: ImageArray, format_name: str, **options: Any) -> str:
+def encode_data_uri(pixels: ImageArray, format_name: str, **options: Any) -> str:
+    """Encode an image as a data URI."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format_name, **options)
     return f"data:image/{format_name};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -94,13 +94,13 @@ def render_table(
 
     Example:
         >>> render_table(["class", "IoU"], [["sky", "0.9"]], "figures").partition("<thead>")[0]
-        '<div class="wide"><table class="figures">'
+        '<div class="wide" tabindex="0"><table class="figures">'
     """
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     body = "".join(_render_row(row) for row in rows)
     last = f"<tfoot>{_render_row(foot)}</tfoot>" if foot else ""
     return (
-        f'<div class="wide"><table class="{css_class}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody>{last}'
+        f'<div class="wide" tabindex="0"><table class="{css_class}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody>{last}'
         "</table></div>"
     )
 

@@ -1,88 +1,69 @@
-"""The page's frame: title, contents, sections, the list of terms, the figures for machines.
+"""The frame of all pages: one Jinja2 environment, one base template, one stylesheet.
 
-page("my run", "on val", [Section("classes", "Classes", "<p>...</p>")], figures)
+    render("report.html", title="my run", subtitle="on val", sections=[Section("classes", "Classes", "<p>...")])
+
+Templates escape what they are given, and show control characters as text: all that comes from data, a run or a user
+may hold any. Only `Markup`, made by this package, is taken as HTML.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from functools import cache
 from typing import Any
 
-from dilated.report.glossary import TERMS
-from dilated.report.markup import escape_text
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-_PAGE_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<p class="faint">{what}</p>
-</header>
-{first}
-<nav aria-label="Contents">{links}</nav>
-{sections}
-<section id="terms"><h2>What the words mean</h2><div class="card"><dl class="terms">{terms}</dl></div></section>
-<script type="application/json" id="figures">{figures}</script>
-</body>
-</html>
-"""
+from dilated.files import plural, printable, printable_lines
+from dilated.report.glossary import TERMS
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; `body` is HTML, the rest plain text."""
+    """A part of the page about a run; `body` is HTML that was escaped, the rest plain text."""
 
     anchor: str
     title: str
     body: str
 
-    @property
-    def html(self) -> str:
-        return f'<section id="{self.anchor}"><h2>{escape_text(self.title)}</h2>{self.body}</section>'
 
-
-def render_page(title: str, what: str, sections: Sequence[Section], figures: dict[str, Any]) -> str:
-    """The whole page as HTML.
-
-    Args:
-        what: a line of HTML below the title.
-        sections: the first is shown above the contents.
-        figures: all figures, kept in the page as JSON under the id `figures`.
+def render(template: str, **values: Any) -> str:
+    """Render a page from one of the templates.
 
     Example:
-        >>> shown = render_page("<my run>", "", [Section("a", "A", "<p>figures</p>")], {"name": "</script>"})
-        >>> shown.count("</script>"), "&lt;my run&gt;" in shown
+        >>> page = render_report("<my run>", "", [Section("a", "A", "<p>text</p>")], {"name": "</script>"})
+        >>> page.count("</script>"), "&lt;my run&gt;" in page
         (1, True)
     """
-    first, *rest = sections
-    links = "".join(f'<a href="#{one.anchor}">{escape_text(one.title)}</a>' for one in rest)
-    terms = "".join(
-        f"<dt>{escape_text(name)}</dt><dd>{escape_text(definition)}</dd>" for name, definition in TERMS.items()
-    )
-    return _PAGE_TEMPLATE.format(
-        title=escape_text(title),
-        what=what,
-        style=resources.files("dilated.report").joinpath("style.css").read_text(encoding="utf-8"),
-        first=first.html,
-        links=links + '<a href="#terms">Words</a>',
-        sections="\n".join(one.html for one in rest),
-        terms=terms,
-        figures=_embed_json(figures),
-    )
+    return _environment().get_template(template).render(values)
 
 
-def _embed_json(figures: dict[str, Any]) -> str:
-    """JSON that cannot end its element."""
-    return json.dumps(figures, allow_nan=False).replace("<", "\\u003c")
+def render_report(title: str, subtitle: str, sections: Sequence[Section], metrics: Mapping[str, Any]) -> str:
+    """Render the page about a run.
+
+    Args:
+        subtitle: a line below the title; HTML if `Markup`.
+        sections: the first is shown above the contents.
+        metrics: all metrics, kept in the page as JSON under the id `figures`.
+    """
+    embedded = json.dumps(metrics, allow_nan=False).replace("<", "\\u003c")  # cannot end its element
+    values = {"sections": sections, "terms": TERMS, "metrics": Markup(embedded)}
+    return render("report.html", title=title, subtitle=subtitle, **values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dilated.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plural"] = plural
+    environment.filters["lines"] = lambda text: Markup.escape(printable_lines(text))
+    return environment

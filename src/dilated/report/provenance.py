@@ -1,31 +1,40 @@
-"""How the network was made and how to make it again: recipe, plan, machine, time, commands.
-
-section(run, data, recipe_text, ...)
-commands(Path("runs/mine"), data, "val", "bundled")
-"""
+"""How the network was made and how to make it again: recipe, plan, machine, time, commands."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from dilated.data.dataset import Dataset, open_dataset
 from dilated.errors import InputError
+from dilated.files import read_json
 from dilated.report.markup import escape_lines, escape_text, render_card, render_note, render_table
+from dilated.run_folder import REASONS_FILE, RECIPE_FILE
 
 TRIMAP_WIDTHS = (1, 2, 4, 8, 16, 32)
-"""Of the trimap's bands, in pixels."""
+"""Widths of the trimap bands, in pixels."""
 
 
-def render_provenance(recipe: str | None, plan: str | None, facts: Mapping[str, str], times: Mapping[str, str]) -> str:
-    """The recipe as it was, why it is so, what it ran on and how long it took.
+@dataclass(frozen=True)
+class Choice:
+    """One choice of a plan."""
+
+    choice: str
+    value: str
+    reason: str
+
+
+def render_provenance(
+    recipe: str | None, reasons: Sequence[Choice], facts: Mapping[str, str], times: Mapping[str, str]
+) -> str:
+    """Render the recipe, the reasons for it, the machine and the times.
 
     Args:
         recipe: the text of recipe.toml, None where there is none.
-        plan: the text of plan.toml, None where the recipe was not planned.
+        reasons: the choices of the plan, none where the recipe was not planned.
     """
-    parts = [_render_reasons(plan)] if plan is not None else []
+    parts = [_render_reasons(reasons)] if reasons else []
     if recipe is None:
         parts.append(render_card("<p>The run holds no recipe.toml.</p>", "Recipe"))
     else:
@@ -38,23 +47,24 @@ def render_provenance(recipe: str | None, plan: str | None, facts: Mapping[str, 
     return "".join(parts)
 
 
-def _render_reasons(plan: str) -> str:
-    """The comments at the top of a planned recipe, `choice  value  because`, as a table."""
-    rows = []
-    for line in plan.splitlines():
-        if not line.startswith("#"):
-            break
-        cells = [cell for cell in line.lstrip("# ").split("  ") if cell.strip()]
-        choice, value, *reason = (*cells, "", "")[: max(len(cells), 2)]
-        rows.append(
-            [
-                escape_text(choice.strip()),
-                escape_text(value.strip()),
-                escape_text(" ".join(cell.strip() for cell in reason)),
-            ]
-        )
-    if not rows:
-        return render_card("<p>plan.toml gives no reasons.</p>", "Why this recipe")
+def read_reasons(run: Path) -> list[Choice]:
+    """Read why a planned run is as it is; empty for a run that was not planned.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    path = run / REASONS_FILE
+    if not path.is_file():
+        return []
+    try:
+        return [Choice(str(row["choice"]), str(row["value"]), str(row["reason"])) for row in read_json(path)]
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a list of choices with value and reason", hint="delete the file") from error
+
+
+def _render_reasons(reasons: Sequence[Choice]) -> str:
+    """Render the choices of a plan as a table."""
+    rows = [[escape_text(choice.choice), escape_text(choice.value), escape_text(choice.reason)] for choice in reasons]
     body = render_table(["choice", "value", "because"], rows, "reasons")
     return render_card(
         body + render_note("As planned before training. What was then changed by hand is in the recipe below."),
@@ -62,25 +72,26 @@ def _render_reasons(plan: str) -> str:
     )
 
 
-def render_commands(run: Path, data: Dataset, split: str, weights: str) -> str:
-    """What to type to do it all again.
+def render_commands(run: Path, data: Path, split: str, layout: str | None, needs_init: bool) -> str:
+    """Render the commands that do it all again.
 
     Args:
-        weights: the recipe's; `init-from` and network files of one's own have to be at hand.
+        layout: the name of the data's layout, where it has to be given.
+        needs_init: whether training started from a network that has to be given.
     """
-    name, root = shlex.quote(str(run)), shlex.quote(str(data.root))
+    name, root = shlex.quote(str(run)), shlex.quote(str(data))
     new_run = shlex.quote(f"{run}-again")
-    layout = _format_option(data)
-    init_from = " --init-from NETWORK" if weights == "init-from" else ""
+    option = f" --format {layout}" if layout else ""
+    init_from = " --init-from NETWORK" if needs_init else ""
     split = "" if split == "val" else f" --split {shlex.quote(split)}"
-    recipe = shlex.quote(str(run / "recipe.toml"))
+    recipe = shlex.quote(str(run / RECIPE_FILE))
     lines = {
-        "train": f"dilated train {root} --recipe {recipe} --out {new_run}{init_from}{layout}",
+        "train": f"dilated train {root} --recipe {recipe} --out {new_run}{init_from}{option}",
         "evaluate": (
-            f"dilated evaluate {name} {root}{split}{layout} --trimap {' '.join(map(str, TRIMAP_WIDTHS))} --calibration"
+            f"dilated evaluate {name} {root}{split}{option} --trimap {' '.join(map(str, TRIMAP_WIDTHS))} --calibration"
         ),
         "predict": f"dilated predict {name} PICTURE --out LABELS",
-        "this page": f"dilated report {name} {root}{split}{layout}",
+        "this page": f"dilated report {name} {root}{split}{option}",
     }
     rows = "".join(
         f'<dt>{escape_text(purpose)}</dt><dd><pre class="command" tabindex="0">{escape_text(line)}</pre></dd>'
@@ -91,13 +102,3 @@ def render_commands(run: Path, data: Dataset, split: str, weights: str) -> str:
     )
     footnote = render_note("PICTURE and LABELS are yours: images or folders, and a folder for what is written.")
     return render_card(f"<dl>{rows}</dl>{footnote}{missing}")
-
-
-def _format_option(data: Dataset) -> str:
-    """The option that names the layout, where looking at the folder gives another."""
-    try:
-        if open_dataset(data.root).format == data.format:
-            return ""
-    except InputError:
-        pass
-    return f" --format {data.format}"

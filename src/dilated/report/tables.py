@@ -146,7 +146,7 @@ def _render_matrix(counts: NDArray[np.int64], classes: Classes) -> str:
         rows.append(f'<tr><th scope="row">{render_class_name(name, classes.colors[i])}</th>{"".join(cells)}</tr>')
     kind = "matrix" if show_numbers else "matrix dense"
     return (
-        f'<div class="wide"><table class="{kind}"><thead><tr><th>true class (rows), predicted (columns)</th>{head}</tr>'
+        f'<div class="wide" tabindex="0"><table class="{kind}"><thead><tr><th>true class (rows), predicted (columns)</th>{head}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         + render_note(
             "Each row sums to 100%: of the pixels that are truly of the class, the per cent that the network gives to "
