@@ -15,7 +15,13 @@ from PIL import Image
 
 from dilated import coverage
 from dilated.errors import InputError
-from dilated.report.receptive_field import check_figure_path, draw_effective_field, draw_field_growth, save_figure
+from dilated.report.receptive_field import (
+    blend_heat,
+    check_figure_path,
+    draw_effective_field,
+    draw_field_growth,
+    save_figure,
+)
 
 
 def of(axes: Axes, kind: type) -> list:
@@ -86,10 +92,21 @@ def test_a_theoretical_field_that_is_unknown_or_beyond_the_image_is_said_not_sho
 def test_the_heat_is_the_field_over_its_greatest_value_over_the_image() -> None:
     field = torch.rand(6, 9, dtype=torch.float64) + 0.1
     image = np.full((6, 9, 3), 255, np.uint8)
-    under, heat = draw_effective_field(field, None, image).axes[0].get_images()
-    assert np.array_equal(heat.get_array(), (field / field.max()).numpy())
-    assert np.all(under.get_array() == 1)
-    assert [tuple(heat.get_extent()), heat.norm.vmin, heat.norm.vmax] == [(-0.5, 8.5, 5.5, -0.5), 1e-3, 1]
+    axes = draw_effective_field(field, None, image).axes[0]
+    (drawn,) = axes.get_images()
+    assert np.array_equal(drawn.get_array(), blend_heat(field, image))
+    assert tuple(drawn.get_extent()) == (-0.5, 8.5, 5.5, -0.5)
+
+
+def test_heat_is_by_decades_and_leaves_the_image_where_nothing_depends_on_it() -> None:
+    field = torch.tensor([[1.0, 0.1, 0.01, 0.001, 0.0]])
+    image = np.full((1, 5, 3), 55, np.uint8)
+    colors = ((127, 0, 24), (228, 69, 43), (253, 161, 60))
+    expected = [
+        [round((1 - alpha) * 155 + alpha * channel) for channel in color]
+        for color, alpha in zip(colors, (0.9, 0.8, 0.6), strict=True)
+    ]
+    assert np.abs(blend_heat(5 * field, image)[0].astype(int) - [*expected, [155] * 3, [155] * 3]).max() <= 1
 
 
 def test_an_image_of_another_size_is_refused() -> None:

@@ -17,9 +17,10 @@ from made_run import data_folder, run_folder
 
 from dilated.environment import describe_machine
 from dilated.report.charts import Axis, Line, compute_ticks, format_tick, render_line_chart
+from dilated.report.curves import smooth_points, thin_points
 from dilated.report.field_of_view import measure_center
-from dilated.report.history import read_history, smooth_points, thin_points
 from dilated.report.splits import count_splits
+from dilated.training.history import read_history
 from dilated.weights.bundled import load
 
 VALUES = st.floats(-1e9, 1e9, allow_nan=False)

@@ -1,7 +1,4 @@
-"""Whether the network's probabilities can be trusted, and how it fares near borders.
-
-section(result)                                      # of an evaluation with calibration and a trimap
-"""
+"""How reliable the network's probabilities are, and how good its labels are near borders."""
 
 from __future__ import annotations
 
@@ -46,7 +43,8 @@ def _describe_calibration(counts: ReliabilityCounts) -> str:
         else f"it is {'surer' if gap > 0 else 'less sure'} than it should be"
     )
     return (
-        f"On average the network is {format_percent(mean_confidence)} sure and {format_percent(mean_accuracy)} right: {verdict}. "
+        f"On average the network is {format_percent(mean_confidence)} sure and {format_percent(mean_accuracy)} right: "
+        f"{verdict}. "
         f"{render_term('ECE')} {format_number(calibration.expected_calibration_error(counts), 4)}."
     )
 

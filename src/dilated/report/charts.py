@@ -1,9 +1,9 @@
 """Charts as SVG, from values.
 
-    line_chart([Line([(0, 2.3), (10, 1.1)])], Axis("step", 0, 10), Axis("loss", 0, 2.5), "loss by step")
+    render_line_chart([Line([(0, 2.3), (10, 1.1)])], Axis("step", 0, 10), Axis("loss", 0, 2.5), "loss by step")
 
 Colors are the page's own (see style.css), so charts follow its light and dark forms. Points carry their values as
-tooltips; `predict_sources` is what a screen reader says.
+tooltips.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Bar:
 
 
 def compute_ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
-    """Round numbers between two values, `max_labels` at most where there is a distance between them.
+    """Round numbers between two values, `max_ticks` at most where there is a distance between them.
 
     Example:
         >>> compute_ticks(0, 1377), compute_ticks(0, 0.004), compute_ticks(3, 3)
@@ -88,8 +88,10 @@ def format_tick(value: float, percent: bool = False) -> str:
     """A mark of an axis.
 
     Example:
-        >>> format_tick(1500), format_tick(0.004), format_tick(0.00025), format_tick(0.25, percent=True), format_tick(2_000_000)
-        ('1,500', '0.004', '2.5e-4', '25%', '2e6')
+        >>> format_tick(1500), format_tick(0.004), format_tick(0.00025), format_tick(2_000_000)
+        ('1,500', '0.004', '2.5e-4', '2e6')
+        >>> format_tick(0.25, percent=True)
+        '25%'
     """
     if percent:
         return f"{value * 100:.6g}%"
@@ -112,7 +114,8 @@ def render_line_chart(
     """Lines and bars over two axes.
 
     Args:
-        at: places on x with a name each, marked by upright lines.
+        label: what a screen reader says.
+        vertical_lines: positions on x with a name each.
         bars: drawn below the lines, from y's low end.
 
     Example:
@@ -130,8 +133,8 @@ def render_line_chart(
         plot.append(f'<polyline class="{line.css_class}" points="{polyline_points}"/>')
         if line.markers or len(line.points) == 1:  # a single point has no line to be seen by
             plot += [
-                f'<circle class="{line.css_class}" cx="{_to_svg_x(a, x):.1f}" cy="{_to_svg_y(b, y):.1f}" r="3.2"><title>'
-                f"{escape_text(x.title)} {escape_text(x.tick_label(a))}: {b:.4g}</title></circle>"
+                f'<circle class="{line.css_class}" cx="{_to_svg_x(a, x):.1f}" cy="{_to_svg_y(b, y):.1f}" r="3.2">'
+                f"<title>{escape_text(x.title)} {escape_text(x.tick_label(a))}: {b:.4g}</title></circle>"
                 for a, b in line.points
             ]
     return (
@@ -165,8 +168,9 @@ def _render_grid(x: Axis, y: Axis) -> list[str]:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{line_y:.1f}" y2="{line_y:.1f}"/>')
         parts.append(f'<text class="end" x="{_LEFT - 6}" y="{line_y + 4:.1f}">{escape_text(y.tick_label(mark))}</text>')
     for mark in x.tick_positions:
+        tick_label = escape_text(x.tick_label(mark))
         parts.append(
-            f'<text class="middle" x="{_to_svg_x(mark, x):.1f}" y="{_HEIGHT - _BOTTOM + 17}">{escape_text(x.tick_label(mark))}</text>'
+            f'<text class="middle" x="{_to_svg_x(mark, x):.1f}" y="{_HEIGHT - _BOTTOM + 17}">{tick_label}</text>'
         )
     return parts
 

@@ -1,13 +1,11 @@
-"""How training went, drawn: loss, validation, learning rate, and each class.
-
-section(read_history(run), recipe, data.classes)
-"""
+"""How training went: curves of loss, validation, learning rate, and of each class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dilated.data.labels import Classes
-from dilated.report.charts import Axis, Line, render_line_chart, render_sparkline
-from dilated.report.history import History, smooth_points, thin_points
+from dilated.report.charts import Axis, Line, Point, render_line_chart, render_sparkline
 from dilated.report.markup import (
     escape_text,
     format_count,
@@ -18,6 +16,7 @@ from dilated.report.markup import (
     render_term,
 )
 from dilated.training.config import Recipe
+from dilated.training.history import History
 
 _StageMarks = list[tuple[float, str]]
 _MAX_UNFOLDED_CLASSES = 30
@@ -76,7 +75,8 @@ def _render_validation(history: History, x: Axis, stage_marks: _StageMarks) -> s
         f"Validation mean IoU by step: {len(points)} validations, best {best.mean_iou:.4f} at step {best.step}",
         stage_marks,
     )
-    caption = f"Best: {format_number(best.mean_iou, 4)} at step {format_count(best.step)} of {format_count(history.steps)}; it was kept."
+    steps = f"step {format_count(best.step)} of {format_count(history.steps)}"
+    caption = f"Best: {format_number(best.mean_iou, 4)} at {steps}; it was kept."
     truncation_note = f" The axis begins at {y.low:g}." if y.low else ""
     return f"<h3>Validation {render_term('mean IoU')}</h3>{chart}<figcaption>{caption}{truncation_note}</figcaption>"
 
@@ -89,7 +89,8 @@ def _render_learning_rate(history: History, x: Axis, stage_marks: _StageMarks) -
     chart = render_line_chart(
         [Line(thin_points(history.lr))], x, Axis("learning rate", 0, top * 1.04), label, stage_marks
     )
-    return f"<h3>{render_term('learning rate', 'Learning rate')}</h3>{chart}<figcaption>At most {format_number(top, 6)}.</figcaption>"
+    caption = f"<figcaption>At most {format_number(top, 6)}.</figcaption>"
+    return f"<h3>{render_term('learning rate', 'Learning rate')}</h3>{chart}{caption}"
 
 
 def _render_stages(history: History, recipe: Recipe | None) -> str:
@@ -114,9 +115,8 @@ def _render_class_curves(history: History, x: Axis, classes: Classes) -> str:
         points = [(float(one.step), value) for one in history.validations if (value := one.iou.get(name)) is not None]
         last = points[-1][1] if points else None
         label = f"Validation IoU of {name} by step" + (f": {points[0][1]:.3f} to {last:.3f}" if points else ": none")
-        figures.append(
-            f"<figure>{render_sparkline(points, x, label)}<figcaption>{render_class_name(name, color)} {format_number(last)}</figcaption></figure>"
-        )
+        caption = f"<figcaption>{render_class_name(name, color)} {format_number(last)}</figcaption>"
+        figures.append(f"<figure>{render_sparkline(points, x, label)}{caption}</figure>")
     body = f'<div class="sparks">{"".join(figures)}</div>'
     if len(figures) > _MAX_UNFOLDED_CLASSES:
         body = f"<details><summary>All {len(figures)} classes</summary>{body}</details>"
@@ -124,3 +124,39 @@ def _render_class_curves(history: History, x: Axis, classes: Classes) -> str:
         f"From 0 (bottom) to 1 (top), step 0 (left) to {history.steps:,} (right); the number is the last."
     )
     return render_card(body + remark, f"Validation {render_term('IoU')} by class")
+
+
+def smooth_points(points: Sequence[Point]) -> list[Point]:
+    """Smooth a curve: the mean over the nearest twentieth of the points, fewer at the ends.
+
+    Example:
+        >>> smooth_points([(0, 1.0), (1, 2.0), (2, 6.0)])
+        [(0, 1.5), (1, 3.0), (2, 4.0)]
+    """
+    half_window = max(1, len(points) // 40)
+    sums = [0.0]
+    for _, value in points:
+        sums.append(sums[-1] + value)
+    result = []
+    for i, (step, _) in enumerate(points):
+        first, last = max(0, i - half_window), min(len(points), i + half_window + 1)
+        result.append((step, (sums[last] - sums[first]) / (last - first)))
+    return result
+
+
+def thin_points(points: Sequence[Point], max_points: int = 600) -> list[Point]:
+    """Reduce a curve to few enough points to draw: of each run of them, the lowest and the highest.
+
+    Example:
+        >>> thin_points([(i, float(i % 10)) for i in range(40)], max_points=4)
+        [(0, 0.0), (9, 9.0), (20, 0.0), (29, 9.0)]
+    """
+    if len(points) <= max_points:
+        return list(points)
+    size = -(-len(points) // (max_points // 2))
+    result: list[Point] = []
+    for start in range(0, len(points), size):
+        chunk = points[start : start + size]
+        ends = {min(chunk, key=lambda point: point[1]), max(chunk, key=lambda point: point[1])}
+        result += sorted(ends)
+    return result

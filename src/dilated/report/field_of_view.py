@@ -1,7 +1,5 @@
 """What the network looks at in the middle of an image, drawn over it.
 
-section(segmenter, pair, device)
-
 The theoretical field is what can matter; the effective field, by gradient, what does.
 """
 
@@ -9,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from dilated.data.images import ImageArray
@@ -19,12 +16,11 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report.images import encode_jpeg, resize_image
 from dilated.report.markup import escape_text, format_count, render_card, render_note, render_table, render_term
+from dilated.report.receptive_field import HEAT_DECADES, blend_heat
 from dilated.tensors import to_tensor
 
 _MAX_SIDE = 512
 """The longest side that is looked at: the gradient takes some 5 kB of memory a pixel."""
-_HEAT_COLORS = ((255, 214, 102), (245, 130, 32), (200, 30, 80))
-_DECADES = 3
 
 
 @dataclass(frozen=True)
@@ -100,12 +96,12 @@ def render_field_of_view(segmenter: BaseSegmenter, sample: Sample, device: torch
         f'<figure class="field"><div><img src="{image_uri}" alt="{escape_text(label)}">'
         f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(squares_svg)}'
         f'<circle class="dot" cx="{x + 0.5}" cy="{y + 0.5}" r="{max(width, height) / 130:.1f}"/></svg></div>'
-        f"<figcaption>{escape_text(sample.name)}{', its middle' if crop.is_crop else ''}, {width}x{height} px. Yellow to red: "
-        f"the effect of each pixel, each of {_DECADES} shades ten times the one before.</figcaption></figure>"
+        f"<figcaption>{escape_text(sample.name)}{', its middle' if crop.is_crop else ''}, {width}x{height} px. Yellow "
+        f"to red: the effect of each pixel, each of {HEAT_DECADES} shades ten times the last.</figcaption></figure>"
     )
     lead = (
-        f'<p class="lead">The label in the middle, <b class="name">{escape_text(field_of_view.class_name)}</b>, depends mostly on a square '
-        f"of {format_count(squares['most'])} pixels a side.</p>"
+        f'<p class="lead">The label in the middle, <b class="name">{escape_text(field_of_view.class_name)}</b>, '
+        f"depends mostly on a square of {format_count(squares['most'])} pixels a side.</p>"
     )
     footnote = render_note("Of one image and one place in it; elsewhere it differs. Sides of squares around the dot.")
     sizes = render_table(["square that holds", "side"], rows)
@@ -114,13 +110,7 @@ def render_field_of_view(segmenter: BaseSegmenter, sample: Sample, device: torch
 
 def _draw_heat_map(crop: MeasuredCrop) -> ImageArray:
     """The image in pale grey under the field's heat, reduced to what the page shows."""
-    gray = crop.pixels.mean(axis=2, keepdims=True) * 0.5 + 115
-    share = (crop.field_of_view.field / crop.field_of_view.field.max()).numpy()
-    heat = (np.log10(np.maximum(share, 10.0**-_DECADES)) / _DECADES + 1)[..., None]  # 0 to 1
-    stops = np.linspace(0, 1, len(_HEAT_COLORS))
-    color = np.concatenate([np.interp(heat, stops, [c[k] for c in _HEAT_COLORS]) for k in range(3)], axis=2)
-    opacity = np.where(heat > 0, 0.35 + 0.55 * heat, 0.0)
-    blended = ((1 - opacity) * gray + opacity * color).round().astype(np.uint8)
+    blended = blend_heat(crop.field_of_view.field, crop.pixels)
     height, width = blended.shape[:2]
     scale = min(1.0, 720 / max(height, width))
     return resize_image(blended, (max(1, round(width * scale)), max(1, round(height * scale))))

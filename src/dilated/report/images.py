@@ -114,8 +114,12 @@ def _render_image(
         f'height="{small.shape[0]}"><figcaption>{kind}</figcaption></figure>'
         for kind, source in panels
     )
-    caption = f"{render_term(_IMAGE_IOU_TERM, 'IoU')} {format_number(row.mean_iou)}, {render_term('pixel accuracy')} {format_number(row.pixel_accuracy)}"
-    return f'<div class="row"><p><b class="name">{escape_text(row.name)}</b> {caption}</p><div class="panels">{figures}</div></div>'
+    caption = (
+        f"{render_term(_IMAGE_IOU_TERM, 'IoU')} {format_number(row.mean_iou)}, "
+        f"{render_term('pixel accuracy')} {format_number(row.pixel_accuracy)}"
+    )
+    title = f'<p><b class="name">{escape_text(row.name)}</b> {caption}</p>'
+    return f'<div class="row">{title}<div class="panels">{figures}</div></div>'
 
 
 def _render_legend(classes: Classes) -> str:

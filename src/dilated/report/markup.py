@@ -3,8 +3,8 @@
 >>> escape_text('<b>&"'), format_number(0.7261458), format_number(None)
 ('&lt;b&gt;&amp;&quot;', '<data value="0.7261458">0.726</data>', '<span title="nothing to measure">-</span>')
 
-All that comes from the data, a run or the user goes through `escape_text`. A number is shown rounded; the element carries all
-of its digits.
+All that comes from the data, a run or the user goes through `escape_text`. A number is shown rounded; the element
+carries all of its digits.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def render_table(
     body = "".join(_render_row(row) for row in rows)
     last = f"<tfoot>{_render_row(foot)}</tfoot>" if foot else ""
     return (
-        f'<div class="wide" tabindex="0"><table class="{css_class}"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody>{last}'
-        "</table></div>"
+        f'<div class="wide" tabindex="0"><table class="{css_class}"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{body}</tbody>{last}</table></div>"
     )
 
 

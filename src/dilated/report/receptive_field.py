@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 _SUFFIXES = (".svg", ".png", ".pdf")
 _BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#D55E00", "#007D5E", "#555555"
 _PATH_COLORS = ("#D6E6F4", "#8FBBDD", "#3F87BD", "#0B4A82")  # one hue; the lightest is still unlike white
-_HEAT_COLORS = ("#FFE38F", "#FDA13C", "#E4452B", "#7F0018")
+_HEAT_COLORS = ((255, 227, 143), (253, 161, 60), (228, 69, 43), (127, 0, 24))
+_HEAT_OPACITY = (0.0, 0.6, 0.8, 0.9)  # the faintest are the most transparent: the image stays in sight below them
+HEAT_DECADES = 3
+"""A heat map's colors span this many powers of ten below the greatest value."""
 _MAX_LAYERS, _MAX_FIELD = 12, 511  # layers and cells; with more of them a reader could tell none apart
 _RC_PARAMS: dict[Any, Any] = {
     "font.size": 10,
@@ -143,20 +146,17 @@ def draw_effective_field(
     if image is not None and image.shape[:2] != (height, width):
         raise ValueError(f"effective: found an image {image.shape} for a field {(height, width)}; expected one size")
     with _fixed_style():
-        from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgb
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import LinearSegmentedColormap, LogNorm
         from matplotlib.figure import Figure
 
         image_inches = min(max(6 * height / width, 1.8), 7)  # inches of the image
         figure = Figure(figsize=(7.2, image_inches + 1.1), layout="constrained")
         axes = figure.subplots()
-        if image is not None:
-            gray = image.mean(axis=2) / 255
-            axes.imshow(0.5 + 0.5 * gray, cmap="gray", vmin=0, vmax=1)
-        # The faintest values are the most transparent: the image stays in sight where the network hardly looks.
-        stops = [(*to_rgb(color), alpha) for color, alpha in zip(_HEAT_COLORS, (0.0, 0.6, 0.8, 0.9), strict=True)]
-        heat = LinearSegmentedColormap.from_list("heat", stops).with_extremes(under=(1, 1, 1, 0))
-        share = (field / field.max()).cpu().numpy()
-        heat_map = axes.imshow(share, cmap=heat, norm=LogNorm(1e-3, 1), interpolation="nearest")
+        axes.imshow(blend_heat(field, image), interpolation="nearest")
+        stops = [(*np.array(color) / 255, alpha) for color, alpha in zip(_HEAT_COLORS, _HEAT_OPACITY, strict=True)]
+        heat = LinearSegmentedColormap.from_list("heat", stops)
+        heat_map = ScalarMappable(LogNorm(10.0**-HEAT_DECADES, 1), heat)
         colorbar = figure.colorbar(heat_map, cax=axes.inset_axes((1.02, 0, 0.025, 1)))
         colorbar.set_ticks([1, 0.1, 0.01, 0.001], labels=["greatest", "1/10", "1/100", "1/1000"])
         colorbar.ax.minorticks_off()
@@ -175,6 +175,31 @@ def draw_effective_field(
         axes.spines[:].set_visible(image is None)
         figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=2.5)
     return figure
+
+
+def blend_heat(field: Tensor, image: ImageArray | None = None) -> ImageArray:
+    """Draw an effective field as a heat map over its image in pale gray, or over white.
+
+    Args:
+        field: (H, W), not negative.
+        image: (H, W, 3) uint8.
+
+    Returns:
+        (H, W, 3) uint8: colors by the logarithm of the field over its greatest value, down to 1/1000 of it.
+
+    Example:
+        >>> import torch
+        >>> blend_heat(torch.tensor([[0.0, 1.0]])).tolist()
+        [[[255, 255, 255], [140, 25, 47]]]
+    """
+    share = (field / field.max()).cpu().numpy()
+    heat = np.log10(np.maximum(share, 10.0**-HEAT_DECADES)) / HEAT_DECADES + 1  # 0 to 1
+    stops = np.linspace(0, 1, len(_HEAT_COLORS))
+    color = np.stack([np.interp(heat, stops, channel) for channel in zip(*_HEAT_COLORS, strict=True)], axis=-1)
+    opacity = np.interp(heat, stops, _HEAT_OPACITY)[..., None]
+    background = 127.5 + image.mean(axis=2, keepdims=True) / 2 if image is not None else 255.0
+    blended: ImageArray = ((1 - opacity) * background + opacity * color).round().astype(np.uint8)
+    return blended
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -1,7 +1,7 @@
 """What is in the data's splits, counted for the page.
 
-    for found in count_splits(data):
-        found.split, found.images, found.sizes, found.shares
+    for counts in count_splits(data):
+        counts.split, counts.num_images, counts.sizes, counts.class_fractions
 
 Of a large split the labels of some images are counted, spread evenly; the page says of how many. `dilated check`
 reads them all.
@@ -34,7 +34,7 @@ _MAX_LABELS = 400
 
 
 @dataclass(frozen=True)
-class SplitStatistics:
+class SplitCounts:
     """A split; `problem` says why it could not be counted, or which of its files could not."""
 
     split: str
@@ -58,7 +58,7 @@ class SplitStatistics:
         return self.ignored / total if total else float("nan")
 
 
-def count_splits(data: Dataset, max_labels: int = _MAX_LABELS) -> list[SplitStatistics]:
+def count_splits(data: Dataset, max_labels: int = _MAX_LABELS) -> list[SplitCounts]:
     """Count the labels of each split, up to `max_labels` of them.
 
     A split or a file that cannot be read is told in `problem`: the network was measured without it.
@@ -66,11 +66,11 @@ def count_splits(data: Dataset, max_labels: int = _MAX_LABELS) -> list[SplitStat
     return [_count_split(data, split, max_labels) for split in data.splits]
 
 
-def _count_split(data: Dataset, split: str, max_labels: int) -> SplitStatistics:
+def _count_split(data: Dataset, split: str, max_labels: int) -> SplitCounts:
     try:
         samples = data.samples(split)
     except InputError as error:
-        return SplitStatistics(split, 0, 0, None, (0,) * len(data.classes), 0, str(error))
+        return SplitCounts(split, 0, 0, None, (0,) * len(data.classes), 0, str(error))
     sizes: Counter[tuple[int, int]] = Counter()
     totals, counted, errors = np.zeros(IGNORE + 1, dtype=np.int64), 0, []
     for sample in samples[:: max(1, -(-len(samples) // max_labels))]:
@@ -84,12 +84,12 @@ def _count_split(data: Dataset, split: str, max_labels: int) -> SplitStatistics:
         counted += 1
     problem = f"{len(errors)} labels cannot be read, first: {errors[0]}" if errors else ""
     pixels = tuple(totals[: len(data.classes)].tolist())
-    return SplitStatistics(
+    return SplitCounts(
         split, len(samples), counted, ImageSizes.from_counts(dict(sizes)), pixels, int(totals[IGNORE]), problem
     )
 
 
-def render_splits(data: Dataset, statistics: list[SplitStatistics], evaluated_split: str) -> str:
+def render_splits(data: Dataset, statistics: list[SplitCounts], evaluated_split: str) -> str:
     """The splits in a table, the classes' shares as bars, and what there is to know."""
     head = ["split", "images", "width x height", render_term("ignored", "ignored pixels")]
     rows = [
@@ -103,7 +103,8 @@ def render_splits(data: Dataset, statistics: list[SplitStatistics], evaluated_sp
     ]
     notes = [escape_text(line) for line in data.notes]
     notes += [
-        f"{escape_text(one.split)}: sizes and pixels are of {one.num_counted:,} of {one.num_images:,} labels, spread evenly."
+        f"{escape_text(one.split)}: sizes and pixels are of {one.num_counted:,} of {one.num_images:,} labels, spread "
+        "evenly."
         for one in statistics
         if one.num_counted < one.num_images
     ]
@@ -115,14 +116,15 @@ def render_splits(data: Dataset, statistics: list[SplitStatistics], evaluated_sp
     return f'<div class="flow">{first}{_render_class_frequencies(data, statistics)}</div>'
 
 
-def _render_class_frequencies(data: Dataset, statistics: list[SplitStatistics]) -> str:
+def _render_class_frequencies(data: Dataset, statistics: list[SplitCounts]) -> str:
     """Each class's share of the labelled pixels, a bar a split."""
     nonempty = [one for one in statistics if sum(one.pixels)]
     longest = max((max(one.class_fractions) for one in nonempty), default=1.0) or 1.0
     rows = []
     for i, (name, color) in enumerate(zip(data.classes.names, data.classes.colors, strict=True)):
         bars = [
-            f'<span class="bar"><i style="width:{one.class_fractions[i] / longest:.2%}"></i></span>{format_percent(one.class_fractions[i])}'
+            f'<span class="bar"><i style="width:{one.class_fractions[i] / longest:.2%}"></i></span>'
+            + format_percent(one.class_fractions[i])
             for one in nonempty
         ]
         rows.append([render_class_name(name, color), *bars])

@@ -1,9 +1,4 @@
-"""The figures as tiles and tables: headline, classes, confusions.
-
-headline(result, data.classes, "val")
-per_class(result, data.classes)
-confusions(result, data.classes)
-"""
+"""The metrics as tiles and tables: headline, classes, confusions."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.labels import Classes
-from dilated.evaluation.bootstrap import MIN_IMAGES_FOR_INTERVAL, Interval
+from dilated.evaluation.bootstrap import Interval
 from dilated.evaluation.result import EvaluationResult
 from dilated.report.markup import (
     escape_text,
@@ -34,21 +29,19 @@ _MAX_NUMBERED_CLASSES = 15
 
 
 def render_headline(result: EvaluationResult, split: str, used_for_selection: bool) -> str:
-    """What a person wants to know first.
+    """Render what a reader wants to know first.
 
     Args:
-        chosen: whether the network was chosen by this very split.
+        used_for_selection: whether the network was chosen by its results on this split.
     """
     classes, confusion = result.confusion.classes, result.confusion
     tiles = [
-        _render_tile("mean IoU", _metric_value(result, "mean_iou", 0), _metric_interval(result, "mean_iou", 0)),
-        _render_tile(
-            "pixel accuracy", _metric_value(result, "pixel_accuracy", 0), _metric_interval(result, "pixel_accuracy", 0)
-        ),
+        _render_tile("mean IoU", result.value("mean_iou"), result.interval("mean_iou")),
+        _render_tile("pixel accuracy", result.value("pixel_accuracy"), result.interval("pixel_accuracy")),
         _render_tile(
             "mean boundary IoU",
-            _metric_value(result, "mean_boundary_iou", 0),
-            _metric_interval(result, "mean_boundary_iou", 0),
+            result.value("mean_boundary_iou"),
+            result.interval("mean_boundary_iou"),
         ),
         f'<div class="tile"><div class="what">images of {escape_text(split)}</div><div class="big">'
         f'{format_count(len(result.names))}</div><div class="faint">{_format_millions(confusion.pixels)} '
@@ -58,17 +51,11 @@ def render_headline(result: EvaluationResult, split: str, used_for_selection: bo
         for name in [confusion.foreground] if confusion.foreground else classes:
             index = classes.index(name)
             tiles += [
-                _render_tile(
-                    key, _metric_value(result, key.lower(), index), _metric_interval(result, key.lower(), index), name
-                )
+                _render_tile(key, result.value(key.lower(), index), result.interval(key.lower(), index), name)
                 for key in ("IoU", "precision", "recall")
             ]
     parts = [f'<div class="tiles">{"".join(tiles)}</div>', _explain_interval(result)]
-    if len(classes) == 1:
-        parts.append(
-            f"<p>{escape_text(classes[0])} is the only class, so every labelled pixel is right whatever the network does. "
-            "Name the rest a second class, such as background, to measure something.</p>"
-        )
+    parts += [f"<p>{escape_text(note)}</p>" for note in result.notes]
     if result.num_unlabeled_images:
         parts.append(
             render_note(f"{result.num_unlabeled_images:,} of the images have no labelled pixel and count in no figure.")
@@ -76,47 +63,48 @@ def render_headline(result: EvaluationResult, split: str, used_for_selection: bo
     if used_for_selection:
         parts.append(
             render_note(
-                f"The network was chosen by its mean IoU on {escape_text(split)}, so these figures flatter it a little; "
-                "images that no choice has seen are fairer."
+                f"The network was chosen by its mean IoU on {escape_text(split)}, so these figures flatter it a "
+                "little; images "
+                " that no choice has seen are fairer."
             )
         )
     return "".join(parts)
 
 
 def render_class_table(result: EvaluationResult, classes: Classes) -> str:
-    """All figures of each class, in the order of the data."""
+    """Render all metrics of each class, in the order of the data."""
     order = _class_order(result, classes)
     truth = result.confusion.counts.sum(1)
     class_fractions = truth / max(result.confusion.pixels, 1)
     head = ["class", *map(render_term, ("IoU", "precision", "recall", "Dice", "boundary IoU", "share of pixels"))]
+
+    def with_bounds(name: str, i: int = 0) -> str:
+        return format_number(result.value(name, i)) + format_bounds(result.interval(name, i))
+
     rows = []
     for index, i in enumerate(order):
-        iou = _metric_value(result, "iou", i)
+        iou = result.value("iou", i)
         bar = f'<span class="bar"><i style="width:{0 if np.isnan(iou) else iou:.1%}"></i></span>'
         rows.append(
             [
                 render_class_name(classes.names[index], classes.colors[index]),
-                f"{bar}{format_number(iou)}{format_bounds(_metric_interval(result, 'iou', i))}",
-                *(format_number(_metric_value(result, key, i)) for key in ("precision", "recall", "dice")),
-                f"{format_number(_metric_value(result, 'boundary_iou', i))}{format_bounds(_metric_interval(result, 'boundary_iou', i))}",
+                bar + with_bounds("iou", i),
+                *(format_number(result.value(key, i)) for key in ("precision", "recall", "dice")),
+                with_bounds("boundary_iou", i),
                 format_percent(float(class_fractions[i])),
             ]
         )
-    foot = [
-        "mean",
-        f"{format_number(_metric_value(result, 'mean_iou', 0))}{format_bounds(_metric_interval(result, 'mean_iou', 0))}",
-        "",
-        "",
-        format_number(_metric_value(result, "mean_dice", 0)),
-        f"{format_number(_metric_value(result, 'mean_boundary_iou', 0))}{format_bounds(_metric_interval(result, 'mean_boundary_iou', 0))}",
-        "",
-    ]
-    footnote = f"Small: {render_term('95% interval')} over the images. A dash: nothing to measure. The mean is over known values."
+    mean_dice = format_number(result.value("mean_dice"))
+    foot = ["mean", with_bounds("mean_iou"), "", "", mean_dice, with_bounds("mean_boundary_iou"), ""]
+    footnote = (
+        f"Small: {render_term('95% interval')} over the images. A dash: nothing to measure. The mean is over known "
+        "values."
+    )
     return render_card(render_table(head, rows, "figures", foot) + render_note(footnote))
 
 
 def render_confusions(result: EvaluationResult, classes: Classes) -> str:
-    """Which class is taken for which: the matrix where it can be read, and its greatest entries."""
+    """Render which class is taken for which: the matrix where it can be read, and its greatest entries."""
     order = _class_order(result, classes)
     counts = result.confusion.counts[np.ix_(order, order)]
     if len(order) == 1:
@@ -127,7 +115,7 @@ def render_confusions(result: EvaluationResult, classes: Classes) -> str:
 
 
 def _render_matrix(counts: NDArray[np.int64], classes: Classes) -> str:
-    """A table whose cells are shaded by the share of their row."""
+    """Render a table whose cells are shaded by their fraction of the row."""
     truth = counts.sum(1)
     show_numbers = len(classes) <= _MAX_NUMBERED_CLASSES
     head = "".join(
@@ -142,12 +130,14 @@ def _render_matrix(counts: NDArray[np.int64], classes: Classes) -> str:
             tooltip = f"{name} labelled as {other}: {counts[i, j]:,} pixels, {fraction:.2%} of {name}"
             cell_text = f"{fraction * 100:.0f}" if show_numbers and fraction >= 0.005 else ""
             emphasis = " class=strong" if fraction > 0.5 else ""
-            cells.append(f'<td{emphasis} style="--v:{fraction:.3f}" title="{escape_text(tooltip)}">{cell_text}</td>')
+            style = f'style="--v:{fraction:.3f}" title="{escape_text(tooltip)}"'
+            cells.append(f"<td{emphasis} {style}>{cell_text}</td>")
         rows.append(f'<tr><th scope="row">{render_class_name(name, classes.colors[i])}</th>{"".join(cells)}</tr>')
     kind = "matrix" if show_numbers else "matrix dense"
     return (
-        f'<div class="wide" tabindex="0"><table class="{kind}"><thead><tr><th>true class (rows), predicted (columns)</th>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="wide" tabindex="0"><table class="{kind}"><thead><tr>'
+        f"<th>true class (rows), predicted (columns)</th>"
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         + render_note(
             "Each row sums to 100%: of the pixels that are truly of the class, the per cent that the network gives to "
             "each class. The diagonal is the recall. Counts of pixels are in the cells' tooltips."
@@ -156,7 +146,7 @@ def _render_matrix(counts: NDArray[np.int64], classes: Classes) -> str:
 
 
 def _render_confused_pairs(counts: NDArray[np.int64], classes: Classes, max_pairs: int) -> str:
-    """The pairs of classes with the most wrong pixels."""
+    """Render the pairs of classes with the most wrong pixels."""
     errors = counts.copy()
     np.fill_diagonal(errors, 0)
     total, truth = int(errors.sum()), counts.sum(1)
@@ -173,32 +163,28 @@ def _render_confused_pairs(counts: NDArray[np.int64], classes: Classes, max_pair
 
 
 def _explain_interval(result: EvaluationResult) -> str:
-    """One sentence on what the interval says."""
-    interval = _metric_interval(result, "mean_iou", 0)
-    if interval is None or interval.low != interval.low:
+    """Say in a sentence what the interval means."""
+    interval = result.interval("mean_iou")
+    if interval is None:
         return f"<p>There is no {render_term('95% interval')}: that takes two images at least.</p>"
-    warning = (
-        f" Of as few as {len(result.names)} images it comes out too narrow; measure {MIN_IMAGES_FOR_INTERVAL} or more."
-        if len(result.names) < MIN_IMAGES_FOR_INTERVAL
-        else ""
-    )
     return (
         f'<p class="lead">With other images of the same kind the mean IoU might as well have come out anywhere '
-        f"between {format_number(interval.low)} and {format_number(interval.high)} ({render_term('95% interval')}); a smaller difference from "
-        f"another network says little by itself.{warning}</p>"
+        f"between {format_number(interval.low)} and {format_number(interval.high)} ({render_term('95% interval')}); a "
+        "smaller difference from another network says little by itself.</p>"
     )
 
 
 def _render_tile(name: str, value: float, interval: Interval | None, class_name: str = "") -> str:
     bounds_html = ""
     line = ""
-    if interval is not None and interval.low == interval.low:
+    if interval is not None:
         bounds_html = f'<div class="faint">{format_bounds(interval)}</div>'
         left, wide = interval.low * 100, max((interval.high - interval.low) * 100, 0.8)
         line = f'<div class="range"><i style="left:{left:.2f}%;width:{wide:.2f}%"></i></div>'
     prefix = f"{escape_text(class_name)}: " if class_name else ""
     return (
-        f'<div class="tile"><div class="what">{prefix}{render_term(name)}</div><div class="big">{format_number(value)}</div>'
+        f'<div class="tile"><div class="what">{prefix}{render_term(name)}</div>'
+        f'<div class="big">{format_number(value)}</div>'
         f"{line}{bounds_html}</div>"
     )
 
@@ -208,14 +194,5 @@ def _format_millions(pixels: int) -> str:
 
 
 def _class_order(result: EvaluationResult, classes: Classes) -> list[int]:
-    """The places in the result of the data's classes."""
+    """Return the indices in the result of the data's classes."""
     return [result.confusion.classes.index(name) for name in classes.names]
-
-
-def _metric_value(result: EvaluationResult, key: str, index: int) -> float:
-    return float(result.metrics[key][index])
-
-
-def _metric_interval(result: EvaluationResult, key: str, index: int) -> Interval | None:
-    interval = result.intervals.get(key)
-    return interval[index] if interval else None

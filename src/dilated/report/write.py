@@ -26,11 +26,11 @@ from dilated.files import atomic_write
 from dilated.models import network_file
 from dilated.prediction.predictor import Predictor
 from dilated.report import calibration, curves, field_of_view, images, provenance, splits, tables
-from dilated.report.history import History, read_history
 from dilated.report.markup import escape_text
 from dilated.report.page import Section, render_report
 from dilated.run_folder import BEST_FILE, RECIPE_FILE, REPORT_FILE
 from dilated.training.config import load_recipe
+from dilated.training.history import History, read_history
 
 _MAX_VALUES_PER_IMAGE = 20_000
 """Number of metrics of single images up to which the page holds them for machines."""
