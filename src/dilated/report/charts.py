@@ -35,7 +35,7 @@ class Axis:
     """Marks at whole numbers only."""
 
     def tick_label(self, value: float) -> str:
-        """How a value is written, such as at a mark."""
+        """Write a value, such as at a mark."""
         return self.tick_labels[self.tick_values.index(value)] if self.tick_labels else format_tick(value, self.percent)
 
     @property
@@ -68,7 +68,7 @@ class Bar:
 
 
 def compute_ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
-    """Round numbers between two values, `max_ticks` at most where there is a distance between them.
+    """Choose round numbers between two values, `max_ticks` at most where there is a distance between them.
 
     Example:
         >>> compute_ticks(0, 1377), compute_ticks(0, 0.004), compute_ticks(3, 3)
@@ -85,7 +85,7 @@ def compute_ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
 
 
 def format_tick(value: float, percent: bool = False) -> str:
-    """A mark of an axis.
+    """Write the mark of an axis.
 
     Example:
         >>> format_tick(1500), format_tick(0.004), format_tick(0.00025), format_tick(2_000_000)
@@ -111,7 +111,7 @@ def render_line_chart(
     vertical_lines: Sequence[tuple[float, str]] = (),
     bars: Sequence[Bar] = (),
 ) -> str:
-    """Lines and bars over two axes.
+    """Draw lines and bars over two axes.
 
     Args:
         label: what a screen reader says.
@@ -144,7 +144,7 @@ def render_line_chart(
 
 
 def render_sparkline(points: Sequence[Point], x: Axis, label: str) -> str:
-    """A small line of values of 0 to 1, without marks."""
+    """Draw a small line of values of 0 to 1, without marks."""
     wide, high = 120, 40
     places = [(3 + x.to_fraction(a) * (wide - 6), high - 3 - b * (high - 6)) for a, b in points]
     polyline_points = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
@@ -157,7 +157,7 @@ def render_sparkline(points: Sequence[Point], x: Axis, label: str) -> str:
 
 
 def _render_grid(x: Axis, y: Axis) -> list[str]:
-    """Marks, their names, and the axes' titles."""
+    """Draw marks, their labels, and the axes' titles."""
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts = [
         f'<text class="title" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">{escape_text(x.title)}</text>',

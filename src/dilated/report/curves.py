@@ -24,7 +24,7 @@ _MAX_UNFOLDED_CLASSES = 30
 
 
 def render_training(history: History | None, recipe: Recipe | None, classes: Classes) -> str:
-    """The charts; a sentence where there is nothing to draw.
+    """Render the charts; a sentence where there is nothing to draw.
 
     Args:
         recipe: for the stages' names.
@@ -94,7 +94,7 @@ def _render_learning_rate(history: History, x: Axis, stage_marks: _StageMarks) -
 
 
 def _render_stages(history: History, recipe: Recipe | None) -> str:
-    """What the numbers above the upright lines mean."""
+    """Explain the numbers above the vertical lines."""
     stage_configs = recipe.stage if recipe is not None else []
     captions = []
     for step, stage in history.stages:
@@ -107,7 +107,7 @@ def _render_stages(history: History, recipe: Recipe | None) -> str:
 
 
 def _render_class_curves(history: History, x: Axis, classes: Classes) -> str:
-    """A small curve of the validation IoU for each class."""
+    """Render a small curve of the validation IoU of each class."""
     if not any(one.iou for one in history.validations):
         return ""
     figures = []

@@ -1,4 +1,4 @@
-"""What the network looks at in the middle of an image, drawn over it.
+"""The effective field of the middle of an image, drawn over it.
 
 The theoretical field is what can matter; the effective field, by gradient, what does.
 """
@@ -20,7 +20,7 @@ from dilated.report.receptive_field import HEAT_DECADES, blend_heat
 from dilated.tensors import to_tensor
 
 _MAX_SIDE = 512
-"""The longest side that is looked at: the gradient takes some 5 kB of memory a pixel."""
+"""The longest side that is measured: the gradient takes some 5 kB of memory per pixel."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def measure_center(segmenter: BaseSegmenter, image: ImageArray, device: torch.de
 
 
 def render_field_of_view(segmenter: BaseSegmenter, sample: Sample, device: torch.device) -> str:
-    """The image with the field over it, and its sizes."""
+    """Render the image with the field over it, and the field's sizes."""
     image = sample.read_image()
     try:
         crop = measure_center(segmenter, image, device)
@@ -109,7 +109,7 @@ def render_field_of_view(segmenter: BaseSegmenter, sample: Sample, device: torch
 
 
 def _draw_heat_map(crop: MeasuredCrop) -> ImageArray:
-    """The image in pale grey under the field's heat, reduced to what the page shows."""
+    """Draw the heat map at the size that the page shows."""
     blended = blend_heat(crop.field_of_view.field, crop.pixels)
     height, width = blended.shape[:2]
     scale = min(1.0, 720 / max(height, width))

@@ -62,7 +62,7 @@ class PredictionRecorder:
 
 
 def _subsample(values: NDArray[np.uint8], side: int = _MAX_SIDE) -> NDArray[np.uint8]:
-    """Every k-th pixel, so that no side is longer than `side`: labels are not mixed.
+    """Take every k-th pixel, so that no side is longer than `side`: labels are not mixed.
 
     Example:
         >>> _subsample(np.arange(10, dtype=np.uint8)[None], 4).tolist()
@@ -81,7 +81,7 @@ def _sample_positions(length: int, count: int) -> NDArray[np.int64]:
 def render_images(
     result: EvaluationResult, recorder: PredictionRecorder, samples: Sequence[Sample], classes: Classes
 ) -> str:
-    """Six of the worst images, three of the best, and what the colors mean."""
+    """Render six of the worst images, three of the best, and what the colors mean."""
     ranked = [(row.mean_iou, i) for i, row in enumerate(result.image_results) if row.mean_iou is not None]
     order = [i for _, i in sorted(ranked)]
     if not order:
@@ -97,7 +97,7 @@ def render_images(
 def _render_image(
     result: EvaluationResult, index: int, recorder: PredictionRecorder, sample: Sample, classes: Classes
 ) -> str:
-    """An image and its three maps."""
+    """Render an image and its three maps."""
     row = result.image_results[index]
     image = sample.read_image()
     truth = _subsample(sample.read_label(classes, (image.shape[0], image.shape[1])))
@@ -135,7 +135,7 @@ def _render_legend(classes: Classes) -> str:
 
 
 def _colorize(labels: LabelArray, classes: Classes) -> ImageArray:
-    """(H, W) ids -> (H, W, 3): the classes' colors, stripes where nothing is labelled."""
+    """Color (H, W) ids: (H, W, 3) in the classes' colors, stripes where nothing is labelled."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[: len(classes)] = classes.colors
     pixels: ImageArray = palette[labels]
@@ -145,7 +145,7 @@ def _colorize(labels: LabelArray, classes: Classes) -> ImageArray:
 
 
 def _draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) -> ImageArray:
-    """The image in pale grey, red where the prediction is wrong, dark where there is no truth."""
+    """Draw the image in pale gray, red where the prediction is wrong, dark where there is no truth."""
     gray = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float64)
     pixels = np.repeat((150 + gray * 0.41)[..., None], 3, axis=2)
     pixels[truth == IGNORE] = (30 + gray * 0.25)[truth == IGNORE, None]
@@ -155,7 +155,7 @@ def _draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) -
 
 
 def resize_image(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """(H, W, 3) at (width, height)."""
+    """Resize an (H, W, 3) image to (width, height)."""
     if image.shape[1::-1] == size:
         return image
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))

@@ -19,7 +19,7 @@ from dilated.report.glossary import TERMS
 
 
 def escape_text(value: object) -> str:
-    """What can stand between tags and in attributes."""
+    """Escape text for use between tags and in attributes."""
     return escape(printable(str(value)))
 
 
@@ -29,14 +29,14 @@ def escape_lines(value: str) -> str:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """A figure, rounded to be read; a dash where there is nothing to measure."""
+    """Render a number rounded; a dash where there is nothing to measure."""
     if value is None or value != value:
         return '<span title="nothing to measure">-</span>'
     return f'<data value="{float(value)!r}">{value:.{digits}f}</data>'
 
 
 def format_count(value: int) -> str:
-    """A whole number.
+    """Render a whole number.
 
     Example:
         >>> format_count(12345)
@@ -46,7 +46,7 @@ def format_count(value: int) -> str:
 
 
 def format_percent(value: float | None) -> str:
-    """A share in per cent; small ones with more digits.
+    """Render a fraction in per cent; small ones with more digits.
 
     Example:
         >>> format_percent(0.9612), format_percent(0.00237)
@@ -58,7 +58,7 @@ def format_percent(value: float | None) -> str:
 
 
 def format_bounds(interval: Interval | None, digits: int = 3) -> str:
-    """The ends of an interval; empty where there is none."""
+    """Render the ends of an interval; empty where there is none."""
     if interval is None or interval.low != interval.low:
         return ""
     return (
@@ -67,7 +67,7 @@ def format_bounds(interval: Interval | None, digits: int = 3) -> str:
 
 
 def render_term(name: str, label: str = "") -> str:
-    """A word with its definition a hover away; the page's list of terms has it too.
+    """Render a word with its definition as a tooltip; the page's list of terms has it too.
 
     Example:
         >>> render_term("step")
@@ -77,20 +77,20 @@ def render_term(name: str, label: str = "") -> str:
 
 
 def render_swatch(color: Color) -> str:
-    """A small square of a class's color."""
+    """Render a small square of a class's color."""
     red, green, blue = color
     return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
 
 
 def render_class_name(name: str, color: Color) -> str:
-    """A class's name beside its color; long names are broken, short ones are not."""
+    """Render a class's name beside its color; long names are broken, short ones are not."""
     return f'<span class="of">{render_swatch(color)}<span>{escape_text(name)}</span></span>'
 
 
 def render_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], css_class: str = "", foot: Sequence[str] = ()
 ) -> str:
-    """A table of HTML cells in a box that scrolls where the page is narrow; the first cell of a row names it.
+    """Render a table of HTML cells in a box that scrolls where the page is narrow; a row's first cell names it.
 
     Example:
         >>> render_table(["class", "IoU"], [["sky", "0.9"]], "figures").partition("<thead>")[0]
@@ -106,12 +106,12 @@ def render_table(
 
 
 def render_note(body: str) -> str:
-    """A small remark of HTML below what it is about."""
+    """Render a small remark below what it is about; `body` is HTML."""
     return f'<p class="faint">{body}</p>'
 
 
 def render_card(body: str, title: str = "") -> str:
-    """A box; `title` is HTML."""
+    """Render a box; body and title are HTML."""
     head = f"<h3>{title}</h3>" if title else ""
     return f'<div class="card">{head}{body}</div>'
 

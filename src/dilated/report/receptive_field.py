@@ -1,4 +1,4 @@
-"""Images of receptive fields: the paper's Figure 1 for any dilations, and what a network looks at.
+"""Figures of receptive fields: the paper's Figure 1 for any dilations, and a network's effective field.
 
     >>> figure = draw_field_growth(dilations=(1, 2, 4))
     >>> [axes.get_title() for axes in figure.axes[:3]]
@@ -121,16 +121,16 @@ def draw_effective_field(
     title: str = "",
     center: tuple[int, int] | None = None,
 ) -> Figure:
-    """An effective receptive field as a heat map over its image, on a logarithmic scale of three decades.
+    """Draw an effective receptive field as a heat map over its image, on a logarithmic scale of three decades.
 
-    The smallest centred square with 95% of the field is outlined, and the theoretical field where one is given.
+    The smallest centered square with 95% of the field is outlined, and the theoretical field where one is given.
 
     Args:
         field: (H, W), as from `effective_field`.
         theoretical: the side in pixels of the square that can matter.
-        image: (H, W, 3) uint8, drawn underneath in pale grey.
+        image: (H, W, 3) uint8, drawn underneath in pale gray.
         title: above the image.
-        centre: (row, column) of the squares' middle pixel; by default (H // 2, W // 2).
+        center: (row, column) of the squares' middle pixel; by default (H // 2, W // 2).
 
     Raises:
         ValueError: an image of another size than the field.
@@ -144,7 +144,9 @@ def draw_effective_field(
     """
     height, width = field.shape
     if image is not None and image.shape[:2] != (height, width):
-        raise ValueError(f"effective: found an image {image.shape} for a field {(height, width)}; expected one size")
+        raise ValueError(
+            f"effective field: found an image {image.shape} for a field {(height, width)}; expected one size"
+        )
     with _fixed_style():
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LinearSegmentedColormap, LogNorm
@@ -219,10 +221,10 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def check_figure_path(path: Path) -> None:
-    """Whether a figure could be written there, to be asked before long work.
+    """Check that a figure could be written there, before long work.
 
     Raises:
-        InputError: as `save`.
+        InputError: as `save_figure`.
     """
     if path.suffix.lower() not in _SUFFIXES:
         found = repr(path.suffix) if path.suffix else "none"
@@ -233,7 +235,7 @@ def check_figure_path(path: Path) -> None:
 
 @contextmanager
 def _fixed_style() -> Iterator[None]:
-    """The settings to draw and to write with; the user's are put back afterwards."""
+    """Draw and write with fixed settings; the user's are restored afterwards."""
     try:
         import matplotlib
     except ImportError as error:
@@ -247,7 +249,7 @@ def _fixed_style() -> Iterator[None]:
 
 
 def _draw_cells(axes: Axes, paths: np.ndarray, dilation: int, side: int, inches: float) -> Any:
-    """A field's cells in the middle of a grid that holds `side` of them and a margin of one."""
+    """Draw a field's cells in the middle of a grid that holds `side` of them and a margin of one."""
     reach, edge = len(paths) / 2, side / 2 + 1
     borders = np.arange(-reach, reach + 1)
     # Drawn as squares, not as an image, so that they stay sharp at any size; an image where they would be too many.
@@ -266,7 +268,7 @@ def _draw_cells(axes: Axes, paths: np.ndarray, dilation: int, side: int, inches:
 
 
 def _draw_growth_curves(axes: Axes) -> None:
-    """The field after each layer, for three ways to choose dilations."""
+    """Draw the field after each layer, for three ways to choose dilations."""
     module = [row.field for row in receptive_field(ContextModule(1))]
     layers = range(1, len(module) + 1)
     curves = [

@@ -1,4 +1,4 @@
-"""What is in the data's splits, counted for the page.
+"""The content of the data's splits, counted for the page.
 
     for counts in count_splits(data):
         counts.split, counts.num_images, counts.sizes, counts.class_fractions
@@ -30,12 +30,12 @@ from dilated.report.markup import (
 )
 
 _MAX_LABELS = 400
-"""Labels of a split that are counted."""
+"""The most labels of a split that are counted."""
 
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """A split; `problem` says why it could not be counted, or which of its files could not."""
+    """Counts of a split; `problem` says why it could not be counted, or which of its files could not."""
 
     split: str
     num_images: int
@@ -47,13 +47,13 @@ class SplitCounts:
 
     @property
     def class_fractions(self) -> tuple[float, ...]:
-        """Of the counted labelled pixels, by class; NaN without any."""
+        """Each class's fraction of the counted labelled pixels; NaN without any."""
         total = sum(self.pixels)
         return tuple(one / total if total else float("nan") for one in self.pixels)
 
     @property
     def ignored_fraction(self) -> float:
-        """Of all counted pixels; NaN without any."""
+        """The ignored fraction of all counted pixels; NaN without any."""
         total = sum(self.pixels) + self.ignored
         return self.ignored / total if total else float("nan")
 
@@ -61,7 +61,7 @@ class SplitCounts:
 def count_splits(data: Dataset, max_labels: int = _MAX_LABELS) -> list[SplitCounts]:
     """Count the labels of each split, up to `max_labels` of them.
 
-    A split or a file that cannot be read is told in `problem`: the network was measured without it.
+    A split or a file that cannot be read is named in `problem`: the network was measured without it.
     """
     return [_count_split(data, split, max_labels) for split in data.splits]
 
@@ -90,7 +90,7 @@ def _count_split(data: Dataset, split: str, max_labels: int) -> SplitCounts:
 
 
 def render_splits(data: Dataset, statistics: list[SplitCounts], evaluated_split: str) -> str:
-    """The splits in a table, the classes' shares as bars, and what there is to know."""
+    """Render the splits as a table, the class fractions as bars, and the data's notes."""
     head = ["split", "images", "width x height", render_term("ignored", "ignored pixels")]
     rows = [
         [
@@ -117,7 +117,7 @@ def render_splits(data: Dataset, statistics: list[SplitCounts], evaluated_split:
 
 
 def _render_class_frequencies(data: Dataset, statistics: list[SplitCounts]) -> str:
-    """Each class's share of the labelled pixels, a bar a split."""
+    """Render each class's fraction of the labelled pixels, one bar per split."""
     nonempty = [one for one in statistics if sum(one.pixels)]
     longest = max((max(one.class_fractions) for one in nonempty), default=1.0) or 1.0
     rows = []
