@@ -181,11 +181,11 @@ def test_a_folder_with_nothing_to_predict(
 ) -> None:
     (tmp_path / "empty").mkdir()
     text = complaint(capsys, "predict", network_file, tmp_path / "empty", "--out", tmp_path / "out")
-    assert "found no image" in text
+    assert "holds no image" in text
 
 
 def test_nothing_to_predict(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:
-    assert "found no input" in complaint(capsys, "predict", network_file, "--out", tmp_path / "out")
+    assert "no input is given" in complaint(capsys, "predict", network_file, "--out", tmp_path / "out")
 
 
 def test_two_images_with_one_name(capsys: pytest.CaptureFixture[str], network_file: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_bad_images_are_reported_and_the_others_labelled(
 
 
 def test_a_verb_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "found the verb 'trian'; expected one of demo, check, train" in complaint(capsys, "trian", status=2)
+    assert "there is no verb 'trian' (there are demo, check, train, " in complaint(capsys, "trian", status=2)
 
 
 def test_resuming_nothing(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_nothing_is_written_when_two_inputs_collide(predict: Run, tmp_path: Path
     assert predict(tmp_path / "x", tmp_path / "y") == (
         1,
         "",
-        "error: y/a.jpg and x/a.png would both become out/a.png. Label them in two runs with different --out.\n",
+        "error: y/a.jpg and x/a.png would both become out/a.png\nhint: label them in two runs with different --out\n",
     )
     assert not (tmp_path / "out").exists()
 

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
+from dilated.cli import arguments
+from dilated.cli.console import ProgressBar, plain, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
 from dilated.data.check.finding import Finding
 from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
+from dilated.data.dataset import FORMATS
 from dilated.errors import InputError
-from dilated.files import plural, printable, printable_lines
+from dilated.files import plural
 from dilated.report.check_page import render_check_page
 
 _FINDINGS_SHOWN = 10
 
 
 def run(
-    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    data: arguments.Data,
     /,
-    layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
+    layout: Annotated[
+        str | None,
+        tyro.conf.arg(
+            name="format",
+            metavar="NAME",
+            help=f"the layout that it should have, where it is not recognized: {', '.join(FORMATS)}.",
+            help_behavior_hint="",
+        ),
+    ] = None,
     all: bool = False,
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PAGE.html")] = None,
-    json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
-    workers: int | None = None,
+    out: arguments.OptionalPath = None,
+    json_file: arguments.JsonFile = None,
+    workers: arguments.OptionalCount = None,
 ) -> None:
     """Read every image and label of a data set: its layout, splits and class frequencies, and all that is wrong.
 
@@ -37,7 +44,6 @@ def run(
 
     Args:
         data: a data folder.
-        layout: the layout that it should have, where it is not recognised: what is missing for it is said.
         all: show every finding, not the first ten of a kind.
         out: write a page with images of what was found there; it is one file that needs nothing else.
         json_file: write the findings and the figures there.
@@ -46,24 +52,22 @@ def run(
     for file in (out, json_file):
         if file is not None and not file.parent.is_dir():
             raise InputError(f"{file}: there is no folder {file.parent}; expected one that is there")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-        report = check(data, layout, workers, lambda done, total: bar.update(task, completed=done, total=total))
-    console = Console(soft_wrap=True)
+    with ProgressBar("reading") as bar:
+        report = check(data, layout, workers, bar.update)
     classes = f", {len(report.classes)} classes" if report.classes else ""
-    console.print(f"{escape(printable(str(data)))}: {report.format or 'no known layout'}{classes}", highlight=False)
+    write_line(f"{data}: {report.format or 'no known layout'}{classes}")
     for note in report.notes:
-        console.print(printable(note), highlight=False, markup=False)
+        write_line(note)
     if report.splits:
-        Console().print(class_table(report))
+        write_table(class_table(report))
     if report.statistics and any(split.labels_read for split in report.statistics.splits.values()):
-        Console().print(region_table(report.statistics))
-    print_findings(console, report, None if all else _FINDINGS_SHOWN)
+        write_table(region_table(report.statistics))
+    print_findings(report, None if all else _FINDINGS_SHOWN)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     if out is not None:
         out.write_text(render_check_page(report), encoding="utf-8")
-        console.print(f"The page is {printable(str(out))}", highlight=False, markup=False)
+        write_line(f"The page is {out}")
     if report.errors:
         raise SystemExit(1)
 
@@ -73,7 +77,7 @@ def class_table(report: CheckReport) -> Table:
     table = Table()
     table.add_column("")
     for split in (*report.splits, "all"):
-        table.add_column(split, justify="right")
+        table.add_column(plain(split), justify="right")
     columns = [*report.splits.values(), report.total]
     table.add_row("images", *(f"{c.images:,}" for c in columns))
     if report.classes is None:
@@ -84,7 +88,7 @@ def class_table(report: CheckReport) -> Table:
     table.add_row("ignored", *(_percentage(c.ignored, c.labeled_pixels + c.ignored) for c in columns))
     table.add_section()
     for i, name in enumerate(report.classes.names):
-        table.add_row(escape(name), *(_percentage(c.pixels[i], c.labeled_pixels) for c in columns))
+        table.add_row(plain(name), *(_percentage(c.pixels[i], c.labeled_pixels) for c in columns))
     return table
 
 
@@ -125,7 +129,7 @@ def region_table(statistics: DatasetStatistics) -> Table:
     table = Table(title="classes in images, and the side of their regions in pixels", title_justify="left")
     table.add_column("")
     for split in statistics.splits:
-        table.add_column(f"in {split}", justify="right")
+        table.add_column(plain(f"in {split}"), justify="right")
     for column in ("regions", "median", "a tenth above", "half its area above"):
         table.add_column(column, justify="right")
     for i, name in enumerate(statistics.classes):
@@ -136,7 +140,7 @@ def region_table(statistics: DatasetStatistics) -> Table:
             if regions
             else ["-"] * 3
         )
-        table.add_row(escape(name), *shares, f"{regions.count:,}" if regions else "-", *sides)
+        table.add_row(plain(name), *shares, f"{regions.count:,}" if regions else "-", *sides)
     if statistics.total.measured_labels < statistics.total.labels_read:
         table.caption = f"regions of {statistics.total.measured_labels:,} labels, spread evenly over the splits"
     return table
@@ -146,21 +150,21 @@ def _percentage(part: int, whole: int) -> str:
     return f"{part / whole:.2%}" if whole else "-"
 
 
-def print_findings(console: Console, report: CheckReport, limit: int | None) -> None:
+def print_findings(report: CheckReport, limit: int | None) -> None:
     """Print the findings by kind, errors first, then how many there are."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in sorted(report.findings, key=lambda f: f.severity != "error"):
         groups.setdefault((finding.severity, finding.kind), []).append(finding)
     for (severity, kind), group in groups.items():
         style = "bold red" if severity == "error" else "bold yellow"
-        console.print(f"[{style}]{severity}:[/] {kind} ({len(group)})", highlight=False)
+        write_heading(severity, style, f"{kind} ({len(group)})", stderr=False)
         for finding in group[:limit]:
-            console.print(f"  {printable_lines(finding.text)}", highlight=False, markup=False)
+            write_line(f"  {finding.text}")
         if limit is not None and len(group) > limit:
-            console.print(f"  ... and {len(group) - limit} more; --all shows them", highlight=False)
+            write_line(f"  ... and {len(group) - limit} more; --all shows them")
     missing = {"layout", "split", "missing file", "number of images", "unreadable image", "unreadable label"}
     if report.source and any(f.kind in missing for f in report.findings):
-        console.print(f"The data can be had at {report.source}", highlight=False, markup=False)
+        write_line(f"The data can be had at {report.source}")
     warnings = len(report.findings) - len(report.errors)
     summary = f"{plural(len(report.errors), 'error')}, {plural(warnings, 'warning')}"
-    console.print(summary if report.findings else "Nothing wrong found.", highlight=False)
+    write_line(summary if report.findings else "Nothing wrong found.")

@@ -1,25 +1,140 @@
-"""A bar on a terminal while images are gone through; nothing in a pipe.
+"""All that the command line shows: lines, tables, bars and errors.
 
-with counting(len(pairs), "val") as tick:
-    evaluate(predictor, pairs, classes, tick)        # calls tick() after each image
+Text from files and options is never read as markup and never wrapped, so that a path or a command can be copied; its
+control characters are escaped.
+
+with ProgressBar("val", len(samples)) as bar:
+    evaluate(predictor, samples, classes, bar.advance)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
+from rich.box import SQUARE
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from dilated.errors import InputError
+from dilated.files import printable, printable_lines
+
+
+def plain(text: object, style: str = "") -> Text:
+    """Text that is shown as it is: no markup, no control characters but line ends."""
+    return Text(printable_lines(str(text)), style)
+
+
+def write_line(text: object, style: str = "", stderr: bool = False) -> None:
+    """Print a line that is never wrapped."""
+    Console(stderr=stderr, soft_wrap=True).print(plain(text, style), highlight=False)
+
+
+def write_error(error: Exception | str, hint: str = "") -> None:
+    """Print `error:` and, on a line of its own, `hint:` on the error stream."""
+    message = str(error)
+    if isinstance(error, InputError):
+        message, hint = error.message, hint or error.hint
+    write_heading("error", "bold red", message)
+    if hint:
+        write_heading("hint", "bold cyan", hint)
+
+
+def write_heading(word: str, style: str, text: str, stderr: bool = True) -> None:
+    """Print `word: text`, the word in a style."""
+    line = Text.assemble(Text(f"{word}:", style), " ", plain(text))
+    Console(stderr=stderr, soft_wrap=True).print(line, highlight=False)
+
+
+def make_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object] | None],
+    title: str = "",
+    left: Container[int] = (0,),
+) -> Table:
+    """A table of plain text.
+
+    Args:
+        columns: the headings; empty for none at all.
+        rows: the cells of each row; None for a line between rows.
+        left: the columns that are aligned to the left; the others are to the right.
+    """
+    table = Table(
+        title=plain(title) if title else None,
+        title_justify="left",
+        show_header=any(columns),
+        box=SQUARE if not any(columns) else Table().box,
+    )
+    for i, column in enumerate(columns):
+        table.add_column(plain(column), justify="left" if i in left else "right")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*map(plain, row))
+    return table
+
+
+def write_table(table: Table) -> None:
+    Console().print(table)
+
+
+def command(*words: object) -> str:
+    """A command of this program that a shell reads as these words.
+
+    Example:
+        >>> from pathlib import Path
+        >>> command("train", Path("my data"), "--resume")
+        "dilated train 'my data' --resume"
+    """
+    return shlex.join(["dilated", *map(str, words)])
+
+
+class ProgressBar:
+    """A bar with the time left on a terminal, gone when the context ends, also by an error; nothing in a pipe."""
+
+    def __init__(self, description: str, total: int | None = None) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(printable(description), total=total, note="")
+        self._total = total or 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self) -> None:
+        """Count one more."""
+        self._progress.advance(self._task)
+        speed = self._progress.tasks[0].speed
+        self._progress.update(self._task, note="" if speed is None else f"{speed:.1f}/s")
+
+    def add_total(self, count: int) -> None:
+        """Expect so many more."""
+        self._total += count
+        self._progress.update(self._task, total=self._total or None)
+
+    def update(self, completed: float, total: float, note: str = "") -> None:
+        """Show how far it is."""
+        self._progress.update(self._task, completed=completed, total=total, note=note)
 
 
 @contextmanager
 def progress_bar(total: int, description: str) -> Iterator[Callable[[], None]]:
-    """A context for a pass over so many images; what it yields is called after each of them.
-
-    The bar is gone when the context ends, also by an error, which is told on the same stream.
-    """
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda: progress.advance(task)
+    """A bar for a pass over so many images; what it yields is called after each of them."""
+    with ProgressBar(description, total) as bar:
+        yield bar.advance

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from dilated.cli import arguments
+from dilated.cli.console import write_line
 from dilated.errors import InputError
 from dilated.models import network_file
 from dilated.models.paper import VGGSegmenter
@@ -17,8 +18,8 @@ from dilated.weights.convert import from_caffe, to_caffe
 def run(
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
     /,
-    network: str,
-    out: Path,
+    network: arguments.Name,
+    out: arguments.RequiredPath,
     half: bool = False,
 ) -> None:
     """Convert a .caffemodel of a released network to a network file, or a network file of one to a .caffemodel.
@@ -43,4 +44,4 @@ def run(
             f"convert: found {file.name} to {out.name}; expected .caffemodel to .safetensors or the other way round"
         )
     count = sum(p.numel() for p in segmenter.parameters())
-    Console(soft_wrap=True).print(f"{network}: {count:,} parameters, {len(segmenter.classes)} classes: {out}")
+    write_line(f"{network}: {count:,} parameters, {len(segmenter.classes)} classes: {out}")

@@ -6,25 +6,24 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
+from dilated.cli import arguments
+from dilated.cli.console import ProgressBar, make_table, write_line, write_table
 from dilated.data.convert import convert
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
 
 
 def run(
-    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    data: arguments.Data,
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     /,
     target: Annotated[str, tyro.conf.arg(name="format", metavar="NAME")],
-    source: Annotated[str | None, tyro.conf.arg(name="from", metavar="NAME")] = None,
-    splits: tuple[str, ...] = (),
-    val: float | None = None,
-    seed: int | None = None,
-    ignore_as_class: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None,
+    source: Annotated[str | None, tyro.conf.arg(name="from", metavar="NAME", help_behavior_hint="")] = None,
+    splits: arguments.Names = (),
+    val: arguments.OptionalFraction = None,
+    seed: arguments.OptionalCount = None,
+    ignore_as_class: Annotated[str | None, tyro.conf.arg(metavar="CLASS", help_behavior_hint="")] = None,
 ) -> None:
     """Write a data set in another format, and read every label back to see that it is the same.
 
@@ -43,12 +42,10 @@ def run(
     if val is not None and splits:
         raise InputError("--splits: found it beside --val, which makes train and val; expected one of the two")
     dataset = open_dataset(data, source)
-    console = Console(soft_wrap=True)
-    console.print(f"{data}: {dataset.format}, {len(dataset.classes)} classes", highlight=False, markup=False)
+    write_line(f"{data}: {dataset.format}, {len(dataset.classes)} classes")
     for note in dataset.notes if val is None else ():
-        console.print(f"note: {note}", highlight=False, markup=False)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("converting", total=None)
+        write_line(f"note: {note}")
+    with ProgressBar("converting") as bar:
         converted = convert(
             dataset,
             out,
@@ -57,14 +54,10 @@ def run(
             val_fraction=val,
             seed=seed or 0,
             ignore_as_class=ignore_as_class,
-            progress=lambda steps, total: bar.update(task, completed=steps, total=total),
+            progress=bar.update,
         )
     for note in converted.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
-    table = Table()
-    for name in ("split", "images"):
-        table.add_column(name, justify="right" if name == "images" else "left")
-    for split, count in converted.images.items():
-        table.add_row(split, f"{count:,}")
-    Console().print(table)
-    console.print(f"{out}: {target}, every label read back as it was", highlight=False, markup=False)
+        write_line(f"note: {note}")
+    rows = [(split, f"{count:,}") for split, count in converted.images.items()]
+    write_table(make_table(("split", "images"), rows))
+    write_line(f"{out}: {target}, every label read back as it was")

@@ -7,15 +7,16 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from dilated.cli import arguments
+from dilated.cli.console import make_table, write_line, write_table
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.weights.bundled import load
 
 
-def run(out: Path = Path("demo"), network: str = "street") -> None:
+def run(out: arguments.RequiredPath = Path("demo"), network: arguments.Name = "street") -> None:
     """Label the sample photographs with a bundled network and say which part of each is what.
 
     Args:
@@ -23,7 +24,6 @@ def run(out: Path = Path("demo"), network: str = "street") -> None:
         network: a bundled network.
     """
     start = time.perf_counter()
-    console = Console()
     predictor = Predictor(load(network))
     out.mkdir(parents=True, exist_ok=True)
     for entry in sorted((resources.files("dilated") / "samples").iterdir(), key=lambda p: p.name):
@@ -33,21 +33,18 @@ def run(out: Path = Path("demo"), network: str = "street") -> None:
         prediction = predictor(path)
         prediction.save(out / f"{path.stem}.png")
         prediction.overlay().save(out / f"{path.stem}.overlay.jpg", quality=92)
-        console.print(_class_table(path.name, prediction))
-    console.print(f"{time.perf_counter() - start:.1f} s; the images are in {out}/", highlight=False)
+        write_table(_class_table(path.name, prediction))
+    write_line(f"{time.perf_counter() - start:.1f} s; the images are in {out}/")
 
 
 def _class_table(title: str, prediction: Prediction) -> Table:
     """What is in the image, how much of it, and where."""
     height, width = prediction.labels.shape
-    table = Table(title=f"{title}, {width}x{height}", title_justify="left")
-    table.add_column("class")
-    table.add_column("share", justify="right")
-    table.add_column("where")
+    rows = []
     for name, fraction in prediction.class_fractions().items():
         mask = prediction.labels == list(prediction.classes).index(name)
-        table.add_row(name, f"{fraction:.1%}", _describe_position(mask))
-    return table
+        rows.append((name, f"{fraction:.1%}", _describe_position(mask)))
+    return make_table(("class", "share", "where"), rows, title=f"{title}, {width}x{height}", left=(0, 2))
 
 
 def _describe_position(mask: np.ndarray) -> str:

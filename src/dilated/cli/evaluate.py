@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 
-from dilated.cli.console import progress_bar
+from dilated.cli import arguments
+from dilated.cli.console import progress_bar, write_line
 from dilated.cli.tables import render_comparison, render_evaluation
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
@@ -25,23 +24,23 @@ from dilated.weights.bundled import load
 
 
 def run(
-    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")],
-    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    network: arguments.Network,
+    data: arguments.Data,
     /,
-    split: str = "val",
-    layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
-    baseline: Annotated[str | None, tyro.conf.arg(metavar="NETWORK")] = None,
+    split: arguments.Name = "val",
+    layout: arguments.Format = None,
+    baseline: arguments.NetworkOption = None,
     boundary: bool = True,
-    boundary_width: float = DEFAULT_BOUNDARY_WIDTH,
-    trimap: tuple[int, ...] = (),
+    boundary_width: arguments.Number = DEFAULT_BOUNDARY_WIDTH,
+    trimap: arguments.Counts = (),
     calibration: bool = False,
-    worst: int = 0,
-    json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
-    csv_file: Annotated[Path | None, tyro.conf.arg(name="csv", metavar="FILE")] = None,
-    tile: int | None = None,
+    worst: arguments.Count = 0,
+    json_file: arguments.JsonFile = None,
+    csv_file: arguments.CsvFile = None,
+    tile: arguments.OptionalCount = None,
     flips: bool = False,
-    scales: tuple[float, ...] = (1.0,),
-    device: str | None = None,
+    scales: arguments.Numbers = (1.0,),
+    device: arguments.Device = None,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
     """Measure a network with one confusion matrix over all pixels, at the images' own resolution.
@@ -49,11 +48,9 @@ def run(
     Figures in brackets are 95% intervals over the images.
 
     Args:
-        network: a network file, a run's folder, or a bundled name.
         data: a data folder with the same class names.
         split: which part of it.
-        layout: the data's layout, where it is not recognised.
-        against: another network of the same classes: label the same images with both, and say whether the
+        baseline: another network of the same classes: label the same images with both, and say whether the
             difference is more than chance.
         boundary: measure boundary IoU too: IoU of the bands inside the outlines of truth and prediction.
         boundary_width: of those bands: below 1 a share of the image's diagonal, else pixels.
@@ -65,7 +62,6 @@ def run(
         tile: pixels along a side that are labelled at a time. Memory is bounded, the figures are the same.
         flips: look at the mirror image too; the probabilities are averaged.
         scales: look at the image in these sizes, such as 0.75 1 1.25; the probabilities are averaged.
-        device: cpu or cuda; CUDA where there is one if not given.
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
     if worst < 0:
@@ -76,7 +72,7 @@ def run(
     metrics = MetricsConfig(boundary, boundary_width, trimap, calibration)
     dataset = open_dataset(data, layout)
     for note in dataset.notes:
-        Console(stderr=True).print(f"note: {note}", highlight=False)
+        write_line(f"note: {note}", stderr=True)
     samples = dataset.samples(split)
 
     def make_predictor(name: str) -> Predictor:
@@ -101,7 +97,7 @@ def run(
         write_csv(result.image_results, csv_file)
 
 
-def _print_result(result: EvaluationResult, paired_result: Comparison | None, worst: int) -> None:
+def _print_result(result: EvaluationResult, paired_result: Comparison | None, worst: arguments.Count) -> None:
     """Print the tables; sentences are not cut at the terminal's width."""
     parts = render_evaluation(result, worst)
     if paired_result is not None:

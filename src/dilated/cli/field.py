@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from dilated.cli import info
+from dilated.cli import arguments, info
+from dilated.cli.console import make_table, write_line, write_table
 from dilated.data.images import list_image_files, read_image
 from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
@@ -23,12 +23,14 @@ _MAX_PIXELS = 2**21  # pixels; the bundled network's gradient takes some 5 GB fo
 
 
 def run(
-    network: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NETWORK]")] = None,
+    network: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NETWORK]", help_behavior_hint="")
+    ] = None,
     /,
     *,
-    out: Path,
-    dilations: tuple[int, ...] | None = None,
-    image: Path | None = None,
+    out: arguments.RequiredPath,
+    dilations: arguments.OptionalCounts = None,
+    image: arguments.OptionalPath = None,
 ) -> None:
     """Draw how fields grow (the paper's Figure 1), or, with a network, what it looks at in the middle of an image.
 
@@ -46,10 +48,10 @@ def run(
     if network is not None and dilations is not None:
         raise InputError("--dilations: found a network too, which has its own; expected one of the two")
     draw.check_figure_path(out)
-    console = Console(soft_wrap=True)
     if network is None:
         figure = draw.draw_field_growth((1, 2, 4) if dilations is None else dilations)
     else:
+        segmenter = load(network)
         image_path = image or sample_image()
         pixels = read_image(image_path)
         height, width = pixels.shape[:2]
@@ -58,40 +60,36 @@ def run(
                 f"{image_path}: found {width}x{height}; expected at most {_MAX_PIXELS:,} pixels, as the gradient takes much "
                 "memory for each. Crop the image; scaled down it would be seen otherwise."
             )
-        segmenter = load(network)
         images = to_tensor(pixels)  # (1, 3, H, W)
         field_of_view = measure_field_of_view(segmenter, images)
         fields_of_view = {"whole network": field_of_view}
         if segmenter.context is not None:
-            console.print(info.context_table(segmenter))
+            write_table(info.context_table(segmenter))
             fields_of_view["without context"] = measure_field_of_view(segmenter.rebuild(context="none"), images)
-        console.print(
-            _make_table(fields_of_view, f"the logit nearest the middle of {image_path.name}, {width}x{height}")
-        )
+        write_table(_make_table(fields_of_view, f"the logit nearest the middle of {image_path.name}, {width}x{height}"))
+        if segmenter.context is not None:
+            write_line("without context: the same backbone and weights, the context module left out")
         title = f"What the logit of {field_of_view.class_name} in the middle depends on"
         figure = draw.draw_effective_field(
             field_of_view.field, field_of_view.theoretical_size, pixels, title, field_of_view.center
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     draw.save_figure(figure, out)
-    console.print(f"drawn in {out}", highlight=False)
+    write_line(f"drawn in {out}")
 
 
 def _make_table(fields_of_view: dict[str, FieldOfView], title: str) -> Table:
     """The fields' sizes, one network a row."""
-    result_table = Table(title=f"{title}: its field in pixels a side", title_justify="left")
-    if len(fields_of_view) > 1:
-        result_table.caption = "without context: the same backbone and weights, the context module left out"
-    for column in ("network", "winner", "theoretical", "50% of the gradient", "95%"):
-        result_table.add_column(column, justify="left" if column in ("network", "winner") else "right")
-    for name, field_of_view in fields_of_view.items():
-        extents = [
-            str(effective_field_size(field_of_view.field, fraction, field_of_view.center)) for fraction in (0.5, 0.95)
-        ]
-        result_table.add_row(
-            name, field_of_view.class_name, str(field_of_view.theoretical_size or "whole image"), *extents
-        )
-    return result_table
+    rows = []
+    for name, view in fields_of_view.items():
+        extents = (effective_field_size(view.field, fraction, view.center) for fraction in (0.5, 0.95))
+        rows.append((name, view.class_name, view.theoretical_size or "whole image", *extents))
+    return make_table(
+        ("network", "winner", "theoretical", "50% of the gradient", "95%"),
+        rows,
+        title=f"{title}: its field in pixels a side",
+        left=(0, 1),
+    )
 
 
 def sample_image() -> Path:

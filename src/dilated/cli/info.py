@@ -1,67 +1,68 @@
-"""`dilated info`: what a network is."""
+"""`dilated info`: what a network is, from the header of its file; its layers, from the network itself."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
-import tyro
-from rich.console import Console
 from rich.table import Table
 
-from dilated.fields.arithmetic import ReceptiveField, receptive_field
-from dilated.models.base import BaseSegmenter
-from dilated.models.paper import VGGSegmenter
-from dilated.weights.bundled import load
+from dilated.cli import arguments
+from dilated.cli.console import make_table, write_line, write_table
+from dilated.models.description import NetworkDescription, read_description
+from dilated.weights.catalog import find_network
+
+if TYPE_CHECKING:  # PyTorch takes seconds, and the header alone answers most questions
+    from dilated.fields.arithmetic import ReceptiveField
+    from dilated.models.base import BaseSegmenter
 
 
-def run(network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")], /) -> None:
-    """Show a network's classes, architecture, parameters, receptive field layer by layer, and its card.
+def run(network: arguments.Network, /, *, layers: bool = False) -> None:
+    """Show a network's classes, architecture, parameters and card.
 
     Args:
-        network: a network file, a run's folder, or a bundled name.
+        layers: load the network too, and show the receptive field of its layers and where its logits sit.
     """
-    console = Console()
+    description = read_description(find_network(network))
+    write_table(_network_table(description))
+    if not layers:
+        write_line("--layers shows the receptive field of the layers")
+        return
+    from dilated.fields.arithmetic import receptive_field
+    from dilated.models.paper import VGGSegmenter
+    from dilated.weights.bundled import load
+
     segmenter = load(network)
-    console.print(network_table(segmenter))
+    write_line(f"logit k sits at pixel {segmenter.grid.start:g} + {segmenter.grid.stride} k")
     if isinstance(segmenter, VGGSegmenter):
-        console.print(field_table("front end, in pixels", receptive_field(segmenter.frontend), 1))
+        write_table(_field_table("front end, in pixels", receptive_field(segmenter.frontend), 1))
     if segmenter.context is not None:
-        console.print(context_table(segmenter))
+        write_table(context_table(segmenter))
 
 
-def network_table(segmenter: BaseSegmenter) -> Table:
-    table = Table(show_header=False)
-    table.add_row("classes", ", ".join(segmenter.classes))
-    for key, value in dataclasses.asdict(segmenter.config).items():
-        table.add_row(key, str(value))
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in segmenter.named_children()}
-    by_part = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
-    table.add_row("parameters", f"{sum(parts.values()):,} ({by_part})")
-    table.add_row("a logit sits at pixel", f"{segmenter.grid.start:g} + {segmenter.grid.stride} k")
-    card: dict[str, Any] = segmenter.card
-    for key, value in card.items():
-        if isinstance(value, str | int | float):
-            table.add_row(key, str(value))
-    if "val" in card and card["val"]["mean_iou"] is not None:  # None where no pixel was labelled
-        table.add_row("val mean IoU", f"{card['val']['mean_iou']:.4f}")
-    return table
+def _network_table(network: NetworkDescription) -> Table:
+    parts = network.parameters_by_part()
+    by_part = ", ".join(f"{name} {count:,}" for name, count in parts.items())
+    rows: list[tuple[str, object]] = [("classes", ", ".join(network.classes)), *network.config.items()]
+    rows += [("parameters", f"{sum(parts.values()):,} ({by_part})"), ("file", f"{network.file_bytes / 1e6:.1f} MB")]
+    rows += [(key, value) for key, value in network.card.items() if isinstance(value, str | int | float)]
+    metrics = network.card.get("val")
+    if isinstance(metrics, dict) and isinstance(metrics.get("mean_iou"), float):  # None where no pixel was labeled
+        rows.append(("val mean IoU", f"{metrics['mean_iou']:.4f}"))
+    return make_table(("", ""), rows, left=range(2))
 
 
 def context_table(segmenter: BaseSegmenter) -> Table:
     """The context module's fields, on top of one logit's where that is known."""
+    from dilated.fields.arithmetic import receptive_field
+    from dilated.models.paper import VGGSegmenter
+
     assert segmenter.context is not None
     first_pixels = receptive_field(segmenter.frontend)[-1].field if isinstance(segmenter, VGGSegmenter) else 1
     rows = receptive_field(segmenter.context)
-    return field_table("context module, in logits and in pixels", rows, segmenter.output_stride, first_pixels)
+    return _field_table("context module, in logits and in pixels", rows, segmenter.output_stride, first_pixels)
 
 
-def field_table(title: str, rows: list[ReceptiveField], stride: int, first_pixels: int = 1) -> Table:
-    """The field of each layer, in its own input and in pixels: `inside` for the first, `stride` for each other."""
-    table = Table(title=title, title_justify="left")
-    for column in ("layer", "kernel", "dilation", "field", "pixels"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    for row in rows:
-        pixels = (row.field - 1) * stride + first_pixels
-        table.add_row(row.name, str(row.kernel), str(row.dilation), str(row.field), str(pixels))
-    return table
+def _field_table(title: str, rows: list[ReceptiveField], stride: int, first_pixels: int = 1) -> Table:
+    """The field of each layer, in its own input and in pixels: `first_pixels` for the first, `stride` for each other."""
+    cells = [(r.name, r.kernel, r.dilation, r.field, (r.field - 1) * stride + first_pixels) for r in rows]
+    return make_table(("layer", "kernel", "dilation", "field", "pixels"), cells, title=title)

@@ -1,30 +1,19 @@
-"""The command `dilated`: one verb, one file.
-
-dilated demo
-dilated check DATA
-dilated train DATA --out RUN
-dilated evaluate NETWORK DATA
-dilated predict NETWORK INPUT... --out DIR
-dilated report RUN DATA
-dilated convert FILE.caffemodel --network NAME --out FILE.safetensors
-dilated convert-data DATA OUT --format voc
-dilated info NETWORK
-dilated field [NETWORK] --out FILE
-"""
+"""The command `dilated`: one verb, one file; a verb's imports are made only when it runs, as PyTorch takes seconds."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
+import io
 import os
+import re
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
-
-import tyro
-from rich.console import Console
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from dilated._version import __version__
-from dilated.errors import InputError
+from dilated.errors import InputError, suggest
 
 VERBS = {
     "demo": "label the sample photographs with a bundled network",
@@ -37,28 +26,30 @@ VERBS = {
     "convert-data": "a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...",
     "info": "what a network file holds: classes, layers, receptive field, card",
     "field": "draw receptive fields: the paper's Figure 1, or what a network looks at",
+    "networks": "the networks that come with the package: licence, size, figures",
+    "recipes": "the recipes that come with the package, and what each is for",
+    "completion": "print the script that completes this command in bash, zsh or fish",
 }
+_EXTRA = ("help", "version")
+_URL = re.compile(r"(?:https?|ftp|s3|gs)://", re.IGNORECASE)
+_USAGE_STATUS = 2
+_TYPE_ERROR = re.compile(r"no type matching (\S+) could be instantiated from \[(.*?)\].*")
+_TYPES = {"INT": "a whole number", "FLOAT": "a number"}
+
+
+class _UsageError(InputError):
+    """The words of the command are wrong; the exit status is 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; what the user can mend is one message on the error stream and exit status 1, without a traceback."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    if not tokens or tokens[0] in ("-h", "--help"):
-        print(_usage())
-        raise SystemExit(0)
-    if tokens[0] == "--version":
-        print(__version__)
-        raise SystemExit(0)
-    verb = tokens[0]
-    if verb not in VERBS:
-        _fail(f"found the verb {verb!r}; expected one of {', '.join(VERBS)}", status=2)
-    run = importlib.import_module(
-        f"dilated.cli.{verb.replace('-', '_')}"
-    ).run  # only this verb's imports: torch takes seconds
+    """Run a verb; what the user can mend is an `error:` on the error stream and an exit status, without a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        tyro.cli(run, prog=f"dilated {verb}", args=tokens[1:])
+        _run(words)
+    except _UsageError as error:
+        _fail(error, status=_USAGE_STATUS)
     except InputError as error:
-        _fail(str(error))
+        _fail(error)
     except BrokenPipeError:
         os._exit(1)  # the reader of our output has gone; nobody is left to tell
     except OSError as error:
@@ -67,18 +58,89 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail("interrupted", status=130)
 
 
+def _run(words: list[str]) -> None:
+    verb, *rest = words or ["help"]
+    if verb in ("-V", "--version", "version"):
+        print(__version__)
+        return
+    if verb in ("-h", "--help", "help"):
+        if not rest or verb != "help":
+            print(_usage())
+            return
+        verb, rest = rest[0], ["--help"]
+    if verb not in VERBS:
+        hint = suggest(verb, (*VERBS, *_EXTRA), otherwise="`dilated --help` lists the verbs")
+        raise _UsageError(f"there is no verb {verb!r} (there are {', '.join(VERBS)})", hint=hint)
+    for word in rest:
+        if _URL.match(word):
+            raise InputError(f"{word}: a URL, and only files and folders are read", hint="download it first")
+    parse(verb, rest)()
+
+
+def load_verb(verb: str) -> Callable[..., None]:
+    """The function that a verb runs."""
+    function: Callable[..., None] = importlib.import_module(f"dilated.cli.{verb.replace('-', '_')}").run
+    return function
+
+
+def parse(verb: str, words: list[str]) -> Callable[[], None]:
+    """Read a verb's options.
+
+    Returns:
+        What runs it.
+
+    Raises:
+        InputError: options that are wrong.
+        SystemExit: with status 0, after the help has been printed.
+    """
+    import tyro
+
+    run = load_verb(verb)
+
+    @functools.wraps(run)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        return functools.partial(run, *args, **kwargs)
+
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            bound: Callable[[], None] = tyro.cli(
+                bind, prog=f"dilated {verb}", args=words, config=(tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise _usage_error(output.getvalue(), verb) from None
+    return bound
+
+
+def _usage_error(box: str, verb: str) -> _UsageError:
+    """The parser's message, which it draws in a box of two parts, as an error and its hint."""
+    lines = [line.strip("│╭╮╰╯|+ ") for line in box.splitlines()]
+    parts: list[list[str]] = [[]]
+    for line in lines[1:]:
+        if line and set(line) <= set("─-"):
+            parts.append([])
+        elif line:
+            parts[-1].append(line)
+    parts = [part for part in parts if part] or [[box.strip()]]
+    message = _TYPE_ERROR.sub(lambda match: f"{match[2]} is not {_TYPES.get(match[1], match[1])}", " ".join(parts[0]))
+    options = [line.split()[0].rstrip(",") for part in parts[1:] for line in part if line.startswith("--")]
+    unknown = options and "nrecognized" in lines[0]
+    hint = f"did you mean {options[0]}?" if unknown else f"`dilated {verb} --help` lists the options"
+    return _UsageError(f"{verb}: {message}", hint=hint)
+
+
 def _usage() -> str:
     lines = ["usage: dilated VERB ...", "", "Semantic segmentation with dilated convolutions.", ""]
     lines += [f"  {verb:<14}{help}" for verb, help in VERBS.items()]
-    return "\n".join([*lines, "", "`dilated VERB --help` tells the rest."])
+    return "\n".join(
+        [*lines, "", "`dilated VERB --help` or `dilated help VERB` tells the rest; -V prints the version."]
+    )
 
 
-def _fail(message: str, status: int = 1) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(message)}", highlight=False)
+def _fail(error: InputError | str, status: int = 1) -> NoReturn:
+    from dilated.cli.console import write_error
+
+    write_error(error)
     raise SystemExit(status)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Literal
 
 import tyro
 from PIL import Image
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-from rich.text import Text
 
+from dilated.cli import arguments
+from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.cli.rasters import predict_rasters, select_rasters
 from dilated.errors import InputError
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, ProgressListener, predict_sources
@@ -28,21 +24,21 @@ from dilated.weights.bundled import load
 
 
 def run(
-    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")],
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")],
+    network: arguments.Network,
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...", help_behavior_hint="")],
     /,
-    out: Path,
-    save: tuple[OutputFormat, ...] = (),
+    out: arguments.RequiredPath,
+    save: Annotated[tuple[OutputFormat, ...], tyro.conf.arg(help_behavior_hint="")] = (),
     form: Annotated[ServerFormat, tyro.conf.arg(name="format")] = "palette",
     overlay: bool = False,
     skip_existing: bool = False,
-    frames: int | None = None,
-    tile: int | None = None,
+    frames: arguments.OptionalCount = None,
+    tile: arguments.OptionalCount = None,
     flips: bool = False,
-    scales: tuple[float, ...] = (1.0,),
+    scales: arguments.Numbers = (1.0,),
     blend: bool = False,
-    batch: int | None = None,
-    device: str | None = None,
+    batch: arguments.OptionalCount = None,
+    device: arguments.Device = None,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
     """Write one palette PNG of label ids per image, of the same size and stem; or other forms; or a server's files.
@@ -50,7 +46,6 @@ def run(
     An image that cannot be read is reported with its reason, the others are labelled, and the exit status is 1.
 
     Args:
-        network: a network file, a run's folder, or a bundled name.
         inputs: images; folders that are searched for images; patterns in quotes ("photos/**/*.jpg"); lists (.txt,
             a path a line); videos, which become STEM.mp4; camera:0, until Ctrl-C or --frames.
         out: where the labels are written; made if missing.
@@ -71,7 +66,6 @@ def run(
         blend: with --tile, for networks with layers that see the whole image: tiles overlap and are blended. The
             labels are not those of the whole image.
         batch: images of one size that are labelled together at most; 1 on the CPU and 8 on CUDA if not given.
-        device: cpu or cuda; CUDA where there is one if not given.
         precision: fp32, or bf16, which is faster on some machines and changes a few pixels.
     """
     for name, number in (("batch", batch), ("frames", frames)):
@@ -91,13 +85,12 @@ def run(
         load(network), tile=tile, device=device, precision=precision, flips=flips, scales=scales, blend=blend
     )
     on_cuda = predictor.device.type == "cuda"
-    errors = Console(stderr=True, soft_wrap=True)
-    failed_rasters = predict_rasters(predictor, rasters, out, skip_existing, errors)
+    failed_rasters = predict_rasters(predictor, rasters, out, skip_existing)
     if not sources and not failed_rasters:
         return
     if not sources:
         raise SystemExit(1)
-    with _ProgressBar(errors) as bar, warnings.catch_warnings():
+    with _PredictionBar("labelling") as bar, warnings.catch_warnings():
         # Images too large to be trusted are refused, in words of our own.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         options = PipelineOptions(
@@ -108,10 +101,8 @@ def run(
         )
         outcome = predict_sources(predictor, sources, writers, options, bar)
     for failure in outcome.failures:
-        errors.print(f"[bold red]error:[/] {escape(failure.reason)}", highlight=False)
-        if failure.hint:
-            errors.print(f"[bold]hint:[/] {escape(failure.hint)}", highlight=False)
-    Console().print(escape(_format_summary(outcome, sources, out)), highlight=False, soft_wrap=True)
+        write_error(failure.reason, failure.hint)
+    write_line(_format_summary(outcome, sources, out))
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.failures or failed_rasters:
@@ -135,45 +126,5 @@ def _format_summary(outcome: PipelineResult, sources: list[Source], out: Path) -
     return f"{' and '.join(parts)} labelled in {out}/{skipped}"
 
 
-class _ProgressBar(ProgressListener):
-    """A bar with the rate and the time left, on a terminal, gone when all is done."""
-
-    def __init__(self, console: Console) -> None:
-        self.bars = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.total = 0
-        self.task = self.bars.add_task("labelling", total=None)
-
-    def __enter__(self) -> _ProgressBar:
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
-
-    def add_total(self, count: int) -> None:
-        self.total += count
-        self.bars.update(self.task, total=self.total or None)
-
-    def advance(self) -> None:
-        self.bars.advance(self.task)
-
-
-class _RateColumn(TextColumn):
-    """Images a second."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+class _PredictionBar(ProgressBar, ProgressListener):
+    """The bar of a pipeline."""

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
+from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.data.images import exceeds_pixel_limit
 from dilated.errors import InputError
 from dilated.prediction.predictor import Predictor
@@ -37,9 +33,7 @@ def select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], tile
     return images
 
 
-def predict_rasters(
-    predictor: Predictor, sources: Sequence[Source], out: Path, skip_existing: bool, errors: Console
-) -> int:
+def predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path, skip_existing: bool) -> int:
     """Label images to `out/NAME.tif`; says what was done, and returns how many failed."""
     targets = {source: out / source.name.with_name(f"{source.name.name}.tif") for source in sources}
     if len(set(targets.values())) < len(targets):
@@ -47,31 +41,24 @@ def predict_rasters(
     failed = 0
     for source, target in targets.items():
         if skip_existing and target.exists():
-            Console().print(f"{target}: is there already", highlight=False, soft_wrap=True, markup=False)
+            write_line(f"{target}: is there already")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-        )
         try:
-            with RichProgress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
-                task = bars.add_task(escape(source.path.name), total=None, speed="")
+            with ProgressBar(source.path.name) as bar:
 
-                def update_bar(progress: RasterProgress, bars: RichProgress = bars, task: object = task) -> None:
+                def update_bar(progress: RasterProgress, bar: ProgressBar = bar) -> None:
                     speed = f"{progress.pixels_per_second / 1e6:.1f} Mpx/s {progress.stage}"
-                    bars.update(task, completed=progress.done, total=progress.total, speed=speed)  # type: ignore[arg-type]
+                    bar.update(progress.done, progress.total, speed)
 
                 result = predict_raster(predictor, source.path, target, progress=update_bar)
         except InputError as error:
             failed += 1
-            errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+            write_error(error)
             continue
         resume_note = (
             f", {result.blocks_resumed} of {result.blocks} blocks were done before" if result.blocks_resumed else ""
         )
         line = f"{target}: {result.height}x{result.width} pixels labelled{resume_note}; at a glance: {result.quicklook}"
-        Console().print(line, highlight=False, soft_wrap=True, markup=False)
+        write_line(line)
     return failed

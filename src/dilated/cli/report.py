@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from dilated.cli.console import progress_bar
+from dilated.cli import arguments
+from dilated.cli.console import progress_bar, write_line
 from dilated.data.dataset import open_dataset
 from dilated.report import write_report
 
 
 def run(
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
-    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    data: arguments.Data,
     /,
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    split: str = "val",
-    layout: Annotated[str | None, tyro.conf.arg(name="format", metavar="NAME")] = None,
-    device: str | None = None,
+    out: arguments.OptionalPath = None,
+    split: arguments.Name = "val",
+    layout: arguments.Format = None,
+    device: arguments.Device = None,
 ) -> None:
     """Write a page about a run: figures with intervals, curves, confusions, best and worst images, recipe, commands.
 
@@ -31,10 +31,8 @@ def run(
         data: a data folder with the same class names.
         out: the page; report.html in the run if not given.
         split: the part of the data to measure.
-        layout: the data's layout, where it is not recognised.
-        device: cpu or cuda; CUDA where there is one if not given.
     """
     dataset = open_dataset(data, layout)
     with progress_bar(len(dataset.samples(split)), split) as advance:
         page = write_report(folder, dataset, out, split, device, advance, layout)
-    Console(soft_wrap=True).print(f"The page is {page}", highlight=False, markup=False)
+    write_line(f"The page is {page}")

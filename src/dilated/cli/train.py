@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from dilated.cli import arguments
+from dilated.cli.console import command, make_table, write_line
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.errors import InputError, Interrupted
 from dilated.run_folder import BEST_FILE
@@ -25,16 +26,20 @@ from dilated.weights.bundled import load
 
 
 def run(
-    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")],
+    data: arguments.Data,
     /,
-    out: Path,
-    budget: str | None = None,
-    recipe: str | None = None,
-    set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = (),
-    init_from: str | None = None,
+    out: arguments.RequiredPath,
+    budget: arguments.Duration = None,
+    recipe: arguments.Text = None,
+    set: Annotated[
+        tuple[tuple[str, ...], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="KEY=VALUE...", help_behavior_hint=""),
+    ] = (),
+    init_from: arguments.NetworkOption = None,
     resume: bool = False,
     plan_only: bool = False,
-    format: str | None = None,
+    format: arguments.Text = None,
     report: bool = True,
     tensorboard: bool = False,
 ) -> None:
@@ -60,6 +65,7 @@ def run(
     started = time.monotonic()
     with join_process_group() as world:
         console = Console(quiet=not world.is_rank_zero)
+        say = write_line if world.is_rank_zero else _say_nothing
         if resume and recipe is None:
             recipe = str(out / "recipe.toml")
             if not Path(recipe).is_file():
@@ -72,9 +78,9 @@ def run(
         init_segmenter = load(init_from) if init_from else None
         overrides = [override for group in set for override in group]
         dataset = open_dataset(data, format)
-        console.print(f"{data}: {dataset.format}, {len(dataset.classes)} classes, splits {', '.join(dataset.splits)}")
+        say(f"{data}: {dataset.format}, {len(dataset.classes)} classes, splits {', '.join(dataset.splits)}")
         for note in dataset.notes:
-            console.print(f"note: {note}", highlight=False)
+            say(f"note: {note}")
         if recipe is not None:
             resolved_recipe = load_recipe(recipe, overrides, init_segmenter.config if init_segmenter else None)
             if seconds:
@@ -91,32 +97,34 @@ def run(
             if world.is_rank_zero:
                 training_plan.save(out / "plan.toml")
             if plan_only:
-                console.print(f"Edit {out / 'plan.toml'} and give it as --recipe, with another --out.")
+                say(f"Edit {shlex.quote(str(out / 'plan.toml'))} and give it as --recipe, with another --out.")
                 return
         with RichTrainingProgress(console) as progress:
             try:
                 best = train(dataset, resolved_recipe, out, resume, init_segmenter, tensorboard, progress, world=world)
             except Interrupted:
-                console.print(f"Stopped after a whole step; `dilated train {data} --out {out} --resume` goes on.")
+                say(f"Stopped after a whole step; `{command('train', data, '--out', out, '--resume')}` goes on.")
                 raise SystemExit(130) from None
-        console.print(f"best val mean IoU {best:.4f}: {out / BEST_FILE}", highlight=False)
+        say(f"best val mean IoU {best:.4f}: {out / BEST_FILE}")
         if report and world.is_rank_zero:
-            _write_report(out, dataset, console)
+            _write_report(out, dataset)
+
+
+def _say_nothing(_: object) -> None: ...
 
 
 def _print_plan(plan: TrainingPlan, console: Console) -> None:
     """The plan's choices, a row each."""
-    table = Table("choice", "value", "because", box=None, pad_edge=False)
-    for choice in plan.choices:
-        table.add_row(escape(choice.key), escape(choice.value), escape(choice.reason))
-    console.print(table)
+    rows = [(choice.key, choice.value, choice.reason) for choice in plan.choices]
+    console.print(make_table(("choice", "value", "because"), rows, left=range(3)))
 
 
-def _write_report(out: Path, data: Dataset, console: Console) -> None:
+def _write_report(out: Path, data: Dataset) -> None:
     """Write the run's report; what goes wrong there does not undo a training."""
     from dilated.report import write_report
 
     try:
-        console.print(f"report: {write_report(out, data)}", highlight=False, soft_wrap=True)
+        write_line(f"report: {write_report(out, data)}")
     except (InputError, OSError, MemoryError) as error:
-        console.print(f"the report could not be written: {error}. `dilated report {out} {data.root}` tries again.")
+        write_line(f"the report could not be written: {error}")
+        write_line(f"`{command('report', out, data.root)}` tries again")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dilated.dilation.depthwise import use_polyphase
 from dilated.dilation.dilate import dilate
+from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS, ContextModule
 from dilated.models.detail import DetailHead
@@ -254,6 +255,11 @@ def make_non_negative(logits: Tensor) -> Tensor:
 
 def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
     """The backbone, and where the values of each of its levels sit."""
+    if config.features < 1 or config.detail < 0 or config.detail_layers < 1:
+        raise InputError(
+            f"network: features={config.features}, detail={config.detail}, detail_layers={config.detail_layers} must be "
+            "at least 1, 0 and 1"
+        )
     if config.output_stride not in (8, 16, 32):
         raise ValueError(f"network.output_stride: found {config.output_stride}; expected 8, 16 or 32")
     if not timm.is_model(config.backbone):
