@@ -15,6 +15,7 @@ from dilated._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from dilated.api import compare, evaluate, write_report
+    from dilated.data.check.check import CheckReport, check
     from dilated.data.dataset import open_dataset
     from dilated.data.labels import Classes
     from dilated.dilation.dilate import dilate
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptedSegmenter",
     "AdapterConfig",
+    "CheckReport",
     "Classes",
     "ConfusionMatrix",
     "ContextModule",
@@ -52,6 +54,7 @@ __all__ = [
     "VGGFrontEnd",
     "VGGSegmenter",
     "add_context",
+    "check",
     "compare",
     "coverage",
     "dilate",
@@ -67,6 +70,10 @@ __all__ = [
 
 _EXPORTS = {
     "api": ("compare", "evaluate", "write_report"),
+    "data.check.check": (
+        "CheckReport",
+        "check",
+    ),
     "data.dataset": ("open_dataset",),
     "data.labels": ("Classes",),
     "dilation.dilate": ("dilate",),

@@ -13,6 +13,7 @@ from dilated.data.labels import (
     Classes,
     LabelArray,
     decode_label,
+    draft_classes,
     format_classes_template,
     load_classes,
     read_values,
@@ -214,6 +215,14 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"classes\.toml: is no TOML"):
         load_classes(tmp_path / "classes.toml")
+
+
+@pytest.mark.parametrize("values", [[0, 255], [7], [0, 1, 2, 255]])
+def test_drafted_classes_name_every_value_and_come_back_from_their_file(values: list[int], tmp_path: Path) -> None:
+    classes = draft_classes(values)
+    save_classes(classes, tmp_path / "classes.toml")
+    assert load_classes(tmp_path / "classes.toml") == classes
+    assert (classes.decode(np.array([values])) < 255).sum() == len(values) - (len(values) > 2)
 
 
 def test_the_template_is_a_file_that_loads(tmp_path: Path) -> None:

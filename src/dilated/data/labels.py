@@ -18,7 +18,7 @@ an error with the file and the pixel; nothing wraps, nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from dilated.config import quote_toml, read_toml
 from dilated.data.images import open_image
 from dilated.errors import InputError
 from dilated.files import atomic_write
-from dilated.palettes import Color
+from dilated.palettes import Color, distinct_colors
 
 IGNORE = 255
 LabelArray = NDArray[np.uint8]
@@ -262,6 +262,25 @@ def save_classes(classes: Classes, path: Path) -> None:
     for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
         lines += ["", "[[class]]", f"name = {quote_toml(name)}", f"color = {list(color)}", f"values = {list(values)}"]
     atomic_write(path, "\n".join(lines) + "\n")
+
+
+def draft_classes(values: Collection[int]) -> Classes:
+    """Draft the classes of labels that hold these values; masks of 0 and 255 have a background and an object.
+
+    Raises:
+        InputError: no value, or more than 255 beside 255.
+
+    Example:
+        >>> draft_classes([0, 255]).names, draft_classes([0, 3, 255]).values
+        (('background', 'object'), ((0,), (3,)))
+    """
+    if set(values) == {0, IGNORE}:
+        names, class_values = ["background", "object"], [0, IGNORE]
+    else:
+        class_values = sorted(set(values) - {IGNORE})
+        names = [f"class {value}" for value in class_values]
+    colors = distinct_colors(max(len(names), 1))
+    return Classes(tuple(names), tuple(colors[: len(names)]), tuple((value,) for value in class_values))
 
 
 def format_classes_template(values: Sequence[int]) -> str:

@@ -34,6 +34,17 @@ def whole(root: Path) -> Path:
     return root
 
 
+def test_a_report_prints_its_splits_classes_and_findings(folder: Path) -> None:
+    report = check(folder)
+    assert repr(report) == f"<CheckReport {folder}: folders, 8 images, 0 errors, 0 warnings>"
+    lines = str(report).splitlines()
+    assert lines[:3] == [f"{folder}: folders", "train: 6 images", "val: 2 images"]
+    assert [line.split(":")[0] for line in lines[3:6]] == ["field", "disc", "bar"]
+    assert lines[-1] == "Nothing wrong found."
+    (folder / "images" / "train" / "p1.png").write_bytes(b"")
+    assert f"error: unreadable image: {folder}/images/train/p1.png" in str(check(folder))
+
+
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such folder"):
         check(tmp_path / "none")

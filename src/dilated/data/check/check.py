@@ -27,9 +27,10 @@ from dilated.data.images import list_image_files
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import plural, printable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckReport:
     """What `check` found; layout and classes are None where they could not be told."""
 
@@ -52,6 +53,25 @@ class CheckReport:
     @property
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
+
+    def __repr__(self) -> str:
+        """Return one line: what the data is, and how much is wrong."""
+        warnings = len(self.findings) - len(self.errors)
+        return (
+            f"<CheckReport {self.root}: {self.format or 'no known layout'}, {plural(self.total.images, 'image')}, "
+            f"{plural(len(self.errors), 'error')}, {plural(warnings, 'warning')}>"
+        )
+
+    def __str__(self) -> str:
+        """Return the splits, the classes and all findings, errors first, as text for people."""
+        lines = [f"{self.root}: {self.format or 'no known layout'}"]
+        lines += [f"{split}: {plural(counts.images, 'image')}" for split, counts in self.splits.items()]
+        if self.classes:
+            shares = (count / max(self.total.labeled_pixels, 1) for count in self.total.pixels)
+            lines += [f"{name}: {share:.2%}" for name, share in zip(self.classes.names, shares, strict=True)]
+        findings = sorted(self.findings, key=lambda finding: finding.severity != "error")
+        lines += [f"{f.severity}: {f.kind}: {f.text}" for f in findings] or ["Nothing wrong found."]
+        return "\n".join(map(printable, lines))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -16,6 +16,7 @@ from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, F
 from dilated.data.check.image_hash import ImageHash, find_identical, find_near_duplicates
 from dilated.data.check.scan import SampleRecord
 from dilated.data.labels import Classes
+from dilated.errors import InputError
 
 _MAX_LABEL_DIFFERENCE = 0.01  # of the pixels; labels of the same image that differ in less are drawn by two hands
 _MAX_LABEL_COMPARISONS = 100  # the most pairs of labels that are read again to tell how much they differ
@@ -143,7 +144,7 @@ def _make_contradiction_finding(record: SampleRecord, other: SampleRecord, class
 def _label_difference(record: SampleRecord, other: SampleRecord, classes: Classes) -> float | None:
     try:
         first, second = record.sample.read_label(classes), other.sample.read_label(classes)
-    except Exception:  # such a label is a finding of its own
+    except InputError:  # such a label is a finding of its own
         return None
     return float(np.mean(first != second)) if first.shape == second.shape else None
 

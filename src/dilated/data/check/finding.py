@@ -52,9 +52,9 @@ class Finding:
     """One thing that is wrong.
 
     Args:
-        severity: with `expected_calibration_error` training would fail or learn wrong labels unnoticed, with `warning` it would not.
+        severity: with `error`, training would fail or learn wrong labels unnoticed; with `warning` it would not.
         text: what was found, where, what was expected and what to do.
-        pairs: the samples that show it, twelve at most; none where there is nothing to see.
+        samples: the samples that show it, twelve at most; empty if there is nothing to see.
     """
 
     severity: Severity
