@@ -1,11 +1,16 @@
-# make demo   label the sample photographs with the bundled network
-# make test   lint, types and tests (about ten minutes on two cores)
-# Both make the environment in .venv first where it is missing.
+# make demo       label the sample photographs with the bundled network
+# make test       lint, types and tests on the CPU (about seven minutes on two cores)
+# make test-all   the slow tests as well
+# make test-gpu   the tests that need a CUDA device
+# make reference  the pages of docs/reference from the docstrings
+# Each makes the environment in .venv first where it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all test-gpu lint reference bench clean
 
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -17,15 +22,21 @@ demo: .venv/ready
 	$(BIN)/dilated demo --out demo
 
 lint: .venv/ready
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -q
+	$(PYTEST) -n $(WORKERS)
 
 test-all: lint
-	$(BIN)/pytest -q -m ''
+	$(PYTEST) -n $(WORKERS) -m 'not gpu'
+
+test-gpu: .venv/ready
+	$(PYTEST) -m gpu
+
+reference: .venv/ready
+	$(BIN)/python tools/make_reference.py
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/depthwise.py

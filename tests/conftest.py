@@ -18,6 +18,13 @@ from dilated.data.labels import save_classes
 
 torch.set_num_threads(1)  # the networks here are too small to share out
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests mean the CPU: the GPUs of a machine are hidden, here and from subprocesses, unless `-m gpu` asks for them."""
+    if config.getoption("markexpr").strip() != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 CLASSES = Classes(("field", "disc", "bar"), ((40, 90, 40), (220, 60, 60), (60, 60, 220)), ignore=(9,))
 
 RECIPE = """
