@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from importlib import resources
 from pathlib import Path
@@ -39,6 +38,7 @@ from dilated.data.dataset import Dataset
 from dilated.data.labels import IGNORE
 from dilated.data.loader import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
+from dilated.environment import describe_machine
 from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.metrics import mean_iou
@@ -188,10 +188,7 @@ def main() -> None:
                 "crop": list(crop),
                 "epochs": options.epochs,
                 "images": {split: len(data.samples(split)) for split in ("train", "val")},
-                "machine": {
-                    "processor": platform.processor() or platform.machine(),
-                    "threads": torch.get_num_threads(),
-                },
+                "machine": describe_machine("cpu"),
                 "seconds": round(time.perf_counter() - began),
                 "rows": rows,
             }

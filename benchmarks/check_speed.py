@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import tempfile
 import time
@@ -26,6 +25,7 @@ from PIL import Image
 from dilated.data.check.check import check
 from dilated.data.check.image_hash import ImageHash, find_near_duplicates
 from dilated.data.labels import Classes, save_classes
+from dilated.environment import describe_machine
 
 CLASSES = Classes(("low", "middle", "high"), ((40, 90, 40), (220, 60, 60), (60, 60, 220)))
 
@@ -57,9 +57,8 @@ def main() -> None:
         "prints": options.prints,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "threads": options.workers,
-        "processors": os.cpu_count(),
         "load_before": round(os.getloadavg()[2], 2),
-        "machine": f"{platform.machine()} {platform.system()} {platform.python_version()}",
+        "machine": describe_machine("cpu"),
     }
     print(json.dumps(result, indent=1))
     if options.json:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ import dilated
 from dilated.data.augment import AugmentConfig
 from dilated.data.loader import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
+from dilated.environment import describe_machine
 from dilated.evaluation.bootstrap import mean_iou_difference
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.metrics import mean_iou
@@ -191,12 +191,11 @@ def main() -> None:
                 flush=True,
             )
             if options.json:
-                machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
                 facts = {
                     "front_end": options.front_end.name,
                     "steps": steps,
                     "batch": options.batch,
-                    "machine": machine,
+                    "machine": describe_machine("cpu"),
                 }
                 options.json.parent.mkdir(parents=True, exist_ok=True)
                 options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from dilated.data.dataset import open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.training_samples import TrainingSamples
+from dilated.environment import describe_machine
 from dilated.training import stages
 from dilated.training.autoplan.plan import make_plan
 from dilated.training.budget import parse_duration
@@ -54,8 +52,7 @@ def main() -> None:
         waits.append(ready - before)
         before = time.perf_counter()
         works.append(before - ready)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    print(f"{data.root.name}, {machine}, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}")
+    print(f"{data.root.name}, {', '.join(describe_machine('cpu').values())}, load {os.getloadavg()[0]:.1f}")
     print(f"{number} steps of {recipe.batch} at stride {options.stride}, {recipe.workers} reading")
     print(f"first batch after {waits[0]:.2f} s")
     print(f"step: median {statistics.median(works):.3f} s; wait: median {statistics.median(waits[1:]):.4f} s")

@@ -8,7 +8,6 @@ are interleaved; medians and their ratio are printed, with each way's greatest r
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dilated.dilation.depthwise import PolyphaseConv2d
+from dilated.environment import describe_machine
 
 SHAPES = ((480, 3, 2), (672, 5, 2), (1152, 5, 4), (1152, 3, 4))  # maps, kernel, dilation
 ROUNDS = 5
@@ -37,7 +37,8 @@ def error(conv: nn.Conv2d, x: Tensor) -> float:
 
 
 def main() -> None:
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores, batch 8, 36x48")
+    print(", ".join(describe_machine("cpu").values()))
+    print("batch 8, 36x48")
     print(f"{'layer':<28}{'dtype':<10}{'torch ms':>9}{'phases ms':>10}{'ratio':>7}{'error':>10}{'error':>10}")
     for maps, kernel, dilation in SHAPES:
         for dtype in (torch.float32, torch.bfloat16):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from dilated import Predictor, load
 from dilated.data.images import list_image_files, read_image
+from dilated.environment import describe_machine
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.pipeline import predict_sources
 from dilated.prediction.sources import Source
@@ -87,15 +87,12 @@ def main() -> None:
     figures = {
         "ratio": walls[0] / walls[1],
         "ratio_of_cpu_seconds": cpus[0] / cpus[1],
-        "bare_pictures_per_second": len(paths) / walls[0],
-        "folder_pictures_per_second": len(paths) / walls[1],
+        "bare_images_per_second": len(paths) / walls[0],
+        "folder_images_per_second": len(paths) / walls[1],
         "rounds": [{"bare": asdict(one), "folder": asdict(other)} for one, other in zip(alone, files, strict=True)],
         "images": len(paths),
         "size": list(images[0].shape[2:]),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
+        "machine": describe_machine("cpu"),
         "load": os.getloadavg()[0],
     }
     print(json.dumps(figures, indent=2))

@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -27,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from dilated.data.images import list_image_files, read_image
+from dilated.environment import describe_machine
 
 MOSAIC = 512  # pixels along a side of the TIFF's tiles, and of the pieces in which it is made
 
@@ -76,9 +75,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "network": options.network,
         "photographs": len(photos),
         "source_bytes": source.stat().st_size,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe_machine("cpu"),
         "malloc": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
     }
     whole = folder / "whole.tif"

@@ -14,10 +14,9 @@ import statistics
 import time
 from pathlib import Path
 
-import torch
-
 import dilated
 from dilated.data.images import read_image
+from dilated.environment import describe_machine
 
 
 def main() -> None:
@@ -65,8 +64,12 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
     if options.json:
-        facts = {"network": Path(options.network).name, "images": len(pairs), "threads": torch.get_num_threads()}
-        facts |= {"torch": torch.__version__, "rows": rows}
+        facts = {
+            "network": Path(options.network).name,
+            "images": len(pairs),
+            "machine": describe_machine("cpu"),
+            "rows": rows,
+        }
         options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -38,6 +36,7 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.training_samples import TrainingSamples
+from dilated.environment import describe_machine
 from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.training.autoplan.from_data import MAX_SAMPLE_PIXELS, choose_crop
 from dilated.training.autoplan.survey import summarize_dataset
@@ -173,7 +172,7 @@ def arguments(doc: str, budget: str) -> argparse.ArgumentParser:
 
 
 def machine() -> str:
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    return ", ".join(describe_machine("cpu").values())
 
 
 def main() -> None:

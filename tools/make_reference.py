@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,7 +86,7 @@ def _fields(value: type) -> Iterator[str]:
     for field in dataclasses.fields(value):
         default = "" if field.default is dataclasses.MISSING else f" = `{field.default!r}`"
         text = " ".join(documented.get(field.name, "").split())
-        yield f"- `{field.name}`: `{str(field.type)}`{default}{'. ' + text if text else ''}"
+        yield f"- `{field.name}`: `{field.type!s}`{default}{'. ' + text if text else ''}"
     yield ""
 
 
@@ -96,10 +97,10 @@ def _field_docstrings(value: type) -> Iterator[tuple[str, str]]:
         except (OSError, TypeError):
             continue
         statements = getattr(body, "body", [])
-        for field, text in zip(statements, statements[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                    yield field.target.id, str(text.value.value)
+        for field, text in pairwise(statements):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
+                    yield name, doc
 
 
 def _methods(value: type) -> Iterator[str]:
