@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from dilated.dilation.dilate import dilate
     from dilated.errors import InputError
     from dilated.evaluation.confusion import ConfusionMatrix
-    from dilated.fields.arithmetic import Layer, coverage, output_size, receptive_field
+    from dilated.fields.arithmetic import receptive_field
+    from dilated.fields.effective import effective_field
     from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
     from dilated.models.context import ContextModule
     from dilated.models.paper import VGGConfig, VGGSegmenter
@@ -43,7 +44,6 @@ __all__ = [
     "ConfusionMatrix",
     "ContextModule",
     "InputError",
-    "Layer",
     "Prediction",
     "Predictor",
     "Recipe",
@@ -56,13 +56,12 @@ __all__ = [
     "add_context",
     "check",
     "compare",
-    "coverage",
     "dilate",
+    "effective_field",
     "evaluate",
     "load",
     "load_recipe",
     "open_dataset",
-    "output_size",
     "published",
     "receptive_field",
     "write_report",
@@ -79,12 +78,8 @@ _EXPORTS = {
     "dilation.dilate": ("dilate",),
     "errors": ("InputError",),
     "evaluation.confusion": ("ConfusionMatrix",),
-    "fields.arithmetic": (
-        "Layer",
-        "coverage",
-        "output_size",
-        "receptive_field",
-    ),
+    "fields.arithmetic": ("receptive_field",),
+    "fields.effective": ("effective_field",),
     "models.adapter": (
         "AdaptedSegmenter",
         "AdapterConfig",

@@ -14,7 +14,7 @@ from PIL import Image
 from dilated import Segmenter, SegmenterConfig, load
 from dilated.cli.field import sample_image
 from dilated.cli.main import main
-from dilated.models.field_of_view import measure_field_of_view, theoretical_field
+from dilated.models.field_of_view import measure_field_of_view
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.report.receptive_field import draw_field_growth, save_figure
 
@@ -117,9 +117,9 @@ def test_the_default_image_is_a_sample_of_the_package() -> None:
 def test_theory_is_the_front_ends_field_and_eight_pixels_for_each_cell_of_context() -> None:
     colors = [(0, 0, 0), (255, 0, 0)]
     paper = VGGSegmenter(["a", "b"], colors, VGGConfig(width=1 / 32, context="basic"))
-    assert (theoretical_field(paper.rebuild(context="none")), theoretical_field(paper)) == (380, 380 + 8 * 66)
+    assert (paper.rebuild(context="none").theoretical_field(), paper.theoretical_field()) == (380, 380 + 8 * 66)
     lite = Segmenter(["a", "b"], colors, SegmenterConfig(backbone="tf_efficientnet_lite0", levels=4, features=8))
-    assert (theoretical_field(lite), theoretical_field(lite.rebuild(context="basic"))) == (339, 339 + 8 * 66)
+    assert (lite.theoretical_field(), lite.rebuild(context="basic").theoretical_field()) == (339, 339 + 8 * 66)
 
 
 def test_the_logit_that_is_looked_at_is_the_nearest_to_the_middle() -> None:

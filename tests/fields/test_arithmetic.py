@@ -3,10 +3,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import Conv2dSame
+from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from dilated import ContextModule, receptive_field
-from dilated.fields.arithmetic import Layer, coverage, output_size
+from dilated.errors import InputError
+from dilated.fields import Layer, coverage, output_size
 
 TABLE_1 = [3, 5, 9, 17, 33, 65, 67, 67]
 
@@ -50,12 +53,12 @@ def vgg_front_end() -> nn.Sequential:
 
 @pytest.mark.parametrize("chain", [[], nn.Sequential(nn.ReLU())])
 def test_a_chain_without_layers_is_refused(chain: list[Layer] | nn.Module) -> None:
-    with pytest.raises(ValueError, match="found no convolution"):
+    with pytest.raises(InputError, match="no convolution or pooling"):
         receptive_field(chain)
 
 
 def test_a_kernel_that_is_not_square_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"1: found \(1, 3\)"):
+    with pytest.raises(InputError, match=r"1: found kernel \(1, 3\)"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, (1, 3))))
 
 
@@ -98,7 +101,7 @@ def test_output_size_is_that_of_torch_or_a_named_error(chain: list[Layer], size:
         expected = network(torch.empty(1, 1, size, size, device="meta")).shape[-1]
     except RuntimeError:
         for form in (chain, network):
-            with pytest.raises(ValueError, match="input steps are too few"):
+            with pytest.raises(InputError, match="input steps are too few"):
                 output_size(size, form)
     else:
         assert output_size(size, chain) == output_size(size, network) == expected
@@ -123,22 +126,40 @@ def test_output_size_of_every_kind_of_layer_is_that_of_torch(layer: nn.Module) -
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_padding_that_is_wider_on_one_side_is_counted_as_torch_does_or_refused() -> None:
+def test_padding_that_is_wider_on_one_side_is_counted_as_torch_does() -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 2, padding="same"))
-    try:
-        row, size = receptive_field(network)[-1], output_size(9, network)
-    except ValueError as error:
-        assert "even" in str(error)  # noqa: PT017
-        return
-    assert size == network(torch.zeros(1, 1, 9, 9)).shape[-1]
+    row = receptive_field(network)[-1]
+    assert output_size(9, network) == network(torch.zeros(1, 1, 9, 9)).shape[-1]
     assert (row.start, row.shrink) == (0.5, 0)
+
+
+@pytest.mark.parametrize("layer", [Conv2dSame(1, 1, 3, 2), Conv2dSame(1, 1, 4, 3, dilation=2), MaxPool2dSame(3, 2)])
+def test_padding_of_tensorflow_is_counted_as_timm_does(layer: nn.Module) -> None:
+    for size in (8, 9, 10, 11):
+        assert output_size(size, nn.Sequential(layer)) == layer(torch.zeros(1, 1, size, size)).shape[-1]
+    (row,) = receptive_field(layer)
+    x = torch.zeros(1, 1, 12 * row.jump, 12 * row.jump, requires_grad=True)
+    output = layer(x + torch.rand_like(x))
+    (gradient,) = torch.autograd.grad(output[0, 0, 4, 4], x)
+    if isinstance(layer, nn.Conv2d):
+        seen = gradient[0, 0].sum(0).nonzero().flatten()
+        assert (int(seen[0]) + int(seen[-1])) / 2 == row.start + 4 * row.jump
+
+
+def test_a_module_that_lists_its_own_layers_is_counted_by_them() -> None:
+    class Cropped(nn.Module):
+        def receptive_field_layers(self) -> list[Layer]:
+            return [Layer("crop", 1, padding=-2)]
+
+    rows = receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), Cropped()))
+    assert [(row.name, row.start, row.shrink) for row in rows] == [("0", 0.0, 0), ("1.crop", 2.0, 4)]
 
 
 @pytest.mark.parametrize("missing", range(1, 4))
 def test_the_named_least_size_is_enough_and_one_less_is_not(missing: int) -> None:
     chain = [Layer("wide", 5, dilation=2, padding=1)]
     assert output_size(7, chain) == 1
-    with pytest.raises(ValueError, match=r"wide: .* expected at least 7"):
+    with pytest.raises(InputError, match=r"wide: .* expected at least 7"):
         output_size(7 - missing, chain)
 
 

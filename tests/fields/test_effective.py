@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from footprint import linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import Segmenter, SegmenterConfig, coverage
-from dilated.fields.effective import backbone_field, effective_field, effective_field_size
+from dilated import Segmenter, SegmenterConfig, effective_field
+from dilated.errors import InputError
+from dilated.fields import coverage
+from dilated.fields.effective import effective_field_size
 
 
 def ones(dilations: list[int], channels: int = 3) -> nn.Sequential:
@@ -71,7 +72,7 @@ def test_images_and_their_channels_are_averaged_by_absolute_gradient() -> None:
     assert torch.equal(effective_field(network, rising), torch.tensor([[4.0, 2, 5]] * 3).double() / 33)
 
 
-def test_sum_adds_the_classes_and_winner_takes_the_greatest() -> None:
+def test_sum_adds_the_classes_and_max_takes_the_greatest() -> None:
     images = torch.zeros(1, 3, 1, 2)
     images[0, 0, 0, 0], images[0, 1, 0, 1] = 8.0, 2.0  # logits 4 and 3
     parts = nn.Sequential(Power(2.0), Weigh())  # gradients: 8 at the first pixel, 6 at the second; logits 32 and 6
@@ -101,7 +102,7 @@ def test_modes_parameters_and_gradients_are_as_before(at: tuple[int, int] | None
     before = {name: value.clone() for name, value in network.state_dict().items()}
     try:
         effective_field(network, images, position=at)
-    except ValueError:
+    except InputError:
         assert at is not None
     assert [module.training for module in network] == [True, False, True, True]
     assert [p.requires_grad for p in network.parameters()] == [True, True, True, True, False, True]
@@ -128,7 +129,7 @@ def test_evaluation_mode_makes_it_the_same_each_time_even_without_gradients_arou
     ids=["no batch", "empty", "bytes"],
 )
 def test_images_of_another_form_are_refused(images: Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         effective_field(ones([1]), images)
 
 
@@ -136,19 +137,19 @@ def test_networks_whose_gradient_says_nothing_are_refused() -> None:
     images = torch.rand(1, 3, 5, 5)
     dead = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())
     nn.init.constant_(dead[0].bias, -99.0)
-    with pytest.raises(ValueError, match="add up to 0;"):
+    with pytest.raises(InputError, match="add up to 0;"):
         effective_field(dead, images)
-    with pytest.raises(ValueError, match="add up to nan;"):
+    with pytest.raises(InputError, match="add up to nan;"):
         effective_field(Power(0.5), images * 0 - 1)
-    with pytest.raises(ValueError, match=r"found the output \(1, 75\)"):
+    with pytest.raises(InputError, match=r"found the output \(1, 75\)"):
         effective_field(nn.Flatten(), images)
-    with pytest.raises(ValueError, match="found of='mean'"):
+    with pytest.raises(InputError, match="found reduce='mean'"):
         effective_field(nn.Identity(), images, reduce="mean")  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.data())
-def test_extent_is_the_smallest_square_that_holds_the_share(data: st.DataObject) -> None:
+def test_the_size_is_that_of_the_smallest_square_that_holds_the_fraction(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7))
     counts = data.draw(st.lists(st.integers(0, 9), min_size=height * width, max_size=height * width).filter(any))
     center = (data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1)))
@@ -169,24 +170,22 @@ def test_extent_is_the_smallest_square_that_holds_the_share(data: st.DataObject)
 @pytest.mark.parametrize(
     ("field", "share"), [(torch.ones(3), 0.5), (torch.zeros(3, 3), 0.5), (torch.ones(3, 3), 0.0), (torch.ones(3, 3), 2)]
 )
-def test_extent_of_nothing_is_refused(field: Tensor, share: float) -> None:
-    with pytest.raises(ValueError, match="extent: found a field"):
+def test_the_size_of_nothing_is_refused(field: Tensor, share: float) -> None:
+    with pytest.raises(InputError, match="effective_field_size: found a field"):
         effective_field_size(field, share)
 
 
-@pytest.mark.parametrize(
-    ("backbone", "levels", "field"), [("resnet18", 3, 99), ("tf_efficientnet_lite0", 3, 67), ("resnet26", 3, 51)]
-)
-def test_a_trunks_field_is_that_of_its_footprint(backbone: str, levels: int, field: int) -> None:
-    features = Segmenter(["a"], [(0, 0, 0)], SegmenterConfig(backbone=backbone, levels=levels, features=8)).backbone
-    counted = backbone_field(features)
-    assert features.training
-    assert counted == field
-    strip = torch.zeros(1, 3, 16, 256, dtype=torch.float64, requires_grad=True)
-    logits = linear(features)(strip)[-1]
-    seen = torch.autograd.grad(logits[0, 0, 0, logits.shape[-1] // 2], strip)[0][0].sum((0, 1)).nonzero()
-    assert int(seen.max() - seen.min()) + 1 == field
+def test_a_segmenter_is_looked_at_through_its_logits_at_every_pixel_or_on_its_own_grid() -> None:
+    torch.manual_seed(0)
+    config = SegmenterConfig(backbone="resnet18", levels=3, features=8)
+    segmenter = Segmenter(["a", "b"], [(0, 0, 0), (255, 0, 0)], config).train()
+    images = torch.rand(1, 3, 64, 80)
+    on_grid = effective_field(segmenter.logits, images, position=(4, 5))
+    assert segmenter.training  # the module of a method is put into evaluation mode, and back
+    torch.testing.assert_close(effective_field(segmenter, images, position=(32, 40)), on_grid)
+    assert torch.equal(effective_field(segmenter.eval().logits, images, position=(4, 5)), on_grid)
 
 
-def test_a_backbone_that_squeezes_and_excites_sees_everything() -> None:
-    assert backbone_field(Segmenter(["a"], [(0, 0, 0)], SegmenterConfig(backbone="test_efficientnet")).backbone) is None
+def test_a_function_of_no_module_is_differentiated_as_it_is() -> None:
+    images = torch.rand(1, 3, 2, 3)
+    assert effective_field(lambda x: x**2, images, position=(1, 2)).nonzero().tolist() == [[1, 2]]

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from footprint import linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated.fields.measured import find_global_layers, measure_margin
+from dilated import ContextModule, Segmenter, SegmenterConfig, VGGConfig, VGGSegmenter, receptive_field
+from dilated.errors import InputError
+from dilated.fields.measured import find_global_layers, measure_field, measure_margin
 
 
 def maps(*layers: nn.Module):  # type: ignore[no-untyped-def]
@@ -139,12 +143,12 @@ def test_what_sees_farther_than_is_tried_has_no_reach() -> None:
 
 
 def test_an_alignment_that_the_stride_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"alignment=12; expected a multiple of the stride 8"):
+    with pytest.raises(InputError, match=r"alignment=12; expected a multiple of the stride 8"):
         measure_margin(maps(conv(3)), 8, 12)
 
 
 def test_maps_of_another_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="found a map of 254 values for 256 pixels"):
+    with pytest.raises(InputError, match="found a map of 254 values for 256 pixels"):
         measure_margin(maps(conv(3, padding=0)))
 
 
@@ -196,7 +200,31 @@ def test_reach_is_what_the_gradient_shows(chain: list[dict[str, float | str]]) -
 
 def test_layers_that_see_the_whole_image_are_named() -> None:
     network = nn.Sequential(conv(3), Gate(), conv(3), nn.Sequential(conv(1), Gate()))
-    assert find_global_layers(network, torch.zeros(1, 3, 32, 128)) == ["1"]  # what follows is given nothing clean
+    assert find_global_layers(network, torch.zeros(1, 3, 32, 128)) == ["1", "3.1"]
+
+
+@pytest.mark.parametrize(("backbone", "gates"), [("efficientnet_b0", 16), ("seresnet18", 8)])
+def test_every_gate_of_a_backbone_is_named_however_many_come_before_it(backbone: str, gates: int) -> None:
+    network = timm.create_model(backbone, features_only=True).train()
+    expected = [
+        name for name, module in network.named_modules() if type(module).__name__.startswith(("SqueezeE", "SEM"))
+    ]
+    assert len(expected) == gates
+    assert find_global_layers(network, torch.zeros(1, 3, 64, 2048)) == expected
+    assert network.training
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+def test_a_layer_that_holds_a_gate_and_reads_the_whole_image_by_itself_is_named_too() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Gate()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) + x.mean()
+
+    assert find_global_layers(nn.Sequential(Outer()), torch.zeros(1, 3, 32, 128)) == ["0.inner", "0"]
 
 
 def test_the_innermost_layer_is_named() -> None:
@@ -230,3 +258,66 @@ def test_the_network_is_left_without_hooks_and_the_image_as_it_was() -> None:
     find_global_layers(network, image)
     assert not network[0]._forward_hooks
     assert image.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (conv(3), 3),
+        (conv(3, dilation=4), 9),
+        (nn.Sequential(conv(3, 2), conv(3, dilation=16)), 67),
+        (nn.Sequential(nn.ZeroPad2d((3, 0, 0, 0)), nn.AvgPool2d((1, 4), 1)), 4),  # to the left only
+        (nn.Conv2d(3, 3, (301, 1), padding=(150, 0)), 301),
+        (nn.Sequential(nn.MaxPool2d(2), conv(3), nn.Upsample(scale_factor=2)), 6),
+        (nn.Sequential(nn.Conv2d(3, 2, 1), ContextModule(2, padding="once")), 67),
+        (Gate(), None),
+        (Rows(), None),
+    ],
+    ids=str,
+)
+def test_the_field_of_known_networks(network: nn.Module, expected: int | None) -> None:
+    assert measure_field(network, max_side=1024) == expected
+
+
+def test_a_field_wider_than_is_tried_is_not_told() -> None:
+    network = nn.Conv2d(3, 1, (1, 601), padding=(0, 300))
+    assert measure_field(network, max_side=512) is None
+    assert measure_field(network, max_side=1024) == 601
+
+
+def test_the_wider_of_two_branches_counts() -> None:
+    near, far = conv(3), conv(3, dilation=20)
+    assert measure_field(lambda images: near(images) + far(images)) == 41
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.sampled_from([1, 1, 2])), min_size=1, max_size=4))
+def test_the_measured_field_of_a_chain_is_the_computed_one(chain: list[tuple[int, int, int]]) -> None:
+    network = nn.Sequential(*(nn.Conv2d(3, 3, k, s, d * (k - 1) // 2, d) for k, d, s in chain))
+    assert measure_field(network) == receptive_field(network)[-1].field
+
+
+@pytest.mark.parametrize(
+    ("backbone", "levels", "field"), [("resnet18", 3, 99), ("tf_efficientnet_lite0", 3, 67), ("resnet26", 3, 51)]
+)
+def test_the_field_of_a_backbone_is_that_of_its_footprint(backbone: str, levels: int, field: int) -> None:
+    segmenter = Segmenter(["a"], [(0, 0, 0)], SegmenterConfig(backbone=backbone, levels=levels, features=8))
+    assert segmenter.theoretical_field() == field
+    assert segmenter.training
+    strip = torch.zeros(1, 3, 16, 256, dtype=torch.float64, requires_grad=True)
+    logits = linear(segmenter.backbone)(strip)[-1]
+    seen = torch.autograd.grad(logits[0, 0, 0, logits.shape[-1] // 2], strip)[0][0].sum((0, 1)).nonzero()
+    assert int(seen.max() - seen.min()) + 1 == field
+
+
+def test_a_backbone_with_squeeze_and_excitation_has_no_theoretical_field() -> None:
+    config = SegmenterConfig(backbone="test_efficientnet", features=8)
+    assert Segmenter(["a"], [(0, 0, 0)], config).theoretical_field() is None
+
+
+@pytest.mark.parametrize("context", ["none", "basic"])
+@pytest.mark.parametrize("pools", ["removed", "kept"])
+def test_the_computed_field_of_the_paper_is_the_measured_one(context: str, pools: str) -> None:
+    config = VGGConfig(width=1 / 32, context=context, pools=pools, dilations=(1, 2))
+    segmenter = VGGSegmenter(["a", "b"], [(0, 0, 0), (255, 0, 0)], config).eval()
+    assert segmenter.theoretical_field() == measure_field(segmenter.logits)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dilated.errors import InputError
 from dilated.models.sampling import PIXEL_GRID, Grid, measure_grids, upsample
 
 grids = st.builds(Grid, st.integers(1, 16), st.floats(-8, 24, allow_nan=False).map(lambda v: round(v * 2) / 2))
@@ -119,7 +120,7 @@ def test_a_dilated_backbone_with_even_kernels_is_measured_right_or_refused(strid
     features = build_backbone("test_convnext", stride)
     try:
         measured = measure_grids(features, len(features.feature_info.channels()))
-    except ValueError as error:
+    except InputError as error:
         assert "downsample" in str(error)  # noqa: PT017
         return
     found = starts(linear(features), [grid.stride for grid in measured])
@@ -137,7 +138,7 @@ class SideBySide(nn.Module):
 
 
 def test_a_shortcut_that_samples_elsewhere_than_its_branch_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="shortcut and branch run side by side"):
+    with pytest.raises(InputError, match="shortcut and branch run side by side"):
         measure_grids(SideBySide(), 1)
 
 
@@ -147,7 +148,7 @@ class Shuffled(nn.Module):
 
 
 def test_a_reduction_that_is_no_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match="no convolution or pooling"):
+    with pytest.raises(InputError, match="no convolution or pooling"):
         measure_grids(Shuffled(), 1)
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import VGGFrontEnd, output_size, receptive_field
+from dilated import VGGFrontEnd, receptive_field
+from dilated.fields import output_size
 from dilated.models.vgg import FC6, Padding, Pools
 
 POOLS: tuple[Pools, ...] = ("removed", "dense", "kept")

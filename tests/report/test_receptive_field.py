@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, QuadMesh
 from PIL import Image
 
-from dilated import coverage
 from dilated.errors import InputError
+from dilated.fields import coverage
 from dilated.report.receptive_field import (
     blend_heat,
     check_figure_path,

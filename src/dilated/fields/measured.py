@@ -1,26 +1,75 @@
-"""How far a network looks, measured: which outputs change when pixels do, shown by pixels that are not a number.
+"""What a network depends on, measured: which outputs change when pixels do, shown by pixels that are not a number.
 
-    >>> measure_margin(lambda images: [conv(images)], stride=1) if (conv := nn.Conv2d(3, 1, 3, padding=4, dilation=4)) else 0
-    4
+    >>> conv = nn.Conv2d(3, 1, 3, padding=4, dilation=4)
+    >>> measure_margin(lambda images: [conv(images)], stride=1), measure_field(conv)
+    (4, 9)
 
-NaN is contagious: whatever a layer computes of it is NaN, whether the weight is great or zero. So one run over a
-image of which one half is NaN tells exactly which outputs can see that half, for any network: branches, poolings,
-functions that no module owns. A layer that sees the whole image, such as squeeze-and-excitation or attention, makes
-all its outputs NaN, which names it.
+NaN is contagious: whatever a layer computes from it is NaN, whether the weight is large or zero. So one run on an image
+of which one half is NaN tells exactly which outputs depend on that half, for any network: branches, poolings, functions
+that no module owns. A layer that reads the whole image, such as squeeze-and-excitation or attention, makes all its
+outputs NaN, which names it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dilated.errors import InputError
+from dilated.fields.probing import eval_mode, temporary_hooks
+
 _FeatureExtractor = Callable[[Tensor], Sequence[Tensor]]
 
 _MAX_SIDE = 8192
-"""Pixels along the longest strip that is tried; what sees farther is taken to see everything."""
+"""Pixels along the longest strip that is tried; what depends on more is taken to depend on everything."""
+
+
+@torch.no_grad()
+def measure_field(
+    network: Callable[[Tensor], Tensor], device: torch.device | None = None, max_side: int = _MAX_SIDE
+) -> int | None:
+    """Measure the theoretical receptive field: the span of pixels on which the output in the middle can depend.
+
+    The span reaches from the first to the last pixel that can change the output, in the middle of an image that is
+    larger than the field. This is what `receptive_field` computes for chains, for any network.
+
+    Args:
+        network: maps (1, 3, H, W) to (1, C, h, w), in evaluation mode.
+        device: where it runs.
+        max_side: the longest side in pixels of an image to try.
+
+    Returns:
+        Pixels along the axis on which the field is larger; None where the output depends on all of `max_side` pixels.
+    """
+    fields = []
+    for axis in (-1, -2):
+        size = [64, 64]
+        size[axis] = 256
+        while size[axis] <= max_side:
+            side = size[axis]
+
+            def depends_on(first: int, last: int, axis: int = axis, size: Sequence[int] = tuple(size)) -> bool:
+                """Whether the output in the middle depends on the pixels before `first`, or from `last` on."""
+                image = torch.zeros(1, 3, *size, device=device)
+                image.narrow(axis, 0, first).fill_(torch.nan)
+                image.narrow(axis, last, size[axis] - last).fill_(torch.nan)
+                output = network(image)
+                return bool(output[..., output.shape[-2] // 2, output.shape[-1] // 2].isnan().any())
+
+            if not depends_on(1, side - 1):
+                # The output depends on more of the image the further NaN reaches into it, so bisection finds the ends.
+                first = bisect_left(range(side + 1), True, lo=1, key=lambda end: depends_on(end, side))
+                last = side - bisect_left(range(side + 1), True, lo=1, key=lambda n: depends_on(0, side - n))
+                fields.append(last - first + 2)
+                break
+            size[axis] *= 2
+        else:
+            return None
+    return max(fields)
 
 
 @torch.no_grad()
@@ -31,23 +80,24 @@ def measure_margin(
     device: torch.device | None = None,
     max_side: int = _MAX_SIDE,
 ) -> int | None:
-    """How many pixels beyond a window a network looks to compute the values inside it, on any side.
+    """Measure how many pixels around a window the values inside it depend on, on any side.
 
     Args:
-        maps: (1, 3, H, W) -> maps of which value k along an axis answers for pixels [s k, s k + s), where s is how many
-            times smaller the map is than the image.
+        extract_features: (1, 3, H, W) -> maps of which value k along an axis answers for pixels [s k, s k + s), where s
+            is how many times smaller the map is than the image.
         stride: the greatest s.
         alignment: windows begin at multiples of it; a multiple of `stride`.
-        farthest: the longest side of an image to try.
+        device: where the network runs.
+        max_side: the longest side in pixels of an image to try.
 
     Returns:
         Pixels, a multiple of `alignment`; None where no window suffices.
 
     Raises:
-        ValueError: maps that are not as many times smaller than the image as they should be.
+        InputError: an alignment that the stride does not divide, or maps whose size does not divide the image's.
     """
     if alignment % stride:
-        raise ValueError(f"reach: found alignment={alignment}; expected a multiple of the stride {stride}")
+        raise InputError(f"measure_margin: found alignment={alignment}; expected a multiple of the stride {stride}")
     widest = 0
     for axis, nan_at_end in ((-1, False), (-1, True), (-2, False), (-2, True)):
         margin_here = _margin_along_axis(extract_features, axis, nan_at_end, alignment, device, max_side)
@@ -65,7 +115,7 @@ def _margin_along_axis(
     device: torch.device | None,
     max_side: int,
 ) -> int | None:
-    """The reach along an axis, to the early (left, upper) or the late side."""
+    """The margin along an axis, towards the start (left, upper) or the end."""
     thickness = max(64, 2 * alignment)
     side = -(-256 // (2 * alignment)) * 2 * alignment
     while side <= max_side:
@@ -83,11 +133,12 @@ def _margin_along_axis(
 
 
 def _nan_margin(feature_map: Tensor, axis: int, nan_at_end: bool, side: int) -> int | None:
-    """How many pixels beyond the middle NaN reaches in a map; None where it reaches the other end."""
+    """How many pixels beyond the middle NaN extends in a map; None where it extends to the other end."""
     count = feature_map.shape[axis]
     if not count or side % count:
-        raise ValueError(
-            f"reach: found a map of {count} values for {side} pixels; expected a whole number of pixels each"
+        raise InputError(
+            f"measure_margin: found a map of {count} values for {side} pixels; expected each to stand for an integer "
+            "number of pixels"
         )
     stride = side // count
     other_axes = tuple(i for i in range(feature_map.ndim) if i != feature_map.ndim + axis)
@@ -103,14 +154,16 @@ def _nan_margin(feature_map: Tensor, axis: int, nan_at_end: bool, side: int) -> 
 def windows_match_whole_image(
     extract_features: _FeatureExtractor, margin: int, alignment: int, device: torch.device | None = None
 ) -> bool:
-    """Whether a window of an image gives the maps that the whole gives there, `margin` pixels from its ends.
+    """Check that a window of an image gives the same maps as the image does there, `margin` pixels from its ends.
 
     NaN does not show a network that treats images of different sizes differently, such as one that resizes by the
     ratio of its own input to something else. This does.
 
     Args:
-        margin: from `reach`.
+        extract_features: as for `measure_margin`.
+        margin: from `measure_margin`.
         alignment: windows begin at multiples of it.
+        device: where the network runs.
     """
     thickness, side = max(64, 2 * alignment), 2 * margin + 4 * alignment
     for axis in (-1, -2):
@@ -119,11 +172,11 @@ def windows_match_whole_image(
         image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device or "cpu")
         full_maps = extract_features(image)
         window_maps = extract_features(image.narrow(axis, alignment, side - 2 * alignment))
-        for feature_map, other in zip(full_maps, window_maps, strict=True):
-            stride = side // feature_map.shape[axis]
+        for full_map, window_map in zip(full_maps, window_maps, strict=True):
+            stride = side // full_map.shape[axis]
             start, count = (alignment + margin) // stride, 2 * alignment // stride
-            expected = feature_map.narrow(axis, start, count)
-            actual = other.narrow(axis, margin // stride, count)
+            expected = full_map.narrow(axis, start, count)
+            actual = window_map.narrow(axis, margin // stride, count)
             if not torch.allclose(expected, actual, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
                 return False
     return True
@@ -131,10 +184,16 @@ def windows_match_whole_image(
 
 @torch.no_grad()
 def find_global_layers(network: nn.Module, image: Tensor) -> list[str]:
-    """The innermost modules that turn an image of which a part is NaN into maps that are NaN all over.
+    """Name all modules that read the whole image: given maps of which a part is NaN, they return NaN everywhere.
+
+    What such a module returns is made finite again where its input was, so that the modules after it are tested too.
 
     Args:
+        network: run in evaluation mode.
         image: (1, 3, H, W), larger than the network's receptive field where it has one.
+
+    Returns:
+        The innermost modules, by name, in the order in which they run.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1))
@@ -143,29 +202,36 @@ def find_global_layers(network: nn.Module, image: Tensor) -> list[str]:
     """
     image = image.clone()
     image[..., : image.shape[-1] // 8] = torch.nan
-    results: list[str] = []
+    names: list[str] = []
 
-    def make_hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            float_inputs = [x for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
-            if not float_inputs or not isinstance(output, Tensor):
-                return
-            spreads_nan = bool(output.isnan().all()) and not any(bool(_nan_everywhere(x)) for x in float_inputs)
-            if spreads_nan and any(bool(x.isnan().any()) for x in float_inputs):
-                has_inner_match = any(other.startswith(f"{name}.") for other in results)
-                results.extend([] if has_inner_match else [name])
+    def make_hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], Tensor | None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor | None:
+            maps = [x for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
+            if not isinstance(output, Tensor) or not output.isnan().all():
+                return None
+            if any(map(_is_nan_everywhere, maps)) or not any(bool(x.isnan().any()) for x in maps):
+                return None
+            names.append(name)
+            return _restore_finite_values(output, maps)
 
-        return record
+        return hook
 
-    handles = [module.register_forward_hook(make_hook(name)) for name, module in network.named_modules() if name]
-    try:
+    handles = (module.register_forward_hook(make_hook(name)) for name, module in network.named_modules() if name)
+    with eval_mode(network), temporary_hooks(handles):
         network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return results
+    return list(dict.fromkeys(names))
 
 
-def _nan_everywhere(x: Tensor) -> Tensor:
-    """Whether every position has a NaN in some map."""
-    return (x.isnan().any(1) if x.ndim == 4 else x.isnan()).all()
+def _is_nan_everywhere(x: Tensor) -> bool:
+    """Whether every position has a NaN in some channel."""
+    return bool((x.isnan().any(1) if x.ndim == 4 else x.isnan()).all())
+
+
+def _restore_finite_values(output: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """Ones in place of NaN but where the input has NaN: at the same positions, or in the first eighth of the columns."""
+    restored = torch.ones_like(output)
+    like = next((x for x in inputs if x.shape == output.shape), None)
+    if like is not None:
+        return restored.masked_fill(like.isnan(), torch.nan)
+    restored[..., : output.shape[-1] // 8] = torch.nan  # a statistic, of width 1, stays finite
+    return restored

@@ -18,6 +18,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from dilated.fields.measured import measure_field
+from dilated.fields.probing import eval_mode
 from dilated.models.context import ContextModule
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample
 from dilated.palettes import Color
@@ -76,6 +78,15 @@ class BaseSegmenter(nn.Module, ABC):
     def halo(self) -> int:
         """How many values of `maps[0]` beyond a window, along each axis, `finish` and `upsample` look at."""
         return (self.context.radius if self.context is not None else 0) + 3  # three: interpolation and sub-cell detail
+
+    def theoretical_field(self) -> int | None:
+        """The theoretical receptive field of one of `logits`: the span of pixels on which it can depend, along an axis.
+
+        It reaches from the first to the last such pixel, in the middle of an image that is larger than the field, with
+        the context module included; measured on the network, whatever its branches. None where there is no limit.
+        """
+        with eval_mode(self):
+            return measure_field(self.logits, next(self.parameters()).device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""

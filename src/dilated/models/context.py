@@ -10,12 +10,15 @@ Eq. 5), so plugging it in does not forget what the network knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dilated.fields.arithmetic import Layer, as_layer
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)
 
@@ -104,6 +107,11 @@ class ContextModule(nn.Module):
     def convolutions(self) -> list[nn.Conv2d]:
         """The layers in the order in which they run."""
         return [layer for layer in [*self.layers, self.final] if isinstance(layer, nn.Conv2d)]
+
+    def receptive_field_layers(self) -> list[Layer]:
+        """The layers as `dilated.receptive_field` counts them; what is padded once is padded at the first."""
+        first, *rest = (as_layer(name, m) for name, m in self.named_modules() if isinstance(m, nn.Conv2d))
+        return [replace(first, padding=self.pad) if self.pad else first, *rest]
 
 
 def _width_multiples(width: Literal["basic", "large"] | Sequence[int], dilations: Sequence[int]) -> list[int]:

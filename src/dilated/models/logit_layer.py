@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dilated.fields.eval_mode import eval_mode
+from dilated.fields.probing import eval_mode
 
 
 @dataclass(frozen=True)

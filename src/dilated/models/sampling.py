@@ -1,18 +1,23 @@
 """Where a logit sits in the image, and the up-sampling that puts it there.
 
-Logit k along an axis is centred on pixel `start + stride * k`. Networks differ in `start`: symmetric padding gives 0,
+Logit k along an axis is centered on pixel `start + stride * k`. Networks differ in `start`: symmetric padding gives 0,
 TensorFlow's one-sided "same" padding gives stride - 1, patchify stems give (stride - 1) / 2, the only case for which
 the usual `interpolate(align_corners=False)` is right. A wrong convention shifts every label by some pixels, and by a
-different number once the stride changes. So `start` is measured on the network, and `upsample` honours it.
+different number once the stride changes. So `start` is measured on the network, and `upsample` honors it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from dilated.errors import InputError
+from dilated.fields.arithmetic import conv_axes
+from dilated.fields.probing import eval_mode, temporary_hooks
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Grid:
     start: float
 
     def window(self, first_sample: int) -> Grid:
-        """The grid of a window that begins with sample `first`."""
+        """The grid of a window that begins with sample `first_sample`."""
         return Grid(self.stride, self.start + self.stride * first_sample)
 
 
@@ -39,13 +44,15 @@ def split_axes(grid: AxisGrids) -> tuple[Grid, Grid]:
 
 
 def upsample(feature_maps: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation from one grid to another; beyond the outermost samples, the nearest one.
+    """Interpolate bilinearly from one grid to another; beyond the outermost samples, repeat the nearest one.
 
     Exact for any stride, start and size, and local: a value depends on four samples at most.
 
     Args:
-        maps: (N, C, h, w) on `input_layout`.
-        size: (H, W), samples of `label_path`.
+        feature_maps: (N, C, h, w) on `source`.
+        source: where the given samples sit.
+        target: where the wanted samples sit.
+        size: (H, W), the number of wanted samples.
 
     Returns:
         (N, C, H, W).
@@ -68,9 +75,7 @@ def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, 
     if shift is not None:
         return feature_maps.narrow(axis, shift, size)
     position = _source_positions(samples, source, target, size, feature_maps.device)
-    if (
-        feature_maps.requires_grad and torch.is_grad_enabled()
-    ):  # the gradient of a product is deterministic on every device
+    if feature_maps.requires_grad and torch.is_grad_enabled():  # the gradient of a product is deterministic everywhere
         grid = torch.arange(samples, device=position.device, dtype=torch.float64)
         matrix = (1 - (position[:, None] - grid[None, :]).abs()).clamp(min=0).to(feature_maps)  # (size, samples)
         return feature_maps @ matrix.T if axis == -1 else matrix @ feature_maps
@@ -92,14 +97,18 @@ def _source_positions(samples: int, source: Grid, target: Grid, size: int, devic
 
 
 def _integer_shift(samples: int, source: Grid, target: Grid, size: int) -> int | None:
-    """With which sample `median_size` targets begin where each is a sample of the source; None where one is not."""
+    """The source sample with which `size` targets begin, if each of them is a sample of the source; otherwise None."""
     shift = (target.start - source.start) / source.stride
     is_aligned = source.stride == target.stride and shift == int(shift) and 0 <= shift <= samples - size
     return int(shift) if is_aligned else None
 
 
 def source_window(source: Grid, target: Grid, size: int, samples: int, halo: int = 1) -> slice:
-    """The samples of a source, of which there are so many, around `median_size` places of a target along one axis.
+    """Find the samples of a source around `size` samples of a target, along one axis.
+
+    Args:
+        samples: how many the source has.
+        halo: how many more on either side.
 
     Example:
         >>> source_window(Grid(8, 0.0), Grid(1, 20.0), 10, samples=100)
@@ -112,86 +121,68 @@ def source_window(source: Grid, target: Grid, size: int, samples: int, halo: int
 
 
 def measure_grids(backbone: nn.Module, levels: int) -> list[Grid]:
-    """The grid of each level of a backbone that returns a list of feature maps, found by running it once.
+    """Measure the grid of each level of a backbone that returns a list of feature maps, by running it once.
 
-    Each layer that strides moves sample 0 by its kernel's centre less its left padding; layers that run side by side
+    Each layer that strides moves sample 0 by its kernel's center less its left padding; layers that run side by side
     (a shortcut and its branch) must agree.
 
     Raises:
-        ValueError: layers side by side disagree, or the resolution falls at something that is no convolution or
+        InputError: layers side by side disagree, or the resolution falls at something that is no convolution or
             pooling; the message names the layer.
     """
-    downsamplings: dict[int, tuple[int, float, str]] = {}  # rows before the layer -> its stride, its move, its name
-    handles = []
     side = 256
+    downsamplings: dict[int, tuple[int, float, str]] = {}  # rows before the layer -> its stride, its shift, its name
 
-    def record(name: str):  # type: ignore[no-untyped-def]
+    def make_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            stride, shift = _stride_and_shift(layer, inputs[0].shape[-2])
-            if stride == 1 and shift:
-                raise ValueError(
-                    f"{name}: found a layer of stride 1 that moves the samples by {shift}; expected layers that move "
-                    "them only where they stride. Choose a greater output stride or another backbone."
-                )
+            length = inputs[0].shape[-2]
+            axis = conv_axes(layer)[0]
+            stride, shift = axis.stride, axis.start_at(length)
             if stride == 1:
+                if shift:
+                    raise InputError(
+                        f"backbone: {name}: a layer of stride 1 moves the samples by {shift} rows",
+                        hint="choose a greater output stride or another backbone",
+                    )
                 return
-            rows = inputs[0].shape[-2]
-            previous = downsamplings.setdefault(rows, (stride, shift, name))
+            previous = downsamplings.setdefault(length, (stride, shift, name))
             if previous[:2] != (stride, shift):
-                raise ValueError(
-                    f"{name} and {previous[2]} run side by side but sample differently: strides {stride} and {previous[0]}, "
-                    f"centres {shift} and {previous[1]}; expected the same. Choose another backbone."
+                raise InputError(
+                    f"backbone: {name} and {previous[2]} run side by side but sample at different positions: strides "
+                    f"{stride} and {previous[0]}, centers {shift} and {previous[1]}",
+                    hint="choose another backbone",
                 )
 
         return hook
 
-    for name, layer in backbone.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            handles.append(layer.register_forward_hook(record(name)))
-    mode = backbone.training
+    layers = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
+    handles = (layer.register_forward_hook(make_hook(name)) for name, layer in layers)
     try:
-        with torch.no_grad():
-            feature_maps = backbone.eval()(torch.zeros(1, 3, side, side))
+        with torch.no_grad(), eval_mode(backbone), temporary_hooks(handles):
+            feature_maps = backbone(torch.zeros(1, 3, side, side))
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"the backbone does not take an image of {side}x{side} ({error}); expected one that takes any size"
+        raise InputError(
+            f"backbone: it does not take an image of {side}x{side} ({error})", hint="choose one that takes any size"
         ) from error
-    finally:
-        backbone.train(mode)
-        for handle in handles:
-            handle.remove()
+    return [_level_grid(level, feature_maps[level], side, downsamplings) for level in range(levels)]
 
-    grids = []
-    for level in range(levels):
-        if feature_maps[level].shape[-2] != feature_maps[level].shape[-1]:  # of a square image
-            raise ValueError(
-                f"level {level}: found a map of {tuple(feature_maps[level].shape)}; expected (N, C, h, w). Backbones that keep "
-                "channels last, such as Swin, do not fit; choose a convolutional one."
+
+def _level_grid(level: int, maps: Tensor, side: int, downsamplings: Mapping[int, tuple[int, float, str]]) -> Grid:
+    """Where the values of a level sit, from the layers that stride on the way to it."""
+    if maps.shape[-2] != maps.shape[-1]:  # of a square image
+        raise InputError(
+            f"backbone: level {level}: found a map of {tuple(maps.shape)}; expected (N, C, h, w)",
+            hint="choose a convolutional backbone; those that keep channels last, such as Swin, do not fit",
+        )
+    rows, stride, start = side, 1, 0.0
+    while rows > maps.shape[-2]:
+        if rows not in downsamplings:
+            raise InputError(
+                f"backbone: level {level}: {rows} rows become fewer in something that is no convolution or pooling",
+                hint="choose a convolutional backbone",
             )
-        rows, stride, start = side, 1, 0.0
-        while rows > feature_maps[level].shape[-2]:
-            if rows not in downsamplings:
-                raise ValueError(
-                    f"level {level}: {rows} rows become fewer in something that is no convolution or pooling; "
-                    "expected a convolutional backbone"
-                )
-            step, shift, _ = downsamplings[rows]
-            start += shift * stride
-            stride *= step
-            rows = -(-rows // step)
-        grids.append(Grid(stride, start))
-    return grids
-
-
-def _stride_and_shift(layer: nn.Module, rows: int) -> tuple[int, float]:
-    kernel, stride, padding, dilation = (
-        _first_axis(getattr(layer, key, 1)) for key in ("kernel_size", "stride", "padding", "dilation")
-    )
-    reach = (kernel - 1) * dilation
-    if type(layer).__name__.endswith("Same"):  # timm's TensorFlow padding: what is needed, the smaller half first
-        padding = max((-(-rows // stride) - 1) * stride + reach + 1 - rows, 0) // 2
-    return stride, reach / 2 - padding
-
-
-def _first_axis(value: int | tuple[int, ...]) -> int:
-    return value if isinstance(value, int) else value[0]
+        step, shift, _ = downsamplings[rows]
+        start += shift * stride
+        stride *= step
+        rows = -(-rows // step)
+    return Grid(stride, start)
