@@ -42,7 +42,7 @@ def main() -> None:
         worst = 0.0
         for pair in pairs:
             image = read_image(pair.image)
-            target = pair.read_label(data.classes, image.shape[:2])
+            target = pair.read_label(image.shape[:2])
             probabilities = {}
             for way, predictor in ways.items():
                 began = time.perf_counter()

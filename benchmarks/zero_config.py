@@ -122,7 +122,7 @@ def measured(label_of: object, data: Dataset) -> np.ndarray:
     for pair in data.samples("val"):
         image = pair.read_image()
         one = ConfusionMatrix(data.classes.names)
-        one.update(label_of(image), pair.read_label(data.classes, image.shape[:2]))  # type: ignore[operator]
+        one.update(label_of(image), pair.read_label(image.shape[:2]))  # type: ignore[operator]
         counts.append(one.counts)
     return np.stack(counts)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dilated.cli.main import main
-from dilated.data.formats import cityscapes
+from dilated.data.formats.cityscapes import Cityscapes
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> str:
@@ -51,7 +51,7 @@ def test_errors_come_before_warnings_and_the_status_is_1(capsys: pytest.CaptureF
 def test_warnings_alone_leave_the_status_0(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ids = np.array([[*range(19)]], np.uint8)
     for split in ("train", "val"):
-        cityscapes.save(tmp_path, split, [("ulm_000000_000019", np.zeros((1, 19, 3), np.uint8), ids)])
+        Cityscapes.save(tmp_path, split, [("ulm_000000_000019", np.zeros((1, 19, 3), np.uint8), ids)])
     text = printed(capsys, "check", tmp_path)
     assert "train: found 1 images with labels; the published split has 2975" in text
     assert "The data can be had at https://www.cityscapes-dataset.com" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dilated.data.convert import WRITABLE_FORMATS, convert
-from dilated.data.dataset import FORMATS, Dataset, open_dataset
-from dilated.data.formats import folders, voc
+from dilated.data.convert import WRITABLE_FORMATS, ConvertOptions, convert
+from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.formats import FORMATS, voc
+from dilated.data.formats.folders import Folders
+from dilated.data.formats.yolo import YOLO
 from dilated.data.labels import Classes, save_classes
 from dilated.errors import InputError
 
@@ -36,7 +39,7 @@ def source(
         images = [random.integers(0, 256, (*ids.shape, 3), dtype=np.uint8) for ids in group]
         stems = [stem.format(split=split, i=i) for i in range(len(group))]
         samples = zip(stems, images, group, strict=True)
-        folders.save(root, split, samples, classes)
+        Folders.save(root, split, samples, classes)
     save_classes(classes, root / "classes.toml")
     return open_dataset(root)
 
@@ -44,7 +47,7 @@ def source(
 def by_name(data: Dataset, split: str) -> list[np.ndarray]:
     """The labels as the names of the classes, "" where ignored."""
     table = np.array([*data.classes.names, *[""] * (256 - len(data.classes))], dtype=object)
-    return [table[pair.read_label(data.classes, pair.size())] for pair in data.samples(split)]
+    return [table[pair.read_label(pair.size())] for pair in data.samples(split)]
 
 
 def maps_of(seed: int, classes: int, *, ignored: bool = True) -> dict[str, list[np.ndarray]]:
@@ -99,9 +102,9 @@ def test_chains_of_formats_keep_the_labels(first: str, second: str, tmp_path: Pa
         assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", [n for n in WRITABLE_FORMATS if FORMATS[n].CLASSES is not None])
+@pytest.mark.parametrize("name", [n for n in WRITABLE_FORMATS if FORMATS[n].fixed_classes is not None])
 def test_fixed_formats_take_their_own_classes_by_name(name: str, tmp_path: Path) -> None:
-    own = FORMATS[name].CLASSES
+    own = FORMATS[name].fixed_classes
     turned = Classes(own.names[::-1], own.colors[::-1])
     data = source(tmp_path / "in", maps_of(3, len(turned)), turned)
     convert(data, tmp_path / "out", name)
@@ -120,8 +123,8 @@ def test_ignored_pixels_are_an_error_where_they_cannot_be_kept_or_become_a_class
         convert(data, tmp_path / "out", name)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
     with pytest.raises(InputError, match="found 'void'; expected one of background, cell"):
-        convert(data, tmp_path / "out", name, ignore_as_class="void")
-    done = convert(data, tmp_path / "out", name, ignore_as_class="cell")
+        convert(data, tmp_path / "out", name, ConvertOptions(ignore_as_class="void"))
+    done = convert(data, tmp_path / "out", name, ConvertOptions(ignore_as_class="cell"))
     assert "Ignored pixels are written as cell." in done.notes
     assert by_name(open_dataset(tmp_path / "out"), "train")[0].tolist() == [["background", "cell", "cell"]]
 
@@ -137,7 +140,10 @@ def test_a_split_that_the_format_has_not_is_an_error_and_leaves_nothing(name: st
     with pytest.raises(InputError, match="split 'test'"):
         convert(data, tmp_path / "out", name)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
-    assert convert(data, tmp_path / "out", name, splits=("train",)).notes[0] == "Not written: the splits test."
+    assert (
+        convert(data, tmp_path / "out", name, ConvertOptions(splits=("train",))).notes[0]
+        == "Not written: the splits test."
+    )
 
 
 def test_images_that_a_format_leaves_out_are_an_error(tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_a_folder_that_is_not_empty_is_an_error(there: str, tmp_path: Path) -> N
         (out / "mine.txt").write_text("mine")
     else:
         out.write_text("mine")
-    with pytest.raises(InputError, match="out: is there already, and not empty"):
+    with pytest.raises(InputError, match="out: exists and is not empty"):
         convert(source(tmp_path / "in", maps_of(6, 4)), out, "voc")
 
 
@@ -191,21 +197,22 @@ def test_a_damaged_label_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_label_read_back_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def worse(root: Path, split: str, samples: object, classes: Classes) -> None:
-        real(root, split, ((stem, image, ids * 0) for stem, image, ids in samples), classes)  # type: ignore[attr-defined]
+    class WrongYOLO(YOLO):
+        @classmethod
+        def save(cls, root: Path, split: str, samples: Any, classes: Classes | None = None) -> None:
+            YOLO.save(root, split, ((stem, image, ids * 0) for stem, image, ids in samples), classes)
 
     data = source(tmp_path / "in", maps_of(8, 4))
-    real = FORMATS["yolo"].save
-    monkeypatch.setattr(FORMATS["yolo"], "save", worse)
+    monkeypatch.setitem(FORMATS, "yolo", WrongYOLO)
     with pytest.raises(InputError, match="yolo: train: the label of train0 is not read back"):
-        convert(data, tmp_path / "out", "yolo", ignore_as_class="sky")
+        convert(data, tmp_path / "out", "yolo", ConvertOptions(ignore_as_class="sky"))
 
 
 def test_a_share_for_val_parts_data_without_splits(tmp_path: Path) -> None:
     data = source(tmp_path / "in", {"train": [np.full((1, 2), i % 4, np.uint8) for i in range(10)]})
-    first = convert(data, tmp_path / "a", "folders", val_fraction=0.3, seed=1)
-    again = convert(data, tmp_path / "b", "folders", val_fraction=0.3, seed=1)
-    other = convert(data, tmp_path / "c", "folders", val_fraction=0.3, seed=2)
+    first = convert(data, tmp_path / "a", "folders", ConvertOptions(val_fraction=0.3, seed=1))
+    again = convert(data, tmp_path / "b", "folders", ConvertOptions(val_fraction=0.3, seed=1))
+    other = convert(data, tmp_path / "c", "folders", ConvertOptions(val_fraction=0.3, seed=2))
     assert sum(first.images.values()) == 10
     names = [[p.name for p in open_dataset(tmp_path / n).samples("val")] for n in "abc"]
     assert names[0] == names[1] != names[2]
@@ -215,7 +222,7 @@ def test_a_share_for_val_parts_data_without_splits(tmp_path: Path) -> None:
 
 def test_a_share_for_val_of_data_with_splits_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has splits of its own, train, val"):
-        convert(source(tmp_path / "in", maps_of(9, 4)), tmp_path / "out", "folders", val_fraction=0.5)
+        convert(source(tmp_path / "in", maps_of(9, 4)), tmp_path / "out", "folders", ConvertOptions(val_fraction=0.5))
 
 
 def test_progress_counts_writing_and_reading_back(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.sample import Sample, match_by_stem
+from dilated.data.formats._match import match_labels
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 TOML = '[[class]]\nname = "sky"\ncolor = [0, 0, 255]\n[[class]]\nname = "road"\ncolor = [128, 64, 128]\n'
@@ -151,16 +152,18 @@ def test_images_without_a_folder_of_labels_are_an_error(tmp_path: Path) -> None:
     ("images", "labels", "named"),
     [
         (["a.png"], [], r"a\.png: has no label; expected .*labels/a\.png"),
-        ([], ["a.png", "b.png"], r"a\.png: has no image of the same stem \(2 such"),
-        (["a.png", "a.jpg"], ["a.png"], r"a\.jpg: found two images of the stem 'a'"),
-        (["a.png"], ["a.png", "a.tif"], r"a\.tif: found two labels of the stem 'a'"),
+        ([], ["a.png", "b.png"], r"a\.png: has no image; expected one of the stem a \(1 more such"),
+        (["a.png", "a.jpg"], ["a.png"], r"a\.jpg: is the second image of this stem, beside a\.png"),
+        (["a.png"], ["a.png", "a.tif"], r"a\.tif: is the second label of a, beside a\.png"),
     ],
 )
 def test_images_and_labels_that_do_not_match_are_an_error(images: list[str], labels: list[str], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        match_by_stem([Path("images", n) for n in images], [Path("labels", n) for n in labels], Path("labels"))
+        match_labels(
+            [Path("images", n) for n in images], [Path("labels", n) for n in labels], Path("labels")
+        ).require_complete()
 
 
 def test_pairs_keep_the_order_of_the_images() -> None:
-    pairs = match_by_stem([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path())
+    pairs = match_labels([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path()).samples
     assert pairs == [Sample(Path("b.jpg"), Path("b.png")), Sample(Path("a.jpg"), Path("a.png"))]

@@ -234,9 +234,10 @@ def test_scaled_labels_have_the_values_that_there_were_and_fit_the_image() -> No
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[Sample]:
     made = []
+    classes = Classes(tuple("abcde"), tuple((i, i, i) for i in range(5)))
     for i, size in enumerate([(40, 56), (1, 1), (200, 17)]):
         image, label = coordinates(*size)
-        made.append(Sample(tmp_path / f"{i}.png", tmp_path / f"{i}_label.png"))
+        made.append(Sample(tmp_path / f"{i}.png", tmp_path / f"{i}_label.png", classes=classes))
         Image.fromarray(image.transpose(1, 2, 0)).save(made[-1].image)
         Image.fromarray(label).save(made[-1].label)
     return made

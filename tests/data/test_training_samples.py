@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def pairs(tmp_path: Path) -> list[Sample]:
     rng = np.random.default_rng(0)
     made = []
     for i in range(5):
-        pair = Sample(tmp_path / f"{i}.png", tmp_path / f"{i}_label.png")
+        pair = Sample(tmp_path / f"{i}.png", tmp_path / f"{i}_label.png", classes=CLASSES)
         label = rng.choice(np.array([0, 1, 2, 3, 4, 9], dtype=np.uint8), (18 + i, 24))
         Image.fromarray(np.repeat(label[:, :, None] * 20, 3, axis=2)).save(pair.image)
         Image.fromarray(label).save(pair.label)
@@ -37,7 +38,7 @@ def equal(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
 
 def test_a_label_of_another_size_than_its_image_is_an_error(pairs: list[Sample]) -> None:
     with pytest.raises(InputError, match=r"1_label\.png: found a label of 24x19; expected 24x18"):
-        TrainingSamples([Sample(pairs[0].image, pairs[1].label)], CLASSES, None)[(0, 0)]
+        TrainingSamples([replace(pairs[0], label=pairs[1].label)], CLASSES, None)[(0, 0)]
 
 
 def test_without_augmentation_a_sample_is_the_whole_image(pairs: list[Sample]) -> None:

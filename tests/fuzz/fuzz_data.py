@@ -196,7 +196,7 @@ def read(data: Dataset, split: str) -> list[str]:
     for pair in pairs:
         try:
             size = pair.read_image().shape[:2]
-            label = pair.read_label(data.classes, size)
+            label = pair.read_label(size)
         except InputError as error:
             reported.append(str(error))
             continue

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dilated.data.dataset import FORMATS
-from dilated.data.formats import _classes
+from dilated.data.formats import FORMATS
+from dilated.data.formats._classes import reset_values
 from dilated.data.images import IMAGE_SUFFIXES
 from dilated.data.labels import Classes, save_classes
 
@@ -105,14 +105,9 @@ def make(name: str, root: Path) -> None:
     """Write the set of this name."""
     layout = "coco_json" if name.startswith("coco") else name.split(",")[0]
     form = FORMATS[layout]
-    if form.CLASSES is not None and not hasattr(form, "adapt_classes"):
-        classes = form.CLASSES
-    else:
-        classes = (
-            form.adapt_classes(CLASSES)
-            if hasattr(form, "adapt_classes")
-            else replace(_classes.reset_values(CLASSES), ignore=(9,))
-        )
+    classes = form.adapt_classes(CLASSES)
+    if form.fixed_classes is None and classes == reset_values(CLASSES):
+        classes = replace(classes, ignore=(9,))
     root.mkdir(parents=True)
     for split, number in NUMBER.items():
         samples = []
@@ -120,9 +115,8 @@ def make(name: str, root: Path) -> None:
             image, ids = draw(i + 10 * (split == "val"), layout not in NO_IGNORE)
             stem = f"{split}{i}" if layout != "cityscapes" else f"{split}_{i:06}_000019"
             samples.append((stem, image, ids))
-        own = form.CLASSES is not None and not hasattr(form, "adapt_classes")
-        form.save(root, split, samples, *([] if own else [classes]))
-    if form.CLASSES is None or hasattr(form, "adapt_classes"):
+        form.save(root, split, samples, classes)
+    if form.takes_any_classes:
         save_classes(classes, root / "classes.toml")
     if layout in ("mapillary", "ade20k", "cvat", "yolo", "labelme") or name == "coco, default":
         (root / "classes.toml").unlink()

@@ -15,6 +15,7 @@ from PIL import Image
 from dilated import InputError, Prediction, Segmenter, SegmenterConfig
 from dilated.cli.main import main
 from dilated.data.formats import cityscapes, voc
+from dilated.data.formats.cityscapes import Cityscapes
 from dilated.data.labels import Classes, decode_label, read_values
 from dilated.prediction.sources import find_sources
 from dilated.prediction.writers.base import check_outputs
@@ -120,7 +121,7 @@ def test_predict_writes_for_voc(tmp_path: Path) -> None:
 
 
 def test_predict_writes_for_cityscapes(tmp_path: Path) -> None:
-    cityscapes.save(
+    Cityscapes.save(
         tmp_path, "test", [("bonn_000000_000019", np.zeros((20, 40, 3), np.uint8), np.zeros((20, 40), np.uint8))]
     )
     file = network(tmp_path / "n.safetensors", cityscapes.CLASSES)

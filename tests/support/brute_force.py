@@ -79,9 +79,7 @@ def pairs_of(targets: list[NDArray[np.uint8]]) -> list[Sample]:
     def pair(i: int, target: NDArray[np.uint8]) -> Sample:
         image = np.zeros((*target.shape, 3), np.uint8)
         image[0, 0] = i
-        return Sample(
-            Path(f"p{i}"), Path(f"p{i}"), label_reader=lambda _: target, image_reader=lambda _: image, stem=f"p{i}"
-        )
+        return Sample(Path(f"p{i}"), Path(f"p{i}"), lambda _: target, lambda _: image, stem=f"p{i}", classes=CLASSES)
 
     return [pair(i, target) for i, target in enumerate(targets)]
 

@@ -25,4 +25,4 @@ def text(path: Path, content: str) -> Path:
 
 def labels(data: Dataset, split: str = "train") -> list[list[list[int]]]:
     pairs: list[Sample] = pickle.loads(pickle.dumps(data.samples(split)))  # as a loader's workers get them
-    return [pair.read_label(data.classes, pair.size()).tolist() for pair in pairs]
+    return [pair.read_label(pair.size()).tolist() for pair in pairs]

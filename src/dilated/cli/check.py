@@ -13,7 +13,7 @@ from dilated.cli.console import ProgressBar, plain, write_heading, write_line, w
 from dilated.data.check.check import CheckReport, check
 from dilated.data.check.finding import Finding
 from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
-from dilated.data.dataset import FORMATS
+from dilated.data.formats import FORMATS
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.report.check_page import render_check_page

@@ -9,7 +9,7 @@ import tyro
 
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, make_table, write_line, write_table
-from dilated.data.convert import convert
+from dilated.data.convert import ConvertOptions, convert
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
 
@@ -50,10 +50,7 @@ def run(
             dataset,
             out,
             target,
-            splits=splits,
-            val_fraction=val,
-            seed=seed or 0,
-            ignore_as_class=ignore_as_class,
+            ConvertOptions(splits, val, seed or 0, ignore_as_class),
             progress=bar.update,
         )
     for note in converted.notes:

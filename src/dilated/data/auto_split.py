@@ -1,12 +1,12 @@
-"""Data without splits, parted into train and val: by lists beside it, else by the hashes of the stems.
+"""Divide data without splits into train and val: by lists beside it, otherwise by the hashes of the stems.
 
     >>> from dilated.data.auto_split import split_by_hash
     >>> split_by_hash(["dawn", "day", "dusk", "night"], 0.25, 0)["val"]
     ['night']
 
-The hash of a stem says where its image goes, whatever else is there, so images that come later move no other. The
-share is therefore met on average; at least one image goes to each side. Frames of one film are alike: where there are
-such, lists should part them by film.
+The hash of a stem alone decides where its image goes, so images that are added later move no other. The fraction is
+therefore met on average; at least one image goes to each side. Frames of one video resemble each other: where there are
+such, lists should keep each video on one side.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import read_lines
 
 _VAL_FRACTION, _SEED = 0.2, 0
 HASH_SPLITS = ("train", "val")
@@ -26,18 +27,18 @@ def split_by_hash(stems: Sequence[str], val_fraction: float = _VAL_FRACTION, see
     """The stems of train and of val, each in the order given.
 
     Args:
-        share: of val, between 0 and 1.
+        val_fraction: the fraction of val, between 0 and 1.
         seed: another one gives another split.
 
     Raises:
-        InputError: fewer than two stems, or a share outside.
+        InputError: fewer than two stems, or a fraction out of range.
     """
     if not 0 < val_fraction < 1:
         raise InputError(
-            f"val: found the share {val_fraction:g}; expected one between 0 and 1, such as {_VAL_FRACTION}"
+            f"val: found the fraction {val_fraction:g}; expected one between 0 and 1, such as {_VAL_FRACTION}"
         )
     if len(set(stems)) < 2:
-        raise InputError(f"found {len(stems)} labelled images without splits; expected two at least, to part them")
+        raise InputError(f"found {len(stems)} labeled images without splits; expected at least two, to split them")
     fractions = {stem: _hash_fraction(stem, seed) for stem in stems}
     ordered = sorted(fractions, key=lambda stem: (fractions[stem], stem))
     count = min(max(1, sum(value < val_fraction for value in fractions.values())), len(ordered) - 1)
@@ -61,16 +62,16 @@ def list_splits(root: Path) -> list[str]:
 
 
 def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Sample]:
-    """Those of all pairs that are in a split: by the list file of that name, or where there are no lists, by hash.
+    """The samples of a split: by the list file of its name, or where there are no lists, by hash.
 
     Raises:
-        InputError: no such split, a list that names what is not there, or too few pairs.
+        InputError: no such split, a list that names something else, or too few samples.
     """
     by_stem: dict[str, Sample] = {}
     for sample in samples:
         if sample.name in by_stem:
             other_image = by_stem[sample.name].image
-            raise InputError(f"{sample.image}: has the stem of {other_image}; expected stems that differ, to part them")
+            raise InputError(f"{sample.image}: has the stem of {other_image}; expected distinct stems, to split them")
         by_stem[sample.name] = sample
     if not find_split_lists(root):
         if split not in HASH_SPLITS:
@@ -79,19 +80,12 @@ def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Samp
             return [by_stem[stem] for stem in split_by_hash(list(by_stem))[split]]
         except InputError as error:
             raise InputError(f"{root}: {error}") from error
-    listing = root / f"{split}.txt"
-    try:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{listing}: cannot be read ({error}); expected the stems of {split}, one a line") from error
     chosen = []
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
+    for number, name in read_lines(root / f"{split}.txt"):
         stem = name if name in by_stem else Path(name).stem
-        if name and stem not in by_stem:
-            raise InputError(f"{listing}, line {number}: found {name!r}, which is no labelled image's stem")
-        if name:
-            chosen.append(by_stem[stem])
+        if stem not in by_stem:
+            raise InputError(f"{root / split}.txt, line {number}: found {name!r}, which is no labeled image's stem")
+        chosen.append(by_stem[stem])
     return chosen
 
 
@@ -101,6 +95,6 @@ def describe_hash_split(root: Path) -> list[str]:
         return []
     return [
         f"The data has no splits: by the hashes of their stems about {_VAL_FRACTION:.0%} of the images are val, the rest "
-        "train. To choose yourself, write train.txt and val.txt, one stem a line, into the data folder, or write a "
+        "train. To choose yourself, write train.txt and val.txt, one stem per line, into the data folder, or write a "
         "copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
     ]

@@ -1,9 +1,10 @@
-"""A data set from one format to another, image by image, and read back to see that every label is the same.
+"""Write a data set in another format, image by image, and read it back to see that every label is the same.
 
-    convert(open_dataset("my-data"), Path("as-voc"), "voc")
+    convert("my-data", "as-voc", "voc")
 
-Classes go by name. What the other format cannot hold is an error: a class that it has not, ignored pixels, a split.
-Images are written as upright RGB PNG, for VOC, SBD and COCO as JPEG. Nothing is left of what fails.
+Classes are matched by name. What the other format cannot hold is an error: a class that it does not have, ignored
+pixels, a split. Images are written as upright RGB PNG, for VOC, SBD and COCO as JPEG. A conversion that fails leaves
+nothing behind.
 """
 
 from __future__ import annotations
@@ -13,26 +14,38 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from dilated.data import auto_split
-from dilated.data.dataset import FORMATS, Dataset, open_dataset
-from dilated.data.formats import _classes
-from dilated.data.formats._colors import SampleArrays
+from dilated.data.auto_split import split_by_hash
+from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.formats import FORMATS, Format, IgnoredPixelsError
+from dilated.data.formats._classes import BACKGROUND
+from dilated.data.formats._format import SPLITS, SampleArrays
 from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
-_SPLITS = ("train", "val", "test")
-_JPEG_FORMATS = ("voc", "voc_sbd", "sbd", "coco")
-WRITABLE_FORMATS = tuple(name for name, format_module in FORMATS.items() if hasattr(format_module, "save"))
+WRITABLE_FORMATS = tuple(FORMATS)
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What `convert` writes, and how."""
+
+    splits: tuple[str, ...] = ()
+    """The splits to write; by default those of train, val and test that exist."""
+    val_fraction: float | None = None
+    """The fraction of val, for data without splits of its own; by default the splits are kept."""
+    seed: int = 0
+    """Another seed chooses another val of about the same size."""
+    ignore_as_class: str | None = None
+    """The class that ignored pixels become, for formats that cannot ignore; by default they are an error there."""
 
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """What was written: images by split, the classes as the format has them, and what to say of it."""
+    """What was written: the number of images by split, the classes as the format has them, and what to note."""
 
     images: dict[str, int]
     classes: Classes
@@ -40,26 +53,20 @@ class ConversionResult:
 
 
 def convert(
-    data: Dataset,
-    out: Path,
+    data: Dataset | Path | str,
+    out: Path | str,
     format: str,
-    *,
-    splits: tuple[str, ...] = (),
-    val_fraction: float | None = None,
-    seed: int = 0,
-    ignore_as_class: str | None = None,
+    options: ConvertOptions | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> ConversionResult:
     """Write a data set in another format, and read it back.
 
     Args:
-        out: a folder that is empty or not there.
+        data: a data set, or its folder.
+        out: a folder that is empty or does not exist.
         format: one of `WRITABLE_FORMATS`.
-        splits: those to write; train, val and test of those there are, if not given.
-        val: the share of val, for data without splits of its own.
-        seed: for another such share of the same size.
-        ignore_as_class: the class that ignored pixels become, for formats that cannot ignore.
-        progress: called with the steps done and those of all; writing and reading back are a step each.
+        options: which splits to write, and what becomes of ignored pixels.
+        progress: called with the steps done and their total; writing and reading back are one step each per image.
 
     Raises:
         InputError: a folder that is not empty, a format that cannot be written or cannot hold the data, data that is
@@ -67,82 +74,56 @@ def convert(
 
     Example:
         >>> import tempfile
-        >>> from dilated.data.formats import kitti2018
         >>> root = Path(tempfile.mkdtemp())
-        >>> kitti2018.save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.full((2, 3), 2, np.uint8))])
-        >>> convert(open_dataset(root), root / "out", "coco_json").images
+        >>> sample = ("a", np.zeros((2, 3, 3), np.uint8), np.full((2, 3), 2, np.uint8))
+        >>> FORMATS["kitti2018"].save(root, "train", [sample])
+        >>> convert(root, root / "out", "coco_json").images
         {'train': 1}
         >>> open_dataset(root / "out").classes.names[:3]
         ('background', 'road', 'sidewalk')
     """
+    data = data if isinstance(data, Dataset) else open_dataset(data)
+    out, options = Path(out), options or ConvertOptions()
     if format not in WRITABLE_FORMATS:
         raise InputError(f"format: found {format!r}; expected one of {', '.join(WRITABLE_FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already, and not empty; expected an empty folder or none")
+        raise InputError(f"{out}: exists and is not empty; expected an empty folder or none")
     part_folder = out.with_name(f"{out.name}.part")
     if part_folder.exists():
-        raise InputError(f"{part_folder}: is left of a conversion that was cut off; remove it, then convert again")
-    format_module = FORMATS[format]
-    samples_by_split, notes = _select_splits(data, splits, val_fraction, seed)
-    stems = _output_stems(samples_by_split, notes)
-    target_classes, id_map = _map_classes(data.classes, format_module, format, ignore_as_class)
-    if target_classes.names[0] == _classes.BACKGROUND and _classes.BACKGROUND not in data.classes.names:
-        notes.append(f"{format} has a class for pixels of no object: background, of which no pixel is.")
-    if ignore_as_class is not None:
-        notes.append(f"Ignored pixels are written as {ignore_as_class}.")
-    if format in _JPEG_FORMATS:
-        notes.append(f"{format} keeps images as JPEG: their pixels differ slightly from the original's.")
+        raise InputError(
+            f"{part_folder}: is left of a conversion that was interrupted", hint="remove it, then convert again"
+        )
+    samples_by_split, notes = _select_splits(data, options)
+    stems = _output_stems(samples_by_split, FORMATS[data.format].image_suffix, notes)
     total = 2 * sum(map(len, samples_by_split.values()))
     steps = iter(range(1, total + 1))
 
-    def tick() -> None:
+    def report_step() -> None:
         done = next(steps)
         if progress:
             progress(done, total)
 
+    writer = _Writer(FORMATS[format], part_folder, data.classes, options.ignore_as_class, report_step)
+    notes += writer.notes
     try:
         part_folder.mkdir(parents=True)
-        if target_classes is not format_module.CLASSES:
-            save_classes(target_classes, part_folder / "classes.toml")
-        digests = {
-            split: _write_split(
-                format_module, part_folder, split, samples, stems[split], data.classes, target_classes, id_map, tick
-            )
-            for split, samples in samples_by_split.items()
-        }
-        _verify_round_trip(part_folder, format, target_classes, digests, tick)
+        writer.write(samples_by_split, stems)
+        writer.verify_round_trip()
         if out.exists():
             out.rmdir()
         part_folder.rename(out)
     except BaseException:
         shutil.rmtree(part_folder, ignore_errors=True)
         raise
-    return ConversionResult(
-        {split: len(samples) for split, samples in samples_by_split.items()}, target_classes, tuple(notes)
-    )
+    counts = {split: len(samples) for split, samples in samples_by_split.items()}
+    return ConversionResult(counts, writer.classes, tuple(notes))
 
 
-def _select_splits(
-    data: Dataset, splits: tuple[str, ...], val_fraction: float | None, seed: int
-) -> tuple[dict[str, list[Sample]], list[str]]:
-    """The pairs of each split to write, and what to say of them."""
-    format_module = FORMATS[data.format]
-    if val_fraction is not None:
-        has_own_splits = not (
-            hasattr(format_module, "has_no_splits") and format_module.has_no_splits(data.root)
-        ) or bool(auto_split.find_split_lists(data.root))
-        if has_own_splits and data.splits != ("train",):
-            raise InputError(
-                f"{data.root}: has splits of its own, {', '.join(data.splits)}; expected none where a share for val is "
-                "given. Leave it out."
-            )
-        samples = [sample for split in data.splits for sample in data.samples(split)]
-        by_name = {sample.name: sample for sample in sorted(samples, key=lambda sample: sample.name)}
-        if len(by_name) < len(samples):
-            raise InputError(f"{data.root}: two images have one stem; expected stems that differ, to part them")
-        stems_by_split = auto_split.split_by_hash(list(by_name), val_fraction, seed)
-        return {split: [by_name[stem] for stem in chosen_splits] for split, chosen_splits in stems_by_split.items()}, []
-    chosen_splits = splits or tuple(split for split in data.splits if split in _SPLITS)
+def _select_splits(data: Dataset, options: ConvertOptions) -> tuple[dict[str, list[Sample]], list[str]]:
+    """The samples of each split to write, and what to note."""
+    if options.val_fraction is not None:
+        return _split_by_hash(data, options.val_fraction, options.seed), []
+    chosen_splits = options.splits or tuple(split for split in data.splits if split in SPLITS)
     omitted = [split for split in data.splits if split not in chosen_splits]
     notes = [f"Not written: the splits {', '.join(omitted)}."] if omitted else []
     if not chosen_splits:
@@ -152,37 +133,138 @@ def _select_splits(
     return {split: data.samples(split) for split in chosen_splits}, notes
 
 
-def _output_stems(samples_by_split: dict[str, list[Sample]], notes: list[str]) -> dict[str, list[str]]:
-    """A name for each image: its own, with the split before it where images of two splits share one."""
+def _split_by_hash(data: Dataset, val_fraction: float, seed: int) -> dict[str, list[Sample]]:
+    if data.contents.has_listed_or_own_splits() and data.splits != ("train",):
+        raise InputError(
+            f"{data.root}: has splits of its own, {', '.join(data.splits)}; expected none where a fraction for val is "
+            "given",
+            hint="leave the fraction out",
+        )
+    samples = [sample for split in data.splits for sample in data.samples(split)]
+    by_name = {sample.name: sample for sample in sorted(samples, key=lambda sample: sample.name)}
+    if len(by_name) < len(samples):
+        raise InputError(f"{data.root}: two images have one stem; expected distinct stems, to split them")
+    stems_by_split = split_by_hash(list(by_name), val_fraction, seed)
+    return {split: [by_name[stem] for stem in stems] for split, stems in stems_by_split.items()}
+
+
+def _output_stems(
+    samples_by_split: dict[str, list[Sample]], image_suffix: str, notes: list[str]
+) -> dict[str, list[str]]:
+    """A name for each image: its own, after the split's where images of two splits share one."""
     sources_by_name: dict[str, set[tuple[Path, str]]] = {}
     for samples in samples_by_split.values():
         for sample in samples:
-            sources_by_name.setdefault(_base_stem(sample), set()).add((sample.image, sample.stem))
+            name = sample.name.removesuffix(image_suffix)
+            sources_by_name.setdefault(name, set()).add((sample.image, sample.stem))
     shared = {name for name, sources in sources_by_name.items() if len(sources) > 1}
     if shared:
         notes.append(f"{len(shared)} names are in several splits, as {min(shared)!r}; the split is put before them.")
     return {
         split: [
-            f"{split}_{_base_stem(sample)}" if _base_stem(sample) in shared else _base_stem(sample)
-            for sample in samples
+            f"{split}_{name}" if name in shared else name
+            for name in (sample.name.removesuffix(image_suffix) for sample in samples)
         ]
         for split, samples in samples_by_split.items()
     }
 
 
-def _base_stem(sample: Sample) -> str:
-    """A pair's name; Cityscapes' images have their kind at its end, which no other format needs."""
-    return sample.name.removesuffix("_leftImg8bit")
+class _Writer:
+    """Writes samples in a format, and reads them back.
+
+    Args:
+        format: what to write.
+        root: the folder to write to.
+        classes: those of the samples.
+        ignore_as_class: the class that ignored pixels become.
+        report_step: called after each image that is written, and after each that is read back.
+
+    Raises:
+        InputError: the format lacks one of the classes.
+    """
+
+    def __init__(
+        self,
+        format: type[Format],
+        root: Path,
+        classes: Classes,
+        ignore_as_class: str | None,
+        report_step: Callable[[], None],
+    ) -> None:
+        self.format, self.root, self.report_step = format, root, report_step
+        self.classes = format.adapt_classes(classes)
+        self.id_map = _map_ids(classes, self.classes, format.name, ignore_as_class)
+        self.digests: dict[str, dict[str, bytes]] = {}
+        self.notes = []
+        if self.classes.names[0] == BACKGROUND and BACKGROUND not in classes.names:
+            self.notes.append(f"{format.name} has a class for pixels of no object: background, which no pixel has.")
+        if ignore_as_class is not None:
+            self.notes.append(f"Ignored pixels are written as {ignore_as_class}.")
+        if format.writes_jpeg:
+            self.notes.append(f"{format.name} keeps images as JPEG: their pixels differ slightly from the original's.")
+
+    def write(self, samples_by_split: dict[str, list[Sample]], stems: dict[str, list[str]]) -> None:
+        """Write the splits, and keep a digest of each label.
+
+        Raises:
+            InputError: the format cannot hold them.
+        """
+        if self.classes is not self.format.fixed_classes:
+            save_classes(self.classes, self.root / "classes.toml")
+        for split, samples in samples_by_split.items():
+            self.digests[split] = {}
+            arrays = self._read_arrays(samples, stems[split], self.digests[split])
+            try:
+                self.format.save(self.root, split, arrays, self.classes)
+            except IgnoredPixelsError as error:
+                hint = "name a class for them with --ignore-as-class CLASS, or choose another format"
+                raise InputError(error.message, hint=hint) from error
+
+    def _read_arrays(
+        self, samples: list[Sample], stems: list[str], digests: dict[str, bytes]
+    ) -> Iterator[SampleArrays]:
+        for stem, sample in zip(stems, samples, strict=True):
+            image = sample.read_image()
+            ids = self.id_map[sample.read_label(image.shape[:2])]
+            digests[stem] = _digest(ids)
+            yield stem, image, ids
+            self.report_step()
+
+    def verify_round_trip(self) -> None:
+        """Raise where a label that was written is not read as the same.
+
+        Raises:
+            InputError: the image.
+        """
+        name = self.format.name
+        data = open_dataset(self.root, name)
+        id_map = np.full(256, IGNORE, dtype=np.uint8)
+        id_map[: len(data.classes)] = [self.classes.names.index(class_name) for class_name in data.classes.names]
+        for split, digests in self.digests.items():
+            samples = data.samples(split)
+            stems = [sample.name.removesuffix(self.format.image_suffix) for sample in samples]
+            if not self.format.keeps_names and len(stems) == len(digests):
+                stems = list(digests)
+            if sorted(stems) != sorted(digests):
+                missing_stems = sorted(set(digests) - set(stems))
+                raise InputError(
+                    f"{name}: {split}: of {len(digests)} images written {len(samples)} are read back"
+                    f"{f', without {missing_stems[0]}' if missing_stems else ''}; expected all. This format leaves such "
+                    "images out",
+                    hint="choose another format",
+                )
+            for stem, sample in zip(stems, samples, strict=True):
+                if _digest(id_map[sample.read_label(sample.size())]) != digests[stem]:
+                    raise InputError(f"{name}: {split}: the label of {stem} is not read back as it was written")
+                self.report_step()
 
 
-def _map_classes(
-    classes: Classes, format_module: ModuleType, format: str, ignore_as_class: str | None
-) -> tuple[Classes, LabelArray]:
-    """The classes as the format has them, and for each id of the source the format's id, by name."""
-    if hasattr(format_module, "adapt_classes"):
-        target_classes: Classes = format_module.adapt_classes(classes)
-    else:
-        target_classes = _classes.reset_values(classes) if format_module.CLASSES is None else format_module.CLASSES
+def _map_ids(classes: Classes, target_classes: Classes, format: str, ignore_as_class: str | None) -> LabelArray:
+    """For each id of the source the format's id, by name, (256,) uint8.
+
+    Raises:
+        InputError: the format lacks a class.
+    """
     missing = [name for name in classes.names if name not in target_classes.names]
     if missing:
         raise InputError(
@@ -194,69 +276,10 @@ def _map_classes(
     if ignore_as_class is not None:
         if ignore_as_class not in target_classes.names:
             raise InputError(
-                f"ignored as: found {ignore_as_class!r}; expected one of {', '.join(target_classes.names)}"
+                f"ignore_as_class: found {ignore_as_class!r}; expected one of {', '.join(target_classes.names)}"
             )
         id_map[IGNORE] = target_classes.names.index(ignore_as_class)
-    return target_classes, id_map
-
-
-def _write_split(
-    format_module: ModuleType,
-    root: Path,
-    split: str,
-    samples: list[Sample],
-    stems: list[str],
-    classes: Classes,
-    target_classes: Classes,
-    id_map: LabelArray,
-    tick: Callable[[], None],
-) -> dict[str, bytes]:
-    """Write a split; a digest of each label, by stem."""
-    digests: dict[str, bytes] = {}
-
-    def iterate_arrays() -> Iterator[SampleArrays]:
-        for stem, sample in zip(stems, samples, strict=True):
-            image = sample.read_image()
-            ids = id_map[sample.read_label(classes, image.shape[:2])]
-            digests[stem] = _digest(ids)
-            yield stem, image, ids
-            tick()
-
-    takes_classes = format_module.CLASSES is None or hasattr(format_module, "adapt_classes")
-    try:
-        format_module.save(root, split, iterate_arrays(), *([target_classes] if takes_classes else []))
-    except InputError as error:
-        if "ignored pixels" in str(error):
-            raise InputError(
-                f"{error}. Say what they shall be with --ignore-as-class CLASS, or take another format."
-            ) from error
-        raise
-    return digests
-
-
-def _verify_round_trip(
-    root: Path, format: str, target_classes: Classes, digests: dict[str, dict[str, bytes]], tick: Callable[[], None]
-) -> None:
-    """Raise where a label that was written is not read as the same."""
-    data = open_dataset(root, format)
-    id_map = np.full(256, IGNORE, dtype=np.uint8)
-    id_map[: len(data.classes)] = [target_classes.names.index(name) for name in data.classes.names]
-    for split, expected_digests in digests.items():
-        samples = data.samples(split)
-        names = [_base_stem(sample) for sample in samples]
-        if sorted(names) != sorted(expected_digests):
-            if format != "tiff_pages" or len(samples) != len(expected_digests):  # whose pages have no names
-                missing_stems = sorted(set(expected_digests) - set(names))
-                raise InputError(
-                    f"{format}: {split}: of {len(expected_digests)} images written {len(samples)} are read back"
-                    f"{f', without {missing_stems[0]}' if missing_stems else ''}; expected all. This format leaves such images out: "
-                    "take another."
-                )
-            names = list(expected_digests)
-        for name, sample in zip(names, samples, strict=True):
-            if _digest(id_map[sample.read_label(data.classes, sample.size())]) != expected_digests[name]:
-                raise InputError(f"{format}: {split}: the label of {name} is not read back as it was written")
-            tick()
+    return id_map
 
 
 def _digest(ids: LabelArray) -> bytes:

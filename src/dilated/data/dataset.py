@@ -1,84 +1,66 @@
-"""A data set on disk: its layout, its splits, its classes.
+"""A data set on disk: its format, its splits, its classes, and its samples.
 
-    data = open_dataset("my-data")                       # what it is, found by looking
-    pairs = data.pairs("train")                          # [Pair(image, label), ...]
+    data = open_dataset("my-data")                       # the format is recognized
+    data.samples("train")                                # [Sample(image, label), ...]
+    data["train"]                                        # a torch.utils.data.Dataset of (image, label)
 
-An image is read when its sample is asked for; what is wrong with it is an error that names its file.
+Each file that describes the data set is read once. An image is read when its sample is asked for; an error names the
+file that is wrong.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dilated.data.formats import (
-    ade20k,
-    camvid,
-    camvid701,
-    cityscapes,
-    coco,
-    coco_json,
-    colors,
-    cvat,
-    folders,
-    kitti,
-    kitti2018,
-    labelme,
-    mapillary,
-    sbd,
-    tiff_pages,
-    voc,
-    voc_sbd,
-    yolo,
-)
-from dilated.data.images import open_image
-from dilated.data.labels import Classes, format_classes_template, load_classes
+from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
+from dilated.data.formats._classes import ClassesFile
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
-FORMATS: dict[str, ModuleType] = {
-    "camvid": camvid,
-    "camvid701": camvid701,
-    "kitti": kitti,
-    "kitti2018": kitti2018,
-    "cityscapes": cityscapes,
-    "mapillary": mapillary,
-    "ade20k": ade20k,
-    "cvat": cvat,  # before voc, whose folders it has too
-    "voc_sbd": voc_sbd,  # before the two that it is made of
-    "voc": voc,
-    "sbd": sbd,
-    "coco": coco,  # before its form with other categories
-    "coco_json": coco_json,
-    "yolo": yolo,
-    "labelme": labelme,
-    "tiff_pages": tiff_pages,
-    "colors": colors,  # before plain folders, which it is
-    "folders": folders,
-}
-"""In the order in which they are looked for: the first that a folder looks like is taken."""
-_IMPLIED_FORMATS = {
-    "voc_sbd": {"voc", "sbd", "coco", "coco_json"},
-    "coco": {"coco_json"},
-    "cvat": {"voc", "voc_sbd"},
-    "sbd": {"coco", "coco_json"},
-}
-"""What a format is made of, which is then no other reading of the folder; `folders` is of all."""
+if TYPE_CHECKING:
+    from dilated.data.torch_dataset import SplitDataset
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data folder that was recognised."""
+    """A data folder whose format is known.
 
-    root: Path
-    format: str
+    Args:
+        contents: the folder as its format reads it.
+        classes: the classes of the labels.
+        notes: what was chosen where the folder leaves a choice, a line each, for people to read.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> root = Path(tempfile.mkdtemp())
+        >>> FORMATS["voc"].save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.full((2, 3), 15, np.uint8))])
+        >>> data = open_dataset(root)
+        >>> data.format, data.splits, data.samples("train")[0].read_label().max().item()
+        ('voc', ('train',), 15)
+        >>> image, label = data["train"][0]
+        >>> image.shape, label.dtype
+        (torch.Size([3, 2, 3]), torch.int64)
+    """
+
+    contents: Format = field(repr=False)
     classes: Classes
-    splits: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What was chosen where the folder left a choice, a line each, for people to read."""
+
+    @property
+    def root(self) -> Path:
+        return self.contents.root
+
+    @property
+    def format(self) -> str:
+        return self.contents.name
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self.contents.splits
 
     def samples(self, split: str) -> list[Sample]:
         """The images of a split with their labels, never none.
@@ -89,85 +71,88 @@ class Dataset:
         if split not in self.splits:
             raise InputError(f"{self.root}: has no split {split!r}; found {', '.join(self.splits) or 'none'}")
         try:
-            samples = FORMATS[self.format].load(self.root, split)
+            samples = self.contents.samples(split)
         except OSError as error:
             raise InputError(f"{error.filename or self.root}: cannot be read ({error.strerror or error})") from error
         if not samples:
             raise InputError(f"{self.root}: the split {split!r} is empty; expected at least one image")
         return samples
 
+    def __getitem__(self, split: str) -> SplitDataset:
+        """A split as a torch data set of (image, label).
+
+        Raises:
+            InputError: the split is missing or empty, or an image lacks its label.
+        """
+        from dilated.data.torch_dataset import SplitDataset  # here, for torch takes seconds
+
+        return SplitDataset(self.samples(split))
+
 
 def open_dataset(root: Path | str, format: str | None = None) -> Dataset:
-    """Recognise a data folder's layout and read its classes; a `classes.toml` in the folder goes before the layout's.
+    """Recognize the format of a data folder and read its classes; a `classes.toml` in the folder overrides the format's.
 
     Args:
-        layout: one of `FORMATS`, where looking is not enough.
+        root: the data folder.
+        format: one of `FORMATS`, where the folder alone does not tell.
 
     Raises:
-        InputError: no folder, a layout that is not known, or classes that are neither given nor implied.
+        MissingClassesError: nothing names the classes; with what to write into a classes.toml.
+        InputError: no such folder, an unknown format, or a file that is damaged.
     """
     root = Path(root)
+    contents, other_formats = _choose_format(root, format)
+    data = bind_classes(contents)
+    if not other_formats:
+        return data
+    note = (
+        f"Read as {contents.name}, though it looks like {', '.join(other_formats)} too: name the format if that is "
+        "meant."
+    )
+    return replace(data, notes=(note, *data.notes))
+
+
+def bind_classes(contents: Format) -> Dataset:
+    """A folder as its format reads it, with its classes.
+
+    Raises:
+        MissingClassesError: nothing names the classes; with what to write into a classes.toml.
+        InputError: a file that is damaged.
+    """
+    classes = contents.classes
+    if classes.read == "colors" and contents.name != "colors":
+        raise InputError(
+            f'{classes.source}: found read = "colors" in data of the format {contents.name}, whose labels are not such '
+            "masks; expected no such line, or images/ and labels/, the format colors"
+        )
+    return Dataset(contents, classes, contents.notes)
+
+
+def detect_formats(root: Path) -> list[Format]:
+    """The folder as each format reads it that it looks like, the one to take first."""
+    classes_file = ClassesFile(root)
+    readings = (format_class(root, classes_file) for format_class in FORMATS.values())
+    return [reading for reading in readings if reading.detect()]
+
+
+def _choose_format(root: Path, format: str | None) -> tuple[Format, list[str]]:
+    """The folder as its format reads it, and what it looks like too.
+
+    Raises:
+        InputError: no such folder, or an unknown format.
+    """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data folder with images and labels")
-    other_formats: list[str] = []
-    if format is None:
-        detected = [name for name, format_module in FORMATS.items() if format_module.detect(root)]
-        format = next(iter(detected), None)
-        other_formats = [
-            name for name in detected[1:] if name not in {"folders", *_IMPLIED_FORMATS.get(detected[0], ())}
-        ]
-    elif format not in FORMATS:
-        raise InputError(f"format: found {format!r}; expected one of {', '.join(FORMATS)}")
-    if format is None:
+    if format is not None:
+        if format not in FORMATS:
+            raise InputError(f"format: found {format!r}; expected one of {', '.join(FORMATS)}")
+        return FORMATS[format](root), []
+    detected = detect_formats(root)
+    if not detected:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
         raise InputError(
             f"{root}: found {names}; expected images/ and labels/ (with train/ and val/ inside or outside them, or "
             f"with train.txt and val.txt beside them), or the layout of one of {', '.join(FORMATS)}"
         )
-    format_module = FORMATS[format]
-    splits = tuple(format_module.splits(root))
-    if (root / "classes.toml").is_file():
-        classes = load_classes(root / "classes.toml")
-    elif hasattr(format_module, "classes"):
-        classes = format_module.classes(root)
-    elif format_module.CLASSES is not None:
-        classes = format_module.CLASSES
-    else:
-        raise InputError(_missing_classes_message(root, [p for s in splits for p in format_module.load(root, s)]))
-    if classes.read == "colors" and format != "colors":
-        raise InputError(
-            f'{classes.source}: found read = "colors" in data of the format {format}, whose labels are no such masks; '
-            "expected no such line, or images/ and labels/, the format colors"
-        )
-    notes = [
-        f"Read as {format}, though it looks like {', '.join(other_formats)} too: name the format if that is meant."
-    ]
-    return Dataset(
-        root,
-        format,
-        classes,
-        splits,
-        (*(notes if other_formats else ()), *getattr(format_module, "notes", _no_notes)(root)),
-    )
-
-
-def _no_notes(root: Path) -> list[str]:
-    return []
-
-
-def _missing_classes_message(root: Path, samples: list[Sample]) -> str:
-    """What to write into the missing classes.toml, from the values of a few labels."""
-    values: set[int] = set()
-    for sample in samples[:20]:
-        with open_image(sample.label) as image:
-            if image.mode in ("L", "P", "1", "I;16"):
-                values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
-    if len(values) > 2:  # else 255 is what a mask of two values has for its objects
-        values -= {255}
-    examples = sorted(values)[:3]
-    return (
-        f"{root / 'classes.toml'}: no such file, and nothing else names the classes; expected one [[class]] for each "
-        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n{format_classes_template(examples)}\n"
-        + ("\n...\n" if len(values) > 3 else "")
-        + "\nand `ignore = [...]` above them for values that count nowhere."
-    )
+    implied = {"folders", *IMPLIED_FORMATS.get(detected[0].name, ())}
+    return detected[0], [reading.name for reading in detected[1:] if reading.name not in implied]

@@ -1,8 +1,8 @@
-"""An image and its label, matched by name."""
+"""An image and its label on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,15 @@ from dilated.errors import InputError
 class Sample:
     """One sample of a data set on disk.
 
-    `label_reader` reads the label file: path -> (H, W) integers as the file has them, which the data set's `Classes` then
-    turn into ids. Formats that keep labels in something else than images of values bring their own. `image_reader` reads
-    the image: path -> (H, W, 3) uint8; formats that keep several in a file bring their own, and a `stem` for each.
+    Args:
+        image: the image's file.
+        label: the label's file.
+        label_reader: how the label is read: path -> (H, W) integers as the file has them, which `classes` turn into
+            ids. Formats that keep labels in something other than images of values bring their own.
+        image_reader: how the image is read: path -> (H, W, 3) uint8. Formats that keep several images in one file bring
+            their own, and a `stem` for each.
+        stem: the sample's name; by default the stem of the image's file.
+        classes: what the label's values mean; None while a format is being read.
     """
 
     image: Path
@@ -28,6 +34,7 @@ class Sample:
     label_reader: Callable[[Path], NDArray[np.integer]] = read_values
     image_reader: Callable[[Path], ImageArray] = read_image
     stem: str = ""
+    classes: Classes | None = None
 
     @property
     def name(self) -> str:
@@ -45,53 +52,33 @@ class Sample:
         """(H, W) of the image, from the file's header where that says it.
 
         Raises:
-            InputError: a file that is no image.
+            InputError: a file that is not an image.
         """
         if self.image_reader is read_image:
             return image_size(self.image)
         height, width = self.read_image().shape[:2]
         return height, width
 
-    def read_label(self, classes: Classes, size: tuple[int, int] | None = None) -> LabelArray:
-        """The label as class ids, (H, W) uint8, 255 where ignored; `median_size` is (H, W) of the image.
+    def read_label(self, size: tuple[int, int] | None = None) -> LabelArray:
+        """The label as class ids, (H, W) uint8, 255 where ignored.
+
+        Args:
+            size: (H, W) that the label must have, that of its image; any if not given.
 
         Raises:
             InputError: an unreadable file, another size, a value outside the classes.
         """
         where = f"{self.label} ({self.stem})" if self.stem else self.label
-        return decode_label(self.label_reader(self.label), classes, size, where)
-
-
-def match_by_stem(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Sample]:
-    """Match images with labels of the same stem, in the images' order.
-
-    Raises:
-        InputError: an image without a label, a label without an image, or two of the same stem.
-    """
-    by_stem: dict[str, Path] = {}
-    for label in labels:
-        if label.stem in by_stem:
-            raise InputError(f"{label}: found two labels of the stem {label.stem!r}; expected one an image")
-        by_stem[label.stem] = label
-    samples, seen = [], set()
-    for image in images:
-        if image.stem in seen:
-            raise InputError(f"{image}: found two images of the stem {image.stem!r}; expected stems that differ")
-        seen.add(image.stem)
-        if image.stem not in by_stem:
-            raise InputError(f"{image}: has no label; expected {folder / image.stem}.png. Add it or move the image.")
-        samples.append(Sample(image, by_stem[image.stem]))
-    orphans = sorted(by_stem.keys() - seen)
-    if orphans:
-        raise InputError(f"{by_stem[orphans[0]]}: has no image of the same stem ({len(orphans)} such labels)")
-    return samples
+        if self.classes is None:
+            raise InputError(f"{where}: the sample has no classes", hint="take it from open_dataset(...).samples(...)")
+        return decode_label(self.label_reader(self.label), self.classes, size, where)
 
 
 def require_same_size(sample: Sample) -> None:
     """Raise where an image and its label image differ in size, by their headers alone.
 
     Raises:
-        InputError: sizes that differ, or a file that is no image.
+        InputError: sizes that differ, or a file that is not an image.
     """
     if sample.label_reader is not read_values:
         return  # its size is known once it is read

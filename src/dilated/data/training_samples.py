@@ -68,7 +68,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
             return self.cache[index]
         sample = self.samples[index]
         image = sample.read_image()
-        label = sample.read_label(self.classes, image.shape[:2])
+        label = sample.read_label(image.shape[:2])
         tensors = torch.tensor(image).permute(2, 0, 1), torch.tensor(label)  # (3, H, W), (H, W)
         if self.cache is not None:
             self.cache[index] = tensors

@@ -79,7 +79,7 @@ def iter_predictions(
     for sample in samples:
         image = sample.read_image()
         height, width = image.shape[:2]
-        target = to_network_ids[sample.read_label(classes, (height, width))]
+        target = to_network_ids[sample.read_label((height, width))]
         yield target, [predictor(image, logits=logits) for predictor in predictors]
 
 

@@ -100,7 +100,7 @@ def _render_image(
     """Render an image and its three maps."""
     row = result.image_results[index]
     image = sample.read_image()
-    truth = _subsample(sample.read_label(classes, (image.shape[0], image.shape[1])))
+    truth = _subsample(sample.read_label((image.shape[0], image.shape[1])))
     prediction = build_class_id_lut(recorder.classes, classes.names)[recorder.labels(index)]
     small = resize_image(image, (truth.shape[1], truth.shape[0]))
     panels = [

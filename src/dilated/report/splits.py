@@ -75,7 +75,7 @@ def _count_split(data: Dataset, split: str, max_labels: int) -> SplitCounts:
     totals, counted, errors = np.zeros(IGNORE + 1, dtype=np.int64), 0, []
     for sample in samples[:: max(1, -(-len(samples) // max_labels))]:
         try:
-            label = sample.read_label(data.classes)
+            label = sample.read_label()
         except InputError as error:
             errors.append(str(error))
             continue

@@ -112,7 +112,7 @@ class FeatureSamples:
         index, draw = key
         sample = self.samples[index]
         features = torch.tensor(np.load(self.folder / f"{index}.npy"))
-        label = torch.tensor(sample.read_label(self.classes, sample.size()))[:: self.stride, :: self.stride]
+        label = torch.tensor(sample.read_label(sample.size()))[:: self.stride, :: self.stride]
         if self.flip and np.random.default_rng([self.seed, draw]).random() < 0.5:
             features, label = features.flip(-1), label.flip(-1)
         pad_bottom, pad_right = (extent - side for extent, side in zip(self.canvas, label.shape, strict=True))

@@ -12,8 +12,10 @@ from PIL import Image
 
 from dilated.data.check.check import CheckReport, check
 from dilated.data.check.scan import SplitCounts
-from dilated.data.dataset import FORMATS
-from dilated.data.formats import camvid701, cityscapes, voc
+from dilated.data.formats import FORMATS
+from dilated.data.formats.camvid701 import CamVid701
+from dilated.data.formats.cityscapes import Cityscapes
+from dilated.data.formats.voc import VOC
 from dilated.errors import InputError
 
 
@@ -29,8 +31,8 @@ def sample(stem: str, ids: list[list[int]]) -> tuple[str, np.ndarray, np.ndarray
 def whole(root: Path) -> Path:
     """CamVid in miniature: every class in train, one pixel of each, and one ignored."""
     every = [[*range(11), 255]]
-    camvid701.save(root, "train", [sample("0001TP_006690", every), sample("0001TP_006720", every)])
-    camvid701.save(root, "val", [sample("0016E5_07959", [[0, 0, 255, 255]])])
+    CamVid701.save(root, "train", [sample("0001TP_006690", every), sample("0001TP_006720", every)])
+    CamVid701.save(root, "val", [sample("0016E5_07959", [[0, 0, 255, 255]])])
     return root
 
 
@@ -69,7 +71,7 @@ def test_a_whole_folder_is_counted_and_has_no_error(folder: Path) -> None:
 @given(st.lists(st.lists(st.sampled_from([*range(19), 255]), min_size=1, max_size=9), min_size=1, max_size=4))
 def test_pixels_are_counted_exactly(tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]) -> None:
     root = tmp_path_factory.mktemp("counts")
-    cityscapes.save(root, "train", [sample(f"ulm_00000{i}_000019", [row]) for i, row in enumerate(rows)])
+    Cityscapes.save(root, "train", [sample(f"ulm_00000{i}_000019", [row]) for i, row in enumerate(rows)])
     flat = [value for row in rows for value in row]
     counts = check(root, workers=2).splits["train"]
     assert counts.pixels == tuple(flat.count(i) for i in range(19))
@@ -93,7 +95,7 @@ def test_a_mini_camvid_only_lacks_images(tmp_path: Path) -> None:
     ]
     assert not report.errors
     assert report.total.images == 3
-    assert report.source == camvid701.SOURCE
+    assert report.source == CamVid701.source
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_a_class_that_train_lacks_is_a_warning(folder: Path) -> None:
 
 def test_a_split_without_labels_is_an_error_where_training_needs_it(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
-        cityscapes.save(tmp_path, split, [sample("ulm_000000_000019", [[255, 255]])])
+        Cityscapes.save(tmp_path, split, [sample("ulm_000000_000019", [[255, 255]])])
     report = check(tmp_path)
     nothing = [(f.severity, f.text) for f in report.findings if f.kind == "nothing labelled"]
     assert nothing[:2] == [("error", "train: every pixel is ignored."), ("error", "val: every pixel is ignored.")]
@@ -205,7 +207,7 @@ def test_a_split_without_labels_is_an_error_where_training_needs_it(tmp_path: Pa
 
 def test_what_is_wrong_in_test_is_a_warning(tmp_path: Path) -> None:
     whole(tmp_path)
-    camvid701.save(tmp_path, "test", [sample("Seq05VD_f00000", [[0]]), sample("Seq05VD_f00030", [[0]])])
+    CamVid701.save(tmp_path, "test", [sample("Seq05VD_f00000", [[0]]), sample("Seq05VD_f00030", [[0]])])
     (tmp_path / "701_StillsRaw_full" / "Seq05VD_f00000.png").write_bytes(b"x")
     (tmp_path / "LabeledApproved_full" / "Seq05VD_f00030_L.png").unlink()
     report = check(tmp_path)
@@ -220,7 +222,7 @@ def test_what_is_wrong_in_test_is_a_warning(tmp_path: Path) -> None:
 
 def test_a_pair_in_two_splits_is_read_once(tmp_path: Path) -> None:
     for split in ("train", "val", "trainval"):
-        voc.save(tmp_path, split, [sample("a", [[0, 15]])])
+        VOC.save(tmp_path, split, [sample("a", [[0, 15]])])
     (tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages" / "a.jpg").write_bytes(b"x")
     report = check(tmp_path)
     assert [c.images for c in report.splits.values()] == [1, 1, 1]

@@ -14,6 +14,7 @@ from PIL import Image
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import camvid, camvid701
 from dilated.data.formats._colors import ColorIndexReader, encode_ids
+from dilated.data.formats.camvid701 import CamVid701
 from dilated.data.images import read_image
 from dilated.errors import InputError
 
@@ -92,13 +93,13 @@ def test_the_published_folder_is_read_without_any_list(tmp_path: Path) -> None:
         (pair,) = data.samples(split)
         assert pair.name == stem
         assert pair.label.name == f"{stem}_L.png"
-        assert pair.read_label(data.classes, (1, 3)).tolist() == [[1, 8, 255]]  # Building, Car, ignored
+        assert pair.read_label((1, 3)).tolist() == [[1, 8, 255]]  # Building, Car, ignored
 
 
 def test_every_color_is_decoded_to_its_class(tmp_path: Path) -> None:
     published(tmp_path, "0001TP_006690", names=camvid701.NAMES)
     data = open_dataset(tmp_path)
-    (ids,) = data.samples("train")[0].read_label(data.classes).tolist()
+    (ids,) = data.samples("train")[0].read_label().tolist()
     for name, i in zip(camvid701.NAMES, ids, strict=True):
         assert (i == 255) if name == "Void" else name in camvid701.GROUPS[data.classes.names[i]]
 
@@ -126,10 +127,10 @@ def test_the_copy_with_masks_of_values_is_read(tmp_path: Path) -> None:
     (tmp_path / "codes.txt").write_text("\n".join(camvid701.NAMES))
     data = open_dataset(tmp_path)
     assert (data.format, data.splits) == ("camvid701", ("val",))
-    assert data.samples("val")[0].read_label(data.classes).tolist() == [[3, 3, 255]]
+    assert data.samples("val")[0].read_label().tolist() == [[3, 3, 255]]
     (tmp_path / "codes.txt").write_text("\n".join(("Animal", "Bicyclist", *camvid701.NAMES)))
     with pytest.raises(InputError, match=r"codes\.txt: found Bicyclist; expected CamVid's 32"):
-        data.samples("val")
+        open_dataset(tmp_path).samples("val")
 
 
 def test_the_copy_with_splits_as_folders_keeps_its_splits(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_the_copy_with_splits_as_folders_keeps_its_splits(tmp_path: Path) -> Non
     data = open_dataset(tmp_path)
     assert (data.format, data.splits) == ("camvid701", ("train", "val"))
     assert [p.name for p in data.samples("train")] == ["Seq05VD_f00000"]
-    assert data.samples("val")[0].read_label(data.classes).tolist() == [[0, 9, 255]]
+    assert data.samples("val")[0].read_label().tolist() == [[0, 9, 255]]
 
 
 def test_the_folders_own_colors_go_before_the_published(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_the_folders_own_colors_go_before_the_published(tmp_path: Path) -> None:
     table = {**camvid701.COLORS, "Road": (9, 9, 9)}
     (tmp_path / "label_colors.txt").write_text("".join(f"{r} {g} {b}\t\t{n}\n" for n, (r, g, b) in table.items()))
     data = open_dataset(tmp_path)
-    assert data.samples("train")[0].read_label(data.classes).tolist() == [[3, 3, 3]]
+    assert data.samples("train")[0].read_label().tolist() == [[3, 3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_an_unknown_color_is_an_error_with_its_place_and_the_nearest_known(tmp_p
     pixels[3, 0] = (1, 1, 1)
     Image.fromarray(pixels).save(path)
     with pytest.raises(InputError) as caught:
-        open_dataset(tmp_path).samples("train")[0].read_label(camvid701.CLASSES)
+        open_dataset(tmp_path).samples("train")[0].read_label()
     text = str(caught.value)
     assert text.startswith(f"{path}: found the color (127, 65, 128) at x=1, y=2 (2 such pixels")
     assert "nearest known is (128, 64, 128) Road" in text
@@ -203,7 +204,7 @@ def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
     (tmp_path / "LabeledApproved_full" / "0001TP_006690_L.png").unlink()
     (tmp_path / "LabeledApproved_full" / "0001TP_006720_L.png").unlink()
     (tmp_path / "701_StillsRaw_full" / "0001TP_006750.png").unlink()
-    found = camvid701.match_split(tmp_path, "train")
+    found = CamVid701(tmp_path).match_split("train")
     assert found.samples == []
     assert [text.split(":")[0].rsplit("/", 1)[1] for text in found.problems] == [
         "0001TP_006690.png",
@@ -211,14 +212,14 @@ def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
         "0001TP_006750_L.png",
     ]
     with pytest.raises(InputError, match=r"006690\.png: has no label; expected .*006690_L\.png \(2 more such"):
-        camvid701.load(tmp_path, "train")
-    assert len(camvid701.load(tmp_path, "test")) == 1
+        CamVid701(tmp_path).samples("train")
+    assert len(CamVid701(tmp_path).samples("test")) == 1
 
 
 def test_a_missing_folder_is_one_problem(tmp_path: Path) -> None:
     image(tmp_path / "701_StillsRaw_full" / "0001TP_006690.png")
-    assert camvid701.detect(tmp_path)
-    assert [p.split(": ")[1] for p in camvid701.match_split(tmp_path, "train").problems] == [
+    assert CamVid701(tmp_path).detect()
+    assert [p.split(": ")[1] for p in CamVid701(tmp_path).match_split("train").problems] == [
         "no such folder; expected CamVid's masks, *_L.png"
     ]
 
@@ -234,18 +235,18 @@ def test_what_is_saved_is_read_back_exactly(tmp_path_factory: pytest.TempPathFac
         ids = random.choice([*range(11), 255], (height, width)).astype(np.uint8)
         samples.append((stem, random.integers(0, 256, (height, width, 3)).astype(np.uint8), ids))
     split = data.draw(st.sampled_from(["train", "val", "test"]))
-    camvid701.save(root, split, samples)
+    CamVid701.save(root, split, samples)
     found = open_dataset(root)
     assert (found.format, found.splits) == ("camvid701", (split,))
     pairs = found.samples(split)
     assert [p.name for p in pairs] == [stem for stem, _, _ in samples]
     for pair, (_, image, ids) in zip(pairs, samples, strict=True):
         assert np.array_equal(read_image(pair.image), image)
-        assert np.array_equal(pair.read_label(found.classes, image.shape[:2]), ids)
+        assert np.array_equal(pair.read_label(image.shape[:2]), ids)
 
 
 def test_pairs_can_be_sent_to_workers(tmp_path: Path) -> None:
-    (pair,) = camvid701.load(published(tmp_path, "0001TP_006690"), "train")
+    (pair,) = CamVid701(published(tmp_path, "0001TP_006690")).samples("train")
     assert pickle.loads(pickle.dumps(pair)) == pair
 
 
@@ -253,7 +254,7 @@ def test_pairs_can_be_sent_to_workers(tmp_path: Path) -> None:
 def test_a_stem_that_is_no_file_name_is_not_saved(stem: str, tmp_path: Path) -> None:
     sample = (stem, np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8))
     with pytest.raises(InputError, match="found the stem"):
-        camvid701.save(tmp_path, "train", [sample])
+        CamVid701.save(tmp_path, "train", [sample])
 
 
 def test_an_id_that_is_none_is_not_saved() -> None:
@@ -265,7 +266,7 @@ def test_the_other_copy_of_camvid_is_not_mistaken(tmp_path: Path) -> None:
     for folder in ("train", "trainannot", "val", "valannot"):
         (tmp_path / folder).mkdir()
         Image.new("L", (2, 2)).save(tmp_path / folder / "0001TP_006690.png")
-    assert not camvid701.detect(tmp_path)
+    assert not CamVid701(tmp_path).detect()
     assert open_dataset(tmp_path).format == "camvid"
 
 
@@ -273,4 +274,4 @@ def test_the_other_copy_of_camvid_is_not_mistaken(tmp_path: Path) -> None:
 def test_plain_folders_are_not_mistaken(files: list[str], tmp_path: Path) -> None:
     for file in files:
         image(tmp_path / file)
-    assert not camvid701.detect(tmp_path)
+    assert not CamVid701(tmp_path).detect()

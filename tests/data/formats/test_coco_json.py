@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from dilated.data.dataset import Dataset, open_dataset
-from dilated.data.formats import coco, coco_json
+from dilated.data.formats import coco
+from dilated.data.formats.coco_json import COCOInstances
 from dilated.data.labels import Classes
 from dilated.data.masks import compress_rle, encode_rle
 from dilated.errors import InputError
@@ -89,7 +90,7 @@ def write(root: Path, data: object, file: str = "annotations/instances_train.jso
 
 def first(data: Dataset) -> list[list[int]]:
     pair = pickle.loads(pickle.dumps(data.samples("train")[0]))
-    return pair.read_label(data.classes, pair.size()).tolist()
+    return pair.read_label(pair.size()).tolist()
 
 
 def test_categories_follow_the_background_in_the_order_of_their_ids(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_one_default_file_is_parted_by_lists_where_there_are_some(tmp_path: Path
         (instances(thing(3, [])), "found no polygon .*a bounding box alone"),
         (instances(thing(4, box(0, 0, 1, 1))), "found category_id 4, which the file does not have"),
         (instances(thing(3, {"size": [6, 4], "counts": [24]})), r"a mask of size \[6, 4\]; expected \[4, 6\]"),
-        (instances(names={1: "a", 2: "a"}), "the category 'a' twice"),
+        (instances(names={1: "a", 2: "a"}), "categories: found 'a' twice"),
         (instances({"segments_info": [], "image_id": 1}), "panoptic"),
         ([], "found None as 'categories'"),
         (
@@ -219,7 +220,7 @@ def test_pycocotools_reads_the_same_masks(ids: np.ndarray, tmp_path_factory: pyt
     tools = pytest.importorskip("pycocotools.coco")
     root = tmp_path_factory.mktemp("coco")
     classes = Classes(("background", "cell", "edge"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
-    coco_json.save(root, "train", [("a", np.zeros((7, 9, 3), np.uint8), ids)], classes)
+    COCOInstances.save(root, "train", [("a", np.zeros((7, 9, 3), np.uint8), ids)], classes)
     with contextlib.redirect_stdout(io.StringIO()):
         read = tools.COCO(str(root / "annotations" / "instances_train.json"))
     drawn = np.zeros((7, 9), np.uint8)

@@ -80,7 +80,7 @@ def test_a_color_of_thousands_of_digits_is_an_error(tmp_path: Path) -> None:
 def test_a_list_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     cvat(tmp_path, "Validation")
     (tmp_path / "ImageSets" / "Segmentation" / "Train.txt").mkdir()
-    with pytest.raises(InputError, match=r"Train\.txt: cannot be read"):
+    with pytest.raises(InputError, match=r"Train\.txt: Is a directory"):
         open_dataset(tmp_path).samples("train")
 
 

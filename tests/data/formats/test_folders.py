@@ -58,7 +58,7 @@ def test_a_share_outside_is_an_error(share: float) -> None:
 
 
 def test_one_image_cannot_be_parted(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found 1 labelled images without splits"):
+    with pytest.raises(InputError, match="found 1 labeled images without splits"):
         open_dataset(tree(tmp_path, "images/a.png", "labels/a.png")).samples("train")
 
 
@@ -118,7 +118,7 @@ def colored(root: Path, classes: Classes, *colors: tuple[int, int, int], mode: s
 def test_masks_of_the_classes_colors_are_known_by_their_mode(tmp_path: Path) -> None:
     data = open_dataset(colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 128)))
     assert data.format == "colors"
-    assert data.samples("train")[0].read_label(data.classes)[0].tolist() == [0, 1, 0, 0]
+    assert data.samples("train")[0].read_label()[0].tolist() == [0, 1, 0, 0]
 
 
 def test_palette_masks_are_values_unless_classes_toml_says_colors(tmp_path: Path) -> None:
@@ -130,19 +130,19 @@ def test_palette_masks_are_values_unless_classes_toml_says_colors(tmp_path: Path
     mask.save(root / "labels/train/a.png")
     data = open_dataset(root)
     assert data.format == "colors"
-    assert data.samples("train")[0].read_label(data.classes).tolist() == [[0, 1]]
+    assert data.samples("train")[0].read_label().tolist() == [[0, 1]]
 
 
 def test_ignored_colors(tmp_path: Path) -> None:
     classes = Classes(CLASSES.names, CLASSES.colors, read="colors", ignore_colors=((9, 9, 9), (0, 0, 0)))
     data = open_dataset(colored(tmp_path, classes, (0, 0, 255), (9, 9, 9), (0, 0, 0), (128, 64, 128)))
-    assert data.samples("train")[0].read_label(data.classes)[0].tolist() == [0, 255, 255, 1]
+    assert data.samples("train")[0].read_label()[0].tolist() == [0, 255, 255, 1]
 
 
 def test_an_unknown_color_is_an_error_with_its_place_and_the_nearest(tmp_path: Path) -> None:
     data = open_dataset(colored(tmp_path, CLASSES, (0, 0, 255), (128, 64, 127)))
     with pytest.raises(InputError, match=r"a\.png: found the color \(128, 64, 127\) at x=1, y=0 .* road"):
-        data.samples("train")[0].read_label(data.classes)
+        data.samples("train")[0].read_label()
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_values_where_colors_are_promised_are_an_error(tmp_path: Path) -> None:
     classes = Classes(CLASSES.names, CLASSES.colors, read="colors")
     data = open_dataset(tree(tmp_path, "images/train/a.png", "labels/train/a.png", classes=classes))
     with pytest.raises(InputError, match=r"mode 'L' \(values\); expected a mask of colors"):
-        data.samples("train")[0].read_label(data.classes)
+        data.samples("train")[0].read_label()
 
 
 def test_colors_are_an_error_in_formats_of_values(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats import cityscapes, kitti, kitti2018
+from dilated.data.formats import Format, cityscapes, kitti
+from dilated.data.formats.kitti import KITTI, KITTI2018
 from dilated.data.images import read_image
 from dilated.errors import InputError
 
@@ -46,7 +46,7 @@ def test_ros_has_a_split_to_train_and_one_to_test(tmp_path: Path) -> None:
     assert [p.name for p in data.samples("train")] == ["000000", "000045"]
     (pair,) = data.samples("test")
     assert pair.image == tmp_path / "Validation_07" / "RGB" / "000000.png"
-    assert pair.read_label(data.classes, (1, 3)).tolist() == [[0, 10, 255]]
+    assert pair.read_label((1, 3)).tolist() == [[0, 10, 255]]
 
 
 def test_list_files_part_the_training_images_of_ros(tmp_path: Path) -> None:
@@ -66,12 +66,12 @@ def test_what_ros_lacks_is_found(tmp_path: Path) -> None:
     ros(tmp_path)
     (tmp_path / "Training_00" / "GT" / "000045.png").unlink()
     (tmp_path / "Training_00" / "RGB" / "000000.png").unlink()
-    assert [p.removeprefix(f"{tmp_path}/") for p in kitti.match_split(tmp_path, "train").problems] == [
+    assert [p.removeprefix(f"{tmp_path}/") for p in KITTI(tmp_path).match_split("train").problems] == [
         f"Training_00/RGB/000045.png: has no label; expected {tmp_path}/Training_00/GT/000045.png",
         "Training_00/GT/000000.png: has no image; expected one of the stem 000000",
     ]
     with pytest.raises(InputError, match=r"val\.txt: no such file; expected the stems of Training_00"):
-        kitti.load(tmp_path, "val")
+        KITTI(tmp_path).samples("val")
 
 
 def test_the_benchmark_is_all_train_without_lists(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_benchmark_is_all_train_without_lists(tmp_path: Path) -> None:
     assert (data.format, data.splits, len(data.classes)) == ("kitti2018", ("train",), 19)
     pairs = data.samples("train")
     assert [p.name for p in pairs] == ["000000_10", "000001_10"]
-    assert pairs[0].read_label(data.classes, (1, 3)).tolist() == [[0, 18, 255]]
+    assert pairs[0].read_label((1, 3)).tolist() == [[0, 18, 255]]
 
 
 def test_lists_make_the_splits_of_the_benchmark(tmp_path: Path) -> None:
@@ -88,34 +88,34 @@ def test_lists_make_the_splits_of_the_benchmark(tmp_path: Path) -> None:
     data = open_dataset(tmp_path)
     assert data.splits == ("val",)
     assert [p.name for p in data.samples("val")] == ["000001_10"]
-    assert kitti2018.match_split(tmp_path, "train").problems == [
-        f"{tmp_path}/train.txt: no such file; expected the stems of train, one a line, chosen from training/image_2"
+    assert KITTI2018(tmp_path).match_split("train").problems == [
+        f"{tmp_path}/train.txt: no such file; expected the stems of train, one per line, chosen from training/image_2"
     ]
 
 
 def test_the_classes_are_those_of_cityscapes() -> None:
-    assert kitti2018.CLASSES == cityscapes.CLASSES
+    assert kitti.CLASSES_2018 == cityscapes.CLASSES
 
 
 @settings(max_examples=15, deadline=None)
 @given(
-    form=st.sampled_from([kitti, kitti2018]),
+    form=st.sampled_from([KITTI, KITTI2018]),
     splits=st.lists(st.sampled_from(["train", "val", "test"]), min_size=1, unique=True),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_what_is_saved_is_read_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory, form: ModuleType, splits: list[str], seed: int
+    tmp_path_factory: pytest.TempPathFactory, form: type[Format], splits: list[str], seed: int
 ) -> None:
     root = tmp_path_factory.mktemp("kitti")
     random = np.random.default_rng(seed)
     saved = {}
     for split in splits:
-        ids = random.choice([*range(len(form.CLASSES)), 255], (2, 3, 5)).astype(np.uint8)
+        ids = random.choice([*range(len(form(Path()).classes)), 255], (2, 3, 5)).astype(np.uint8)
         images = random.integers(0, 256, (2, 3, 5, 3)).astype(np.uint8)
         saved[split] = [(f"{split}_00000{i}", images[i], ids[i]) for i in range(2)]
         form.save(root, split, saved[split])
     found = open_dataset(root)
-    assert found.format == form.__name__.rsplit(".", 1)[1]
+    assert found.format == form.name
     assert set(found.splits) == set(splits)
     for split, samples in saved.items():
         pairs = found.samples(split)
@@ -123,14 +123,14 @@ def test_what_is_saved_is_read_back_exactly(
         for pair, (_, image, ids) in zip(pairs, samples, strict=True):
             assert pickle.loads(pickle.dumps(pair)) == pair
             assert np.array_equal(read_image(pair.image), image)
-            assert np.array_equal(pair.read_label(found.classes, image.shape[:2]), ids)
+            assert np.array_equal(pair.read_label(image.shape[:2]), ids)
 
 
 def test_other_layouts_with_such_names_are_not_mistaken(tmp_path: Path) -> None:
     for folder in ("training/images", "training/image_2", "testing", "train/RGB"):
         (tmp_path / folder).mkdir(parents=True)
-    assert not kitti.detect(tmp_path)
-    assert not kitti2018.detect(tmp_path)  # image_2 alone is KITTI's detection benchmark
+    assert not KITTI(tmp_path).detect()
+    assert not KITTI2018(tmp_path).detect()  # image_2 alone is KITTI's detection benchmark
 
 
 def test_two_images_of_one_stem_that_a_list_names_are_an_error(tmp_path: Path) -> None:

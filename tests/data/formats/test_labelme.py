@@ -79,7 +79,7 @@ def test_labelmes_labels_txt_says_the_classes_and_their_order(tmp_path: Path) ->
         ('"imageHeight": 4,\n  "imageWidth": 6', '"imageHeight": 6,\n  "imageWidth": 4', r"have been turned .*EXIF"),
         ('"label": "cell",', "", r"shapes\[0\]: found"),
         ("a.jpg", "b.jpg", "imagePath: found .*b.jpg"),
-        ('"imageWidth": 6\n}', "", "is no whole JSON file"),
+        ('"imageWidth": 6\n}', "", "not a whole JSON file"),
     ],
 )
 def test_labelmes_files_that_cannot_be_read_exactly_are_errors(old: str, new: str, said: str, tmp_path: Path) -> None:

@@ -10,10 +10,8 @@ A bad file is a finding and never stops the scan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from inspect import cleandoc
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dilated.data.check.duplicates import find_duplicates
@@ -21,9 +19,10 @@ from dilated.data.check.finding import TRAINING_SPLITS, Finding, make_split_find
 from dilated.data.check.masks import find_suspicious_labels
 from dilated.data.check.scan import SplitCounts, sample_key, scan_samples
 from dilated.data.check.statistics import DatasetStatistics
-from dilated.data.dataset import FORMATS, open_dataset
-from dilated.data.formats._match import MatchResult, match_labels
-from dilated.data.images import list_image_files
+from dilated.data.dataset import bind_classes, detect_formats, open_dataset
+from dilated.data.formats import FORMATS, Format
+from dilated.data.formats._format import MissingClassesError
+from dilated.data.formats._match import MatchResult
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -106,9 +105,8 @@ def check(
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> from dilated.data.formats import kitti2018
         >>> root = Path(tempfile.mkdtemp())
-        >>> kitti2018.save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8))])
+        >>> FORMATS["kitti2018"].save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8))])
         >>> report = check(root)
         >>> report.format, report.splits["train"].pixels[:2], report.splits["train"].ignored
         ('kitti2018', (6, 0), 0)
@@ -118,89 +116,74 @@ def check(
     root = Path(data)
     if not root.is_dir() or (layout is not None and layout not in FORMATS):
         open_dataset(root, layout)  # says which
-    name = layout or _detect_layout(root)
-    if name is None:
+    contents = FORMATS[layout](root) if layout else _detect_format(root)
+    if contents is None:
         return CheckReport(root, None, None, {}, SplitCounts(0, (), 0), [_make_layout_finding(root)])
-    format_module = FORMATS[name]
+    name, source = contents.name, contents.source
     findings: list[Finding] = []
     splits: list[str] = []
     try:
-        splits = list(format_module.splits(root))
+        splits = list(contents.splits)
     except (InputError, OSError) as error:  # the file that names them is missing or damaged
         findings.append(Finding("error", "layout", str(error)))
-    matches = {split: _match_split(format_module, root, split) for split in splits}
+    matches = {split: _match_split(contents, split) for split in splits}
     findings += [
         make_split_finding("missing file", split, text) for split in splits for text in matches[split].problems
     ]
-    findings += _find_missing_splits(format_module, root, splits)
+    findings += _find_missing_splits(contents, splits)
     try:
-        dataset = open_dataset(root, name)
+        dataset = bind_classes(contents)
         classes = dataset.classes
     except InputError as error:
         if splits or not findings:  # in a folder without data the classes do not matter yet
             findings.append(Finding("error", "classes", _describe_missing_classes(root, error)))
         counts = {split: SplitCounts(len(matches[split].samples), (), 0) for split in splits}
-        return CheckReport(
-            root, name, None, counts, SplitCounts(_count_distinct(matches), (), 0), findings, format_module.SOURCE
-        )
-    samples = {split: matches[split].samples for split in splits}
+        return CheckReport(root, name, None, counts, SplitCounts(_count_distinct(matches), (), 0), findings, source)
+    samples = {split: [replace(s, classes=classes) for s in matches[split].samples] for split in splits}
     scan = scan_samples(samples, classes, workers, progress)
     findings += scan.findings
     for split in splits:
-        findings += _check_counts(format_module, split, scan.splits[split], is_complete=not matches[split].problems)
+        findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
     findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
     findings += find_duplicates(scan.records, classes)
     counts, total = scan.splits, scan.total
-    return CheckReport(
-        root, name, classes, counts, total, findings, format_module.SOURCE, scan.statistics, dataset.notes, samples
-    )
+    return CheckReport(root, name, classes, counts, total, findings, source, scan.statistics, dataset.notes, samples)
 
 
 def _count_distinct(matches: dict[str, MatchResult]) -> int:
     return len({sample_key(sample) for split_matches in matches.values() for sample in split_matches.samples})
 
 
-def _match_split(format_module: ModuleType, root: Path, split: str) -> MatchResult:
-    """The pairs of a split, and what is missing; a format that stops at the first thing missing gives only that."""
+def _match_split(contents: Format, split: str) -> MatchResult:
+    """The samples of a split, and what is missing; a format that stops at the first thing missing gives only that."""
     try:
-        if hasattr(format_module, "match_split"):
-            matches: MatchResult = format_module.match_split(root, split)
-            return matches
-        return MatchResult(format_module.load(root, split), [])
+        return contents.match_split(split)
     except FileNotFoundError:  # a split that is not there at all
         return MatchResult([], [])
     except (InputError, OSError) as error:
-        for images, labels in (
-            (root / split / "images", root / split / "labels"),
-            (root / "images" / split, root / "labels" / split),
-            (root / split, root / f"{split}annot"),
-        ):
-            if images.is_dir() and labels.is_dir():
-                matches = match_labels(list_image_files(images), list_image_files(labels), labels)
-                return MatchResult(matches.samples, matches.problems or [str(error)])
         return MatchResult([], [str(error)])
 
 
-def _find_missing_splits(format_module: ModuleType, root: Path, splits: list[str]) -> list[Finding]:
+def _find_missing_splits(contents: Format, splits: list[str]) -> list[Finding]:
     """What the splits lack that training needs."""
+    root = contents.root
     texts: dict[str, None] = {}
     for split in TRAINING_SPLITS:
         if split not in splits:
-            problems = _match_split(format_module, root, split).problems
+            problems = _match_split(contents, split).problems
             default_problem = f"{root}: has no split {split!r}; found {', '.join(splits) or 'none'}"
             texts.update(dict.fromkeys(problems or [default_problem]))
     findings = [Finding("error", "split", text) for text in texts]
     if not splits:
-        paragraphs = cleandoc(format_module.__doc__ or "").split("\n\n")
-        layout = "\n\n".join(p for p in paragraphs if ">>>" not in p)  # examples are for programmers
+        layout = contents.describe_layout()
         findings.append(Finding("error", "layout", f"{root}: expected this layout:\n\n{layout}\n"))
     return findings
 
 
-def _check_counts(format_module: ModuleType, split: str, counts: SplitCounts, is_complete: bool) -> list[Finding]:
+def _check_counts(contents: Format, split: str, counts: SplitCounts, is_complete: bool) -> list[Finding]:
     """What the counts of a split tell: that it is not whole, or has nothing to learn."""
     findings = []
-    expected = getattr(format_module, "IMAGE_COUNTS", {}).get(split, counts.images)
+    expected = contents.image_counts.get(split, counts.images)
     if counts.images != expected:
         text = f"{split}: found {counts.images} images with labels; the published split has {expected}"
         findings.append(Finding("warning", "number of images", text))
@@ -209,7 +192,7 @@ def _check_counts(format_module: ModuleType, split: str, counts: SplitCounts, is
             make_split_finding("split", split, f"{split}: is empty; expected at least one image with a label")
         )
     if counts.ignored and not counts.labeled_pixels:
-        note = getattr(format_module, "SPLIT_NOTES", {}).get(split, "")
+        note = contents.split_notes.get(split, "")
         findings.append(
             make_split_finding("nothing labelled", split, f"{split}: every pixel is ignored. {note}".strip())
         )
@@ -228,9 +211,9 @@ def _find_absent_classes(splits: dict[str, SplitCounts], classes: Classes) -> li
 
 
 def _describe_missing_classes(root: Path, error: InputError) -> str:
-    """Why there are no classes; the search for label values ends at the first pair that is not whole."""
+    """Why there are no classes; the search for label values ends at the first sample that is not complete."""
     path = root / "classes.toml"
-    if path.is_file() or str(error).startswith(f"{path}:"):
+    if path.is_file() or isinstance(error, MissingClassesError):
         return str(error)
     return f"{path}: no such file, and nothing else names the classes. Mend the rest, and this shows how to start it."
 
@@ -242,12 +225,12 @@ def _make_layout_finding(root: Path) -> Finding:
     except InputError as error:
         text = str(error)
     below = [
-        f"{folder} is {name}"
+        f"{folder} is {contents.name}"
         for folder in sorted(root.iterdir())
-        if folder.is_dir() and (name := _detect_layout(folder))
+        if folder.is_dir() and (contents := _detect_format(folder))
     ]
     return Finding("error", "layout", text + (f". Did you mean: {'; '.join(below[:4])}?" if below else ""))
 
 
-def _detect_layout(root: Path) -> str | None:
-    return next((name for name, format_module in FORMATS.items() if format_module.detect(root)), None)
+def _detect_format(root: Path) -> Format | None:
+    return next(iter(detect_formats(root)), None)

@@ -143,7 +143,7 @@ def _make_contradiction_finding(record: SampleRecord, other: SampleRecord, class
 
 def _label_difference(record: SampleRecord, other: SampleRecord, classes: Classes) -> float | None:
     try:
-        first, second = record.sample.read_label(classes), other.sample.read_label(classes)
+        first, second = record.sample.read_label(), other.sample.read_label()
     except InputError:  # such a label is a finding of its own
         return None
     return float(np.mean(first != second)) if first.shape == second.shape else None

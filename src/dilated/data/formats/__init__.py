@@ -1,21 +1,59 @@
-"""Layouts of data on disk, one module each, found by name in `dilated.data.dataset.FORMATS`. Every module has
+"""Layouts of data on disk, by name: each is a subclass of `Format`, which says what a layout answers.
 
-    CLASSES     what its label values mean, where the format says so; None where the folder's classes.toml does
-    SOURCE      where its data can be had; "" for a layout of one's own
-    detect      root -> bool: whether a folder looks like it, by its names and at most the ends of one file
-    splits      root -> list[str]: the splits that are there, in part at least
-    load        root, split -> list[Pair]; raises `InputError` with what is missing
-    save        root, split, samples -> None: writes the layout that `load_checkpoint` reads, where there is one to write; formats
-                of any classes (CLASSES is None, or they have `adapt_classes`) take the classes as a fourth argument
+    >>> from dilated.data.formats import FORMATS
+    >>> FORMATS["voc"].fixed_classes.names[15]
+    'person'
 
-    classes     root -> Classes, where the folder's own files name them (CLASSES is None then)
-    scan        root, split -> Found, where a format can list all that is missing and not only the first (for the check)
-    PICTURES    split -> the published number of images, where there is one
-    NOTES       split -> what a check should say of it
-    notes       root -> list[str]: what was chosen where a folder leaves a choice, for people to read
-    unsplit     root -> bool: whether the folder names no splits, so that `parting` makes them
-    arranged    classes -> Classes: any classes as the format keeps them: with the background first, other values, ...
-
-of which the last seven may be lacking. Formats that share files or rules with another say so by importing it: SBD and
-COCO are read as VOC's classes.
+Formats that share files or rules with another say so by importing it: SBD and COCO are read as VOC's classes.
 """
+
+from dilated.data.formats._format import Format as Format
+from dilated.data.formats._format import IgnoredPixelsError as IgnoredPixelsError
+from dilated.data.formats.ade20k import ADE20K
+from dilated.data.formats.camvid import CamVid
+from dilated.data.formats.camvid701 import CamVid701
+from dilated.data.formats.cityscapes import Cityscapes
+from dilated.data.formats.coco import COCO
+from dilated.data.formats.coco_json import COCOInstances
+from dilated.data.formats.cvat import CVAT
+from dilated.data.formats.folders import ColorMasks, Folders
+from dilated.data.formats.kitti import KITTI, KITTI2018
+from dilated.data.formats.labelme import LabelMe
+from dilated.data.formats.mapillary import Mapillary
+from dilated.data.formats.sbd import SBD, VOCWithSBD
+from dilated.data.formats.tiff_pages import TIFFPages
+from dilated.data.formats.voc import VOC
+from dilated.data.formats.yolo import YOLO
+
+FORMATS: dict[str, type[Format]] = {
+    format.name: format
+    for format in (
+        CamVid,
+        CamVid701,
+        KITTI,
+        KITTI2018,
+        Cityscapes,
+        Mapillary,
+        ADE20K,
+        CVAT,  # before voc, whose folders it has too
+        VOCWithSBD,  # before the two that it consists of
+        VOC,
+        SBD,
+        COCO,  # before its form with other categories
+        COCOInstances,
+        YOLO,
+        LabelMe,
+        TIFFPages,
+        ColorMasks,  # before plain folders, which it is too
+        Folders,
+    )
+}
+"""In the order in which they are tried: the first that a folder looks like is taken."""
+
+IMPLIED_FORMATS = {
+    "voc_sbd": {"voc", "sbd", "coco", "coco_json"},
+    "coco": {"coco_json"},
+    "cvat": {"voc", "voc_sbd"},
+    "sbd": {"coco", "coco_json"},
+}
+"""What a format consists of, which is then no other reading of the folder; `folders` belongs to all."""

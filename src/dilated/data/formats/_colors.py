@@ -1,34 +1,30 @@
 """How labels are kept in files: masks of colors read as values, and ids written back as values.
 
-read = ColorValues(("Sky", "Road"), ((128, 128, 128), (128, 64, 128)))
-read(Path("mask.png"))                               # (H, W) int64: 0 where the mask is grey, 1 where it is purple
+read = ColorIndexReader(("Sky", "Road"), ((128, 128, 128), (128, 64, 128)))
+read(Path("mask.png"))                               # (H, W) int64: 0 where the mask is gray, 1 where it is purple
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.images import ImageArray, open_image
+from dilated.data.images import open_image
 from dilated.data.labels import IGNORE, Classes, LabelArray, assert_raw_values, assert_single_frame
 from dilated.errors import InputError
 from dilated.palettes import Color
 
-SampleArrays = tuple[str, ImageArray, LabelArray]
-"""What is saved: a stem, the image (H, W, 3) uint8, its label ids (H, W) uint8, 255 where ignored."""
-
 
 @dataclass(frozen=True)
 class ColorIndexReader:
-    """Reads a mask of colors: `Pair.values` of formats that keep labels so.
+    """Read a mask of colors: the `label_reader` of formats that keep labels so.
 
     Args:
         names: what each color means, for messages.
-        colors: the colors; a pixel's value is the place of its color.
+        colors: the colors; a pixel's value is the index of its color.
 
     Example:
         >>> import os, tempfile
@@ -46,16 +42,17 @@ class ColorIndexReader:
         """Read a mask.
 
         Returns:
-            (H, W) int64, places in `colors`.
+            (H, W) int64, indices of `colors`.
 
         Raises:
-            InputError: an unreadable file, an image of values, or a color that is not known, with its place.
+            InputError: an unreadable file, an image of values, or an unknown color, with its position.
         """
         with open_image(path) as image:
             if image.mode not in ("RGB", "RGBA", "P"):
                 raise InputError(
                     f"{path}: found a label of mode {image.mode!r} (values); expected a mask of colors such as "
-                    f"{_format_color(self.colors[0])} for {self.names[0]}. Was it converted already? Get the original."
+                    f"{_format_color(self.colors[0])} for {self.names[0]}. Was it converted already?",
+                    hint="get the original",
                 )
             assert_single_frame(image, path)
             assert_raw_values(image, path)
@@ -69,9 +66,9 @@ class ColorIndexReader:
         if unknown.any():
             y, x = (int(v[0]) for v in np.nonzero(unknown))
             raise InputError(
-                f"{path}: found the color {_format_color(mask[y, x])} at x={x}, y={y} ({int(unknown.sum())} such pixels of "
-                f"unknown colors); the nearest known is {self._describe_nearest(mask[y, x])}. Masks must be kept exactly: was "
-                "this one resized with smoothing, or saved as JPEG?"
+                f"{path}: found the color {_format_color(mask[y, x])} at x={x}, y={y} ({int(unknown.sum())} such "
+                f"pixels of unknown colors); the nearest known is {self._describe_nearest(mask[y, x])}. Masks must be "
+                "kept exactly: was this one resized with smoothing, or saved as JPEG?"
             )
         return values.astype(np.int64)
 
@@ -81,14 +78,41 @@ class ColorIndexReader:
         return f"{_format_color(self.colors[i])} {self.names[i]}"
 
 
-def _pack_rgb(colors: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(..., 3) -> (...), one number a color."""
-    red, green, blue = (colors[..., i].astype(np.int64) for i in range(3))
-    return (red << 16) | (green << 8) | blue
+@dataclass(frozen=True)
+class ColorIdReader:
+    """Read a mask of colors as class ids, 255 for colors that are ignored.
+
+    Args:
+        read: mask -> indices of its colors.
+        ids: the id for each of these indices.
+    """
+
+    read: ColorIndexReader
+    ids: tuple[int, ...]
+
+    def __call__(self, path: Path) -> NDArray[np.int64]:
+        """The ids (H, W).
+
+        Raises:
+            InputError: an unreadable file, or an unknown color, with its position.
+        """
+        return np.array(self.ids, dtype=np.int64)[self.read(path)]
 
 
-def _format_color(color: Color | NDArray[np.uint8]) -> str:
-    return f"({', '.join(str(int(c)) for c in color)})"
+def require_distinct_colors(classes: Classes) -> None:
+    """Raise where two classes, or a class and an ignored color, have one color, which masks could not tell apart.
+
+    Raises:
+        InputError: the two and their color.
+    """
+    seen: dict[Color, str] = {}
+    ignored = (("ignore_colors", color) for color in classes.ignore_colors)
+    for name, color in [*zip(classes.names, classes.colors, strict=True), *ignored]:
+        if color in seen:
+            raise InputError(
+                f"{classes.source}: {seen[color]!r} and {name!r} are both {color}; expected distinct colors"
+            )
+        seen[color] = name
 
 
 def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.uint8]:
@@ -99,7 +123,7 @@ def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.ui
         ignored: the value that is written there.
 
     Raises:
-        InputError: an id that the classes have not.
+        InputError: an id outside the classes.
 
     Example:
         >>> classes = Classes(("road", "car"), ((128, 64, 128), (0, 0, 142)), ((7,), (26, 29)), ignore=(0,))
@@ -114,22 +138,11 @@ def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.ui
     return table[ids]
 
 
-def validate_arrays(samples: Iterable[SampleArrays]) -> Iterator[SampleArrays]:
-    """The samples, each looked at before it is written.
+def _pack_rgb(colors: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(..., 3) -> (...), one number per color."""
+    red, green, blue = (colors[..., i].astype(np.int64) for i in range(3))
+    return (red << 16) | (green << 8) | blue
 
-    Raises:
-        InputError: a stem that is no file name or comes twice, an image or label of another form.
-    """
-    seen = set()
-    for stem, image, ids in samples:
-        if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
-            raise InputError(f"samples: found the stem {stem!r}; expected a file name that fits on a line")
-        if stem in seen:
-            raise InputError(f"samples: found the stem {stem!r} twice; expected stems that differ")
-        seen.add(stem)
-        if image.dtype != np.uint8 or ids.dtype != np.uint8 or image.shape != (*ids.shape, 3) or ids.ndim != 2:
-            raise InputError(
-                f"samples: {stem}: found an image {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}; "
-                "expected (H, W, 3) uint8 and (H, W) uint8"
-            )
-        yield stem, image, ids
+
+def _format_color(color: Color | NDArray[np.uint8]) -> str:
+    return f"({', '.join(str(int(c)) for c in color)})"

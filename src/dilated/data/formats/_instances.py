@@ -1,11 +1,7 @@
-"""COCO's instances files: categories, images, and objects as polygons or runs, read in full and drawn as label maps.
+"""Instances files of COCO's form: images, categories and the objects of each image as polygons or run-length masks.
 
-data = read(Path("annotations/instances_train2017.json"))
-objects = things(path, data, {1: 15})                # category id -> the value to draw; others are left out
-draw(path, image, (480, 640), objects[9])            # (480, 640) uint8
-
-Where objects overlap the smaller is on top, of equals the later in the file; a crowd (`iscrowd`) is an object like
-others whose pixels are ignored. Pixels of no object are 0.
+Where objects overlap, the smaller is on top, of equals the later in the file. The pixels of crowds (`iscrowd`) are
+ignored. Pixels of no object are 0.
 """
 
 from __future__ import annotations
@@ -31,10 +27,11 @@ from dilated.data.masks import (
     rasterize_polygon,
 )
 from dilated.errors import InputError
+from dilated.files import atomic_write, read_json
 
 
 class Instance(NamedTuple):
-    """One object of an image: its class or 255, and its polygons (n, 2) of x and y, or the runs of its mask."""
+    """An object of an image: its class or 255, and its polygons (n, 2) of x and y, or the run lengths of its mask."""
 
     value: int
     name: str
@@ -44,13 +41,15 @@ class Instance(NamedTuple):
 
 @dataclass(frozen=True)
 class InstancesFile:
-    """An instances file: the names of its categories and the names and (H, W) of its images, by id, and its objects
-    as the file has them."""
+    """The parts of an instances file that are used."""
 
     categories: dict[int, str]
+    """The names of the categories by id."""
     images: dict[int, tuple[str, tuple[int, int]]]
+    """The name and the (H, W) of each image by id."""
     annotations: list[dict[str, Any]]
-    parents: dict[int, str]
+    """The objects as the file has them."""
+    supercategories: dict[int, str]
     """The `supercategory` of each category that has one."""
 
 
@@ -58,43 +57,42 @@ def read_instances_file(path: Path, source: str = "") -> InstancesFile:
     """Read an instances file.
 
     Args:
-        source: where the file can be had, for messages.
+        source: where the file can be downloaded, for messages.
 
     Raises:
-        InputError: no JSON, a part that is missing or of another form, an id twice.
+        InputError: not JSON, a part that is missing or of another form, an id that occurs twice.
     """
-    hint = f" Get it again from {source}" if source else " Export it again."
     try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected an instances file of COCO's form") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no whole JSON file ({error}); expected one.{hint}") from error
+        data = read_json(path)
+    except InputError as error:
+        raise InputError(error.message, hint=f"get it again from {source}" if source else "export it again") from error
     categories: dict[int, str] = {}
-    parents: dict[int, str] = {}
+    supercategories: dict[int, str] = {}
     for entry in _require_field(path, "the file", data, "categories", list):
         entry_id, name = (
             _require_field(path, "category", entry, "id", int),
             _require_field(path, "category", entry, "name", str),
         )
         if entry_id in categories:
-            raise InputError(f"{path}: found two categories of one id, {entry_id}; expected ids that differ")
+            raise InputError(f"{path}: found two categories of one id, {entry_id}; expected distinct ids")
         categories[entry_id] = name
         if isinstance(entry.get("supercategory"), str):
-            parents[entry_id] = entry["supercategory"]
+            supercategories[entry_id] = entry["supercategory"]
     images: dict[int, tuple[str, tuple[int, int]]] = {}
     names: set[str] = set()
     for entry in _require_field(path, "the file", data, "images", list):
         size = _require_field(path, "image", entry, "height", int), _require_field(path, "image", entry, "width", int)
         entry_id = _require_field(path, "image", entry, "id", int)
         if entry_id in images:
-            raise InputError(f"{path}: found two images of the id {entry_id}; expected ids that differ")
+            raise InputError(f"{path}: found two images of the id {entry_id}; expected distinct ids")
         name = _require_field(path, "image", entry, "file_name", str)
         if name in names:
             raise InputError(f"{path}: found two images of the file_name {name!r}; expected one, or other names")
         names.add(name)
         images[entry_id] = name, size
-    return InstancesFile(categories, images, _require_field(path, "the file", data, "annotations", list), parents)
+    return InstancesFile(
+        categories, images, _require_field(path, "the file", data, "annotations", list), supercategories
+    )
 
 
 def parse_instances(path: Path, data: InstancesFile, values: Mapping[int, int]) -> dict[int, list[Instance]]:
@@ -106,7 +104,7 @@ def parse_instances(path: Path, data: InstancesFile, values: Mapping[int, int]) 
     Raises:
         InputError: an object of an unknown image or category, or without a polygon or mask.
     """
-    found: dict[int, list[Instance]] = {}
+    instances_by_image: dict[int, list[Instance]] = {}
     for entry in data.annotations:
         image_id, category = (
             _require_field(path, "annotation", entry, key, int) for key in ("image_id", "category_id")
@@ -115,10 +113,10 @@ def parse_instances(path: Path, data: InstancesFile, values: Mapping[int, int]) 
             missing = f"image_id {image_id}" if image_id not in data.images else f"category_id {category}"
             raise InputError(f"{path}: annotation {entry.get('id')}: found {missing}, which the file does not have")
         if values[category]:
-            found.setdefault(image_id, []).append(
+            instances_by_image.setdefault(image_id, []).append(
                 _parse_instance(path, entry, values[category], data.images[image_id][1])
             )
-    return found
+    return instances_by_image
 
 
 def rasterize_instances(
@@ -134,9 +132,9 @@ def rasterize_instances(
     Raises:
         InputError: an image of another size, or a mask that is damaged.
     """
-    found = image_size(image)
-    if found != size:
-        raise make_size_error(f"{path}, {image.name}", size, found)
+    actual_size = image_size(image)
+    if actual_size != size:
+        raise make_size_error(f"{path}, {image.name}", size, actual_size)
     return merge_masks(
         ((instance.value, _decode_mask(path, image, size, instance)) for instance in image_instances), size
     )
@@ -172,7 +170,8 @@ def _parse_instance(path: Path, entry: dict[str, Any], value: int, size: tuple[i
     if not shape:
         raise InputError(
             f"{path}: {name}: found no polygon in its segmentation; expected at least one: a bounding box alone says "
-            "nothing of pixels. Export the annotations as polygons or masks."
+            "nothing of pixels",
+            hint="export the annotations as polygons or masks",
         )
     return Instance(value, name, tuple(_parse_polygon(path, name, corners) for corners in shape), "")
 
@@ -198,7 +197,7 @@ def _parse_numbers(path: Path, name: str, values: object, kinds: str) -> NDArray
 
 
 def _require_field(path: Path, what: str, entry: Any, key: str, kind: Any) -> Any:
-    """A value of the file, if it is there and is what it should be."""
+    """A value of the file, if it exists and is of the kind expected."""
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         kinds = getattr(kind, "__name__", kind)
@@ -235,4 +234,4 @@ def write_instances_file(
         "categories": [{"id": entry_id, "name": name, "supercategory": ""} for entry_id, name in names],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data), encoding="utf-8")
+    atomic_write(path, json.dumps(data))

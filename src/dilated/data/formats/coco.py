@@ -1,17 +1,8 @@
-"""COCO as label maps of PASCAL VOC's classes, drawn from its instances file when an image is read.
+"""COCO as label maps of PASCAL VOC's classes.
 
-    >>> from dilated.data.formats import coco
-    >>> coco.VOC_IDS["airplane"], coco.VOC_IDS["tv"]
-    (1, 20)
-
-    annotations/instances_{train,val}{2014,2017}.json  {train,val}{2014,2017}/NAME.jpg (or below images/)
-
-Only images with at least one object of a class of VOC are given; other categories are background, and so is stuff.
-Overlaps and crowds are drawn as `instances` has it. All splits are of one year, since val2014 is in train2017 for the
-most part: 2017 where its images and labels are there, else 2014.
-
-Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/{train,val}2017/NAME.png`, or
-`annotations/stuff_*.json` are read. The maps are all looked through to find the images, which takes minutes.
+>>> from dilated.data.formats import coco
+>>> coco.VOC_IDS["airplane"], coco.VOC_IDS["tv"]
+(1, 20)
 """
 
 from __future__ import annotations
@@ -19,23 +10,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from dilated.data.formats import _instances, voc
-from dilated.data.formats._colors import SampleArrays
-from dilated.data.formats._instances import rasterize_instances
+from dilated.data.formats._format import Format, SampleArrays, save_image
+from dilated.data.formats._instances import (
+    make_annotation,
+    parse_instances,
+    rasterize_instances,
+    read_instances_file,
+    write_instances_file,
+)
+from dilated.data.formats._match import MatchResult, require_files
+from dilated.data.formats.voc import CLASSES
 from dilated.data.images import list_image_files
 from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
-CLASSES = voc.CLASSES
 SOURCE = "https://cocodataset.org/#download"
 YEARS = ("2017", "2014")
 SPLITS = ("train", "val")
@@ -54,7 +50,7 @@ _OTHER_CATEGORIES = {  # the rest of its 80 things
     *("oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
     "toothbrush",
 }
-VOC_IDS = {  # by either's name
+VOC_IDS = {  # by the name of either
     **{name: value for value, name in enumerate(CLASSES.names) if value},
     **{name: value for value, (_, name) in enumerate(CATEGORIES, 1)},
 }
@@ -69,20 +65,92 @@ _PIXEL_MAP_CLASSES = Classes(
 )
 
 
-def _find_dataset_folder(root: Path) -> Path | None:
-    """The folder that holds annotations/ and the images, if the data folder has one."""
-    return next(
-        (folder for folder in (root / "coco", root) if any(_labels_path(folder, n) for n in _split_names())), None
-    )
+class COCO(Format):
+    """COCO as label maps of PASCAL VOC's classes, drawn from its instances file when an image is read.
 
+        annotations/instances_{train,val}{2014,2017}.json  {train,val}{2014,2017}/NAME.jpg (or below images/)
 
-def detect(root: Path) -> bool:
-    """Whether it is COCO itself: a file of the same form with categories of one's own is `coco_json`'s."""
-    folder = _find_dataset_folder(root)
-    if folder is None:
-        return False
-    file = next((file for name in _split_names() if (file := _instances_path(folder, name)).is_file()), None)
-    return file is None or _has_coco_categories(file)
+    Only images with at least one object of a class of VOC are given; other categories are background, and so is stuff.
+    Where objects overlap, the smaller is on top; crowds are ignored. All splits are of one year, since most of val2014
+    is in train2017: 2017 where its images and labels exist, otherwise 2014.
+
+    Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/{train,val}2017/NAME.png`, or
+    `annotations/stuff_*.json` are read. All maps are examined to find the images, which takes minutes.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> COCO.save(root, "val", [("a", np.zeros((2, 3, 3), np.uint8), np.array([[0, 15, 255]] * 2, np.uint8))])
+        >>> COCO(root).samples("val")[0].read_label().tolist()
+        [[0, 15, 255], [0, 15, 255]]
+    """
+
+    name = "coco"
+    fixed_classes = CLASSES
+    source = SOURCE
+    writable_splits = SPLITS
+    takes_any_classes = False
+    writes_jpeg = True
+
+    def detect(self) -> bool:
+        """Whether it is COCO itself: a file of the same form with other categories is `coco_json`'s."""
+        folder = self._folder
+        if folder is None:
+            return False
+        paths = (_instances_path(folder, name) for name in _split_names())
+        path = next((path for path in paths if path.is_file()), None)
+        return path is None or _has_coco_categories(path)
+
+    def _list_splits(self) -> list[str]:
+        folder = self._folder
+        if folder is None:
+            return []
+        year = _year(folder)
+        return [s for s in SPLITS if _labels_path(folder, f"{s}{year}") or _image_folder(folder, f"{s}{year}").is_dir()]
+
+    def _match(self, split: str) -> MatchResult:
+        """The samples in the order of the file's images; of pixel maps in the order of names."""
+        folder, hint = self._folder, f"see {SOURCE}"
+        if folder is None or split not in SPLITS:
+            raise InputError(f"{self.root}: found no {split} of COCO; expected annotations/instances_*.json", hint=hint)
+        name = f"{split}{_year(folder)}"
+        labels, images = _labels_path(folder, name), _image_folder(folder, name)
+        if labels is None:
+            path = _instances_path(folder, name)
+            raise InputError(f"{path}: no such file; expected the labels of {images}", hint=hint)
+        if not images.is_dir():
+            raise InputError(f"{images}: no such folder; expected the images of {labels}", hint=hint)
+        samples = _load_pixel_maps(images, labels) if labels.is_dir() else _load_instances(images, labels)
+        return MatchResult(samples, [])
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        """One mask per class, the instances file last.
+
+        Ignored pixels are written as a crowd of persons, for COCO has no other way. An image with neither objects nor
+        ignored pixels is written, but left out when the data is read, as any such image is.
+        """
+        folder = cls(root)._folder or root
+        name = f"{split}{_year(folder)}"
+        image_folder = _image_folder(folder, name)
+        image_folder.mkdir(parents=True, exist_ok=True)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number, (stem, image, ids) in enumerate(samples, 1):
+            save_image(image, image_folder / f"{stem}.jpg")
+            height, width = ids.shape
+            images.append({"id": number, "file_name": f"{stem}.jpg", "height": height, "width": width})
+            for value in np.unique(ids[ids > 0]).tolist():
+                category = CATEGORIES[14 if value == IGNORE else value - 1][0]
+                entry = {"image_id": number, "category_id": category, "iscrowd": int(value == IGNORE)}
+                annotations.append(make_annotation(ids == value, **entry))
+        write_instances_file(_instances_path(folder, name), images, annotations, CATEGORIES)
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        """The folder that contains annotations/ and the images, if the data folder has one."""
+        folders = (self.root / "coco", self.root)
+        return next((f for f in folders if any(_labels_path(f, name) for name in _split_names())), None)
 
 
 def _has_coco_categories(file: Path) -> bool:
@@ -107,73 +175,6 @@ def _has_coco_categories(file: Path) -> bool:
     return False
 
 
-def splits(root: Path) -> list[str]:
-    folder = _find_dataset_folder(root)
-    if folder is None:
-        return []
-    year = _year(folder)
-    return [s for s in SPLITS if _labels_path(folder, f"{s}{year}") or _image_folder(folder, f"{s}{year}").is_dir()]
-
-
-def load(root: Path, split: str) -> list[Sample]:
-    """The pairs of one split, in the order of the file's images; of pixel maps in the order of names.
-
-    Raises:
-        InputError: images or labels that are missing, or a file that is damaged.
-    """
-    folder = _find_dataset_folder(root)
-    if folder is None or split not in SPLITS:
-        raise InputError(f"{root}: found no {split} of COCO; expected annotations/instances_*.json. See {SOURCE}")
-    name = f"{split}{_year(folder)}"
-    labels, images = _labels_path(folder, name), _image_folder(folder, name)
-    if labels is None:
-        raise InputError(
-            f"{_instances_path(folder, name)}: no such file; expected the labels of {images}. See {SOURCE}"
-        )
-    if not images.is_dir():
-        raise InputError(f"{images}: no such folder; expected the images of {labels}. Get it from {SOURCE}")
-    return _load_pixel_maps(images, labels) if labels.is_dir() else _load_instances(images, labels)
-
-
-def save(root: Path, split: str, samples: Iterable[SampleArrays]) -> None:
-    """Write a split that `load_checkpoint` reads back: JPEG images, and an instances file with one mask a class, written last.
-
-    Ignored pixels are written as a crowd of persons, for COCO has no other way. An image with neither objects nor
-    ignored pixels is written, but `load_checkpoint` leaves it out as it does any such image.
-
-    Args:
-        split: train or val.
-        samples: stem, image (H, W, 3) uint8, class ids (H, W) uint8 with 255 where ignored.
-
-    Raises:
-        InputError: another split, a stem that is no file name or comes twice, an image or label of another form.
-
-    Example:
-        >>> import tempfile
-        >>> root = Path(tempfile.mkdtemp())
-        >>> save(root, "val", [("a", np.zeros((2, 3, 3), np.uint8), np.array([[0, 15, 255]] * 2, np.uint8))])
-        >>> load(root, "val")[0].read_label(CLASSES).tolist()
-        [[0, 15, 255], [0, 15, 255]]
-    """
-    if split not in SPLITS:
-        raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(SPLITS)}")
-    folder = _find_dataset_folder(root) or root
-    name = f"{split}{_year(folder)}"
-    image_paths = _image_folder(folder, name)
-    image_paths.mkdir(parents=True, exist_ok=True)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (stem, image, ids) in enumerate(voc.validate_ids(samples), 1):
-        Image.fromarray(image).save(image_paths / f"{stem}.jpg", quality=95)
-        height, width = ids.shape
-        images.append({"id": number, "file_name": f"{stem}.jpg", "height": height, "width": width})
-        for value in np.unique(ids[ids > 0]).tolist():
-            category = CATEGORIES[14 if value == IGNORE else value - 1][0]
-            entry = {"image_id": number, "category_id": category, "iscrowd": int(value == IGNORE)}
-            annotations.append(_instances.make_annotation(ids == value, **entry))
-    _instances.write_instances_file(_instances_path(folder, name), images, annotations, CATEGORIES)
-
-
 def _read_pixel_map(path: Path) -> NDArray[np.uint8]:
     """A pixel map of COCO-Stuff as class ids (H, W): things of VOC's classes, 0 for other things and stuff.
 
@@ -186,7 +187,7 @@ def _read_pixel_map(path: Path) -> NDArray[np.uint8]:
 def _load_pixel_maps(images: Path, labels: Path) -> list[Sample]:
     image_paths = list_image_files(images)
     maps = [labels / f"{image.stem}.png" for image in image_paths]
-    voc.require_files(maps, images, SOURCE)
+    require_files(maps, images, SOURCE)
     with ThreadPoolExecutor() as pool:
         kept = list(pool.map(_has_object, maps))
     return [Sample(p, m, _read_pixel_map) for p, m, keep in zip(image_paths, maps, kept, strict=True) if keep]
@@ -198,20 +199,19 @@ def _has_object(path: Path) -> bool:
 
 
 def _load_instances(images: Path, path: Path) -> list[Sample]:
-    data = _instances.read_instances_file(path, SOURCE)
-    values = {entry_id: VOC_IDS.get(name, 0) for entry_id, name in data.categories.items()}
+    file = read_instances_file(path, SOURCE)
+    values = {entry_id: VOC_IDS.get(name, 0) for entry_id, name in file.categories.items()}
     if not any(values.values()):
-        raise InputError(f"{path}: has no category that VOC has; expected an instances file. Get it from {SOURCE}")
-    image_instances = _instances.parse_instances(path, data, values)
-    kept = {
-        entry_id: (images / name, size) for entry_id, (name, size) in data.images.items() if entry_id in image_instances
-    }
-    voc.require_files([image for image, _ in kept.values()], path, SOURCE)
+        problem = "has no category that VOC has; expected an instances file"
+        raise InputError(f"{path}: {problem}", hint=f"get it from {SOURCE}")
+    instances = parse_instances(path, file, values)
+    kept = {entry_id: (images / name, size) for entry_id, (name, size) in file.images.items() if entry_id in instances}
+    require_files([image for image, _ in kept.values()], path, SOURCE)
     return [
         Sample(
             image,
             path,
-            partial(rasterize_instances, image=image, size=size, image_instances=tuple(image_instances[entry_id])),
+            partial(rasterize_instances, image=image, size=size, image_instances=tuple(instances[entry_id])),
         )
         for entry_id, (image, size) in kept.items()
     ]
@@ -222,10 +222,10 @@ def _split_names() -> list[str]:
 
 
 def _year(folder: Path) -> str:
-    """The first year with images and labels of a split, else that with labels of one, else the first of all."""
-    labelled_splits = [name for name in _split_names() if _labels_path(folder, name)]
-    complete_splits = [name for name in labelled_splits if _image_folder(folder, name).is_dir()]
-    return [*complete_splits, *labelled_splits, YEARS[0]][0][-4:]
+    """The first year with images and labels of a split, otherwise that with labels of one, otherwise the first."""
+    labeled_splits = [name for name in _split_names() if _labels_path(folder, name)]
+    complete_splits = [name for name in labeled_splits if _image_folder(folder, name).is_dir()]
+    return [*complete_splits, *labeled_splits, YEARS[0]][0][-4:]
 
 
 def _image_folder(folder: Path, name: str) -> Path:
@@ -238,7 +238,7 @@ def _instances_path(folder: Path, name: str) -> Path:
 
 
 def _labels_path(folder: Path, name: str) -> Path | None:
-    """The labels of a split: objects, else pixel maps, else stuff."""
+    """The labels of a split: objects, otherwise pixel maps, otherwise stuff."""
     candidates = (
         _instances_path(folder, name),
         folder / "stuffthingmaps" / name,

@@ -1,99 +1,175 @@
-"""Plain folders of images and labels with the same stems, in any of these arrangements:
-
-    images/train/  labels/train/  images/val/  labels/val/     splits as folders inside
-    train/images/  train/labels/  val/images/  val/labels/     splits as folders outside
-    images/  labels/  train.txt  val.txt                       splits as list files, one image a line
-    images/  labels/                                           no splits: parted by the stems' hashes, and said so
-
-`labels/` may be called `masks/` or `annotations/`. Labels may all end in `_decode_mask` or all in `_label`: `a_mask.png` is of
-`a.jpg`. A line of a list file is a stem, a file name in `images/`, or an image and a label as paths from the data
-folder.
-"""
+"""Plain folders of images and labels with the same stems: labels of values, or masks of the classes' colors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
-from dilated.data import auto_split
-from dilated.data.formats._colors import SampleArrays, encode_ids, validate_arrays
-from dilated.data.images import is_file, list_image_files
+from dilated.data.auto_split import select_split
+from dilated.data.formats._classes import find_unused_color, require_default_values, reset_values
+from dilated.data.formats._colors import ColorIdReader, ColorIndexReader, encode_ids, require_distinct_colors
+from dilated.data.formats._format import (
+    SPLITS,
+    Format,
+    IgnoredPixelsError,
+    MissingClassesError,
+    SampleArrays,
+    make_folders,
+    save_image,
+)
+from dilated.data.formats._match import MatchResult, find_stem, index_by_stem, list_images, match_labels
+from dilated.data.images import IMAGE_SUFFIXES, is_file, list_image_files, open_image
 from dilated.data.labels import IGNORE, Classes
-from dilated.data.sample import Sample, match_by_stem
+from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import read_lines
 
-CLASSES = None  # the folder's classes.toml names them
-SOURCE = ""
-SPLITS = ("train", "val", "test")
-LABEL_FOLDERS = ("labels", "masks", "annotations")
+_LABEL_FOLDERS = ("labels", "masks", "annotations")
 _LABEL_SUFFIXES = ("_mask", "_label")
 
 
-def detect(root: Path) -> bool:
-    return (root / "images").is_dir() or any((root / s / "images").is_dir() for s in SPLITS)
+class Folders(Format):
+    """Plain folders of images and labels with the same stems, in any of these arrangements:
 
+        images/train/  labels/train/  images/val/  labels/val/     splits as folders inside
+        train/images/  train/labels/  val/images/  val/labels/     splits as folders outside
+        images/  labels/  train.txt  val.txt                       splits as list files, one image per line
+        images/  labels/                                           no splits: divided by the stems' hashes, with a note
 
-def splits(root: Path) -> list[str]:
-    existing = [
-        s for s in SPLITS if _is_split_inside(root, s) or _is_split_outside(root, s) or (root / f"{s}.txt").is_file()
-    ]
-    return existing or (list(auto_split.HASH_SPLITS) if has_no_splits(root) else [])
-
-
-def has_no_splits(root: Path) -> bool:
-    """Whether the images are in no split that folders or lists would name."""
-    has_splits = any(
-        _is_split_inside(root, s) or _is_split_outside(root, s) or (root / f"{s}.txt").is_file() for s in SPLITS
-    )
-    return not has_splits and (root / "images").is_dir() and bool(list_image_files(root / "images"))
-
-
-def load(root: Path, split: str) -> list[Sample]:
-    """The pairs of one split.
-
-    Raises:
-        InputError: a missing folder, an image without a label, a line of a list file that names nothing.
+    `labels/` may be called `masks/` or `annotations/`. Labels may all end in `_mask` or all in `_label`: `a_mask.png`
+    belongs to `a.jpg`. A line of a list file is a stem, a file name in `images/`, or an image and a label as paths from
+    the data folder.
     """
-    if _is_split_outside(root, split):
-        return _match_folders(root / split / "images", _label_folder(root / split))
-    if _is_split_inside(root, split):
-        return _match_folders(root / "images" / split, _label_folder(root) / split)
-    if has_no_splits(root):
-        return auto_split.select_split(root, _match_folders(root / "images", _label_folder(root)), split)
-    return _match_listed(root, root / f"{split}.txt")
+
+    name = "folders"
+
+    def detect(self) -> bool:
+        return (self.root / "images").is_dir() or any((self.root / s / "images").is_dir() for s in SPLITS)
+
+    def _list_splits(self) -> Iterable[str]:
+        return self._splits_or_hash_splits(self._named_splits)
+
+    @cached_property
+    def _named_splits(self) -> list[str]:
+        """The splits that folders or lists name."""
+        return [
+            split
+            for split in SPLITS
+            if self._is_inside(split) or self._is_outside(split) or (self.root / f"{split}.txt").is_file()
+        ]
+
+    @cached_property
+    def has_no_splits(self) -> bool:
+        images = self.root / "images"
+        return not self._named_splits and images.is_dir() and bool(list_image_files(images))
+
+    def _match(self, split: str) -> MatchResult:
+        if self._is_outside(split):
+            return _match_folders(self.root / split / "images", _label_folder(self.root / split))
+        if self._is_inside(split):
+            return _match_folders(self.root / "images" / split, _label_folder(self.root) / split)
+        if self.has_no_splits:
+            matches = _match_folders(self.root / "images", _label_folder(self.root))
+            return MatchResult(select_split(self.root, matches.require_complete(), split), [])
+        return MatchResult(_match_listed(self.root, self.root / f"{split}.txt"), [])
+
+    def _describe(self) -> list[str]:
+        lines = super()._describe()
+        for parent in (self.root, *(self.root / s for s in SPLITS)):
+            existing = [name for name in _LABEL_FOLDERS if (parent / name).is_dir()]
+            if not (parent / "images").is_dir() or not existing:
+                continue
+            folder = _label_folder(parent)
+            if folder.name != "labels":
+                lines.append(f"The labels are read from {folder}, for there is no {parent / 'labels'}.")
+            elif len(existing) > 1:
+                lines.append(f"The labels are read from {folder}; {parent / existing[1]} is left alone.")
+        return lines
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        """The labels have the values of the classes, 255 where ignored."""
+        make_folders(root, f"images/{split}", f"labels/{split}")
+        for stem, image, ids in samples:
+            save_image(image, root / "images" / split / f"{stem}.png")
+            save_image(encode_ids(ids, classes, IGNORE), root / "labels" / split / f"{stem}.png")
+
+    def _is_outside(self, split: str) -> bool:
+        return (self.root / split / "images").is_dir()
+
+    def _is_inside(self, split: str) -> bool:
+        return (self.root / "images" / split).is_dir()
 
 
-def notes(root: Path) -> list[str]:
-    """What was chosen where the names leave a choice."""
-    found = auto_split.describe_hash_split(root) if has_no_splits(root) else []
-    for parent in (root, *(root / s for s in SPLITS)):
-        existing = [name for name in LABEL_FOLDERS if (parent / name).is_dir()]
-        if not (parent / "images").is_dir() or not existing:
-            continue
-        folder = _label_folder(parent)
-        if folder.name != "labels":
-            found.append(f"The labels are read from {folder}, for there is no {parent / 'labels'}.")
-        elif len(existing) > 1:
-            found.append(f"The labels are read from {folder}; {parent / existing[1]} is left alone.")
-    return found
+class ColorMasks(Folders):
+    """Plain folders whose labels are masks of colors, those of the classes in classes.toml.
 
-
-def save(root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-    """Write images/SPLIT/NAME.png and labels/SPLIT/NAME.png with the values of the classes, 255 where ignored.
-
-    Raises:
-        InputError: another split, an id that the classes have not, a stem that is no file name or comes twice.
+    The files lie as in the format `folders`. They are read so where classes.toml says `read = "colors"` at its top, or
+    where the first label is an image of colors (RGB, RGBA), which holds no values. A palette image without that line is
+    one of values. A color that is neither a class's nor in `ignore_colors` is an error with its position.
     """
-    if split not in SPLITS:
-        raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(SPLITS)}")
-    images, labels = root / "images" / split, root / "labels" / split
-    for folder in (images, labels):
-        folder.mkdir(parents=True, exist_ok=True)
-    for stem, image, ids in validate_arrays(samples):
-        Image.fromarray(image).save(images / f"{stem}.png")
-        Image.fromarray(encode_ids(ids, classes, IGNORE)).save(labels / f"{stem}.png")
+
+    name = "colors"
+
+    def detect(self) -> bool:
+        if not super().detect():
+            return False
+        try:
+            classes = self.classes_file.classes
+        except InputError:
+            return False  # reported when the classes are read
+        if classes is None or classes.read == "colors":
+            return classes is not None
+        first_label = _find_first_label(self.root)
+        if first_label is None:
+            return False
+        try:
+            with open_image(first_label) as image:
+                return image.mode in ("RGB", "RGBA")
+        except InputError:
+            return False
+
+    def _own_classes(self) -> Classes:
+        """Never any: the colors must be named."""
+        raise MissingClassesError(
+            f"{self.classes_file.path}: no such file, and nothing else says what the labels' colors mean; expected "
+            "[[class]] tables with name and color, and ignore_colors = [[0, 0, 0]] above them for those that count "
+            "nowhere"
+        )
+
+    def _match(self, split: str) -> MatchResult:
+        classes = self.classes
+        require_default_values(classes, "colors")
+        require_distinct_colors(classes)
+        ignored = classes.ignore_colors
+        reader = ColorIndexReader((*classes.names, *["ignored"] * len(ignored)), (*classes.colors, *ignored))
+        id_reader = ColorIdReader(reader, (*range(len(classes)), *[IGNORE] * len(ignored)))
+        matches = super()._match(split)
+        return replace(matches, samples=[replace(sample, label_reader=id_reader) for sample in matches.samples])
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        """The first of the classes' `ignore_colors` is for ignored pixels."""
+        require_distinct_colors(classes)
+        colors = np.zeros((256, 3), dtype=np.uint8)
+        colors[: len(classes)] = classes.colors
+        if classes.ignore_colors:
+            colors[IGNORE] = classes.ignore_colors[0]
+        make_folders(root, f"images/{split}", f"labels/{split}")
+        for stem, image, ids in samples:
+            if not classes.ignore_colors and (ids == IGNORE).any():
+                raise IgnoredPixelsError(f"samples: {stem}: found ignored pixels, for which the classes have no color")
+            save_image(image, root / "images" / split / f"{stem}.png")
+            save_image(colors[ids], root / "labels" / split / f"{stem}.png")
+
+    @classmethod
+    def adapt_classes(cls, classes: Classes) -> Classes:
+        """The classes with a color for ignored pixels."""
+        return replace(reset_values(classes), read="colors", ignore_colors=(find_unused_color(classes),))
 
 
 def _label_folder(parent: Path) -> Path:
@@ -102,91 +178,69 @@ def _label_folder(parent: Path) -> Path:
     Raises:
         InputError: no labels/, but both of the others.
     """
-    existing = [parent / name for name in LABEL_FOLDERS if (parent / name).is_dir()]
+    existing = [parent / name for name in _LABEL_FOLDERS if (parent / name).is_dir()]
     if len(existing) == 2 and existing[0].name != "labels":
-        raise InputError(f"{parent}: found masks/ and annotations/; expected one, or labels/. Rename that to be read.")
+        raise InputError(
+            f"{parent}: found masks/ and annotations/; expected one, or labels/",
+            hint="rename the one to read to labels/",
+        )
     return existing[0] if existing else parent / "labels"
 
 
-def _is_split_outside(root: Path, split: str) -> bool:
-    return (root / split / "images").is_dir()
-
-
-def _is_split_inside(root: Path, split: str) -> bool:
-    return (root / "images" / split).is_dir()
-
-
-def _match_folders(images: Path, labels: Path) -> list[Sample]:
-    if not labels.is_dir():
-        raise InputError(f"{labels}: no such folder; expected the labels of {images}")
-    image_paths, masks = list_image_files(images), list_image_files(labels)
-    label_suffix = _find_label_suffix(image_paths, masks)
-    if not label_suffix:
-        return match_by_stem(image_paths, masks, labels)
-    mask_by_plain_path = {mask.with_name(mask.stem.removesuffix(label_suffix) + mask.suffix): mask for mask in masks}
-    return [
-        Sample(p.image, mask_by_plain_path[p.label])
-        for p in match_by_stem(image_paths, list(mask_by_plain_path), labels)
-    ]
+def _match_folders(images: Path, labels: Path) -> MatchResult:
+    image_paths, image_problems = list_images(images, "the images")
+    label_paths, label_problems = list_images(labels, f"the labels of {images}")
+    if image_problems or label_problems:
+        return MatchResult([], image_problems + label_problems)
+    return match_labels(image_paths, label_paths, labels, _find_label_suffix(image_paths, label_paths))
 
 
 def _find_label_suffix(images: Sequence[Path], labels: Sequence[Path]) -> str:
-    """What the stem of every label has at its end and those of the images have not; "" if nothing.
+    """What the stem of every label ends in and those of the images do not; "" if nothing.
 
     Example:
         >>> _find_label_suffix([Path("a.jpg")], [Path("a_mask.png")])
         '_mask'
     """
-    for label_suffix in _LABEL_SUFFIXES:
-        if (
-            labels
-            and all(p.stem.endswith(label_suffix) for p in labels)
-            and not all(p.stem.endswith(label_suffix) for p in images)
-        ):
-            return label_suffix
+    for suffix in _LABEL_SUFFIXES:
+        all_labels, all_images = (all(path.stem.endswith(suffix) for path in paths) for paths in (labels, images))
+        if labels and all_labels and not all_images:
+            return suffix
     return ""
 
 
 def _match_listed(root: Path, listing: Path) -> list[Sample]:
-    folder = _label_folder(root)
-    images, labels = _index_by_stem(root / "images"), _index_by_stem(folder)
+    """The samples that a list file names, in its order."""
+    folders = root / "images", _label_folder(root)
+    images, labels = (index_by_stem(list_image_files(f)) if f.is_dir() else {} for f in folders)
     label_suffix = _find_label_suffix(list(images.values()), list(labels.values()))
     labels = {stem.removesuffix(label_suffix): path for stem, path in labels.items()}
     samples = []
-    for number, line in enumerate(_read_lines(listing), 1):
-        fields, name = line.split(), line.strip()
-        if not fields:
-            continue
-        if len(fields) == 2 and name not in images and Path(name).stem not in images:
+    for number, name in read_lines(listing):
+        fields, stem = name.split(), find_stem(name, images)
+        if len(fields) == 2 and stem not in images:
             sample = Sample(root / fields[0], root / fields[1])
             missing = next((p for p in (sample.image, sample.label) if not is_file(p)), None)
             if missing:
                 raise InputError(f"{listing}, line {number}: {missing} does not exist")
-        else:
-            stem = name if name in images else Path(name).stem
-            if stem not in images or stem not in labels:
-                where = root / "images" if stem not in images else folder
-                raise InputError(
-                    f"{listing}, line {number}: found {name!r}, which is not in {where}; expected a stem or a "
-                    "file name that is there, or an image and a label as paths"
-                )
+        elif stem in images and stem in labels:
             sample = Sample(images[stem], labels[stem])
+        else:
+            where = folders[stem in images]
+            raise InputError(
+                f"{listing}, line {number}: found {name!r}, which is not in {where}; expected a stem or a file name "
+                "that exists, or an image and a label as paths"
+            )
         samples.append(sample)
     return samples
 
 
-def _read_lines(listing: Path) -> list[str]:
-    try:
-        return listing.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a list of images") from error
-
-
-def _index_by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder by stem; none where there is no folder."""
-    found: dict[str, Path] = {}
-    for path in list_image_files(folder) if folder.is_dir() else []:
-        if path.stem in found:
-            raise InputError(f"{path}: found two files of the stem {path.stem!r}; expected stems that differ")
-        found[path.stem] = path
-    return found
+def _find_first_label(root: Path) -> Path | None:
+    """A label, found by listing no more than the names of one folder."""
+    parents = [root, *(root / s for s in SPLITS)]
+    candidates = [p / name / subfolder for p in parents for name in _LABEL_FOLDERS for subfolder in ("", *SPLITS)]
+    for candidate in candidates:
+        label = min((p for p in candidate.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES), default=None)
+        if label:
+            return label
+    return None

@@ -1,98 +1,191 @@
-"""Files of the annotation tool labelme: NAME.json beside the images, in the data folder or in train/, val/, test/.
-
-Shapes are drawn in the order of the file, later ones over earlier ones, as labelme2voc does: polygons, rectangles and
-circles; a pixel is a shape's if its centre is. Other shapes are an error. Class 0 is `background`, pixels of no shape
-and shapes called `_background_`; shapes called `__ignore__` are ignored. The other classes are those of labels.txt,
-one a line as labelme2voc takes them, or where there is none the labels of all files, sorted. Images without a file
-are not labelled and left out. Images inside the files (`imageData`) are not read.
-"""
+"""Files of the annotation tool labelme: NAME.json beside the images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from dilated.data import auto_split
-from dilated.data.formats import _classes
-from dilated.data.formats._colors import SampleArrays, validate_arrays
+from dilated.data.auto_split import select_split
+from dilated.data.formats._classes import (
+    BACKGROUND,
+    classes_from_names,
+    move_background_first,
+    prepend_background,
+)
+from dilated.data.formats._format import SPLIT_ALIASES, SPLITS, Format, SampleArrays, save_image
+from dilated.data.formats._match import MatchResult
 from dilated.data.images import image_size, is_file, list_image_files
 from dilated.data.labels import IGNORE, Classes, make_size_error
 from dilated.data.masks import Mask, rasterize_polygon
 from dilated.data.polygons import compute_signed_area, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import atomic_write, read_json, read_lines
 
-CLASSES = None
-SOURCE = ""
-_SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _BACKGROUND_LABEL, _IGNORE_LABEL = "_background_", "__ignore__"
 
 
-def detect(root: Path) -> bool:
-    return any(_is_labelme_folder(folder) for folder in (root, *_find_split_folders(root).values()))
+class LabelMe(Format):
+    """Files of the annotation tool labelme: NAME.json beside the images, in the data folder or in train/, val/, test/.
 
-
-def splits(root: Path) -> list[str]:
-    existing = [split for split, folder in _find_split_folders(root).items() if _is_labelme_folder(folder)]
-    return existing or (auto_split.list_splits(root) if _is_labelme_folder(root) else [])
-
-
-def has_no_splits(root: Path) -> bool:
-    return _is_labelme_folder(root) and not any(
-        _is_labelme_folder(folder) for folder in _find_split_folders(root).values()
-    )
-
-
-def classes(root: Path) -> Classes:
-    """The background, and the names of labels.txt or of all files.
-
-    Raises:
-        InputError: a damaged file, or a label that labels.txt has not.
+    Shapes are drawn in the order of the file, later ones over earlier ones, as labelme2voc does: polygons, rectangles
+    and circles; a pixel is a shape's if its center is. Other shapes are an error. Class 0 is `background`, pixels of no
+    shape and shapes called `_background_`; shapes called `__ignore__` are ignored. The other classes are those of
+    labels.txt, one per line as labelme2voc takes them, or where there is none the labels of all files, sorted. Images
+    without a file are not labeled and left out. Images inside the files (`imageData`) are not read.
     """
-    return _classes.classes_from_names(
-        _class_names(root), str(root / "labels.txt") if (root / "labels.txt").is_file() else "labelme"
-    )
 
+    name = "labelme"
 
-def notes(root: Path) -> list[str]:
-    lines = auto_split.describe_hash_split(root) if has_no_splits(root) else []
-    for folder in [root] if has_no_splits(root) else _find_split_folders(root).values():
-        if _is_labelme_folder(folder):
+    def detect(self) -> bool:
+        return bool(self._split_folders) or self.has_no_splits
+
+    @cached_property
+    def has_no_splits(self) -> bool:
+        return not self._split_folders and _is_labelme_folder(self.root)
+
+    def _list_splits(self) -> Iterable[str]:
+        return self._splits_or_hash_splits(self._split_folders)
+
+    def _own_classes(self) -> Classes:
+        listing = self.root / "labels.txt"
+        return classes_from_names(self._class_names, str(listing) if listing.is_file() else "labelme")
+
+    def _describe(self) -> list[str]:
+        lines = super()._describe()
+        for folder in [self.root] if self.has_no_splits else self._split_folders.values():
             unlabeled = [p for p in list_image_files(folder) if not p.with_suffix(".json").is_file()]
             if unlabeled:
                 lines.append(f"{len(unlabeled)} images without a .json are left out, the first is {unlabeled[0]}.")
-    lines.append("Pixels of no shape are the class background; later shapes are drawn over earlier ones.")
-    if not (root / "classes.toml").is_file():
-        lines.append("labelme's files have no colors: others are given, which differ; a classes.toml overrides them.")
-    return lines
+        lines.append("Pixels of no shape are the class background; later shapes are drawn over earlier ones.")
+        if not self.classes_file.path.is_file():
+            lines.append(
+                "labelme's files have no colors: others are given, which differ; a classes.toml overrides them."
+            )
+        return lines
+
+    def _match(self, split: str) -> MatchResult:
+        """The samples in the order of the files' names."""
+        ids = tuple(self.classes_file.map_names_to_ids(self._class_names, "the data").items())
+        if self.has_no_splits:
+            return MatchResult(select_split(self.root, self._load_samples(self.root, ids), split), [])
+        if split not in self._split_folders:
+            raise InputError(f"{self.root}: found no folder {split}/ with labelme's files")
+        return MatchResult(self._load_samples(self._split_folders[split], ids), [])
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        """Each 4-connected region is a polygon, larger ones first, so that what lies in a hole is drawn on top."""
+        reserved = (_BACKGROUND_LABEL, _IGNORE_LABEL)
+        invalid_names = [n for n in classes.names if n in reserved or n != n.strip() or not n.isprintable()]
+        if classes.names[0] != BACKGROUND or invalid_names:
+            raise InputError(
+                f"{root}: found the class {[*invalid_names, classes.names[0]][0]!r}; expected background, then others"
+            )
+        folder = root / split
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [_BACKGROUND_LABEL, *classes.names[1:]]
+        atomic_write(root / "labels.txt", "".join(f"{name}\n" for name in [_IGNORE_LABEL, *names]))
+        for stem, image, ids in samples:
+            save_image(image, folder / f"{stem}.png")
+            data = {
+                "version": "5.0.1",  # of the file's form
+                "flags": {},
+                "shapes": _describe_shapes(ids, names),
+                "imagePath": f"{stem}.png",
+                "imageData": None,
+                "imageHeight": ids.shape[0],
+                "imageWidth": ids.shape[1],
+            }
+            atomic_write(folder / f"{stem}.json", json.dumps(data) + "\n")
+
+    @classmethod
+    def adapt_classes(cls, classes: Classes) -> Classes:
+        return move_background_first(classes)
+
+    @cached_property
+    def _split_folders(self) -> dict[str, Path]:
+        """The folder of each split that has files of labelme."""
+        folders: dict[str, Path] = {}
+        for name in SPLIT_ALIASES:
+            folder = self.root / name
+            if folder.is_dir():
+                folders.setdefault(SPLIT_ALIASES[name], folder)
+        return {split: folders[split] for split in SPLITS if split in folders and _is_labelme_folder(folders[split])}
+
+    @cached_property
+    def _class_names(self) -> list[str]:
+        """The classes, the background first.
+
+        Raises:
+            InputError: labels.txt is not text, or where there is none, a damaged file.
+        """
+        listing = self.root / "labels.txt"
+        if listing.is_file():
+            return prepend_background(_class_name(line) for _, line in read_lines(listing) if line != _IGNORE_LABEL)
+        folders = [self.root] if self.has_no_splits else self._split_folders.values()
+        labels = {_class_name(label) for f in folders for file in self._read_folder(f) for label in file.labels}
+        return prepend_background(sorted(labels - {_IGNORE_LABEL}))
+
+    @cached_property
+    def _files(self) -> dict[Path, list[_File]]:
+        return {}
+
+    def _read_folder(self, folder: Path) -> list[_File]:
+        """The files of a folder, read when first asked for."""
+        if folder not in self._files:
+            paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
+            self._files[folder] = [_File.read(path) for path in paths]
+        return self._files[folder]
+
+    def _load_samples(self, folder: Path, ids: tuple[tuple[str, int], ...]) -> list[Sample]:
+        samples = []
+        for file in self._read_folder(folder):
+            image = file.find_image()
+            samples.append(Sample(image, file.path, _ShapeReader(image, ids), stem=file.path.stem))
+        return samples
 
 
-def load(root: Path, split: str) -> list[Sample]:
-    """The pairs of one split, in the order of the files' names.
+@dataclass(frozen=True)
+class _File:
+    """What is kept of a file of labelme while the data set is read; the shapes are read again with the image."""
 
-    Raises:
-        InputError: a split that is not there, a damaged file, a missing image, a label that is no class.
-    """
-    names = _class_names(root)
-    ids = _classes.map_names_to_ids(root, names, "the data")
-    if has_no_splits(root):
-        return auto_split.select_split(root, _load_samples(root, ids), split)
-    folder = _find_split_folders(root).get(split)
-    if folder is None or not _is_labelme_folder(folder):
-        raise InputError(f"{root}: found no folder {split}/ with labelme's files")
-    return _load_samples(folder, ids)
+    path: Path
+    image_path: object
+    labels: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        data = _read_shapes(path)
+        return cls(path, data.get("imagePath"), tuple(dict.fromkeys(shape["label"] for shape in data["shapes"])))
+
+    def find_image(self) -> Path:
+        """The image, where `imagePath` says or beside the file.
+
+        Raises:
+            InputError: neither exists.
+        """
+        name = self.image_path
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{self.path}: imagePath: found {name!r}; expected the image's path from the file")
+        image = self.path.parent / name.replace("\\", "/")  # as Windows has it
+        sibling = self.path.parent / image.name
+        existing = next((path for path in (image, sibling) if is_file(path)), None)
+        if existing is None:
+            raise InputError(f"{self.path}: imagePath: found {name!r}, but neither {image} nor {sibling} exists")
+        return existing
 
 
 @dataclass(frozen=True)
 class _ShapeReader:
-    """Reads a file of shapes as a label map: `Pair.values`.
+    """Read a file of shapes as a label map.
 
     Args:
         image: the image, whose size is compared.
@@ -106,30 +199,40 @@ class _ShapeReader:
         """The label map (H, W).
 
         Raises:
-            InputError: a file that is damaged or of an image of another size, a shape that is not known.
+            InputError: a file that is damaged or of an image of another size, an unknown shape or class.
         """
-        data = _read_file(path)
+        data = _read_shapes(path)
         size = image_size(self.image)
-        stated_size = data.get("imageHeight"), data.get("imageWidth")
-        if stated_size != (None, None) and stated_size != size:
-            if not all(isinstance(side, int) for side in stated_size):
-                raise InputError(f"{path}: found imageHeight and imageWidth {stated_size}; expected whole numbers")
-            error = make_size_error(path, (int(stated_size[0] or 0), int(stated_size[1] or 0)), size)
-            rotation_hint = " The image may have been turned since (EXIF)." if stated_size == size[::-1] else ""
-            raise InputError(f"{error}{rotation_hint}")
-        ids = dict(self.ids)
-        label = np.full(size, ids[_classes.BACKGROUND], dtype=np.int64)
+        _require_size(path, (data.get("imageHeight"), data.get("imageWidth")), size)
+        ids = {**dict(self.ids), _IGNORE_LABEL: IGNORE}
+        label = np.full(size, ids[BACKGROUND], dtype=np.int64)
         for number, shape in enumerate(data["shapes"]):
             name = _class_name(shape["label"])
             where = f"{path}: shapes[{number}] {shape['label']!r}"
-            if name != _IGNORE_LABEL and name not in ids:
-                raise InputError(f"{where}: is no class; expected one of {', '.join(ids)}")
-            label[_rasterize_shape(shape, size, where)] = IGNORE if name == _IGNORE_LABEL else ids[name]
+            if name not in ids:
+                raise InputError(f"{where}: is no class; expected one of {', '.join(dict(self.ids))}")
+            label[_rasterize_shape(shape, size, where)] = ids[name]
         return label
 
 
+def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int]) -> None:
+    """Raise where a file states another (H, W) than its image has.
+
+    Raises:
+        InputError: both sizes.
+    """
+    if stated_size in ((None, None), size):
+        return
+    if not all(isinstance(side, int) for side in stated_size):
+        raise InputError(f"{path}: found imageHeight and imageWidth {stated_size}; expected whole numbers")
+    error = make_size_error(path, stated_size, size)
+    if stated_size == size[::-1]:
+        raise InputError(f"{error} The image may have been turned since (EXIF).")
+    raise error
+
+
 def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -> Mask:
-    """The pixels of a shape whose centres it holds.
+    """The pixels whose centers a shape contains.
 
     Args:
         shape: with shape_type and points.
@@ -146,7 +249,8 @@ def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -
     required_points = {"polygon": "three points or more", "rectangle": "two points", "circle": "two points"}
     if not isinstance(kind, str) or kind not in required_points:
         raise InputError(
-            f"{where}: found a shape of the type {kind!r}; expected {', '.join(required_points)}. Draw it as one."
+            f"{where}: found a shape of the type {kind!r}; expected {', '.join(required_points)}",
+            hint="draw it as one of these",
         )
     points = _parse_points(shape.get("points"))
     if points is None or (len(points) < 3 if kind == "polygon" else len(points) != 2):
@@ -163,69 +267,20 @@ def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -
     return mask
 
 
-def save(root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-    """Write SPLIT/NAME.png with SPLIT/NAME.json beside it, and labels.txt.
-
-    Each 4-connected region is a polygon, larger ones first, so that what lies in a hole is drawn over what is around.
-
-    Args:
-        classes: the background first.
-
-    Raises:
-        InputError: another split, no background, a name that means something else, an id that the classes have not.
-    """
-    if split not in _SPLIT_FOLDERS:
-        raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(_SPLIT_FOLDERS)}")
-    invalid_names = [
-        n for n in classes.names if n in (_BACKGROUND_LABEL, _IGNORE_LABEL) or n != n.strip() or not n.isprintable()
+def _describe_shapes(ids: NDArray[np.uint8], names: list[str]) -> list[dict[str, Any]]:
+    """The shapes of a label map (H, W), in the order in which they are drawn."""
+    height, width = ids.shape
+    rings = []
+    for outline in trace_polygons(ids):
+        left, top, box_width, box_height = outline.bbox
+        is_interior = left > 0 and top > 0 and left + box_width < width and top + box_height < height
+        if outline.value or is_interior:  # background at the border is in no hole
+            rings.append((outline.rings[0], _IGNORE_LABEL if outline.value == IGNORE else names[outline.value]))
+    rings.sort(key=lambda entry: compute_signed_area(entry[0]), reverse=True)
+    return [
+        {"label": name, "points": ring.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
+        for ring, name in rings
     ]
-    if classes.names[0] != _classes.BACKGROUND or invalid_names:
-        raise InputError(
-            f"{root}: found the class {[*invalid_names, classes.names[0]][0]!r}; expected background, then others"
-        )
-    folder = root / split
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [_BACKGROUND_LABEL, *classes.names[1:]]
-    (root / "labels.txt").write_text("".join(f"{name}\n" for name in [_IGNORE_LABEL, *names]), encoding="utf-8")
-    for stem, image, ids in validate_arrays(samples):
-        classes.decode(ids, stem)
-        height, width = ids.shape
-        rings = []
-        for outline in trace_polygons(ids):
-            left, top, box_width, box_height = outline.bbox
-            is_interior = left > 0 and top > 0 and left + box_width < width and top + box_height < height
-            if outline.value or is_interior:  # background at the border is in no hole
-                rings.append((outline.rings[0], _IGNORE_LABEL if outline.value == IGNORE else names[outline.value]))
-        rings.sort(key=lambda entry: compute_signed_area(entry[0]), reverse=True)
-        data = {
-            "version": "5.0.1",  # of the file's form
-            "flags": {},
-            "shapes": [
-                {"label": name, "points": ring.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
-                for ring, name in rings
-            ],
-            "imagePath": f"{stem}.png",
-            "imageData": None,
-            "imageHeight": height,
-            "imageWidth": width,
-        }
-        Image.fromarray(image).save(folder / f"{stem}.png")
-        (folder / f"{stem}.json").write_text(json.dumps(data) + "\n", encoding="utf-8")
-
-
-def adapt_classes(classes: Classes) -> Classes:
-    """The classes as this format keeps them."""
-    return _classes.move_background_first(classes)
-
-
-def _find_split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split that is there."""
-    candidates = {split: [root / n for n in names if (root / n).is_dir()] for split, names in _SPLIT_FOLDERS.items()}
-    return {split: existing[0] for split, existing in candidates.items() if existing}
-
-
-def _list_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
 
 
 def _is_labelme_folder(folder: Path) -> bool:
@@ -240,51 +295,13 @@ def _is_labelme_folder(folder: Path) -> bool:
         return False
 
 
-def _class_names(root: Path) -> list[str]:
-    """The classes, the background first."""
-    listing = root / "labels.txt"
-    if listing.is_file():
-        try:
-            lines = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines()]
-        except UnicodeDecodeError as error:
-            raise InputError(f"{listing}: is no UTF-8 text ({error}); expected a class a line") from error
-        return _classes.prepend_background(_class_name(line) for line in lines if line and line != _IGNORE_LABEL)
-    folders = [root] if has_no_splits(root) else list(_find_split_folders(root).values())
-    labels = {
-        _class_name(shape["label"])
-        for folder in folders
-        for p in _list_files(folder)
-        for shape in _read_file(p)["shapes"]
-    }
-    return _classes.prepend_background(sorted(labels - {_IGNORE_LABEL}))
-
-
 def _class_name(label: str) -> str:
-    return _classes.BACKGROUND if label == _BACKGROUND_LABEL else label
+    return BACKGROUND if label == _BACKGROUND_LABEL else label
 
 
-def _load_samples(folder: Path, ids: dict[str, int]) -> list[Sample]:
-    samples = []
-    for path in _list_files(folder):
-        name = _read_file(path).get("imagePath")
-        if not isinstance(name, str) or not name:
-            raise InputError(f"{path}: imagePath: found {name!r}; expected the image's place from the file")
-        image = path.parent / name.replace("\\", "/")  # as Windows has it
-        if not is_file(image):
-            sibling = path.parent / image.name
-            if not is_file(sibling):
-                raise InputError(f"{path}: imagePath: found {name!r}, and neither {image} nor {sibling} is there")
-            image = sibling
-        samples.append(Sample(image, path, _ShapeReader(image, tuple(ids.items())), stem=path.stem))
-    return samples
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    """A file, with the parts that are used looked at."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no whole JSON file ({error}); expected one of labelme") from error
+def _read_shapes(path: Path) -> dict[str, Any]:
+    """A file, with the parts that are used checked."""
+    data = read_json(path)
     shapes = data.get("shapes") if isinstance(data, dict) else None
     if not isinstance(shapes, list):
         raise InputError(f"{path}: found no list of shapes; expected a file of labelme")

@@ -1,118 +1,251 @@
-"""YOLO's segmentation labels as Ultralytics and Roboflow have them: data.yaml, images, and polygons as text.
-
-    data.yaml                          names, and where the images of train, val and test are
-    images/train/NAME.jpg              or train/images/NAME.jpg
-    labels/train/NAME.txt              a line an object: CLASS x1 y1 x2 y2 x3 y3 ..., from 0 to 1 of width and height
-
-Class 0 is the background, pixels of no object; YOLO's class k follows as k + 1 (a class called `background` is the
-background). A pixel is an object's if its centre is in the polygon, even-odd. Where objects overlap the smaller is on
-top, as in Ultralytics' masks, of equals the later in the file. No file or an empty one: background alone. YOLO has no
-way to ignore pixels.
-"""
+"""YOLO's segmentation labels as Ultralytics and Roboflow have them: data.yaml, images, and polygons as text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
-from PIL import Image
 
-from dilated.data.formats import _classes
-from dilated.data.formats._colors import SampleArrays, validate_arrays
-from dilated.data.formats.yaml_subset import Value, parse_yaml
+from dilated.data.formats._classes import (
+    BACKGROUND,
+    classes_from_names,
+    move_background_first,
+    prepend_background,
+    require_background_first,
+    require_distinct_names,
+)
+from dilated.data.formats._format import SPLITS, Format, SampleArrays, make_folders, save_image
+from dilated.data.formats._match import MatchResult
 from dilated.data.images import IMAGE_SUFFIXES, image_size, is_file, is_folder, list_image_files
 from dilated.data.labels import Classes
 from dilated.data.masks import merge_masks, rasterize_polygon
 from dilated.data.polygons import trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import atomic_write, read_lines
 
-CLASSES = None
-SOURCE = ""
-_SPLITS = ("train", "val", "test")
 _CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 
 
-def detect(root: Path) -> bool:
-    """Whether there is a data.yaml with names, and labels that are no images."""
-    path = _find_config(root)
-    if path is None or b"names:" not in path.read_bytes():
-        return False
-    candidates = [root / name for name in ("labels", "labels/train", "labels/val", "train/labels", "valid/labels")]
-    endings = {
-        p.suffix.lower() for candidate in candidates if candidate.is_dir() for p in candidate.iterdir() if p.suffix
-    }
-    return ".txt" in endings or not endings.intersection(IMAGE_SUFFIXES)
+class YOLO(Format):
+    """YOLO's segmentation labels as Ultralytics and Roboflow have them: data.yaml, images, and polygons as text.
 
+        data.yaml                          names, and where the images of train, val and test are
+        images/train/NAME.jpg              or train/images/NAME.jpg
+        labels/train/NAME.txt              a line per object: CLASS x1 y1 x2 y2 x3 y3 ..., from 0 to 1 of width and height
 
-def splits(root: Path) -> list[str]:
-    table = _read_config(root)
-    return [split for split in _SPLITS if _image_entries(table, split)]
-
-
-def classes(root: Path) -> Classes:
-    """The background and the names of data.yaml.
-
-    Raises:
-        InputError: no names, or a file that cannot be read.
+    Class 0 is the background, pixels of no object; YOLO's class k follows as k + 1 (a class called `background` is the
+    background). A pixel is an object's if its center is in the polygon, even-odd. Where objects overlap the smaller is
+    on top, as in Ultralytics' masks, of equals the later in the file. No file or an empty one means background alone.
+    YOLO has no way to ignore pixels.
     """
-    return _classes.classes_from_names(_classes.prepend_background(_class_names(root)), str(_find_config(root)))
 
+    name = "yolo"
+    ignores_pixels = False
 
-def notes(root: Path) -> list[str]:
-    found = ["Pixels of no object are the class background; where objects overlap the smaller is on top."]
-    for split in splits(root):
+    def detect(self) -> bool:
+        """Whether there is a data.yaml with names, and labels that are not images."""
         try:
-            missing = [sample for sample in load(root, split) if not sample.label.is_file()]
+            if "names" not in self._config:
+                return False
         except InputError:
-            continue  # said by whoever asks for the pairs
-        if missing:
-            found.append(
-                f"{split}: {len(missing)} images have no file of labels and are background alone, as in Ultralytics; "
-                f"the first is {missing[0].image}."
+            return self._config_path is not None and b"names:" in self._config_path.read_bytes()
+        parents = (
+            self.root / name for name in ("labels", "labels/train", "labels/val", "train/labels", "valid/labels")
+        )
+        suffixes = {p.suffix.lower() for parent in parents if parent.is_dir() for p in parent.iterdir() if p.suffix}
+        return ".txt" in suffixes or not suffixes.intersection(IMAGE_SUFFIXES)
+
+    def _list_splits(self) -> list[str]:
+        return [split for split in SPLITS if self._image_entries(split)]
+
+    def _own_classes(self) -> Classes:
+        """The background and the names of data.yaml."""
+        return classes_from_names(prepend_background(self._class_names), str(self._config_path))
+
+    def _describe(self) -> list[str]:
+        lines = ["Pixels of no object are the class background; where objects overlap the smaller is on top."]
+        for split in self.splits:
+            try:
+                missing = [sample for sample in self.match_split(split).samples if not sample.label.is_file()]
+            except InputError:
+                continue  # reported when the samples are asked for
+            if missing:
+                lines.append(
+                    f"{split}: {len(missing)} images have no file of labels and are background alone, as in "
+                    f"Ultralytics; the first is {missing[0].image}."
+                )
+        if not self.classes_file.path.is_file():
+            lines.append("YOLO has no colors: others are given, which differ; a classes.toml overrides them.")
+        return lines
+
+    def _match(self, split: str) -> MatchResult:
+        """The samples sorted by name; of a list file in its order.
+
+        Images without a file of labels are background, unless none has one, or there are labels of no image.
+        """
+        names = self._class_names
+        ids = self.classes_file.map_names_to_ids(prepend_background(names), str(self._config_path))
+        yolo_ids = tuple(ids[name] for name in names)
+        images = [image for entry in self._image_entries(split) for image in self._list_images(entry)]
+        labels = [_label_path(image) for image in images]
+        _require_no_orphans(images)
+        if images and not any(label.is_file() for label in labels):
+            raise InputError(
+                f"{labels[0]}: no such file, nor any other of the {len(labels)} of {split}; expected the polygons of "
+                f"{images[0]}"
             )
-    if not (root / "classes.toml").is_file():
-        found.append("YOLO has no colors: others are given, which differ; a classes.toml overrides them.")
-    return found
+        samples = [
+            Sample(image, label, _PolygonReader(image, yolo_ids, ids[BACKGROUND]))
+            for image, label in zip(images, labels, strict=True)
+        ]
+        return MatchResult(samples, [])
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        """Each 4-connected region is a polygon along its pixels' edges; seams of no width join its holes to it."""
+        require_background_first(classes, root)
+        unprintable = [name for name in classes.names if not name.isprintable()]
+        if unprintable:
+            raise InputError(f"{root}: found the class {unprintable[0]!r}; expected a name that fits on a line")
+        images, labels = root / "images" / split, root / "labels" / split
+        make_folders(root, f"images/{split}", f"labels/{split}")
+        for stem, image, ids in samples:
+            scale = np.array(ids.shape[::-1], dtype=np.float64)
+            lines = []
+            for outline in trace_polygons(ids):
+                if outline.value:
+                    corners = (_join_rings(outline.rings) / scale).ravel().tolist()
+                    lines.append(f"{outline.value - 1} {' '.join(map(repr, corners))}\n")
+            save_image(image, images / f"{stem}.png")
+            atomic_write(labels / f"{stem}.txt", "".join(lines))
+        existing_splits = [s for s in SPLITS if (root / "images" / s).is_dir()]
+        text = [f"{s}: images/{s}\n" for s in existing_splits] + ["names:\n"]
+        text += [f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in enumerate(classes.names[1:])]
+        atomic_write(root / "data.yaml", "".join(text))
+
+    @classmethod
+    def adapt_classes(cls, classes: Classes) -> Classes:
+        return move_background_first(classes)
+
+    @cached_property
+    def _config_path(self) -> Path | None:
+        return next((self.root / name for name in _CONFIG_FILES if (self.root / name).is_file()), None)
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        """The table of data.yaml; empty where there is none."""
+        return read_config(self._config_path) if self._config_path else {}
+
+    @cached_property
+    def _class_names(self) -> list[str]:
+        """The names in the order of their numbers."""
+        path = self._config_path
+        if path is None:
+            raise InputError(
+                f"{self.root / _CONFIG_FILES[0]}: no such file; expected the names and folders of a data set for YOLO"
+            )
+        names = self._config.get("names")
+        if not isinstance(names, list | dict) or not names:
+            raise InputError(f"{path}: names: found {names!r}; expected a list of the classes, or a map from 0 on")
+        if isinstance(names, dict):
+            if sorted(names) != sorted(map(str, range(len(names)))):
+                raise InputError(f"{path}: names: found the keys {list(names)[:20]}; expected 0 to {len(names) - 1}")
+            names = [names[str(i)] for i in range(len(names))]
+        for name in names:
+            if not isinstance(name, str) or not name:
+                raise InputError(f"{path}: names: found {name!r:.60}; expected names of classes")
+        require_distinct_names(names, f"{path}: names")
+        return names
+
+    def _image_entries(self, split: str) -> list[str]:
+        """The folders and list files of a split's images."""
+        key = "validation" if split == "val" and "val" not in self._config else split
+        entry = self._config.get(key, "")
+        entries = entry if isinstance(entry, list) else [] if entry in ("", "null", "~") else [entry]
+        wrong = [entry for entry in entries if not isinstance(entry, str)]
+        if wrong:
+            raise InputError(f"{self._config_path}: {key}: found {wrong[0]!r:.60}; expected a folder of images")
+        return entries
+
+    def _list_images(self, entry: str) -> list[Path]:
+        """The images of a folder, or of a list file.
+
+        Raises:
+            InputError: neither exists.
+        """
+        base = self._config.get("path", "")
+        if base and isinstance(base, str):
+            candidates = [self.root / base / entry, self.root / entry]  # a data set that was moved has another path
+        else:  # Roboflow has ../train/images for train/images
+            candidates = [self.root / entry.removeprefix("../"), self.root / entry]
+        existing = next((candidate for candidate in candidates if is_file(candidate) or is_folder(candidate)), None)
+        if existing is None:
+            raise InputError(
+                f"{self._config_path}: found {entry!r}, and none of {', '.join(map(str, candidates))}; expected images"
+            )
+        if existing.is_dir():
+            return list_image_files(existing)
+        images = []
+        for number, name in read_lines(existing):
+            image = existing.parent / name
+            if not is_file(image) or image.suffix.lower() not in IMAGE_SUFFIXES:
+                raise InputError(f"{existing}, line {number}: found {name!r}, and no such image")
+            images.append(image)
+        return images
 
 
-def load(root: Path, split: str) -> list[Sample]:
-    """The pairs of one split, sorted by name; of a list file in its order.
+class _WordLoader(yaml.BaseLoader):
+    """Read every word of a YAML file as the text that was written: `yes`, `off` and `1` are names, not values."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for i, (key, _) in enumerate(node.value):
+            if keys[i] in keys[:i] or not isinstance(keys[i], str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found the key {keys[i]!r:.60} twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The table of a data.yaml: its keys and values are texts as they were written, lists or tables of such.
+
+    YAML takes an unquoted `yes`, `no`, `on`, `off`, `null` or `1` for something other than a text; as the name of a
+    class or a folder each is read as the word.
 
     Raises:
-        InputError: a folder that is missing, or one of images of which none has a file of labels, or where one has
-            none and there are labels of no image.
+        InputError: not UTF-8, not YAML, a key that occurs twice, or not a table.
     """
-    table = _read_config(root)
-    names = _class_names(root)
-    ids = _classes.map_names_to_ids(root, _classes.prepend_background(names), str(_find_config(root)))
-    yolo_ids = tuple(ids[name] for name in names)
-    images = [image for entry in _image_entries(table, split) for image in _list_images(root, table, entry)]
-    labels = [_label_path(image) for image in images]
-    _require_no_orphans(images)
-    if images and not any(label.is_file() for label in labels):
-        raise InputError(
-            f"{labels[0]}: no such file, nor any other of the {len(labels)} of {split}; expected the polygons of "
-            f"{images[0]}"
-        )
-    return [
-        Sample(image, label, _PolygonReader(image, yolo_ids, ids[_classes.BACKGROUND]))
-        for image, label in zip(images, labels, strict=True)
-    ]
+    try:
+        table = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_WordLoader)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 text", hint="save the file as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: not YAML ({error.problem})") from error
+    except (yaml.YAMLError, OSError, RecursionError) as error:
+        raise InputError(f"{path}: not YAML ({str(error) or 'nested too deeply'})") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: found {table!r:.60}; expected the names and folders of a data set for YOLO")
+    return table
 
 
 @dataclass(frozen=True)
 class _PolygonReader:
-    """Reads a file of polygons as a label map: `Pair.values`.
+    """Read a file of polygons as a label map.
 
     Args:
         image: the image, whose size is taken.
         ids: the id of each of YOLO's classes.
-        ground: the id of the background.
+        background_id: the id of the background.
     """
 
     image: Path
@@ -123,96 +256,41 @@ class _PolygonReader:
         """The label map (H, W).
 
         Raises:
-            InputError: a line that is no polygon: a box, a class that is none, a corner outside.
+            InputError: a line that is not a polygon: a box, an unknown class, a corner outside.
         """
         height, width = size = image_size(self.image)
         masks = (
             (self.ids[value], rasterize_polygon(corners * (width, height), size))
-            for value, corners in self.read_polygons(path)
+            for value, corners in self._read_polygons(path)
         )
         return merge_masks(masks, size, self.background_id)
 
-    def read_polygons(self, path: Path) -> list[tuple[int, NDArray[np.float64]]]:
+    def _read_polygons(self, path: Path) -> list[tuple[int, NDArray[np.float64]]]:
         """The class and the corners (n, 2) of each line."""
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except FileNotFoundError:
+        if not path.exists():
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); expected a line of numbers an object") from error
-        found = []
-        for number, line in enumerate(lines, 1):
-            fields = line.split()
-            if not fields:
-                continue
-            location = f"{path}, line {number}"
-            if len(fields) == 5:
-                raise InputError(
-                    f"{location}: found five numbers, a bounding box, which says nothing of pixels; expected a polygon: "
-                    "CLASS x1 y1 x2 y2 x3 y3 ... Export the data set for segmentation."
-                )
-            try:
-                numbers = np.array([float(word) for word in fields])
-            except ValueError as error:
-                raise InputError(f"{location}: found {line[:60]!r} ({error}); expected numbers") from error
-            if len(fields) < 7 or len(fields) % 2 == 0:
-                raise InputError(
-                    f"{location}: found {len(fields)} numbers; expected a class and three corners at least"
-                )
-            if numbers[0] not in range(len(self.ids)):
-                raise InputError(f"{location}: found the class {fields[0]}; expected 0 to {len(self.ids) - 1}")
-            if not ((numbers[1:] >= 0) & (numbers[1:] <= 1)).all():
-                worst = next(w for w, n in zip(fields[1:], numbers[1:], strict=True) if not 0 <= n <= 1)
-                raise InputError(
-                    f"{location}: found the corner {worst}; expected 0 to 1, shares of the width and height"
-                )
-            found.append((int(numbers[0]), numbers[1:].reshape(-1, 2)))
-        return found
+        return [self._parse_polygon(f"{path}, line {number}", line) for number, line in read_lines(path)]
 
-
-def save(root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-    """Write a split that `load_checkpoint` reads back: images/SPLIT/NAME.png, labels/SPLIT/NAME.txt, and data.yaml.
-
-    Each 4-connected region is a polygon along its pixels' edges; holes are joined to it by seams of no width.
-
-    Args:
-        classes: the background first.
-
-    Raises:
-        InputError: another split, ignored pixels, an id that the classes have not.
-    """
-    if split not in _SPLITS:
-        raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(_SPLITS)}")
-    if len(classes) < 2 or classes.names[0] != _classes.BACKGROUND:
-        raise InputError(f"{root}: found the classes {list(classes.names)}; expected background and at least one more")
-    images, labels = root / "images" / split, root / "labels" / split
-    for folder in (images, labels):
-        folder.mkdir(parents=True, exist_ok=True)
-    for stem, image, ids in validate_arrays(samples):
-        wrong = ids >= len(classes)
-        if wrong.any():
-            y, x = (int(v[0]) for v in np.nonzero(wrong))
+    def _parse_polygon(self, location: str, line: str) -> tuple[int, NDArray[np.float64]]:
+        fields = line.split()
+        if len(fields) == 5:
             raise InputError(
-                f"samples: {stem}: found {'ignored pixels' if ids[y, x] == 255 else f'the id {ids[y, x]}'} at x={x}, "
-                f"y={y}; expected classes alone, for YOLO cannot express others"
+                f"{location}: found five numbers, a bounding box, which says nothing of pixels; expected a polygon: "
+                "CLASS x1 y1 x2 y2 x3 y3 ...",
+                hint="export the data set for segmentation",
             )
-        height, width = ids.shape
-        lines = []
-        for outline in trace_polygons(ids):
-            if outline.value:
-                corners = _join_rings(outline.rings) / np.array([width, height], dtype=np.float64)
-                lines.append(f"{outline.value - 1} {' '.join(map(repr, corners.ravel().tolist()))}\n")
-        Image.fromarray(image).save(images / f"{stem}.png")
-        (labels / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
-    there = [s for s in _SPLITS if (root / "images" / s).is_dir()]
-    text = [f"{s}: images/{s}\n" for s in there] + ["names:\n"]
-    text += [f"  {i}: {_quote_name(root, name)}\n" for i, name in enumerate(classes.names[1:])]
-    (root / "data.yaml").write_text("".join(text), encoding="utf-8")
-
-
-def adapt_classes(classes: Classes) -> Classes:
-    """The classes as this format keeps them."""
-    return _classes.move_background_first(classes)
+        try:
+            numbers = np.array([float(word) for word in fields])
+        except ValueError as error:
+            raise InputError(f"{location}: found {line[:60]!r} ({error}); expected numbers") from error
+        if len(fields) < 7 or len(fields) % 2 == 0:
+            raise InputError(f"{location}: found {len(fields)} numbers; expected a class and at least three corners")
+        if numbers[0] not in range(len(self.ids)):
+            raise InputError(f"{location}: found the class {fields[0]}; expected 0 to {len(self.ids) - 1}")
+        if not ((numbers[1:] >= 0) & (numbers[1:] <= 1)).all():
+            outside = next(w for w, n in zip(fields[1:], numbers[1:], strict=True) if not 0 <= n <= 1)
+            raise InputError(f"{location}: found the corner {outside}; expected 0 to 1, fractions of width and height")
+        return int(numbers[0]), numbers[1:].reshape(-1, 2)
 
 
 def _join_rings(rings: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
@@ -232,78 +310,6 @@ def _join_rings(rings: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
     )
 
 
-def _quote_name(root: Path, name: str) -> str:
-    if not name.isprintable():
-        raise InputError(f"{root}: found the class {name!r}; expected a name that fits on a line")
-    return json.dumps(name, ensure_ascii=False)
-
-
-def _find_config(root: Path) -> Path | None:
-    return next((root / name for name in _CONFIG_FILES if (root / name).is_file()), None)
-
-
-def _read_config(root: Path) -> dict[str, Value]:
-    path = _find_config(root)
-    if path is None:
-        raise InputError(
-            f"{root / _CONFIG_FILES[0]}: no such file; expected the names and folders of a data set for YOLO"
-        )
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no UTF-8 text ({error}); expected YAML") from error
-
-
-def _class_names(root: Path) -> list[str]:
-    """The names in the order of their numbers."""
-    names = _read_config(root).get("names")
-    path = _find_config(root)
-    if not isinstance(names, list | dict) or not names:
-        raise InputError(f"{path}: names: found {names!r}; expected a list of the classes, or a map from 0 on")
-    if isinstance(names, dict):
-        if sorted(names) != sorted(map(str, range(len(names)))):
-            raise InputError(f"{path}: names: found the keys {list(names)[:20]}; expected 0 to {len(names) - 1}")
-        names = [names[str(i)] for i in range(len(names))]
-    duplicates = [name for i, name in enumerate(names) if name in names[:i]]
-    if duplicates:
-        raise InputError(f"{path}: names: found {duplicates[0]!r} twice; expected names that differ")
-    return names
-
-
-def _image_entries(table: dict[str, Value], split: str) -> list[str]:
-    entry = table.get("validation" if split == "val" and "val" not in table else split, "")
-    return entry if isinstance(entry, list) else [entry] if isinstance(entry, str) and entry not in ("", "null") else []
-
-
-def _list_images(root: Path, table: dict[str, Value], entry: str) -> list[Path]:
-    """The images of a folder, or of a list file.
-
-    Raises:
-        InputError: neither is there.
-    """
-    base = table.get("path", "")
-    if base and isinstance(base, str):
-        candidates = [root / base / entry, root / entry]  # a data set that was moved has another path
-    else:
-        candidates = [root / entry.removeprefix("../"), root / entry]  # Roboflow has ../train/images for train/images
-    candidate = next((candidate for candidate in candidates if is_file(candidate) or is_folder(candidate)), None)
-    if candidate is None:
-        raise InputError(
-            f"{_find_config(root)}: found {entry!r}, and none of {', '.join(map(str, candidates))}; expected images"
-        )
-    if candidate.is_dir():
-        return list_image_files(candidate)
-    images = []
-    for number, line in enumerate(candidate.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        name = line.strip()
-        if name:
-            image = candidate.parent / name
-            if not is_file(image) or image.suffix.lower() not in IMAGE_SUFFIXES:
-                raise InputError(f"{candidate}, line {number}: found {name!r}, and no such image")
-            images.append(image)
-    return images
-
-
 def _require_no_orphans(images: list[Path]) -> None:
     """Raise where an image would be background alone because its labels have another name.
 
@@ -312,23 +318,23 @@ def _require_no_orphans(images: list[Path]) -> None:
     """
     unlabeled = [image for image in images if not _label_path(image).is_file()]
     for image in {image.parent: image for image in reversed(unlabeled)}.values():
-        first = _label_path(image)
-        expected = {_label_path(p).name for p in list_image_files(image.parent)} | {
-            "classes.txt"
-        }  # which labelImg writes
-        there = sorted(first.parent.iterdir()) if first.parent.is_dir() else []
-        orphans = [p for p in there if p.suffix.lower() == ".txt" and p.name not in expected]
+        missing_label = _label_path(image)
+        expected = {_label_path(p).name for p in list_image_files(image.parent)}
+        expected.add("classes.txt")  # which labelImg writes
+        label_files = sorted(missing_label.parent.iterdir()) if missing_label.parent.is_dir() else []
+        orphans = [p for p in label_files if p.suffix.lower() == ".txt" and p.name not in expected]
         if orphans:
             raise InputError(
-                f"{orphans[0]}: has no image, and {first} is missing ({len(orphans)} such labels); expected "
-                "the stem of their image and the ending .txt. Rename them, or remove those that are of no image."
+                f"{orphans[0]}: has no image, and {missing_label} is missing ({len(orphans)} such labels); expected "
+                "the stem of their image and the suffix .txt",
+                hint="rename them, or remove those of no image",
             )
 
 
 def _label_path(image: Path) -> Path:
     """Where Ultralytics looks for an image's labels: the last images/ in its path is labels/."""
     parts = list(image.parts)
-    candidates = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    if candidates:
-        parts[candidates[-1]] = "labels"
+    positions = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    if positions:
+        parts[positions[-1]] = "labels"
     return Path(*parts).with_suffix(".txt")

@@ -58,7 +58,7 @@ def summarize_dataset(samples: list[Sample], classes: Classes) -> DatasetSummary
     for sample in chosen:
         started = time.perf_counter()
         height, width = sample.read_image().shape[:2]
-        label = sample.read_label(classes, (height, width))
+        label = sample.read_label((height, width))
         seconds += time.perf_counter() - started
         sizes.append((height, width))
         for half, rows in enumerate((label[: height // 2], label[height - height // 2 :])):

@@ -1,0 +1,278 @@
+"""What every format of data on disk answers: `Format`, of which each layout is a subclass.
+
+data = VOC(Path("my-data"))                          # nothing is read yet
+data.detect()                                        # whether the folder looks like it
+data.splits, data.classes, data.notes                # read when first asked for, and then kept
+data.samples("train")                                # [Sample(image, label), ...], or an error with what is missing
+VOC.save(Path("copy"), "train", samples)             # writes what `VOC(Path("copy"))` reads
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from inspect import cleandoc
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from dilated.data.auto_split import describe_hash_split, find_split_lists, list_splits
+from dilated.data.formats._classes import ClassesFile, reset_values
+from dilated.data.formats._match import MatchResult
+from dilated.data.images import ImageArray, open_image
+from dilated.data.labels import IGNORE, Classes, LabelArray, format_classes_template
+from dilated.data.sample import Sample
+from dilated.errors import InputError
+
+SPLITS = ("train", "val", "test")
+SPLIT_ALIASES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""The split that each name of a folder or a list file means, in lower case."""
+
+SampleArrays = tuple[str, ImageArray, LabelArray]
+"""A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) uint8, 255 where ignored."""
+
+
+class IgnoredPixelsError(InputError):
+    """Ignored pixels are to be written in a format that cannot express them."""
+
+
+class MissingClassesError(InputError):
+    """Neither a classes.toml nor the format or its files name the classes of a data set."""
+
+
+class Format(ABC):
+    """A data folder read as one layout. Each file that describes it is read once, when it is first needed.
+
+    A subclass's docstring describes its layout; `dilated check` shows it to users.
+
+    Args:
+        root: the data folder.
+        classes_file: its classes.toml, where several formats look at one folder.
+    """
+
+    name: ClassVar[str]
+    fixed_classes: ClassVar[Classes | None] = None
+    """What the label values mean, where the format defines it; None where the data folder does."""
+    source: ClassVar[str] = ""
+    """Where the data can be downloaded; empty for layouts of one's own data."""
+    image_counts: ClassVar[Mapping[str, int]] = {}
+    """The published number of images by split."""
+    split_notes: ClassVar[Mapping[str, str]] = {}
+    """What to know of a split whose pixels are all ignored."""
+    writable_splits: ClassVar[Sequence[str]] = SPLITS
+    takes_any_classes: ClassVar[bool] = True
+    """Whether `save` writes any classes, rather than those of `fixed_classes` alone."""
+    ignores_pixels: ClassVar[bool] = True
+    """Whether ignored pixels can be written."""
+    writes_jpeg: ClassVar[bool] = False
+    """Whether images are written as JPEG, which changes their pixels slightly."""
+    keeps_names: ClassVar[bool] = True
+    """Whether the stems of what was written are read back."""
+    image_suffix: ClassVar[str] = ""
+    """What the stem of each image ends in, which other formats do not need."""
+
+    def __init__(self, root: Path, classes_file: ClassesFile | None = None) -> None:
+        self.root = root
+        self.classes_file = classes_file or ClassesFile(root)
+        self._matches: dict[str, MatchResult] = {}
+
+    @abstractmethod
+    def detect(self) -> bool:
+        """Whether the folder looks like this format, by names and at most the beginnings and ends of a few files."""
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of which at least a part exists.
+
+        Raises:
+            InputError: the file that names them is damaged.
+        """
+        return tuple(self._list_splits())
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The classes of classes.toml where there is one, otherwise those of the format or of its own files.
+
+        Raises:
+            MissingClassesError: nothing names the classes.
+            InputError: the file that names them is damaged.
+        """
+        return self.classes_file.classes or self._own_classes()
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen where the folder leaves a choice, a line each."""
+        return tuple(self._describe())
+
+    @cached_property
+    def has_no_splits(self) -> bool:
+        """Whether neither folders nor files of the format divide the images into splits."""
+        return False
+
+    def match_split(self, split: str) -> MatchResult:
+        """The samples of a split, and everything that is missing.
+
+        Raises:
+            InputError: what makes it impossible to list them.
+        """
+        if split not in self._matches:
+            self._matches[split] = self._match(split)
+        return self._matches[split]
+
+    def samples(self, split: str) -> list[Sample]:
+        """The samples of a split, which know their classes.
+
+        Raises:
+            InputError: the split, an image or a label is missing, or a file is damaged.
+        """
+        complete = self.match_split(split).require_complete()
+        return [replace(sample, classes=self.classes) for sample in complete]
+
+    @classmethod
+    def save(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes | None = None) -> None:
+        """Write a split that this format reads back.
+
+        Args:
+            root: the data folder, which may hold other splits already.
+            split: one of `writable_splits`.
+            samples: any number, each checked before it is written.
+            classes: those of the ids; by default the format's own. A classes.toml is not written here.
+
+        Raises:
+            IgnoredPixelsError: ignored pixels, which this format cannot express.
+            InputError: another split, classes that the format cannot hold, a stem that is not a file name or occurs
+                twice, an image or label of another shape, an id outside the classes.
+        """
+        classes = classes or cls.fixed_classes
+        if split not in cls.writable_splits:
+            raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(cls.writable_splits)}")
+        if classes is None:
+            raise InputError(f"{root}: the format {cls.name} has no classes of its own", hint="pass the classes")
+        cls._write(root, split, validate_arrays(samples, classes, cls.ignores_pixels), classes)
+
+    @classmethod
+    def adapt_classes(cls, classes: Classes) -> Classes:
+        """The classes as this format keeps them: in its order, with its values."""
+        if cls.fixed_classes is None:
+            return reset_values(classes)
+        if cls.takes_any_classes and _colors_by_name(classes) != _colors_by_name(cls.fixed_classes):
+            return reset_values(classes)
+        return cls.fixed_classes
+
+    @classmethod
+    def describe_layout(cls) -> str:
+        """The folders and files of this format, for people: its docstring without the examples."""
+        return cleandoc(cls.__doc__ or "").split("\n\nExample:")[0]
+
+    @abstractmethod
+    def _list_splits(self) -> Iterable[str]: ...
+
+    @abstractmethod
+    def _match(self, split: str) -> MatchResult: ...
+
+    @classmethod
+    @abstractmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None: ...
+
+    def _own_classes(self) -> Classes:
+        if self.fixed_classes is None:
+            samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
+            raise MissingClassesError(_describe_missing_classes(self.classes_file.path, samples))
+        return self.fixed_classes
+
+    def _describe(self) -> list[str]:
+        return describe_hash_split(self.root) if self.has_no_splits else []
+
+    def _splits_or_hash_splits(self, existing: Iterable[str]) -> Iterable[str]:
+        """The splits that exist, or those made from data without splits."""
+        return list_splits(self.root) if self.has_no_splits else existing
+
+    def has_listed_or_own_splits(self) -> bool:
+        """Whether anything but the hashes of the stems divides the images."""
+        return not self.has_no_splits or bool(find_split_lists(self.root))
+
+
+def validate_arrays(
+    samples: Iterable[SampleArrays], classes: Classes, ignores_pixels: bool = True
+) -> Iterator[SampleArrays]:
+    """The samples, each checked before it is written.
+
+    Raises:
+        IgnoredPixelsError: ignored pixels, unless `ignores_pixels`.
+        InputError: a stem that is not a file name or occurs twice, an image or label of another shape, an id outside
+            the classes.
+    """
+    seen = set()
+    for stem, image, ids in samples:
+        if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
+            raise InputError(f"samples: found the stem {stem!r}; expected a file name that fits on a line")
+        if stem in seen:
+            raise InputError(f"samples: found the stem {stem!r} twice; expected distinct stems")
+        seen.add(stem)
+        if image.dtype != np.uint8 or ids.dtype != np.uint8 or image.shape != (*ids.shape, 3) or ids.ndim != 2:
+            raise InputError(
+                f"samples: {stem}: found an image {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}; "
+                "expected (H, W, 3) uint8 and (H, W) uint8"
+            )
+        outside = (ids >= len(classes)) & (ids != IGNORE)
+        if outside.any():
+            y, x = (int(v[0]) for v in np.nonzero(outside))
+            raise InputError(
+                f"samples: {stem}: found the id {ids[y, x]} at x={x}, y={y}; expected 0 to {len(classes) - 1}, or "
+                f"{IGNORE}"
+            )
+        if not ignores_pixels and (ids == IGNORE).any():
+            y, x = (int(v[0]) for v in np.nonzero(ids == IGNORE))
+            raise IgnoredPixelsError(
+                f"samples: {stem}: found ignored pixels at x={x}, y={y}; expected classes alone, for the format cannot "
+                "express others"
+            )
+        yield stem, image, ids
+
+
+def make_folders(root: Path, *names: str) -> None:
+    """Create folders below `root` where they do not exist."""
+    for name in names:
+        (root / name).mkdir(parents=True, exist_ok=True)
+
+
+def save_image(array: ImageArray | LabelArray, path: Path) -> None:
+    """Write an array as an image of the kind that the file's suffix says; JPEG at quality 95."""
+    image = Image.fromarray(array)
+    if path.suffix == ".jpg":
+        image.save(path, quality=95)
+    else:
+        image.save(path)
+
+
+def save_palette_image(values: LabelArray, path: Path, colors: Iterable[Sequence[int]]) -> None:
+    """Write values (H, W) as a palette image."""
+    image = Image.fromarray(values)
+    image.putpalette([channel for color in colors for channel in color])
+    image.save(path)
+
+
+def _colors_by_name(classes: Classes) -> dict[str, tuple[int, int, int]]:
+    return dict(zip(classes.names, classes.colors, strict=True))
+
+
+def _describe_missing_classes(path: Path, samples: list[Sample]) -> str:
+    """What to write into the missing classes.toml, from the values of a few labels."""
+    values: set[int] = set()
+    for sample in samples[:20]:
+        with open_image(sample.label) as image:
+            if image.mode in ("L", "P", "1", "I;16"):
+                values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
+    if len(values) > 2:  # otherwise 255 is what a mask of two values has for its objects
+        values -= {255}
+    examples = sorted(values)[:3]
+    return (
+        f"{path}: no such file, and nothing else names the classes; expected one [[class]] for each "
+        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n{format_classes_template(examples)}\n"
+        + ("\n...\n" if len(values) > 3 else "")
+        + "\nand `ignore = [...]` above them for values that count nowhere."
+    )
