@@ -97,5 +97,5 @@ def test_a_mask_of_16_bits_a_channel_of_which_half_would_be_lost_is_an_error(tmp
     content = b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
     cvat(tmp_path, "Train")
     (tmp_path / "SegmentationClass" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)  # would be read as black
-    with pytest.raises(InputError, match="do not have 8 bits a channel"):
+    with pytest.raises(InputError, match="do not have 8 bits per channel"):
         labels(open_dataset(tmp_path))
