@@ -16,7 +16,8 @@ from dilated._version import __version__ as __version__
 if TYPE_CHECKING:
     from dilated.api import compare, evaluate, write_report
     from dilated.data.check.check import CheckReport, check
-    from dilated.data.dataset import open_dataset
+    from dilated.data.convert import ConvertOptions, convert
+    from dilated.data.dataset import Dataset, open_dataset
     from dilated.data.labels import Classes
     from dilated.dilation.dilate import dilate
     from dilated.errors import InputError
@@ -43,6 +44,8 @@ __all__ = [
     "Classes",
     "ConfusionMatrix",
     "ContextModule",
+    "ConvertOptions",
+    "Dataset",
     "InputError",
     "Prediction",
     "Predictor",
@@ -56,6 +59,7 @@ __all__ = [
     "add_context",
     "check",
     "compare",
+    "convert",
     "dilate",
     "effective_field",
     "evaluate",
@@ -73,7 +77,8 @@ _EXPORTS = {
         "CheckReport",
         "check",
     ),
-    "data.dataset": ("open_dataset",),
+    "data.convert": ("ConvertOptions", "convert"),
+    "data.dataset": ("Dataset", "open_dataset"),
     "data.labels": ("Classes",),
     "dilation.dilate": ("dilate",),
     "errors": ("InputError",),

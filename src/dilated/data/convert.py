@@ -249,8 +249,8 @@ class _Writer:
                 missing_stems = sorted(set(digests) - set(stems))
                 raise InputError(
                     f"{name}: {split}: of {len(digests)} images written {len(samples)} are read back"
-                    f"{f', without {missing_stems[0]}' if missing_stems else ''}; expected all. This format leaves such "
-                    "images out",
+                    f"{f', without {missing_stems[0]}' if missing_stems else ''}; expected all. This format leaves "
+                    "such images out",
                     hint="choose another format",
                 )
             for stem, sample in zip(stems, samples, strict=True):

@@ -90,7 +90,9 @@ class Dataset:
 
 
 def open_dataset(root: Path | str, format: str | None = None) -> Dataset:
-    """Recognize the format of a data folder and read its classes; a `classes.toml` in the folder overrides the format's.
+    """Recognize the format of a data folder and read its classes.
+
+    A `classes.toml` in the folder overrides the classes of the format.
 
     Args:
         root: the data folder.

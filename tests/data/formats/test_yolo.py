@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
+from dilated.data.formats.yolo import read_config
 from dilated.data.labels import Classes, save_classes
 from dilated.errors import InputError
 
@@ -46,8 +50,8 @@ download: https://ultralytics.com/assets/coco8-seg.zip
 """
 
 
-def yolo(root: Path, yaml: str = ULTRALYTICS, line: str = "0 0 0 0.5 0 0.5 0.5 0 0.5\n") -> Path:
-    text(root / "data.yaml", yaml)
+def yolo(root: Path, config: str = ULTRALYTICS, line: str = "0 0 0 0.5 0 0.5 0.5 0 0.5\n") -> Path:
+    text(root / "data.yaml", config)
     for split in ("train", "val"):
         image(root / "images" / split / "a.jpg")
     text(root / "labels" / "train" / "a.txt", line)
@@ -183,3 +187,76 @@ def test_a_place_that_no_folder_can_have_is_an_error(entry: str, tmp_path: Path)
     data = open_dataset(yolo(tmp_path, ULTRALYTICS.replace("train: images/train", f"train: {entry}")))
     with pytest.raises(InputError, match="expected images"):
         data.samples("train")
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("[yes, no, on, off]", ["yes", "no", "on", "off"]),
+        ("[Yes, NO, true, null, ~]", ["Yes", "NO", "true", "null", "~"]),
+        ("[1, 2.0, 1e3, 0x10, 2001-01-01]", ["1", "2.0", "1e3", "0x10", "2001-01-01"]),
+        ("\n  0: y\n  1: 010\n", ["y", "010"]),
+        ("{0: off, 1: edge}", ["off", "edge"]),
+        ("\n- cell\n- 'a: b'  # said\n", ["cell", "a: b"]),
+        ("[cell, 'it''s', \"a, b\"]", ["cell", "it's", "a, b"]),
+        ("[cell,\n  edge,\n  rim]", ["cell", "edge", "rim"]),
+        ('\n  0: cell\n\n  # more\n  1: "edge"\n', ["cell", "edge"]),
+        ("&all [cell, edge]", ["cell", "edge"]),
+    ],
+)
+def test_names_are_the_words_that_were_written_and_never_booleans_or_numbers(
+    written: str, names: list[str], tmp_path: Path
+) -> None:
+    text(tmp_path / "data.yaml", f"train: images/train\nval: images/val\nnames: {written}\n")
+    for split in ("train", "val"):
+        image(tmp_path / "images" / split / "a.jpg")
+        text(tmp_path / "labels" / split / "a.txt", "")
+    assert list(open_dataset(tmp_path).classes.names) == ["background", *names]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("names: *other", "line 1: not YAML"),
+        ("a: b\nnames: [a", "line 2: not YAML|line 3: not YAML"),
+        ("names: 'a", "not YAML"),
+        ("names: !!python/name:os.system a", r"names: found 'a'; expected a list"),
+        ("names: [!!python/object/apply:os.system [a]]", "names: found .* expected names of classes"),
+        ("a: b\na: c\nnames: [x]\n", "line 2: not YAML .*'a' twice"),
+        ("names:\n  0: a\n  0: b\n", "line 3: not YAML .*'0' twice"),
+        ("names: [a, [b]]", r"names: found \['b'\]; expected names of classes"),
+        ("names: {0: a, 2: b}", "names: found the keys"),
+        ("names:\n  a:\n    b: c\n", "names: found the keys"),
+        ("names: [a, '']", "names: found ''"),
+        ("names: [a, a]", "names: found 'a' twice"),
+        ("names: []", r"names: found \[\]"),
+        ("- names: [a]", "expected the names and folders"),
+        ("names: [ce\0ll]", "not YAML"),
+        ("names: " + "[" * 5000, "not YAML"),
+    ],
+)
+def test_a_data_yaml_that_names_no_classes_is_an_error_with_its_line(content: str, said: str, tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", content)
+    with pytest.raises(InputError, match=rf"(?s)data\.yaml.*({said})"):
+        open_dataset(tmp_path, "yolo")
+
+
+words = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8))
+
+
+@given(names=words, flow=st.sampled_from([True, False, None]), unicode=st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_whatever_names_pyyaml_writes_are_read_as_they_are(
+    names: list[str], flow: bool | None, unicode: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("yaml") / "data.yaml"
+    written = yaml.safe_dump({"names": names, "nc": 2}, default_flow_style=flow, allow_unicode=unicode)
+    path.write_text(written, encoding="utf-8")
+    assert read_config(path) == {"names": names, "nc": "2"}
+
+
+def test_a_byte_order_mark_windows_lines_and_a_block_of_text_are_read(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_bytes(
+        "\ufeff---\r\nnames: [a]\r\ndownload: |\r\n  import this\r\n  x: [\r\n".encode()
+    )
+    assert read_config(tmp_path / "data.yaml") == {"names": ["a"], "download": "import this\nx: [\n"}

@@ -272,7 +272,8 @@ def _describe_missing_classes(path: Path, samples: list[Sample]) -> str:
     examples = sorted(values)[:3]
     return (
         f"{path}: no such file, and nothing else names the classes; expected one [[class]] for each "
-        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n{format_classes_template(examples)}\n"
+        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n"
+        f"{format_classes_template(examples)}\n"
         + ("\n...\n" if len(values) > 3 else "")
         + "\nand `ignore = [...]` above them for values that count nowhere."
     )

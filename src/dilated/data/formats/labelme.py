@@ -242,7 +242,8 @@ def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -
         InputError: a shape of another type, or without the points that it needs.
 
     Example:
-        >>> _rasterize_shape({"shape_type": "rectangle", "points": [[2, 1], [0, 0]]}, (2, 3), "here").astype(int).tolist()
+        >>> rectangle = {"shape_type": "rectangle", "points": [[2, 1], [0, 0]]}
+        >>> _rasterize_shape(rectangle, (2, 3), "here").astype(int).tolist()
         [[1, 1, 0], [0, 0, 0]]
     """
     kind = shape.get("shape_type") or "polygon"  # old files have none

@@ -114,7 +114,7 @@ class SBD(Format):
 
 
 class VOCWithSBD(Format):
-    """The paper's training set: VOC 2012's train split and SBD, without VOC's val split; where COCO lies beside, that too.
+    """The paper's training set: VOC 2012's train split and SBD, without VOC's val split; with COCO beside, that too.
 
         VOCdevkit/VOC2012/  benchmark_RELEASE/dataset/  coco/ (optional)
 

@@ -39,7 +39,7 @@ class YOLO(Format):
 
         data.yaml                          names, and where the images of train, val and test are
         images/train/NAME.jpg              or train/images/NAME.jpg
-        labels/train/NAME.txt              a line per object: CLASS x1 y1 x2 y2 x3 y3 ..., from 0 to 1 of width and height
+        labels/train/NAME.txt              a line per object: CLASS x1 y1 x2 y2 x3 y3 ..., fractions of the image
 
     Class 0 is the background, pixels of no object; YOLO's class k follows as k + 1 (a class called `background` is the
     background). A pixel is an object's if its center is in the polygon, even-odd. Where objects overlap the smaller is
