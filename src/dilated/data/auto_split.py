@@ -95,6 +95,6 @@ def describe_hash_split(root: Path) -> list[str]:
         return []
     return [
         f"The data has no splits: by the hashes of their stems about {_VAL_FRACTION:.0%} of the images are val, the "
-        "rest train. To choose yourself, write train.txt and val.txt, one stem per line, into the data folder, or write a "
-        "copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
+        "rest train. To choose yourself, write train.txt and val.txt, one stem per line, into the data folder, or write "
+        "a copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
     ]
