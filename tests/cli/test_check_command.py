@@ -12,6 +12,7 @@ from PIL import Image
 
 from dilated.cli.main import main
 from dilated.data.formats.cityscapes import Cityscapes
+from dilated.data.labels import load_classes
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> str:
@@ -128,3 +129,15 @@ def test_a_name_that_is_no_text_is_shown(capsys: pytest.CaptureFixture[str], fol
     except OSError:
         pytest.skip("this disk takes no such name")
     assert "caf\\udce9.png" in printed(capsys, "check", folder, status=1)
+
+
+def test_a_draft_of_the_classes_is_written_for_binary_masks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (folder / "labels").rglob("*.png"):
+        Image.fromarray(np.where(np.array(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+    (folder / "classes.toml").unlink()
+    main(["check", str(folder), "--write-classes"])
+    assert "drafted background, object" in capsys.readouterr().out
+    assert load_classes(folder / "classes.toml").names == ("background", "object")
+    with pytest.raises(SystemExit):
+        main(["check", str(folder), "--write-classes"])
+    assert "the file exists" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_a_caffemodel_becomes_a_network_file_and_the_same_caffemodel_again(
 def test_info_tells_what_was_converted(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "network.safetensors"
     printed(capsys, "convert", model, "--network", CAMVID, "--out", out)
-    text = printed(capsys, "info", out)
+    text = printed(capsys, "info", out, "--layers")
     for fact in ("Building, Tree, Sky", "110.70313206", "context module", "theirs.caffemodel", CAMVID, "basic"):
         assert fact in text
     assert "0 + 8 k" in text  # where a logit sits

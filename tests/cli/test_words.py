@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import environment
 
 from dilated import __version__, load
@@ -129,8 +130,14 @@ def test_the_command_that_resumes_is_quoted_for_the_shell() -> None:
 def test_bad_input_to_any_verb_is_an_error_line_and_no_traceback(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, network_file: Path
 ) -> None:
-    out = tmp_path / "out"
+    out, dead = tmp_path / "out", tmp_path / "dead.safetensors"
+    segmenter = load(network_file)
+    for parameter in segmenter.parameters():
+        torch.nn.init.zeros_(parameter)
+    segmenter.save(str(dead))
     for words in (
+        ("field", dead, "--out", tmp_path / "dead.svg"),
+        ("evaluate", network_file, folder, "--device", "mps"),
         ("demo", "--network", "streat", "--out", out),
         ("check", tmp_path / "nowhere"),
         ("check", folder, "--format", "vco"),

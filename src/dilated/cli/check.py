@@ -11,6 +11,7 @@ from rich.table import Table
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, plain, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
+from dilated.data.check.classes_draft import CLASSES_FILE, write_classes_draft
 from dilated.data.check.finding import Finding
 from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
 from dilated.data.formats import FORMATS
@@ -37,6 +38,7 @@ def run(
     out: arguments.OptionalPath = None,
     json_file: arguments.JsonFile = None,
     workers: arguments.OptionalCount = None,
+    write_classes: bool = False,
 ) -> None:
     """Read every image and label of a data set: its layout, splits and class frequencies, and all that is wrong.
 
@@ -48,10 +50,14 @@ def run(
         out: write a page with images of what was found there; it is one file that needs nothing else.
         json_file: write the findings and the figures there.
         workers: threads; as many as processors if not given.
+        write_classes: first write a draft of the missing classes.toml: a class for each value that the labels hold.
     """
     for file in (out, json_file):
         if file is not None and not file.parent.is_dir():
             raise InputError(f"{file}: there is no folder {file.parent}; expected one that is there")
+    if write_classes:
+        draft = write_classes_draft(data)
+        write_line(f"{data / CLASSES_FILE}: drafted {', '.join(draft.names)}; change names and colors there")
     with ProgressBar("reading") as bar:
         report = check(data, layout, workers, bar.update)
     classes = f", {len(report.classes)} classes" if report.classes else ""

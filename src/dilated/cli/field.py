@@ -57,8 +57,9 @@ def run(
         height, width = pixels.shape[:2]
         if height * width > _MAX_PIXELS:
             raise InputError(
-                f"{image_path}: found {width}x{height}; expected at most {_MAX_PIXELS:,} pixels, as the gradient takes much "
-                "memory for each. Crop the image; scaled down it would be seen otherwise."
+                f"{image_path}: found {width}x{height}; expected at most {_MAX_PIXELS:,} pixels, as the gradient takes "
+                "much memory for each",
+                hint="crop the image; a smaller copy would be seen differently",
             )
         images = to_tensor(pixels)  # (1, 3, H, W)
         field_of_view = measure_field_of_view(segmenter, images)

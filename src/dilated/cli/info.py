@@ -41,7 +41,7 @@ def run(network: arguments.Network, /, *, layers: bool = False) -> None:
 
 def _network_table(network: NetworkDescription) -> Table:
     parts = network.parameters_by_part()
-    by_part = ", ".join(f"{name} {count:,}" for name, count in parts.items())
+    by_part = ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items(), key=lambda part: -part[1]))
     rows: list[tuple[str, object]] = [("classes", ", ".join(network.classes)), *network.config.items()]
     rows += [("parameters", f"{sum(parts.values()):,} ({by_part})"), ("file", f"{network.file_bytes / 1e6:.1f} MB")]
     rows += [(key, value) for key, value in network.card.items() if isinstance(value, str | int | float)]
@@ -63,6 +63,6 @@ def context_table(segmenter: BaseSegmenter) -> Table:
 
 
 def _field_table(title: str, rows: list[ReceptiveField], stride: int, first_pixels: int = 1) -> Table:
-    """The field of each layer, in its own input and in pixels: `first_pixels` for the first, `stride` for each other."""
+    """The field of each layer, in its own input and in pixels: `first_pixels`, and `stride` for each further step."""
     cells = [(r.name, r.kernel, r.dilation, r.field, (r.field - 1) * stride + first_pixels) for r in rows]
     return make_table(("layer", "kernel", "dilation", "field", "pixels"), cells, title=title)

@@ -51,7 +51,8 @@ def run(
         out: where the labels are written; made if missing.
         save: what to write, one or several. An image: palette (PNG of ids, shown in colors), ids (grey PNG), color
             (RGB PNG), overlay (STEM.overlay.jpg), probabilities (STEM.npz), probabilities-tif, geojson (polygons),
-            labelme (STEM.json). For all images: coco (annotations.json), csv (class_fractions.csv). Of a video, each frame's,
+            labelme (STEM.json). For all images: coco (annotations.json), csv (class_fractions.csv). Of a video,
+            each frame's,
             in the folder STEM. Alone, with --tile: tif (tiled TIFF with the image's georeference and overviews, and
             STEM.quicklook.png), read and written block by block; a second call goes on after a kill.
         form: palette, or voc-comp6 for PASCAL VOC's server (OUT/results/VOC2012/Segmentation/comp6_test_cls), or

@@ -54,8 +54,8 @@ def run(
         budget: how long it may take in all, such as 90s, 30m or 2h.
         recipe: a recipe of the package (default, quick, street, paper-camvid, ...) or a .toml file.
         set: overrides, such as --set stage.0.epochs=5 seed=1; may be given again.
-        init_from: a network whose weights are taken where they fit: a file, a run, or a bundled name. Its classes may be
-            others.
+        init_from: a network whose weights are taken where they fit: a file, a run, or a bundled name. Its
+            classes may differ.
         resume: go on with the run in --out, exactly where it was, on as many processes as you like.
         plan_only: write the plan to --out and train nothing; edit it, and give it as --recipe.
         format: the layout of the data, where looking is not enough.
