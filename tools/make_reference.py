@@ -68,14 +68,28 @@ def _signature(name: str, value: Any) -> str:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return name
-    text = f"{name}{signature}".replace(" -> 'None'", "").replace("'", "")
-    text = re.sub(r"<factory>|<dataclasses\.\w+ object at 0x[0-9a-f]+>", "...", re.sub(r" at 0x[0-9a-f]+", "", text))
-    if len(text) <= 100 or not signature.parameters:
-        return text
-    inner = [str(p).replace("'", "") for p in signature.parameters.values()]
-    inner = [re.sub(r"<factory>|<[^>]*>", "...", p) for p in inner]
-    result = f" -> {signature.return_annotation}".replace("'", "") if "->" in text else ""
-    return "\n".join([f"{name}(", *(f"    {p}," for p in inner), f"){result}"])
+    shown, star = [], False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not star:
+            shown.append("*")
+        star = star or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
+        prefix = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        annotation = "" if parameter.annotation is parameter.empty else f": {_annotation(parameter.annotation)}"
+        default = "" if parameter.default is parameter.empty else f" = {_default(parameter.default)}"
+        shown.append(f"{prefix}{parameter.name}{annotation}{default if annotation else default.replace(' ', '')}")
+    returned = signature.return_annotation
+    result = "" if returned in (signature.empty, None, "None") else f" -> {_annotation(returned)}"
+    line = f"{name}({', '.join(shown)}){result}"
+    return line if len(line) <= 100 else "\n".join([f"{name}(", *(f"    {text}," for text in shown), f"){result}"])
+
+
+def _annotation(value: Any) -> str:
+    return value if isinstance(value, str) else getattr(value, "__name__", str(value))
+
+
+def _default(value: Any) -> str:
+    text = repr(value)
+    return "..." if " at 0x" in text or text.startswith("<") else text
 
 
 def _fields(value: type) -> Iterator[str]:

@@ -1,0 +1,75 @@
+"""What needs a CUDA device: labels as on the CPU, exact tiles, training in every precision, and a resume."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dilated import Predictor, load
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def test_a_gpu_gives_the_labels_of_the_cpu(network_file: Path) -> None:
+    image = noise(70, 90)
+    cpu = Predictor(load(network_file), device="cpu").logits(image)
+    gpu = Predictor(load(network_file), device="cuda").logits(image).cpu()
+    assert (cpu - gpu).abs().max() < 1e-2 * cpu.abs().max()
+
+
+def test_without_a_word_the_gpu_is_used(network_file: Path) -> None:
+    predictor = Predictor(load(network_file))
+    assert next(predictor.segmenter.parameters()).device.type == "cuda"
+
+
+def test_a_tile_changes_almost_no_label_on_a_gpu() -> None:
+    image = noise(400, 500)
+    whole = Predictor("street", device="cuda")(image).labels
+    tiled = Predictor("street", tile=256, device="cuda")(image).labels
+    assert np.mean(whole != tiled) < 1e-3
+
+
+def test_images_of_mixed_sizes_are_labelled_as_each_alone(network_file: Path) -> None:
+    images = [noise(40, 50), noise(64, 48), noise(40, 50)]
+    predictor = Predictor(load(network_file), device="cuda")
+    for image, prediction in zip(images, predictor.batch(images), strict=True):
+        assert np.mean(prediction.labels != predictor(image).labels) < 1e-2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_training_learns_on_a_gpu_in_every_precision(
+    dilated: Command, folder: Path, recipe_file: Path, tmp_path: Path, precision: str
+) -> None:
+    out = tmp_path / "run"
+    changes = ["--set", f"precision={precision}", "workers=0"]
+    done = dilated("train", folder, "--out", out, "--recipe", recipe_file, *changes)
+    assert done.returncode == 0, done.stderr
+    losses = [row["loss"] for row in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in row]
+    assert losses
+    assert all(np.isfinite(losses))
+    assert (out / "best.safetensors").is_file()
+
+
+def test_a_finished_training_on_a_gpu_is_measured_there(
+    dilated: Command, folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    out, figures = tmp_path / "run", tmp_path / "figures.json"
+    assert dilated("train", folder, "--out", out, "--recipe", recipe_file, "--set", "workers=0").returncode == 0
+    measured = {}
+    for device in ("cuda", "cpu"):
+        done = dilated("evaluate", out, folder, "--split", "val", "--device", device, "--json", figures)
+        assert done.returncode == 0, done.stderr
+        measured[device] = json.loads(figures.read_text())["pixel_accuracy"]
+    assert measured["cuda"] == pytest.approx(measured["cpu"], abs=5e-3)
