@@ -37,6 +37,7 @@ from dilated.errors import Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGConfig, VGGSegmenter
+from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
 from dilated.training.progress import TrainingProgress
 from dilated.training.train import Trainer, train
@@ -240,7 +241,7 @@ def test_the_context_stage_moves_the_context_module_and_no_bit_of_the_front_end(
     assert not torch.equal(start["frontend.conv1_1.weight"], context["frontend.conv1_1.weight"])
     assert same(context, joint, "frontend.")
     assert not any(torch.equal(context[name], joint[name]) for name in context if name.startswith("context."))
-    end = checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE)["weights"]
+    end = checkpoint.load_checkpoint(out / CHECKPOINT_FILE)["weights"]
     assert not torch.equal(joint["frontend.final.weight"], end["frontend.final.weight"])
     assert not torch.equal(joint["context.final.weight"], end["context.final.weight"])
 
@@ -269,7 +270,7 @@ def test_killed_in_every_stage_and_while_features_are_computed_it_ends_bit_equal
     train(data, recipe(), out, resume=True)
     for name in ("best.safetensors", "stage-0.safetensors", "stage-1.safetensors", "stage-2.safetensors"):
         assert (out / name).read_bytes() == (whole[0] / name).read_bytes()
-    ours, theirs = (checkpoint.load_checkpoint(run / checkpoint.CHECKPOINT_FILE) for run in (out, whole[0]))
+    ours, theirs = (checkpoint.load_checkpoint(run / CHECKPOINT_FILE) for run in (out, whole[0]))
     assert same(ours["weights"], theirs["weights"])
     assert same(ours["ema"], theirs["ema"])
     assert log(out) == log(whole[0])
@@ -298,7 +299,7 @@ def test_a_batch_in_parts_learns_the_same(data: Dataset, recipe: Callable[..., R
         settings = [*PADDED, "network.dropout=0.0", "ema=0.0", "stage.0.batch=5", f"stage.0.accumulate={parts}"]
         plan, out = stages_of(recipe(*settings), slice(1)), tmp_path / f"parts{parts}"
         begun = observed(data, plan, out).weights[0]
-        ends.append(checkpoint.load_checkpoint(out / checkpoint.CHECKPOINT_FILE)["weights"])
+        ends.append(checkpoint.load_checkpoint(out / CHECKPOINT_FILE)["weights"])
         moved = [(ends[0][name] - value).abs().max() for name, value in begun.items()]
         assert max(moved) > 1e-2  # so that 1e-5 means something
     for other in ends[1:]:
