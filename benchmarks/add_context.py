@@ -45,8 +45,6 @@ from dilated.evaluation.metrics import mean_iou
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS
-from dilated.models.network_file import save
-from dilated.palettes import distinct_colors
 from dilated.prediction.predictor import Predictor
 from dilated.training.config import load_recipe
 from dilated.training.train import train
@@ -83,7 +81,7 @@ def peer(data: Dataset, out: Path, steps: int, batch: int, crop: tuple[int, int]
         )
         learn(network, data, out / "peer.pt", steps, batch, crop)
         settings = AdapterConfig(FACTORY, options, size_divisor=SIDES)
-        save(AdaptedSegmenter(data.classes.names, distinct_colors(len(data.classes)), settings, model=network), file)
+        AdaptedSegmenter(data.classes.names, config=settings, model=network).save(file)
     return dilated.load(file)
 
 
@@ -127,10 +125,8 @@ def learn(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int
 def with_module(peer: BaseSegmenter, dilations: tuple[int, ...]) -> BaseSegmenter:
     """The peer, by way of `add_context` as a user would call it."""
     assert isinstance(peer, AdaptedSegmenter)
-    options = options_of(len(peer.classes))
-    return add_context(
-        peer.model, peer.classes, factory=FACTORY, options=options, dilations=dilations, size_divisor=SIDES
-    )
+    config = AdapterConfig(FACTORY, options_of(len(peer.classes)), size_divisor=SIDES)
+    return add_context(peer.model, peer.classes, dilations=dilations, config=config)
 
 
 def module_trained(peer: BaseSegmenter, name: str, data: Dataset, out: Path, overrides: list[str]) -> BaseSegmenter:

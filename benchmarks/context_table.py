@@ -77,7 +77,7 @@ class Head:
 
     def __init__(self, segmenter: dilated.Segmenter) -> None:
         self.segmenter = segmenter
-        self.kept = [*segmenter.levels, segmenter.fine_level]
+        self.kept = [*segmenter.fused_levels, segmenter.fine_level]
 
     def keep(self, maps: list[Tensor]) -> list[Tensor]:
         return [maps[i].to(torch.bfloat16) for i in self.kept]
@@ -87,7 +87,7 @@ class Head:
         maps: list[Any] = [None] * len(self.segmenter.backbone_grids)
         for i, values in zip(self.kept, kept, strict=True):
             maps[i] = values
-        maps[-1] = kept[len(self.segmenter.levels) - 1]
+        maps[-1] = kept[len(self.segmenter.fused_levels) - 1]
         logits, places = self.segmenter.decode(self.segmenter.forward_neck(maps), self.segmenter.feature_grids)
         return upsample(logits.float(), places, PIXEL_GRID, size)
 

@@ -42,7 +42,7 @@ def test_a_bad_argument_is_a_value_error_that_names_it(settings: dict[str, objec
 
 
 def test_widths_that_the_channels_do_not_divide_are_refused() -> None:
-    with pytest.raises(ValueError, match="found 4 maps in and 5 out"):
+    with pytest.raises(ValueError, match="4 channels in and 5 out"):
         identity_(torch.empty(5, 4, 3, 3), channels=2)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dilated import InputError, load
-from dilated.models.description import read_description
+from dilated.models.network_file import read_description
 from dilated.weights.catalog import BUNDLED_NETWORKS, find_network
 
 
@@ -33,7 +33,7 @@ def test_the_header_agrees_with_the_loaded_network(name: str) -> None:
 def test_a_file_that_is_none_is_an_input_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="is no whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         read_description(path)
 
 

@@ -66,7 +66,7 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("name", ["", "os", ":", "os:", ":system", "timm:create model", "torchvision.models:os.system"])
 def test_what_is_no_name_of_a_factory_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"expected package\.module:name"):
+    with pytest.raises(ValueError, match=r"is not package\.module:name"):
         build_from_factory(name, {})
 
 
@@ -92,7 +92,7 @@ def test_what_is_of_no_trusted_library_is_refused_unimported(
     factory: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"would run code of|cannot be had"):
+    with pytest.raises(ValueError, match=r"would run code of|cannot be imported"):
         build_from_factory(factory, options)
     assert not list(tmp_path.iterdir())
 
@@ -114,7 +114,7 @@ def test_what_is_of_no_trusted_library_is_refused_unimported(
 )
 def test_what_a_trusted_module_has_from_elsewhere_is_refused(factory: str) -> None:
     pytest.importorskip(factory.partition(":")[0])
-    with pytest.raises(ValueError, match=r"would run code of|cannot be had"):
+    with pytest.raises(ValueError, match=r"would run code of|cannot be imported"):
         build_from_factory(factory, {})
 
 
@@ -138,9 +138,9 @@ def test_timms_ways_to_weights_are_refused_uncalled(options: dict[str, Any], mon
     create.__module__ = "timm.models._factory"
     monkeypatch.setattr(timm, "create_model", create)
     for factory, given in (("timm:create_model", options), (f"{__name__}:network", {"width": {"factory": "x"}})):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ValueError, match=r"network\.(factory|options): "):
             build_from_factory(factory, given)
-    with pytest.raises(ValueError, match="nothing that downloads"):
+    with pytest.raises(ValueError, match=r"would make .* download or read files"):
         build_from_factory("timm:create_model", options)
     assert RUNS == []
     assert isinstance(
@@ -203,12 +203,12 @@ def test_ones_own_package_is_refused_until_it_is_trusted(monkeypatch: pytest.Mon
 
 def test_a_factory_that_is_missing_says_so(trusted: None) -> None:
     for name in (f"{__name__}:nothing", "torchvision.models.nothing:x", f"{__name__}.inner:x"):
-        with pytest.raises(ValueError, match="cannot be had"):
+        with pytest.raises(ValueError, match="cannot be imported"):
             build_from_factory(name, {})
 
 
 def test_a_factory_that_builds_something_else_is_refused(trusted: None) -> None:
-    with pytest.raises(ValueError, match=r"gave a str; expected a torch\.nn\.Module"):
+    with pytest.raises(ValueError, match=r"gave a str. Name what gives a torch\.nn\.Module"):
         build_from_factory(f"{__name__}:text", {})
     with pytest.raises(ValueError, match="gave a type"):
         build_from_factory(f"{__name__}:kind", {})
@@ -248,7 +248,7 @@ def test_a_function_of_a_trusted_library_that_reads_files_or_the_net_does_not_ru
 
     load.__module__ = "timm.models._hub"
     monkeypatch.setattr(timm.models, "load_state_dict_from_hf", load)
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"network\.(factory|options): "):
         build_from_factory("timm.models:load_state_dict_from_hf", {"model_id": "somebody/evil", "weights_only": False})
     assert RUNS == []
 
@@ -256,7 +256,7 @@ def test_a_function_of_a_trusted_library_that_reads_files_or_the_net_does_not_ru
 def test_a_function_of_a_trusted_library_that_writes_files_does_not_run(tmp_path: Path) -> None:
     out = tmp_path / "home"
     model = {"factory": "timm:create_model", "model_name": "test_efficientnet"}
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"network\.(factory|options): "):
         build_from_factory("timm.models:save_for_hf", {"model": model, "save_directory": str(out)})
     assert not out.exists()
 

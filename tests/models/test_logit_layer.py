@@ -68,20 +68,20 @@ def test_a_layer_that_runs_twice_counts_where_it_runs_last() -> None:
 
 @pytest.mark.parametrize("name", ["two", "0.weight", "0.0", " 0"])
 def test_a_layer_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"expected a layer of the network, such as '1'"):
+    with pytest.raises(ValueError, match=r"Give one of its layers, such as '1'"):
         find_logit_layer(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), 2, 64, name)
 
 
 def test_a_layer_by_name_on_which_the_logits_do_not_depend_is_refused() -> None:
-    with pytest.raises(ValueError, match="found no such layer with 2 maps"):
+    with pytest.raises(ValueError, match="does not give 2 channels"):
         find_logit_layer(Branches(lambda x, main, auxiliary: main), 2, 64, "auxiliary")
-    with pytest.raises(ValueError, match="found no such layer with 2 maps"):
+    with pytest.raises(ValueError, match="does not give 2 channels"):
         find_logit_layer(Branches(lambda x, main, auxiliary: main), 2, 64, "backbone")
 
 
 def test_logits_of_something_else_than_a_convolution_are_refused_with_what_was_found() -> None:
     network = nn.Sequential(nn.Conv2d(3, 7, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(7, 2, 2, 2))
-    with pytest.raises(ValueError, match="found no convolution with 2 maps") as caught:
+    with pytest.raises(ValueError, match="no convolution gives 2 channels") as caught:
         find_logit_layer(network, 2, 64)
     assert "0 (7, 32, 32), 1 (7, 32, 32), 2 (2, 64, 64)" in str(caught.value)
     assert "`layer`" in str(caught.value)
@@ -92,7 +92,7 @@ def test_a_network_without_layers_that_give_maps_says_none() -> None:
     network = nn.Module()
     network.weight = nn.Parameter(torch.rand(2, 3))
     network.forward = lambda x: torch.einsum("cd,ndhw->nchw", network.weight, x)
-    with pytest.raises(ValueError, match="its last maps are none"):
+    with pytest.raises(ValueError, match="its last layers give none"):
         find_logit_layer(network, 2, 64)
 
 
@@ -103,7 +103,7 @@ def test_a_network_without_any_weight_is_refused_and_not_with_stop_iteration() -
 
 @pytest.mark.parametrize("classes", [1, 3, 5])
 def test_another_number_of_classes_is_refused_with_the_shapes_that_were_found(classes: int) -> None:
-    with pytest.raises(ValueError, match=rf"\[\(1, 2, 64, 64\)\]; expected logits \(N, {classes}, h, w\)"):
+    with pytest.raises(ValueError, match=rf"\[\(1, 2, 64, 64\)\], not logits \(N, {classes}, h, w\)"):
         find_logit_layer(nn.Sequential(nn.Conv2d(3, 2, 1)), classes, 64)
 
 
@@ -141,7 +141,7 @@ def test_one_map_stands_for_two_classes_and_for_no_other_number() -> None:
     assert torch.equal(binary_to_two_class(logit, 2), torch.cat([0 * logit, logit], 1))
     assert binary_to_two_class(logit, 1) is logit
     for classes in (3, 4):
-        with pytest.raises(ValueError, match="expected logits"):
+        with pytest.raises(ValueError, match="not logits"):
             find_logits(logit, classes)
 
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from dilated import Segmenter, SegmenterConfig
 from dilated.errors import InputError
-from dilated.models import network_file
-from dilated.models.network_file import load, read_safetensors, save
+from dilated.models.network_file import read_safetensors
+from dilated.weights.bundled import load, save
 
 
 def build(**settings: object) -> Segmenter:
@@ -86,19 +86,19 @@ def test_everything_that_is_no_weight_comes_back(settings: dict[str, object], tm
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     refused(tmp_path / "none.safetensors", "no such file")
-    refused(tmp_path, "no such file")
+    refused(tmp_path, "holds no best.safetensors")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 3000, 0.5, -1])
 def test_a_truncated_file_is_refused_by_name(keep: float, path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
-    refused(path, "no whole safetensors file")
+    refused(path, "not a complete safetensors file")
 
 
 def test_text_is_refused_by_name(path: Path) -> None:
     path.write_text("no weights, but long enough to hold a length")
-    refused(path, "no whole safetensors file")
+    refused(path, "not a complete safetensors file")
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
@@ -110,7 +110,7 @@ def test_a_file_of_another_program_is_refused_by_name(metadata: dict[str, str] |
 @pytest.mark.parametrize("version", [0, 2, None, "1"])
 def test_another_version_is_refused_by_name(version: object, path: Path) -> None:
     altered(path, version=version)
-    refused(path, f"version {version}; expected 1")
+    refused(path, f"of version {version}; this program reads version 1")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"version": 1}'])
@@ -158,9 +158,9 @@ def test_an_interrupted_save_leaves_the_earlier_file_whole(
         Path(target).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(network_file, "save_file", interrupted)
+    monkeypatch.setattr("safetensors.torch.save_file", interrupted)
     for target in (path, path.with_name("new.safetensors")):
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(InputError, match="no space"):
             save(segmenter, target)
     assert path.read_bytes() == before
     assert list(path.parent.glob("*.safetensors")) == [path]
@@ -177,3 +177,19 @@ def test_nothing_in_a_file_is_executed(segmenter: Segmenter, path: Path, monkeyp
     monkeypatch.setattr("pickle.load", never)
     monkeypatch.setattr("torch.load", never)
     assert load(path).classes == segmenter.classes
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_file_and_name(value: float, path: Path) -> None:
+    tensors, metadata = read_safetensors(path)
+    tensors["classifier.weight"][0] = value
+    save_file(tensors, path, metadata=metadata)
+    refused(path, r"NaN or infinite values in the weights classifier\.weight")
+
+
+def test_kernels_beyond_the_range_of_fp16_are_stored_in_fp32(segmenter: Segmenter, tmp_path: Path) -> None:
+    other = segmenter.rebuild()
+    with torch.no_grad():
+        other.classifier.weight.fill_(1e6)
+    other.save(tmp_path / "large.safetensors", half=True)
+    assert torch.equal(load(tmp_path / "large.safetensors").classifier.weight, other.classifier.weight)

@@ -15,6 +15,7 @@ from by_definition import (
     deconvolved,
     make_image,
     rebuilt,
+    released_tile_probabilities,
     run,
     softmax,
     stitched,
@@ -235,7 +236,7 @@ def test_images_of_a_batch_do_not_meet(authors: VGGSegmenter) -> None:
 def test_an_image_that_fills_its_tile_is_deployed(authors: VGGSegmenter) -> None:
     image = make_image(64, 64)
     with torch.no_grad():
-        on_grid = authors.released_tile_probabilities(reflect_pad(authors.preprocess(image), 186, 186, 186, 186))
+        on_grid = released_tile_probabilities(authors, reflect_pad(authors.preprocess(image), 186, 186, 186, 186))
         assert on_grid.shape == (1, 2, 8, 8)
         close(run(authors, image)[:, ::8, ::8], on_grid[0].numpy(), 1e-6)
 
@@ -277,7 +278,7 @@ def test_the_deconvolution_is_the_sum_described() -> None:
         logits = segmenter.frontend(blob)[0].numpy()
         expected = deconvolved(logits)
         assert expected.shape == (2, 64, 56)
-        close(segmenter.released_tile_probabilities(blob)[0].numpy(), softmax(expected))
+        close(released_tile_probabilities(segmenter, blob)[0].numpy(), softmax(expected))
     ones = deconvolved(np.ones((1, 3, 3)))
     assert (ones[:, 4:-4, 4:-4] == 1).all()
     assert ones[0, 0, 12] == 0.5625
@@ -346,12 +347,12 @@ def test_parts_are_found_by_what_they_are() -> None:
         ({"context": "basic", "dilations": (1, 0)}, "dilations"),
         ({"upsampling": "nearest"}, "nearest"),
         ({"inference": "tiles"}, "tiles"),
-        ({"pools": "some"}, "pools='some'"),
-        ({"frontend_padding": "valid"}, "padding='valid'"),
-        ({"fc6": "3x3"}, "fc6='3x3'"),
+        ({"pools": "some"}, "pools: 'some'"),
+        ({"frontend_padding": "valid"}, "padding: 'valid'"),
+        ({"fc6": "3x3"}, "fc6: '3x3'"),
         ({"width": 0.0}, "width"),
-        ({"tile": (379, 900)}, r"tile: found \[379, 900\].*at least 380"),
-        ({"tile": (900, 372)}, r"tile: found \[900, 372\].*at least 380"),
+        ({"tile": (379, 900)}, r"tile: \[379, 900\].*at least 380"),
+        ({"tile": (900, 372)}, r"tile: \[900, 372\].*at least 380"),
         ({"tile": (411, 900), "pools": "dense"}, "at least 412"),
         ({"tile": (403, 900), "pools": "kept"}, "at least 404"),
         ({"upsampling": "deconvolution", "pools": "kept"}, "deconvolution"),
@@ -372,5 +373,5 @@ def test_the_smallest_tile_answers_for_8_pixels(plain: VGGSegmenter) -> None:
 
 
 def test_a_class_needs_a_color() -> None:
-    with pytest.raises(ValueError, match="found 2 classes and 1 colors"):
+    with pytest.raises(ValueError, match="2 classes and 1 color"):
         VGGSegmenter(["a", "b"], [(0, 0, 0)], VGGConfig(width=1 / 64))

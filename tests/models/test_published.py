@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from by_definition import released_tile_probabilities
 from torch import nn
 
 from dilated import VGGSegmenter, published, receptive_field
@@ -145,7 +146,7 @@ def test_their_fields_are_those_of_the_paper(name: str, cells: int, pixels: int)
 def test_a_tile_becomes_what_it_does_in_caffe(name: str, tile: tuple[int, int], answer: tuple[int, int]) -> None:
     network = meta(name)
     assert network.config.tile == tile
-    assert network.released_tile_probabilities(torch.empty(1, 3, *tile, device="meta")).shape == (
+    assert released_tile_probabilities(network, torch.empty(1, 3, *tile, device="meta")).shape == (
         1,
         len(network.classes),
         *answer,
@@ -205,8 +206,8 @@ def test_the_context_module_is_the_released_one_layer_for_layer(name: str) -> No
         assert layer.kernel_size == ((1, 1) if caffe.endswith("_final") else (3, 3))
         assert layer.bias is not None
         pad = layer.padding[0] if isinstance(layer.padding, tuple) else layer.padding
-        assert pad == 0 or network.context.pad == 0
-        found += [f"{caffe}:", f"{layer.dilation[0]}/{network.context.pad if i == 0 and not pad else pad}"]
+        assert pad == 0 or network.context.input_padding == 0
+        found += [f"{caffe}:", f"{layer.dilation[0]}/{network.context.input_padding if i == 0 and not pad else pad}"]
         found[-1] += f"/{layer.out_channels}"
     assert found == CONTEXT[name].split()
 
@@ -215,7 +216,7 @@ def test_the_context_module_is_the_released_one_layer_for_layer(name: str) -> No
 def test_the_borders_are_zeros_once_for_voc_and_at_each_layer_for_streets(name: str) -> None:
     network = meta(name)
     assert network.context is not None
-    assert (network.config.padding, network.context.pad) == (("once", 33) if name == VOC else ("same", 0))
+    assert (network.config.padding, network.context.input_padding) == (("once", 33) if name == VOC else ("same", 0))
     logits = torch.empty(1, len(network.classes), 66, 91, device="meta")
     assert network.apply_context(logits).shape == logits.shape
 

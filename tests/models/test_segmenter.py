@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import Segmenter, SegmenterConfig
+from dilated import AdapterConfig, Segmenter, SegmenterConfig, VGGConfig
 from dilated.models.segmenter import make_non_negative
 
 CLASSES = ["sky", "road", "tree"]
@@ -55,12 +55,12 @@ def test_no_class_at_all_is_refused() -> None:
 
 @pytest.mark.parametrize("stride", [0, 4, 12, 64])
 def test_other_output_strides_are_refused(stride: int) -> None:
-    with pytest.raises(ValueError, match=f"output_stride: found {stride}; expected 8, 16 or 32"):
+    with pytest.raises(ValueError, match=f"output_stride: {stride}. Give 8, 16 or 32"):
         build(output_stride=stride)
 
 
 def test_an_unknown_backbone_is_refused_with_similar_names() -> None:
-    with pytest.raises(ValueError, match=r"no 'resnet19'; similar ones: .*resnet"):
+    with pytest.raises(ValueError, match=r"no 'resnet19'; similar names: .*resnet"):
         build("resnet19")
 
 
@@ -234,3 +234,24 @@ def test_every_weight_gets_a_gradient() -> None:
     segmenter(torch.rand(2, 3, 64, 64)).square().mean().backward()
     idle = [name for name, p in segmenter.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
+
+
+def test_classes_without_colors_get_colors_that_differ() -> None:
+    segmenter = Segmenter(["a", "b", "c"], config=SegmenterConfig("test_efficientnet", features=4))
+    assert len(set(segmenter.colors)) == len(segmenter.classes) == 3
+
+
+def test_with_another_output_stride_the_settings_of_other_kinds_stay() -> None:
+    assert SegmenterConfig(output_stride=32).with_output_stride(8) == SegmenterConfig(output_stride=8)
+    for config in (VGGConfig(), AdapterConfig(factory="timm:create_model")):
+        assert config.with_output_stride(16) == config
+
+
+def test_the_auxiliary_pass_gives_the_logits_of_the_plain_one_and_the_level_it_names() -> None:
+    segmenter = Segmenter(["a", "b"], config=SegmenterConfig("test_efficientnet", features=4)).eval()
+    images = torch.rand(1, 3, 40, 56)
+    channels, grid = segmenter.auxiliary_level()
+    logits, features = segmenter.forward_with_auxiliary(images)
+    assert torch.equal(logits, segmenter(images))
+    assert features.shape[1] == channels
+    assert features.shape[-1] == -(-56 // int(grid.stride))

@@ -260,9 +260,9 @@ def test_fresh_weights_have_their_spread_and_biases_are_zero() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"pools": "gone"}, "found pools='gone'.*removed.*dense.*kept"),
-        ({"padding": "valid"}, "found padding='valid'.*none.*same"),
-        ({"fc6": "5x5"}, "found fc6='5x5'.*7x7.*large_fov"),
+        ({"pools": "gone"}, "pools: 'gone'.*removed.*dense.*kept"),
+        ({"padding": "valid"}, "padding: 'valid'.*none.*same"),
+        ({"fc6": "5x5"}, "fc6: '5x5'.*7x7.*large_fov"),
         ({"classes": 0}, "classes=0"),
         ({"width": 0.0}, r"width=0\.0"),
         ({"width": -1.0}, r"width=-1\.0"),

@@ -167,3 +167,12 @@ def check_zoom(segmenter: VGGSegmenter, image: Tensor, pixels: int = 2000) -> No
         places += zip(random.integers(0, height, pixels), random.integers(0, width, pixels), strict=True)
     described = np.stack([zoomed(expected, h, w) for h, w in places], -1)
     close(found[:, [h for h, _ in places], [w for _, w in places]], described, 1e-6)  # zoomed in single precision
+
+
+def released_tile_probabilities(segmenter: VGGSegmenter, tile: Tensor) -> Tensor:
+    """One preprocessed tile, (N, 3, H, W), as the released network runs it -> probabilities.
+
+    They are (N, C, (H - 372) / 8, (W - 372) / 8), with deconvolution 8 times as fine.
+    """
+    outputs = segmenter._deconvolve_or_softmax(segmenter.apply_context(segmenter.frontend(tile)))
+    return outputs.softmax(1) if segmenter.config.upsampling == "deconvolution" else outputs

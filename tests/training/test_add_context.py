@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import dilated
 from dilated import InputError, load_recipe, open_dataset
 from dilated.cli.train import run
-from dilated.models.adapter import AdaptedSegmenter, add_context
+from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.training.progress import TrainingProgress
 from dilated.training.train import train
 
@@ -67,7 +67,9 @@ def written(path: Path, width: str = "none", **options: object) -> Path:
     for _ in range(5):
         network(torch.rand(2, 3, 32, 32))
     factory = f"{__name__}:peer"
-    segmenter = add_context(network, CLASSES.names, CLASSES.colors, size_divisor=2, factory=factory, options=options)
+    segmenter = add_context(
+        network, CLASSES.names, CLASSES.colors, config=AdapterConfig(size_divisor=2, factory=factory, options=options)
+    )
     segmenter.rebuild(context=width).save(str(path))
     return path
 
@@ -196,14 +198,14 @@ def test_the_command_line_does_all_of_it(folder: Path, start: Path, tmp_path: Pa
 
 
 def test_without_a_network_to_start_from_it_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"context\.toml.*expected it as --init-from NETWORK"):
+    with pytest.raises(InputError, match=r"context\.toml.*Give it as --init-from NETWORK"):
         run(folder, out=tmp_path / "run", recipe="context")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_runs_recipe_without_its_network_is_a_clear_error(folder: Path, start: Path, tmp_path: Path) -> None:
     out = trained(folder, start, tmp_path / "run")
-    with pytest.raises(InputError, match="expected it as --init-from NETWORK"):
+    with pytest.raises(InputError, match="Give it as --init-from NETWORK"):
         run(folder, out=tmp_path / "other", recipe=str(out / "recipe.toml"))
 
 
@@ -219,7 +221,7 @@ def test_an_untrusted_factory_is_refused_before_anything_is_written(
 def test_other_classes_than_the_datas_are_refused(folder: Path, tmp_path: Path) -> None:
     names = ["field", "disc", "rod"]
     path = tmp_path / "other.safetensors"
-    add_context(peer(), names, size_divisor=2, factory=f"{__name__}:peer").save(str(path))
+    add_context(peer(), names, config=AdapterConfig(size_divisor=2, factory=f"{__name__}:peer")).save(str(path))
     with pytest.raises(InputError, match="its classes are"):
         trained(folder, path, tmp_path / "run")
 
@@ -250,7 +252,9 @@ def test_a_library_network_is_trained_the_same_way(folder: Path, tmp_path: Path)
     options = {"encoder_name": "tu-test_efficientnet", "encoder_weights": None, "classes": 3}
     options |= {"decoder_pyramid_channels": 8, "decoder_segmentation_channels": 32}
     factory = "segmentation_models_pytorch:FPN"
-    segmenter = add_context(smp.FPN(**options), CLASSES.names, size_divisor=32, factory=factory, options=options)
+    segmenter = add_context(
+        smp.FPN(**options), CLASSES.names, config=AdapterConfig(size_divisor=32, factory=factory, options=options)
+    )
     start = tmp_path / "fpn.safetensors"
     segmenter.save(str(start))
     out = trained(folder, start, tmp_path / "run")

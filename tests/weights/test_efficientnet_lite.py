@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from dilated import Segmenter, SegmenterConfig
 from dilated.errors import InputError
-from dilated.weights.backbones import load_backbone
-from dilated.weights.efficientnet_lite import main, rename_weights
+from dilated.weights.backbones import load_pretrained
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from convert_efficientnet_lite import main, rename_weights
 
 BACKBONE = "tf_efficientnet_lite0"
 # The port numbers its blocks through; the first expands nothing, so its convolutions are a depthwise and a projection.
@@ -74,7 +77,7 @@ def test_the_command_writes_a_backbone_that_loads(
     monkeypatch.setattr(sys, "argv", ["efficientnet_lite", str(source), BACKBONE, str(out)])
     main()
     segmenter = Segmenter(["a", "b"], [(0, 0, 0), (1, 1, 1)], SegmenterConfig(features=4))
-    load_backbone(segmenter, str(out))
+    load_pretrained(segmenter, str(out))
     expected = model.state_dict()
     for name, value in segmenter.backbone.state_dict().items():
         assert torch.equal(value, expected[name].half().float() if value.ndim > 1 else expected[name])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from by_definition import released_tile_probabilities
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -117,7 +118,7 @@ def prototxt(network: VGGSegmenter, name: str, height: int, width: int) -> str:
             add(child, "ReLU", in_place=True)
     assert network.context is not None
     for i in range(len(network.context.layers)):
-        convolution(f"context.layers.{i}", network.context.pad if i == 0 else 0)
+        convolution(f"context.layers.{i}", network.context.input_padding if i == 0 else 0)
         add(f"context relu {i}", "ReLU", in_place=True)
     convolution("context.final")
     if network.config.upsampling == "deconvolution":
@@ -142,7 +143,7 @@ def in_opencv(text: str, weights: Path, last: str, blob: Tensor) -> Answers:
 @torch.no_grad()
 def here(network: VGGSegmenter, blob: Tensor) -> Answers:
     logits = network.apply_context(network.frontend(blob))[0].numpy()
-    probabilities = network.released_tile_probabilities(blob)[0].numpy()
+    probabilities = released_tile_probabilities(network, blob)[0].numpy()
     for labels in (logits.argmax(0), probabilities.argmax(0)):
         assert len(np.unique(labels)) > 1  # or the comparison would say little
     return Answers(logits, probabilities)

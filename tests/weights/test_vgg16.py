@@ -23,7 +23,6 @@ from dilated.errors import InputError
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.weights import caffe
 from dilated.weights.backbones import load_pretrained
-from dilated.weights.vgg16 import load_vgg16
 
 MEAN, STD = (torch.tensor(v).double().view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 NAMES = [f"conv{block}_{i}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
@@ -108,7 +107,7 @@ def test_the_front_end_answers_to_bgr_less_its_mean_what_torchvisions_layers_ans
 ) -> None:
     torch.save(model.state_dict(), tmp_path / "vgg16.pth")
     segmenter = build(mean=mean)
-    load_vgg16(segmenter, str(tmp_path / "vgg16.pth"))
+    load_pretrained(segmenter, str(tmp_path / "vgg16.pth"))
     images = torch.rand(1, 3, 388, 380, dtype=torch.float64)
 
     weights = {name: value.double() for name, value in model.state_dict().items()}
@@ -135,7 +134,7 @@ def test_with_its_poolings_and_padding_it_is_torchvisions_network_as_it_stands(
     torch.save(model.state_dict(), tmp_path / "vgg16.pth")
     mean = tuple((255 * MEAN).flatten().flip(0).tolist())  # zeros around the image then mean the same to both
     segmenter = build(pools="kept", frontend_padding="same", mean=mean)
-    load_vgg16(segmenter, str(tmp_path / "vgg16.pth"))
+    load_pretrained(segmenter, str(tmp_path / "vgg16.pth"))
     images = torch.rand(1, 3, 224, 224, dtype=torch.float64)
     double = Classifier().double().eval()
     double.load_state_dict(model.state_dict())
@@ -168,7 +167,7 @@ def test_without_a_network_it_says_where_the_file_is_to_be_had(monkeypatch: pyte
     segmenter = build()
     before = kept(segmenter)
     with pytest.raises(InputError, match=r"could not supply VGG-16 \(URLError: .*no route.*\)") as error:
-        load_vgg16(segmenter, "torchvision:vgg16")
+        load_pretrained(segmenter, "torchvision:vgg16")
     url = torchvision.models.VGG16_Weights.IMAGENET1K_V1.url
     assert f"{url} elsewhere and give the file's path" in str(error)
     assert fresh(segmenter, before) == [*NAMES, "final"]
@@ -178,7 +177,7 @@ def test_without_a_network_it_says_where_the_file_is_to_be_had(monkeypatch: pyte
 def test_every_kind_of_file_fills_the_same(model: Classifier, suffix: str, tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "reference.pth")
     reference = build()
-    load_vgg16(reference, str(tmp_path / "reference.pth"))
+    load_pretrained(reference, str(tmp_path / "reference.pth"))
     path = tmp_path / f"vgg16{suffix}"
     if suffix == ".safetensors":
         save_file(model.state_dict(), path)
@@ -188,7 +187,7 @@ def test_every_kind_of_file_fills_the_same(model: Classifier, suffix: str, tmp_p
         torch.save(model.state_dict(), path)
     segmenter = build()
     before = kept(segmenter)
-    assert load_vgg16(segmenter, str(path)) == f"VGG-16: conv1_1 to fc7, 15 layers, from {path}; fresh: final"
+    assert load_pretrained(segmenter, str(path)) == f"VGG-16: conv1_1 to fc7, 15 layers, from {path}; fresh: final"
     assert fresh(segmenter, before) == ["final"]
     assert all(torch.equal(a, b) for a, b in zip(segmenter.parameters(), reference.parameters(), strict=True))
 
@@ -202,7 +201,7 @@ def test_a_file_of_the_first_four_blocks_leaves_the_others_fresh_and_says_so(
     np.savez(path, **{k.replace("features", prefix): v for k, v in first.items()})
     segmenter = build()
     before = kept(segmenter)
-    assert load_vgg16(segmenter, str(path)) == (
+    assert load_pretrained(segmenter, str(path)) == (
         f"VGG-16: conv1_1 to conv4_3, 10 layers, from {path}; fresh: conv5_1, conv5_2, conv5_3, fc6, fc7, final"
     )
     assert fresh(segmenter, before) == ["conv5_1", "conv5_2", "conv5_3", "fc6", "fc7", "final"]
@@ -215,7 +214,7 @@ def test_a_caffemodel_is_taken_as_it_is_with_its_inner_products_as_convolutions(
     assert caffe.read_caffemodel(path)["fc6"][0].shape == ((1, 1) if v1 else ()) + (256, 32 * 49)
     segmenter = build()
     before = kept(segmenter)
-    assert load_vgg16(segmenter, str(path)) == f"VGG-16: conv1_1 to fc7, 15 layers, from {path}; fresh: final"
+    assert load_pretrained(segmenter, str(path)) == f"VGG-16: conv1_1 to fc7, 15 layers, from {path}; fresh: final"
     assert fresh(segmenter, before) == ["final"]
     for name in NAMES:  # Caffe's reads blue, green, red too: conv1_1 stays as well
         layer = segmenter.frontend.get_submodule(name)
@@ -236,7 +235,7 @@ def test_deeplabs_fc6_and_fc7_are_not_vggs_and_stay_fresh(model: Classifier, suf
         caffe.write_caffemodel(path, caffe_layers())
     segmenter = build(fc6="large_fov")
     before = kept(segmenter)
-    assert load_vgg16(segmenter, str(path)) == (
+    assert load_pretrained(segmenter, str(path)) == (
         f"VGG-16: conv1_1 to conv5_3, 13 layers, from {path}; fresh: fc6, fc7, final"
     )
     assert fresh(segmenter, before) == ["fc6", "fc7", "final"]
@@ -247,22 +246,22 @@ def test_a_layer_of_another_shape_is_refused_by_file_and_name(model: Classifier,
     odd = {"weight": torch.zeros(5, *model.get_parameter(f"{layer}.weight").shape[1:]), "bias": torch.zeros(5)}
     torch.save({**model.state_dict(), **{f"{layer}.{k}": v for k, v in odd.items()}}, tmp_path / "odd.pth")
     name = {"features.0": "conv1_1", "features.19": "conv4_2", "classifier.0": "fc6", "classifier.3": "fc7"}[layer]
-    with pytest.raises(InputError, match=rf"odd\.pth: {name} is \(5, .*\); expected \("):
-        load_vgg16(build(), str(tmp_path / "odd.pth"))
+    with pytest.raises(InputError, match=rf"odd\.pth: {name} is \(5, .*\); the network's is \("):
+        load_pretrained(build(), str(tmp_path / "odd.pth"))
 
 
 def test_weights_of_another_width_are_refused(model: Classifier, tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "a.pth")
     with pytest.raises(
-        InputError, match=r"a\.pth: conv1_1 is \(4, 3, 3, 3\).*; expected \(2, 3, 3, 3\).*network\.width"
+        InputError, match=r"a\.pth: conv1_1 is \(4, 3, 3, 3\).*; the network's is \(2, 3, 3, 3\).*network\.width"
     ):
-        load_vgg16(build(1 / 32), str(tmp_path / "a.pth"))
+        load_pretrained(build(1 / 32), str(tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.safetensors", "a.npz", "a.caffemodel"])
 def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"{tmp_path}/{name}: no such file"):
-        load_vgg16(build(), str(tmp_path / name))
+        load_pretrained(build(), str(tmp_path / name))
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights"])
@@ -270,12 +269,14 @@ def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused_by_name(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{tmp_path}/{name}: "):
-        load_vgg16(build(), str(tmp_path / name))
+        load_pretrained(build(), str(tmp_path / name))
 
 
 @pytest.mark.parametrize("source", ["vgg16", "bundled", "timm:vgg16", "weights.h5"])
 def test_a_source_of_another_kind_is_refused_with_those_there_are(source: str) -> None:
-    with pytest.raises(InputError, match=rf"found '{source}'; expected torchvision:vgg16, random, or a \.pth,"):
+    with pytest.raises(
+        InputError, match=rf"'{source}' is not a source of weights.*torchvision:vgg16, random, or a \.safetensors,"
+    ):
         load_pretrained(build(), source)
 
 
@@ -292,8 +293,8 @@ def test_a_file_without_a_layer_of_vgg_is_refused(name: str, tmp_path: Path) -> 
         caffe.write_caffemodel(path, {"conv1": [v.numpy() for v in weights.values()]})
     segmenter = build()
     before = kept(segmenter)
-    with pytest.raises(InputError, match=rf"{path} holds no layer of VGG-16; expected torchvision's or Caffe's names"):
-        load_vgg16(segmenter, str(path))
+    with pytest.raises(InputError, match=rf"{path} holds no layer of VGG-16.*torchvision's or Caffe's names"):
+        load_pretrained(segmenter, str(path))
     assert fresh(segmenter, before) == [*NAMES, "final"]
 
 
@@ -301,7 +302,7 @@ def test_random_and_start_are_no_weights_of_vgg() -> None:
     segmenter = build()
     before = kept(segmenter)
     assert load_pretrained(segmenter, "random") == "random weights"
-    with pytest.raises(InputError, match="expected it as --init-from NETWORK"):
+    with pytest.raises(InputError, match="Give it as --init-from NETWORK"):
         load_pretrained(segmenter, "init-from")
     assert fresh(segmenter, before) == [*NAMES, "final"]
 
@@ -312,7 +313,7 @@ def refused(tmp_path: Path, layers: dict[str, list[Blob]], name: str, **settings
     segmenter = build(**settings)
     before = kept(segmenter)
     with pytest.raises(InputError, match=rf"a\.caffemodel.*{name}"):
-        load_vgg16(segmenter, str(path))
+        load_pretrained(segmenter, str(path))
     assert fresh(segmenter, before) == [*NAMES, "final"]
 
 
@@ -335,7 +336,7 @@ def test_a_file_of_nothing_that_deeplabs_network_can_use_is_refused(tmp_path: Pa
 def test_a_first_layer_of_another_shape_is_refused(weight: tuple[int, ...], bias: int, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{"features.0.weight": np.zeros(weight), "features.0.bias": np.zeros(bias)})
     with pytest.raises(InputError, match=r"a\.npz: conv1_1"):
-        load_vgg16(build(), str(tmp_path / "a.npz"))
+        load_pretrained(build(), str(tmp_path / "a.npz"))
 
 
 def test_a_damaged_zip_is_refused_and_closed(tmp_path: Path) -> None:
@@ -343,6 +344,6 @@ def test_a_damaged_zip_is_refused_and_closed(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with suppress(InputError):
-            load_vgg16(build(), str(tmp_path / "a.npz"))
+            load_pretrained(build(), str(tmp_path / "a.npz"))
         gc.collect()
     assert not said

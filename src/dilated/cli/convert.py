@@ -10,8 +10,8 @@ import tyro
 from dilated.cli import arguments
 from dilated.cli.console import write_line
 from dilated.errors import InputError
-from dilated.models import network_file
 from dilated.models.paper import VGGSegmenter
+from dilated.weights.bundled import load
 from dilated.weights.convert import from_caffe, to_caffe
 
 
@@ -32,9 +32,9 @@ def run(
     """
     if file.suffix == ".caffemodel" and out.suffix == ".safetensors":
         segmenter = from_caffe(file, network)
-        network_file.save(segmenter, out, half=half)
+        segmenter.save(out, half=half)
     elif file.suffix == ".safetensors" and out.suffix == ".caffemodel":
-        loaded = network_file.load(file)
+        loaded = load(file)
         if not isinstance(loaded, VGGSegmenter):
             raise InputError(f"{file}: holds a network of another kind; expected one that a .caffemodel was made into")
         segmenter = loaded

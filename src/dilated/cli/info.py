@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dilated.cli import arguments
 from dilated.cli.console import make_table, write_line, write_table
-from dilated.models.description import NetworkDescription, read_description
+from dilated.models.network_file import NetworkDescription, read_description
 from dilated.weights.catalog import find_network
 
 if TYPE_CHECKING:  # PyTorch takes seconds, and the header alone answers most questions

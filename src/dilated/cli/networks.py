@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dilated.cli.console import make_table, write_line, write_table
-from dilated.models.description import read_description
+from dilated.models.network_file import read_description
 from dilated.weights.catalog import BUNDLED_NETWORKS, find_network
 
 

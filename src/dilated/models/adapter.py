@@ -1,93 +1,106 @@
-"""Somebody else's segmentation network with a context module on its class logits.
+"""A segmentation network of another library with a context module on its class logits.
 
     network = torchvision.models.segmentation.fcn_resnet50(weights="DEFAULT")
     segmenter = add_context(network, classes, colors)
     labels = segmenter(images).argmax(1)                 # at once as good as before: the module starts as the identity
 
-One idea fits every library: the layer that makes the class logits. Whatever that layer gives passes through the context
-module, and the network goes on with the result, up-sampling as it always did. The layer is found by running the network
+One idea fits every library: the layer that makes the class logits. Its output passes through the context module, and
+the network goes on with the result, up-sampling as before. The layer is found by running the network
 once: the last convolution with one map per class that the network's logits depend on.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
-from dilated.models.base import BaseSegmenter
-from dilated.models.context import DILATIONS, ContextModule
+from dilated.models.base import BaseConfig, BaseSegmenter
+from dilated.models.context import DILATIONS
 from dilated.models.factory import WEIGHT_OPTIONS, build_from_factory
 from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits, temporary_forward_hook
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid
-from dilated.palettes import Color, distinct_colors
+from dilated.models.segmenter import make_non_negative
+from dilated.palettes import Color
 
 
 @dataclass(frozen=True)
-class AdapterConfig:
-    """A network of another library, and the context module on its class logits."""
+class AdapterConfig(BaseConfig):
+    """The settings of a network of another library, and of the context module on its class logits."""
 
     factory: str = ""
     """What builds it, as `package.module:name`; only needed to train, save and load it."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the factory. A table with a `factory` of its own is built first."""
+    """Keyword arguments of the factory. A table with a `factory` key is built first."""
     layer: str = ""
-    """The layer that makes the class logits, by its name in the network; found where it is empty."""
+    """The layer that makes the class logits, by its name in the network; searched for where it is empty."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Of red, green and blue in 0..1, which the network expects subtracted."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """What it expects them divided by."""
+    """What the network expects red, green and blue divided by."""
     size_divisor: int = 1
-    """Of what the network expects the sides of images to be a multiple; they are extended by zeros."""
+    """The number of which the sides of images must be multiples; they are extended by zeros."""
     context: Literal["none", "basic", "large"] = "none"
-    """The context module (paper, Table 1), on the class logits."""
+    """Width of the context module (paper, Table 1), which reads the class logits."""
     dilations: tuple[int, ...] = DILATIONS
-    """Of the context module."""
+    """Dilations of the context module's 3x3 layers."""
     padding: Literal["same", "once"] = "same"
-    """What the context module sees beyond the border."""
+    """Zeros that the context module sees beyond the border: at each layer, or once at the first."""
     init: Literal["identity", "random"] = "identity"
-    """How the context module starts."""
+    """Initialization of the context module."""
     sigma: float = 0.0
-    """Noise on the identity; `large` needs some, such as 0.001, so that the copies of a map can become different."""
+    """Noise on the identity; `large` needs some, such as 0.001, so that copies of a channel can become different."""
     kind: Literal["adapter"] = "adapter"
-    """Which front end: any module."""
+    """A network of another library."""
 
     def __post_init__(self) -> None:
         if self.context == "large" and self.init == "identity" and not self.sigma:
-            raise InputError("network.sigma: found 0 with context 'large'; expected more, such as 0.001")
-        object.__setattr__(
-            self, "options", {k: v for k, v in self.options.items() if k not in WEIGHT_OPTIONS or v is not None}
-        )
-        try:
-            is_serializable = json.loads(json.dumps(self.options)) == self.options and "null" not in json.dumps(
-                self.options
-            )
-        except (TypeError, ValueError):
-            is_serializable = False
-        if not is_serializable:
+            raise InputError("network.sigma: 0 with context 'large'", hint="give more, such as 0.001")
+        options = {k: v for k, v in self.options.items() if k not in WEIGHT_OPTIONS or v is not None}
+        object.__setattr__(self, "options", options)
+        if not _is_serializable(options):
             raise InputError(
-                f"network.options: found {self.options}; expected numbers, texts, lists and tables of them, which a "
-                "file can hold. Leave out what is None, or let a function of your own be the factory."
+                f"network.options: {options} cannot be written to a file, which holds numbers, texts, lists and tables "
+                "of them",
+                hint="leave out what is None, or let a function of your own be the factory",
+            )
+
+    def build(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        card: dict[str, object] | None = None,
+    ) -> AdaptedSegmenter:
+        return AdaptedSegmenter(classes, colors, self, card)
+
+    def require_savable(self, path: Path) -> None:
+        if not self.factory:
+            raise InputError(
+                f"{path}: nothing says what builds this network, so its file could not be read again",
+                hint="give a factory, as in add_context(network, classes, config=AdapterConfig("
+                "factory='torchvision.models.segmentation:fcn_resnet50'))",
             )
 
 
 class AdaptedSegmenter(BaseSegmenter):
-    """Any network from images to class logits, with a context module and all it takes to be used alone.
+    """Any network from images to class logits, with a context module and all that it takes to be used alone.
 
-    The context module reads logits less their least over the classes, which are not negative, and what it changes is
-    added to the logits: a fresh one changes nothing, whatever follows. One map for two classes is read as (0, logit).
+    The context module reads logits minus their minimum over the classes, which are not negative, and the difference it
+    makes is added to the logits: a fresh one changes nothing. One channel for two classes is read as (0, logit).
 
     Args:
         classes: names, in the order of the label ids.
-        colors: one (red, green, blue) of 0..255 per class.
+        colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
         config: what it is built of.
         card: facts about the network that travel in its file.
         model: the network itself; built by `config.factory` where it is not given.
@@ -96,17 +109,15 @@ class AdaptedSegmenter(BaseSegmenter):
         images (N, 3, H, W), RGB in 0..1, any H and W -> logits (N, C, H, W).
 
     Raises:
-        ValueError: no layer that makes the logits, or a factory that gives no such config.
+        InputError: no layer that makes the logits, or a factory that does not build such a network.
     """
 
     config: AdapterConfig
-    _mean: Tensor
-    _std: Tensor
 
     def __init__(
         self,
         classes: Sequence[str],
-        colors: Sequence[Color],
+        colors: Sequence[Color] | None = None,
         config: AdapterConfig | None = None,
         card: dict[str, object] | None = None,
         model: nn.Module | None = None,
@@ -114,22 +125,16 @@ class AdaptedSegmenter(BaseSegmenter):
         config = config or AdapterConfig()
         super().__init__(classes, colors, config, card)
         self.model: nn.Module = model if model is not None else build_from_factory(config.factory, config.options)
-        self.register_buffer("_mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
-        self.mean, self.std = config.mean, config.std
-        self.context: ContextModule | None = None
+        self._set_normalization(config.mean, config.std)
 
-        side = math.lcm(config.size_divisor, 32) * 4
-        logit_layer = find_logit_layer(self.model, len(classes), side, config.layer)
+        probe_size = math.lcm(config.size_divisor, 32) * 4
+        logit_layer = find_logit_layer(self.model, len(classes), probe_size, config.layer)
         self.config = replace(config, layer=logit_layer.name)
-        self.grid = Grid(
-            logit_layer.stride, (logit_layer.stride - 1) / 2
-        )  # as up-sampling without aligned corners has it
+        # The grid of up-sampling without aligned corners.
+        self.grid = Grid(logit_layer.stride, (logit_layer.stride - 1) / 2)
         self.feature_grids = (PIXEL_GRID,)
-        if config.context != "none":
-            self.context = ContextModule(
-                len(classes), config.context, config.dilations, config.padding, config.init, config.sigma
-            ).to(next(self.model.parameters()))
+        context = config.build_context(len(classes))
+        self.context = None if context is None else context.to(next(self.model.parameters()))
 
     @property
     def output_stride(self) -> int:
@@ -152,7 +157,7 @@ class AdaptedSegmenter(BaseSegmenter):
         return feature_maps[0], grids[0]
 
     def logits(self, images: Tensor) -> Tensor:
-        """What the network goes on with after the layer that makes the logits: (N, C, ceil(H/r), ceil(W/r))."""
+        """The logits that the network goes on with, after the context module: (N, C, ceil(H/r), ceil(W/r))."""
         height, width = (-(-side // self.output_stride) for side in images.shape[-2:])
         return self._run_model(images)[1][..., :height, :width]
 
@@ -163,36 +168,45 @@ class AdaptedSegmenter(BaseSegmenter):
         def insert_context(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             logits = binary_to_two_class(output, len(self.classes))
             if self.context is not None:
-                non_negative = logits - logits.amin(1, keepdim=True)
-                logits = logits + (
-                    self.context(non_negative) - non_negative
-                )  # a fresh module changes no bit, in any precision
+                non_negative = make_non_negative(logits)
+                # A fresh module changes no bit, in any precision.
+                logits = logits + (self.context(non_negative) - non_negative)
             captured.append(logits)
             return logits if logits.shape == output.shape else logits[:, 1:] - logits[:, :1]
 
         height, width = images.shape[-2:]
-        x = (images - self._mean) / self._std
-        pad_bottom, pad_right = (-side % self.config.size_divisor for side in (height, width))
+        x = self._normalize_and_pad(images, self.config.size_divisor)
+        padded_size = x.shape[-2], x.shape[-1]
         with temporary_forward_hook(self.model.get_submodule(self.config.layer), insert_context):
-            output = binary_to_two_class(
-                find_logits(self.model(F.pad(x, (0, pad_right, 0, pad_bottom))), len(self.classes)), len(self.classes)
-            )
-        if output.shape[-2:] != (height + pad_bottom, width + pad_right):
-            output = F.interpolate(
-                output, (height + pad_bottom, width + pad_right), mode="bilinear", align_corners=False
-            )
+            output = binary_to_two_class(find_logits(self.model(x), len(self.classes)), len(self.classes))
+        if output.shape[-2:] != padded_size:
+            output = F.interpolate(output, padded_size, mode="bilinear", align_corners=False)
         return output[..., :height, :width], captured[-1]
 
     def first_level_modules(self, levels: int) -> list[nn.Module]:
         if levels:
-            raise ValueError(
-                f"freeze: found {levels}; expected 0, since what the levels of this network are is not known"
-            )
+            raise InputError(f"freeze: {levels} levels of a network whose levels are not known", hint="give 0")
         return []
 
     def is_backbone_parameter(self, name: str) -> bool:
         """Everything but the context module."""
         return name.startswith("model.")
+
+    def describe_random_weights(self) -> str:
+        return f"{self.config.factory}: weights as it gives them"
+
+    def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
+        """Fill the network with its state_dict."""
+        factory, state = self.config.factory, self.model.state_dict()
+        mismatched = sorted(state.keys() ^ weights.keys()) or [k for k in state if state[k].shape != weights[k].shape]
+        if mismatched:
+            raise InputError(
+                f"weights: {source} does not fit {factory}: {len(mismatched)} weights are missing, unknown or of "
+                f"another shape, first {mismatched[0]!r}",
+                hint="give the state_dict of that network",
+            )
+        self.model.load_state_dict(weights)
+        return f"{factory}: {len(state)} tensors from {source}"
 
     def with_config(self, config: AdapterConfig) -> AdaptedSegmenter:
         return AdaptedSegmenter(self.classes, self.colors, config, self.card, copy.deepcopy(self.model))
@@ -203,51 +217,51 @@ def add_context(
     classes: Sequence[str],
     colors: Sequence[Color] | None = None,
     *,
-    layer: str = "",
     width: Literal["basic", "large"] = "basic",
     dilations: Sequence[int] = DILATIONS,
     sigma: float = 0.0,
-    mean: tuple[float, float, float] = AdapterConfig.mean,
-    std: tuple[float, float, float] = AdapterConfig.std,
-    size_divisor: int = 1,
-    factory: str = "",
-    options: Mapping[str, Any] | None = None,
+    config: AdapterConfig | None = None,
 ) -> BaseSegmenter:
     """Put a context module on the class logits of an existing network, which is used as it is, not copied.
 
     Args:
         network: any module that maps (N, 3, H, W) to logits (N, C, h, w), or to a mapping, tuple or object that holds
             them first: torchvision's, segmentation_models.pytorch's, transformers', your own; or a `Segmenter`.
-        classes: names, in the order of its maps; two names for a network with one map.
+        classes: names, in the order of its channels; two names for a network with one channel.
         colors: one per class; evenly spread hues by default.
-        layer: the layer that makes the logits, if it is not the last convolution with one map per class.
         width, dilations, sigma: of the context module; with sigma 0 it starts as exactly the identity.
-        mean, std: what the network expects subtracted from RGB in 0..1, and what divided by.
-        multiple: of what it expects the sides of images to be a multiple.
-        factory, options: what builds the network (`package.module:name` and keyword arguments, without downloads), so
-            that it can be saved, loaded and trained by `dilated train --init-from`.
+        config: what the network expects and what builds it, where the defaults do not fit: `mean`, `std`,
+            `size_divisor`, `layer`, and `factory` with its `options`, with which the result can be saved, loaded and
+            trained by `dilated train --init-from`. Its width, dilations and sigma are replaced by those above.
 
     Returns:
         A segmenter: for `Predictor`, for `.save`, for training.
 
     Raises:
-        ValueError: no layer of the network makes these logits; the message lists what was found.
+        InputError: no layer of the network makes these logits; the message lists its last layers.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Upsample(None, 2))
-        >>> segmenter = add_context(network, ["sky", "road"], size_divisor=2).eval()
+        >>> segmenter = add_context(network, ["sky", "road"], config=AdapterConfig(size_divisor=2)).eval()
         >>> images = torch.rand(1, 3, 20, 31)
         >>> segmenter(images).shape, segmenter.config.layer
         (torch.Size([1, 2, 20, 31]), '2')
     """
     names = tuple(classes)
-    settings: dict[str, Any] = {"context": width, "dilations": tuple(dilations), "sigma": sigma}
     if isinstance(network, BaseSegmenter):
         if network.classes != names:
-            raise ValueError(f"add_context: found the classes {names}; expected the network's own, {network.classes}")
-        return network.rebuild(**settings)
-    config = AdapterConfig(factory, dict(options or {}), layer, mean, std, size_divisor, **settings)
-    return AdaptedSegmenter(names, colors or distinct_colors(len(names)), config, model=network)
+            raise InputError(
+                f"add_context: the classes {names} differ from the network's", hint=f"give {network.classes}"
+            )
+        return network.rebuild(context=width, dilations=tuple(dilations), sigma=sigma)
+    config = replace(config or AdapterConfig(), context=width, dilations=tuple(dilations), sigma=sigma)
+    return AdaptedSegmenter(names, colors or None, config, model=network)
 
 
-__all__ = ["AdaptedSegmenter", "AdapterConfig", "add_context"]
+def _is_serializable(value: Any) -> bool:
+    """Whether TOML and JSON give a value back as it is."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_serializable(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_serializable, value))
+    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))

@@ -1,61 +1,125 @@
-"""What every segmentation network here is: a module from images to logits that carries all it takes to be used alone.
+"""The part that all segmentation networks share: from images to logits, with all that it takes to be used alone.
 
-segmenter.classes, segmenter.colors, segmenter.output_stride, segmenter.network, segmenter.card
+segmenter.classes, segmenter.colors, segmenter.output_stride, segmenter.config, segmenter.card
 segmenter(images)                                    # (N, 3, H, W), RGB in 0..1 -> logits (N, C, H, W)
 segmenter.logits(images)                             # -> (N, C, ceil(H/r), ceil(W/r)), on segmenter.grid
 segmenter.rebuild(context="basic")                   # other settings, the same weights
 
-An image becomes logits in three steps: `extract_features` reads pixels, `finish` reads maps (the context module is here), `upsample`
-reads logits. Each can run on a window of what the one before gave, and the windows' results be laid side by side.
+An image becomes logits in three steps: `extract_features` reads pixels, `decode` reads feature maps (the context module
+is here), `upsample` reads logits. Each step can run on a window of what the step before gave, and the results of the
+windows can be laid side by side.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dilated.errors import InputError
 from dilated.fields.measured import measure_field
 from dilated.fields.probing import eval_mode
+from dilated.files import plural
 from dilated.models.context import ContextModule
+from dilated.models.network_file import write_network_file
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample
-from dilated.palettes import Color
+from dilated.palettes import Color, distinct_colors
+
+
+class BaseConfig(ABC):
+    """The settings of a segmenter, a frozen dataclass; `kind` tells the kinds apart in files."""
+
+    @abstractmethod
+    def build(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        card: dict[str, object] | None = None,
+    ) -> BaseSegmenter:
+        """Build a segmenter with fresh weights.
+
+        Args:
+            classes: names, in the order of the label ids.
+            colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
+            mean, std: of RGB in 0..1, where the settings leave them to the backbone; others ignore them.
+            card: facts about the network that travel in its file.
+
+        Raises:
+            InputError: settings that do not fit each other, or that nothing can be built of.
+        """
+
+    def with_output_stride(self, output_stride: int) -> Self:
+        """The same settings at another output stride; unchanged where the stride is not a setting."""
+        return self
+
+    def require_savable(self, path: Path) -> None:  # noqa: B027 -- a hook; most kinds need no check
+        """Raise an InputError where a file of this network could not be read again."""
+
+    def build_context(self, channels: int) -> ContextModule | None:
+        """A context module with these settings for so many channels; None where they ask for none."""
+        config: Any = self
+        if config.context == "none":
+            return None
+        return ContextModule(channels, config.context, config.dilations, config.padding, config.init, config.sigma)
+
+
+class AuxiliaryLevel(NamedTuple):
+    """The feature map that an auxiliary classifier reads."""
+
+    channels: int
+    grid: Grid
 
 
 class BaseSegmenter(nn.Module, ABC):
-    """The part that all segmentation networks share; `Segmenter` and `VGGSegmenter` are the two there are.
+    """The part that all segmentation networks share.
 
     Args:
         classes: names, in the order of the label ids.
-        colors: one (red, green, blue) of 0..255 per class.
-        network: the settings that it is built of.
+        colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
+        config: what the network is built of.
         card: facts about the network (its data, its licence, its figures) that travel in its file.
 
     Raises:
-        ValueError: no class, or a number of colors that is not that of the classes.
+        InputError: no class, or colors whose number is not that of the classes.
     """
 
     context: ContextModule | None
     grid: Grid
     """Where the logits of `logits` sit in the image."""
     feature_grids: tuple[Grid, ...]
-    """Where the values of each of `extract_features` sit in the image."""
+    """Where the values of each map of `extract_features` sit in the image."""
     mean: tuple[float, ...]
+    """Of red, green and blue in 0..1, subtracted inside."""
     std: tuple[float, ...]
+    """What they are divided by."""
+    weight_sources: ClassVar[tuple[str, ...]] = ()
+    """The sources of pretrained weights besides files, such as `bundled`; one that ends in a colon takes a name."""
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(
         self,
         classes: Sequence[str],
-        colors: Sequence[Color],
+        colors: Sequence[Color] | None,
         config: Any,
         card: dict[str, object] | None = None,
     ) -> None:
         super().__init__()
+        colors = distinct_colors(len(classes)) if colors is None else colors
         if len(colors) != len(classes) or not classes:
-            raise ValueError(f"Segmenter: found {len(classes)} classes and {len(colors)} colors; expected one each")
+            raise InputError(
+                f"segmenter: {plural(len(classes), 'class')} and {plural(len(colors), 'color')}",
+                hint="give at least one class, and one color per class or no colors",
+            )
         self.classes, self.colors = tuple(classes), tuple(colors)
         self.config, self.card = config, dict(card or {})
 
@@ -67,16 +131,16 @@ class BaseSegmenter(nn.Module, ABC):
     @property
     @abstractmethod
     def alignment(self) -> int:
-        """A window of the image gives the same maps as the whole if it begins at a multiple of so many pixels."""
+        """A window that begins at a multiple of this many pixels has the feature maps of the full image."""
 
     @property
     def is_tileable(self) -> bool:
-        """Whether logits of windows of the image, laid side by side, are this network's logits of the whole."""
+        """Whether logits of windows of an image, laid side by side, are those of the full image."""
         return True
 
     @property
     def halo(self) -> int:
-        """How many values of `maps[0]` beyond a window, along each axis, `finish` and `upsample` look at."""
+        """How many values of the first feature map beyond a window, along each axis, `decode` and `upsample` read."""
         return (self.context.radius if self.context is not None else 0) + 3  # three: interpolation and sub-cell detail
 
     def theoretical_field(self) -> int | None:
@@ -88,6 +152,11 @@ class BaseSegmenter(nn.Module, ABC):
         with eval_mode(self):
             return measure_field(self.logits, next(self.parameters()).device)
 
+    @property
+    def required_label_grid(self) -> tuple[int, int] | None:
+        """The (margin, stride) in pixels that training samples must have; None where labels have the image's size."""
+        return None
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
         logits, grids = self.decode(self.extract_features(images), self.feature_grids)
@@ -95,35 +164,69 @@ class BaseSegmenter(nn.Module, ABC):
 
     @abstractmethod
     def extract_features(self, images: Tensor) -> list[Tensor]:
-        """The front end: (N, 3, H, W) -> maps (N, F, ceil(H/r), ceil(W/r)), then finer ones if any; see `feature_grids`."""
+        """(N, 3, H, W) -> features (N, F, ceil(H/r), ceil(W/r)), then finer maps if any; see `feature_grids`."""
 
     @abstractmethod
     def decode(self, feature_maps: list[Tensor], grids: Sequence[AxisGrids]) -> tuple[Tensor, AxisGrids]:
-        """What follows the front end: maps, or windows of them, -> the finest logits before up-sampling.
+        """Feature maps, or windows of them, -> the finest logits before up-sampling.
 
         Args:
-            places: where the first value of each window sits; `feature_grids` for whole maps.
+            grids: where each map's values sit; `feature_grids` for those of a full image.
 
         Returns:
             (N, C, h, w), and where they sit.
         """
 
     def upsample(self, logits: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
-        """Logits, or a window of them, interpolated: (N, C, h, w) on `input_layout` -> (N, C, *size) on `label_path`."""
+        """Interpolate logits, or a window of them: (N, C, h, w) on `source` -> (N, C, *size) on `target`."""
         return upsample(logits, source, target, size)
 
     @abstractmethod
     def logits(self, images: Tensor) -> Tensor:
-        """Logits on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r))."""
+        """Logits on the network's grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r))."""
 
     def training_logits(self, images: Tensor) -> Tensor:
-        """The logits that a loss reads, on the grid of the training labels: those of every pixel."""
+        """The logits that a loss reads, on the grid of the training labels: those of every pixel by default."""
         logits: Tensor = self(images)
         return logits
 
+    def auxiliary_level(self) -> AuxiliaryLevel:
+        """What `forward_with_auxiliary` gives beside the logits.
+
+        Raises:
+            InputError: a network with no such level.
+        """
+        raise InputError(
+            f"recipe.aux_loss_weight: a network of kind {self.config.kind!r} has no level for an auxiliary loss",
+            hint="set aux_loss_weight = 0, or network.kind = 'timm'",
+        )
+
+    def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits at every pixel, and the feature map of `auxiliary_level`, from one pass through the backbone."""
+        raise NotImplementedError
+
+    def frontend_logits(self, images: Tensor) -> Tensor:
+        """What the context module reads, (N, C, ceil(H/r), ceil(W/r)), where a front end makes it alone.
+
+        Raises:
+            InputError: a network with no such front end.
+        """
+        raise InputError(
+            f"stage.cache_features: a network of kind {self.config.kind!r} has no front end whose logits can be cached",
+            hint="set cache_features = false, or network.kind = 'vgg'",
+        )
+
+    def frontend_digest(self) -> str:
+        """A hash of all that decides `frontend_logits`."""
+        raise NotImplementedError
+
+    def apply_context(self, logits: Tensor) -> Tensor:
+        """The context module, if any, on `frontend_logits`: (N, C, h, w) -> (N, C, h, w)."""
+        return logits if self.context is None else self.context(logits)
+
     @abstractmethod
     def first_level_modules(self, levels: int) -> list[nn.Module]:
-        """The modules of the front end up to the end of its first levels, in order of registration."""
+        """The modules of the backbone up to the end of its first levels, in order of registration."""
 
     @property
     def backbone_levels(self) -> int:
@@ -135,15 +238,39 @@ class BaseSegmenter(nn.Module, ABC):
         """Whether a parameter, by name, is one that a classifier's weights fill."""
 
     @abstractmethod
+    def describe_random_weights(self) -> str:
+        """One line for a network that starts without pretrained weights."""
+
+    @abstractmethod
+    def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
+        """Fill, in place, what a classifier's weights can fill.
+
+        Args:
+            weights: by the names of the library that they are from.
+            source: where they are from, for messages.
+
+        Returns:
+            One line that says what was loaded.
+
+        Raises:
+            InputError: weights that do not fit; the network is unchanged.
+        """
+
+    @abstractmethod
     def with_config(self, config: Any) -> Self:
         """A network of the same classes with fresh weights and other settings."""
 
-    def rebuild(self, **changes: object) -> Self:
+    def rebuild(self, config: BaseConfig | None = None, **changes: object) -> Self:
         """A segmenter with other settings and the same weights wherever both have them.
+
+        Args:
+            config: the other settings; by default the segmenter's.
+            changes: fields of the settings.
 
         Example: `segmenter.rebuild(output_stride=8)` after training at 16; `segmenter.rebuild(context="basic")`.
         """
-        other = self.with_config(replace(self.config, **changes)).to(next(self.parameters()))
+        base: Any = self.config if config is None else config
+        other = self.with_config(dataclasses.replace(base, **changes)).to(next(self.parameters()))
         other.load_matching_weights(self)
         return other.train(self.training)
 
@@ -154,8 +281,32 @@ class BaseSegmenter(nn.Module, ABC):
         self.load_state_dict(matching, strict=False)
         return [k for k in state if k not in matching]
 
-    def save(self, path: str, half: bool = True) -> None:
-        """Write a network file (see `dilated.models.network_file`); `dilated.load` reads it."""
-        from dilated.models.network_file import save  # files are not this folder's business, but users look here
+    def save(self, path: Path | str, half: bool = True) -> None:
+        """Write a network file, which `dilated.load` reads; it appears complete or not at all.
 
-        save(self, path, half=half)
+        Args:
+            half: store matrices and kernels in fp16; biases and normalization are kept in fp32.
+
+        Raises:
+            InputError: it cannot be written there, or could not be read again.
+        """
+        self.config.require_savable(Path(path))
+        description = {
+            "config": dataclasses.asdict(self.config),
+            "classes": self.classes,
+            "colors": self.colors,
+            "mean": self.mean,
+            "std": self.std,
+            "card": self.card,
+        }
+        write_network_file(Path(path), self.state_dict(), description, half)
+
+    def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+
+    def _normalize_and_pad(self, images: Tensor, divisor: int) -> Tensor:
+        """Images as the network reads them, extended by zeros at the bottom and right to multiples of `divisor`."""
+        x = (images - self._mean) / self._std
+        return F.pad(x, (0, -x.shape[-1] % divisor, 0, -x.shape[-2] % divisor))

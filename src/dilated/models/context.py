@@ -3,8 +3,8 @@
     context = ContextModule(channels=21)                 # basic: 64 C^2 + 8 C parameters
     logits = context(logits)                             # (N, C, h, w) -> (N, C, h, w), no resolution lost
 
-C maps go in and C maps come out, so the module plugs into any dense network; and it starts as the identity (Eq. 4 and
-Eq. 5), so plugging it in does not forget what the network knows.
+C channels go in and C channels come out, so the module plugs into any dense network; and it starts as the identity
+(Eq. 4 and Eq. 5), so plugging it in keeps what the network has learned.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dilated.errors import InputError
 from dilated.fields.arithmetic import Layer, as_layer
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)
@@ -29,11 +30,11 @@ class ContextModule(nn.Module):
     One 3x3 convolution per dilation, each followed by a ReLU, then a 1x1 without.
 
     Args:
-        channels: C, the number of maps in and out.
-        width: maps of the inner layers. `"basic"` is C in each. `"large"` is Table 1's 2C, 2C, 4C, 8C, 16C, 32C, 32C;
-            for other dilations, twice the greatest dilation so far. Or one multiple of C for each dilation.
+        channels: C, the number of channels in and out.
+        width: channels of the inner layers. `"basic"` is C in each. `"large"` is Table 1's 2C, 2C, 4C, 8C, 16C, 32C,
+            32C; for other dilations, twice the largest dilation so far. Or one multiple of C for each dilation.
         dilations: of the 3x3 layers. Dilation7 of the paper drops the 16, Dilation10 adds 32 and 64.
-        padding: what a border sees. `"same"`: each layer pads its input with zeros (the released street networks).
+        padding: what lies beyond the border. `"same"`: each layer pads its input with zeros (the released street networks).
             `"once"`: the input is padded once with zeros as far as the module sees, 33 by default, and no layer pads
             (the released VOC network). `"valid"`: nothing is padded, the output is smaller by 66.
         init: `"identity"` (Eq. 4, Eq. 5) or `"random"` (He et al. 2015), with which the paper saw no improvement.
@@ -46,10 +47,10 @@ class ContextModule(nn.Module):
 
     Note:
         Each identity layer is followed by a ReLU, so a fresh module with sigma 0 gives `relu(x)`: the identity for
-        non-negative input only. `Segmenter` sees to it that the input is non-negative.
+        non-negative input only. `Segmenter` makes its input non-negative.
 
     Raises:
-        ValueError: a width, padding or init that is none of the above, or of the wrong length.
+        InputError: a width, padding or init that is none of the above, or of the wrong length.
 
     Example:
         >>> context = ContextModule(3, sigma=0.0)
@@ -69,13 +70,13 @@ class ContextModule(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 1 or not dilations or min(dilations) < 1:
-            raise ValueError(f"ContextModule: found channels={channels}, dilations={dilations}; expected positive ones")
+            raise InputError(f"ContextModule: channels={channels}, dilations={dilations}", hint="give positive numbers")
         if padding not in ("same", "once", "valid"):
-            raise ValueError(f"ContextModule: found padding={padding!r}; expected 'same', 'once' or 'valid'")
+            raise InputError(f"ContextModule: padding={padding!r}", hint="give 'same', 'once' or 'valid'")
         self.channels = channels
         self.radius = sum(dilations)
-        """How far beyond its own place an output looks, along each axis."""
-        self.pad = self.radius if padding == "once" else 0
+        """How far an output sees beyond its position, along each axis."""
+        self.input_padding = self.radius if padding == "once" else 0
         channel_counts = [channels, *(channels * multiple for multiple in _width_multiples(width, dilations))]
         self.layers = nn.ModuleList(
             nn.Conv2d(c_in, c_out, 3, padding=d if padding == "same" else 0, dilation=d)
@@ -85,17 +86,17 @@ class ContextModule(nn.Module):
         self.reset_parameters(init, sigma)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w)
-        if self.pad:
-            x = F.pad(x, (self.pad,) * 4)
+        if self.input_padding:
+            x = F.pad(x, (self.input_padding,) * 4)
         for layer in self.layers:
             x = F.relu(layer(x))
         return self.final(x)
 
     @torch.no_grad()
     def reset_parameters(self, init: Literal["identity", "random"], sigma: float = 0.01) -> None:
-        """Initialise every layer anew; biases are zero."""
+        """Draw fresh weights for every layer; biases are zero."""
         if init not in ("identity", "random"):
-            raise ValueError(f"ContextModule: found init={init!r}; expected 'identity' or 'random'")
+            raise InputError(f"ContextModule: init={init!r}", hint="give 'identity' or 'random'")
         for layer in self.convolutions():
             if init == "identity":
                 identity_(layer.weight, self.channels, sigma)
@@ -111,19 +112,21 @@ class ContextModule(nn.Module):
     def receptive_field_layers(self) -> list[Layer]:
         """The layers as `dilated.receptive_field` counts them; what is padded once is padded at the first."""
         first, *rest = (as_layer(name, m) for name, m in self.named_modules() if isinstance(m, nn.Conv2d))
-        return [replace(first, padding=self.pad) if self.pad else first, *rest]
+        return [replace(first, padding=self.input_padding) if self.input_padding else first, *rest]
 
 
 def _width_multiples(width: Literal["basic", "large"] | Sequence[int], dilations: Sequence[int]) -> list[int]:
-    """Each inner layer's number of maps, as a multiple of C (Table 1)."""
+    """Each inner layer's number of channels, as a multiple of C (Table 1)."""
     if isinstance(width, str):
         if width == "basic":
             return [1] * len(dilations)
         if width == "large":
             return [2 * max(dilations[: i + 1]) for i in range(len(dilations))]
-        raise ValueError(f"ContextModule: found width={width!r}; expected 'basic', 'large' or one multiple a dilation")
+        raise InputError(
+            f"ContextModule: width={width!r}", hint="give 'basic', 'large' or one multiple of C per dilation"
+        )
     if len(width) != len(dilations) or min(width) < 1:
-        raise ValueError(f"ContextModule: found width={width!r}; expected {len(dilations)} positive multiples of C")
+        raise InputError(f"ContextModule: width={width!r}", hint=f"give {len(dilations)} positive multiples of C")
     return list(width)
 
 
@@ -131,8 +134,8 @@ def _width_multiples(width: Literal["basic", "large"] | Sequence[int], dilations
 def identity_(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
     """Fill a convolution's weight, (c_out, c_in, k, k), with the identity of Eq. 5, in place.
 
-    Between layers of any widths that C divides, map a feeds map b where both stand for the same one of the C maps:
-    C / c_out at the central tap where floor(a C / c_in) = floor(b C / c_out), noise everywhere else. For
+    Between layers whose widths are multiples of C, channel a feeds channel b where both stand for the same one of the C
+    channels: C / c_out at the central tap where floor(a C / c_in) = floor(b C / c_out), noise everywhere else. For
     c_in = c_out = C this is Eq. 4.
 
     Args:
@@ -141,7 +144,7 @@ def identity_(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
         sigma: standard deviation of the noise.
 
     Raises:
-        ValueError: C divides one of the widths not.
+        InputError: a width is not a multiple of C.
 
     Example:
         >>> identity_(torch.empty(2, 4, 1, 1), channels=2)[:, :, 0, 0]
@@ -150,9 +153,12 @@ def identity_(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
     """
     c_out, c_in, height, width = weight.shape
     if c_in % channels or c_out % channels:
-        raise ValueError(f"identity_: found {c_in} maps in and {c_out} out; expected multiples of {channels}")
+        raise InputError(
+            f"identity_: {c_in} channels in and {c_out} out",
+            hint=f"channels must divide both widths: {channels} does not",
+        )
     weight.normal_(0.0, sigma) if sigma else weight.zero_()
-    a = torch.arange(c_in, device=weight.device) * channels // c_in  # which of the C maps each input stands for
+    a = torch.arange(c_in, device=weight.device) * channels // c_in  # which of the C channels each input stands for
     b = torch.arange(c_out, device=weight.device) * channels // c_out
     matches = a[None, :] == b[:, None]  # (c_out, c_in)
     weight[:, :, height // 2, width // 2][matches] = channels / c_out

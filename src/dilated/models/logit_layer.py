@@ -1,7 +1,7 @@
 """The layer of a network that makes its class logits, found by running the network once.
 
-score_layer(network, classes=21, side=128).name      # "classifier.4" of torchvision's FCN
-with hooked(network.get_submodule("classifier.4"), change):
+find_logit_layer(network, classes=21, side=128).name   # "classifier.4" of torchvision's FCN
+with temporary_forward_hook(network.get_submodule("classifier.4"), hook):
     network(images)
 """
 
@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dilated.errors import InputError
 from dilated.fields.probing import eval_mode
+from dilated.files import plural
 
 
 @dataclass(frozen=True)
 class LogitLayer:
-    """The layer that makes the class logits, and how many pixels lie between two of them."""
+    """The layer that makes the class logits, and its stride in pixels."""
 
     name: str
     stride: int
@@ -28,11 +30,14 @@ class LogitLayer:
 
 @torch.no_grad()
 def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = "") -> LogitLayer:
-    """The last layer with one map per class that a network's logits depend on; found by running it on an image.
+    """Find the last layer with one channel per class that a network's logits depend on, by running it on an image.
 
     Args:
-        side: of the image.
-        name: look at this layer alone.
+        side: of the image, in pixels.
+        name: examine this layer alone.
+
+    Raises:
+        InputError: no such layer, or several layers that make the logits together.
     """
     parameter = next(network.parameters(), torch.zeros(()))
     image, other_image = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
@@ -49,7 +54,10 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
     with eval_mode(network):
         layers = {key: layer for key, layer in network.named_modules() if key}
         if name and name not in layers:
-            raise ValueError(f"layer: found {name!r}; expected a layer of the network, such as {list(layers)[-1]!r}")
+            raise InputError(
+                f"layer: the network has no layer {name!r}",
+                hint=f"give one of its layers, such as {list(layers)[-1]!r}",
+            )
         handles = [layer.register_forward_hook(record(key)) for key, layer in layers.items()]
         try:
             reference = find_logits(network(image), classes)
@@ -68,33 +76,34 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
                     find_logits(network(image), classes), find_logits(network(other_image), classes)
                 )
             if not is_only_source:
-                raise ValueError(
-                    f"layer: the logits come from {key!r} and from something else, such as one of {candidates[:-1]}; expected "
-                    f"one layer that makes them. Name one as `layer`: the context module then sees its part."
+                raise InputError(
+                    f"layer: the logits come from {key!r} and from something else, such as one of {candidates[:-1]}",
+                    hint="name one of them as `layer`: the context module then sees its part",
                 )
             return LogitLayer(key, max(1, round(side / outputs[key].shape[-1])))
     summary = ", ".join(f"{key} {tuple(out.shape[1:])}" for key, out in list(outputs.items())[-5:])
-    raise ValueError(
-        f"layer: found no {'such layer' if name else 'convolution'} with {reference.shape[1]} maps, (N, C, h, w), on which "
-        f"the network's logits depend; its last maps are {summary or 'none'}. Expected the name of the layer as `layer`, "
-        "or a network with a convolution of one map per class."
+    missing = f"{name!r} does not give" if name else "no convolution gives"
+    raise InputError(
+        f"layer: {missing} {plural(reference.shape[1], 'channel')}, (N, C, h, w), on which the network's logits depend; "
+        f"its last layers give {summary or 'none'}",
+        hint="name the layer as `layer`, or use a network with a convolution of one channel per class",
     )
 
 
 def find_logits(output: Any, classes: int) -> Tensor:
-    """The first (N, C, h, w) in whatever a network returns: a tensor, a mapping, a tuple.
+    """Find the first (N, C, h, w) in whatever a network returns: a tensor, a mapping, a tuple, an object.
 
     Raises:
-        ValueError: there is none with C maps (or one, for two classes).
+        InputError: there is none with C channels (or one, for two classes).
     """
     shapes = []
     for tensor in _iter_tensors(output):
         shapes.append(tuple(tensor.shape))
         if tensor.ndim == 4 and (tensor.shape[1] == classes or (tensor.shape[1] == 1 and classes == 2)):
             return tensor
-    raise ValueError(
-        f"add_context: the network returns {shapes or type(output).__name__}; expected logits (N, {classes}, h, w) for "
-        f"its {classes} classes"
+    raise InputError(
+        f"add_context: the network returns {shapes or type(output).__name__}, not logits (N, {classes}, h, w)",
+        hint=f"give a network and names that agree; there {'is' if classes == 1 else 'are'} {plural(classes, 'name')}",
     )
 
 
@@ -112,13 +121,13 @@ def _iter_tensors(output: Any) -> Iterator[Tensor]:
 
 
 def binary_to_two_class(logits: Tensor, classes: int) -> Tensor:
-    """Logits with a map per class: one map for two classes becomes (0, logit)."""
+    """Logits with a channel per class: one channel for two classes becomes (0, logit)."""
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 and classes == 2 else logits
 
 
 @contextmanager
 def temporary_forward_hook(layer: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """A forward hook for a while: a copy of the network never takes it along."""
+    """A forward hook that is removed at the end of the block, so no copy of the network takes it along."""
     handle = layer.register_forward_hook(hook)
     try:
         yield

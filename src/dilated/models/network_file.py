@@ -1,114 +1,154 @@
 """The network file: one `.safetensors` with a segmenter's weights and, in its metadata, everything else.
 
-    save(segmenter, "street.safetensors")
-    segmenter = load("street.safetensors")
+    description = read_description(Path("street.safetensors"))    # the header alone; PyTorch is not imported
+    description.classes, description.config["backbone"], description.parameters_by_part()
+    tensors, metadata = read_safetensors(Path("street.safetensors"))
 
-Metadata key `dilated` holds JSON: format version, architecture, classes, colors, normalisation, card. Nothing in it is
-ever executed. With `half`, matrices and kernels are stored in fp16 and vectors (biases, normalisation) in fp32.
+Metadata key `dilated` holds JSON: format version, config, classes, colors, normalization, card. Nothing in the file is
+ever executed. With `half`, matrices and kernels are stored in fp16 and vectors (biases, normalization) in fp32.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from dilated.config import build_dataclass
 from dilated.errors import InputError
-from dilated.models.adapter import AdapterConfig
-from dilated.models.base import BaseSegmenter
-from dilated.models.build import AnyConfig, build_segmenter
+from dilated.files import atomic_path
 
-_FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METADATA_KEY = "dilated"
+"""The key of the header's metadata that holds the description, as JSON."""
+FORMAT_VERSION = 1
+_LENGTH_BYTES = 8  # of the header's size, little-endian, before the header
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_BUFFER_SUFFIXES = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def save(segmenter: BaseSegmenter, path: Path | str, half: bool = True) -> None:
-    """Write a network file; it appears whole or not at all.
+@dataclass(frozen=True)
+class NetworkDescription:
+    """Everything in a network file but its weights."""
+
+    path: Path
+    file_bytes: int
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    card: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shape of each stored tensor, by its name in the state dict."""
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """The number of learned values in each part of the network, without the statistics of batch norm."""
+        counts: dict[str, int] = {}
+        for name, shape in self.shapes.items():
+            if not name.endswith(_BUFFER_SUFFIXES):
+                part = name.partition(".")[0]
+                counts[part] = counts.get(part, 0) + math.prod(shape)
+        return counts
+
+
+def read_description(path: Path) -> NetworkDescription:
+    """Read the header of a network file.
+
+    Raises:
+        InputError: no such file, no network file of this program, another version, a damaged header.
+    """
+    header = _read_header(path)
+    metadata = header.pop("__metadata__", None) or {}
+    try:
+        description = dict(json.loads(metadata[METADATA_KEY]))
+        version = description["version"]
+    except KeyError as error:
+        raise InputError(
+            f"{path}: a safetensors file of another program (metadata: {sorted(metadata) or 'none'})",
+            hint="give a network file that `dilated train` wrote",
+        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: a network file of version {version}; this program reads version {FORMAT_VERSION}")
+    try:
+        return NetworkDescription(
+            path,
+            path.stat().st_size,
+            dict(description["config"]),
+            tuple(map(str, description["classes"])),
+            tuple((int(red), int(green), int(blue)) for red, green, blue in description["colors"]),
+            description["mean"] and tuple(map(float, description["mean"])),
+            description["std"] and tuple(map(float, description["std"])),
+            dict(description["card"] or {}),
+            {name: tuple(map(int, entry["shape"])) for name, entry in header.items()},
+        )
+    except KeyError as error:
+        raise InputError(f"{path}: the metadata lacks {error}", hint="give a whole network file") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The JSON at the start of a safetensors file: its size in 8 bytes, then the text."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", hint="give a .safetensors network file")
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if not 0 < size <= min(_MAX_HEADER_BYTES, path.stat().st_size - _LENGTH_BYTES):
+                raise ValueError(f"a header of {size} bytes in a file of {path.stat().st_size}")
+            header = json.loads(file.read(size))
+        end = max((int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"), default=0)
+        if path.stat().st_size != _LENGTH_BYTES + size + end:
+            raise ValueError(f"{path.stat().st_size} bytes; the header asks for {_LENGTH_BYTES + size + end}")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not a complete safetensors file ({error})", hint="give a network file that `dilated train` wrote"
+        ) from error
+    return dict(header)
+
+
+def write_network_file(path: Path, state: Mapping[str, Tensor], description: Mapping[str, object], half: bool) -> None:
+    """Write a network file; it appears complete or not at all.
+
+    Args:
+        state: the weights, by their names in the state dict.
+        description: config, classes, colors, mean, std and card.
+        half: store matrices and kernels in fp16.
 
     Raises:
         InputError: it cannot be written there.
     """
-    path = Path(path)
-    if isinstance(segmenter.config, AdapterConfig) and not segmenter.config.factory:
-        raise InputError(
-            f"{path}: nothing says what builds this network, so its file could not be read again; expected a factory, "
-            "as in add_context(network, classes, factory='torchvision.models.segmentation:fcn_resnet50')"
-        )
-    description = {
-        "version": _FORMAT_VERSION,
-        "config": dataclasses.asdict(segmenter.config),
-        "classes": segmenter.classes,
-        "colors": segmenter.colors,
-        "mean": segmenter.mean,
-        "std": segmenter.std,
-        "card": segmenter.card,
-    }
-    tensors = {k: to_storage_dtype(v, half) for k, v in segmenter.state_dict().items()}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    from safetensors.torch import save_file  # here, as PyTorch takes seconds to import and headers are read without
+
+    tensors = {name: to_storage_dtype(tensor, half) for name, tensor in state.items()}
+    metadata = {METADATA_KEY: json.dumps({"version": FORMAT_VERSION, **description})}
     try:
-        save_file(tensors, partial, metadata={"dilated": json.dumps(description)})
-    except SafetensorError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: could not be written ({error}); expected a folder with room for it") from error
-    partial.chmod(0o644)  # the library makes it readable for its owner alone
-    partial.replace(path)
-
-
-def load(path: Path | str) -> BaseSegmenter:
-    """Read a network file.
-
-    Returns:
-        The segmenter in evaluation mode, on the CPU, in float32.
-
-    Raises:
-        InputError: no such file, no network file of this program, another version, weights that do not fit.
-    """
-    path = Path(path)
-    tensors, metadata = read_safetensors(path)
-    if "dilated" not in metadata:
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+    except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path}: a safetensors file of another program (metadata: {sorted(metadata) or 'none'}); expected a "
-            "network file that `dilated train` wrote"
-        )
-    try:
-        description = dict(json.loads(metadata["dilated"]))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: its metadata is damaged ({error}); expected a network file") from error
-    if description.get("version") != _FORMAT_VERSION:
-        raise InputError(
-            f"{path}: found a network file of version {description.get('version')}; expected {_FORMAT_VERSION}"
-        )
-    try:
-        segmenter = build_segmenter(
-            description["classes"],
-            [tuple(c) for c in description["colors"]],
-            build_dataclass(AnyConfig, description["config"], f"{path}: network"),
-            description["mean"],
-            description["std"],
-            description["card"],
-        )
-    except InputError:
-        raise
-    except KeyError as error:
-        raise InputError(f"{path}: its metadata lacks {error}; expected a network file") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    state = segmenter.state_dict()
-    mismatched = sorted(state.keys() ^ tensors.keys()) + [
-        k for k in state if k in tensors and state[k].shape != tensors[k].shape
-    ]
-    if mismatched:
-        raise InputError(
-            f"{path}: {len(mismatched)} weights do not fit the network that the file describes: {mismatched[:3]}"
-        )
-    segmenter.load_state_dict({k: v.to(state[k].dtype) for k, v in tensors.items()})
-    return segmenter.eval()
+            f"{path}: the network file cannot be written ({error})", hint="give a path in a folder with room for it"
+        ) from error
+
+
+def to_storage_dtype(tensor: Tensor, half: bool) -> Tensor:
+    """A tensor as it is stored: matrices and kernels in fp16 where `half`, vectors unchanged."""
+    stored = tensor
+    if half and tensor.ndim > 1 and tensor.is_floating_point() and tensor.element_size() == 4:
+        rounded = tensor.half()
+        stored = tensor if rounded.isinf().any() and not tensor.isinf().any() else rounded  # beyond fp16's range
+    return stored.detach().cpu().contiguous().clone()  # a layer under two names is written twice
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -118,32 +158,22 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         InputError: a missing, damaged or foreign file.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a .safetensors file")
+        raise InputError(f"{path}: no such file", hint="give a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: is no whole safetensors file ({error}); expected a network file") from error
+        raise InputError(
+            f"{path}: not a complete safetensors file ({error})", hint="copy or download it again"
+        ) from error
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file, read without running anything in it.
-
-    Raises:
-        InputError: a missing, damaged or foreign file.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a file of PyTorch weights")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises anything on foreign bytes
-        raise InputError(f"{path}: is no file of PyTorch weights ({type(error).__name__}); expected tensors") from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise InputError(f"{path}: holds something else than weights by name; expected a state_dict of tensors")
-    return weights
-
-
-def to_storage_dtype(tensor: Tensor, half: bool) -> Tensor:
-    """A tensor as it is stored: kernels in fp16 where `half`, vectors unchanged."""
-    stored = tensor.half() if half and tensor.ndim > 1 and tensor.dtype == torch.float32 else tensor
-    return stored.detach().cpu().contiguous().clone()  # a layer under two names is written twice
+def require_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raise an InputError that names the weights that are NaN or infinite."""
+    names = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise InputError(
+            f"{path}: NaN or infinite values in the weights {', '.join(names[:3])}{more}",
+            hint="give a network of an earlier step, or train it again with a lower learning rate",
+        )

@@ -1,23 +1,24 @@
-"""The paper's whole network: VGG-16 front end, context module, mirrored border, zoom.
+"""The paper's complete network: VGG-16 front end, context module, reflected border, up-sampling.
 
-    image (N,3,H,W) -> mirror by 186 -> front end -> logits (N,C,H/8,W/8) -> context -> softmax -> zoom (N,C,H,W)
+    image (N,3,H,W) -> reflect by 186 -> front end -> logits (N,C,H/8,W/8) -> context -> softmax -> (N,C,H,W)
 
-    segmenter = VGGSegmenter(classes, colors, VGGNetwork(context="basic"))
+    segmenter = VGGSegmenter(classes, colors, VGGConfig(context="basic"))
     labels = segmenter(images).argmax(1)                 # images: RGB in 0..1, any H and W
 
-Two ways to label an image. `inference = "whole"`: the front end runs over tiles of the mirrored image, which changes
-nothing since it pads nothing; then the context module runs once over the whole logit map. `inference = "authors"`: as
-their code does, the context module runs on each tile by itself, so every seam is a border to it.
+There are two ways to label an image. `inference = "whole"`: the front end runs over tiles of the reflected image, which
+changes nothing since it pads nothing; then the context module runs once over the complete logit map. `inference =
+"authors"`: as in their code, the context module runs on each tile by itself, so every seam is a border to it.
 
-Three faults of the authors' code are mended in both. Their zoom reads beyond the last logit where an image is as large
-as its tiles: here the last logit is repeated. Where nothing is zoomed (Cityscapes), any image but a whole number of
-tiles crashed: here the map is cropped. A tile whose output is no multiple of 8 (KITTI's 1268) shifts the tiles after it
-by 4 pixels: here tiles beside others are 1264 wide.
+Three faults of the authors' code are corrected in both. Their interpolation reads beyond the last logit where an image
+is as large as its tiles: here the last logit is repeated. Where nothing is interpolated (Cityscapes), an image that is
+not a whole number of tiles crashed: here the map is cropped. A tile whose output is not a multiple of 8 (KITTI's 1268)
+shifts the tiles after it by 4 pixels: here tiles that have neighbors are 1264 wide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,113 +26,122 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dilated.errors import InputError
 from dilated.fields.arithmetic import receptive_field
-from dilated.models.base import BaseSegmenter
-from dilated.models.context import DILATIONS, ContextModule
+from dilated.models.base import BaseConfig, BaseSegmenter
+from dilated.models.context import DILATIONS
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
-from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd
+from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd, load_vgg16, require_choice
 from dilated.palettes import Color
 from dilated.tensors import reflect_pad
 
 
 @dataclass(frozen=True)
-class VGGConfig:
+class VGGConfig(BaseConfig):
     """What the paper's network is built of."""
 
     mean: tuple[float, float, float] = (102.93, 111.36, 116.52)
     """Blue, green and red in 0..255, subtracted from images; VOC's by default. Nothing is divided."""
     context: Literal["none", "basic", "large"] = "none"
-    """The context module (paper, Table 1), on the class logits."""
+    """Width of the context module (paper, Table 1), which reads the class logits."""
     dilations: tuple[int, ...] = DILATIONS
-    """Of the context module; Dilation7 lacks the 16, Dilation10 has 32 and 64 too."""
+    """Dilations of the context module's 3x3 layers; Dilation7 lacks the 16, Dilation10 has 32 and 64 too."""
     padding: Literal["same", "once"] = "same"
-    """What the context module sees beyond the border: zeros at each layer (streets) or at the first (VOC)."""
+    """Zeros that the context module sees beyond the border: at each layer (streets) or at the first (VOC)."""
     init: Literal["identity", "random"] = "identity"
-    """How the context module starts."""
+    """Initialization of the context module."""
     sigma: float = 0.01
     """Noise on the identity, as in the authors' code."""
     upsampling: Literal["interpolation", "deconvolution"] = "interpolation"
-    """`upsample` interpolates probabilities; `deconvolution` logits, by a fixed bilinear kernel (Cityscapes)."""
+    """`interpolation` is of probabilities; `deconvolution` of logits, by a fixed bilinear kernel (Cityscapes)."""
     inference: Literal["whole", "authors"] = "whole"
-    """The context module once over the whole logit map, or on each tile by itself."""
+    """The context module once over the complete logit map, or on each tile by itself."""
     tile: tuple[int, int] = (900, 900)
     """Height and width of what the front end reads at once, its margins of 186 included."""
     pools: Pools = "removed"
-    """pool4 and pool5 (Section 4): `removed` (paper), `dense` (stride 1, as DeepLab), `recorded` (as FCN-32s)."""
+    """pool4 and pool5 (Section 4): `removed` (paper), `dense` (stride 1, as DeepLab), `kept` (as FCN-32s)."""
     frontend_padding: Padding = "none"
-    """Zeros around intermediate maps: `none` (paper) or `same` (as in classification)."""
+    """Zeros around intermediate feature maps: `none` (paper) or `same` (as in classification)."""
     fc6: FC6 = "7x7"
     """`7x7` (paper) or `large_fov`, DeepLab's."""
     width: float = 1.0
-    """Factor on the number of maps of the front end."""
+    """Factor on the number of channels of the front end."""
     dropout: float = 0.5
-    """After fc6 and fc7 while training."""
+    """Probability of dropout after fc6 and fc7 while training."""
     kind: Literal["vgg"] = "vgg"
-    """Which front end: the paper's."""
+    """The paper's front end."""
+
+    def build(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        card: dict[str, object] | None = None,
+    ) -> VGGSegmenter:
+        return VGGSegmenter(classes, colors, self, card)
 
 
 class VGGSegmenter(BaseSegmenter):
-    """The network of the paper with all it takes to be used alone.
+    """The network of the paper with all that it takes to be used alone.
 
     Logit k is trained on pixel r * k, the first of its r x r pixels, and is put back there: the authors' convention.
 
     Args:
         classes: names, in the order of the label ids.
-        colors: one (red, green, blue) of 0..255 per class.
-        network: what it is built of.
+        colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
+        config: what it is built of.
         card: facts about the network that travel in its file.
 
     Shapes:
-        images (N, 3, H, W), RGB in 0..1, any H and W -> (N, C, H, W): logits before the softmax or, zoomed, logarithms
-        of probabilities; softmax and argmax treat both alike.
+        images (N, 3, H, W), RGB in 0..1, any H and W -> (N, C, H, W): logits before the softmax or, interpolated,
+        logarithms of probabilities; softmax and argmax treat both alike.
 
     Raises:
-        ValueError: an option that does not exist, a tile too small for the margin.
+        InputError: an option that does not exist, a tile too small for the margin.
 
     Example:
-        >>> net = VGGConfig(width=1 / 32, context="basic", tile=(436, 436))
-        >>> segmenter = VGGSegmenter(["sky", "road"], [(0, 0, 255), (128, 64, 128)], net).eval()
+        >>> config = VGGConfig(width=1 / 32, context="basic", tile=(436, 436))
+        >>> segmenter = VGGSegmenter(["sky", "road"], config=config).eval()
         >>> segmenter(torch.rand(1, 3, 50, 71)).shape, segmenter.logits(torch.rand(1, 3, 50, 71)).shape
         (torch.Size([1, 2, 50, 71]), torch.Size([1, 2, 7, 9]))
     """
 
     config: VGGConfig
-    _mean: Tensor
+    weight_sources = ("torchvision:vgg16",)
     _bilinear: Tensor
 
     def __init__(
         self,
         classes: Sequence[str],
-        colors: Sequence[Color],
+        colors: Sequence[Color] | None = None,
         config: VGGConfig | None = None,
         card: dict[str, object] | None = None,
     ) -> None:
         config = config or VGGConfig()
-        for key, value, allowed in (
-            ("context", config.context, ("none", "basic", "large")),
-            ("padding", config.padding, ("same", "once")),
-            ("upsampling", config.upsampling, ("interpolation", "deconvolution")),
-            ("inference", config.inference, ("whole", "authors")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"network.{key}: found {value!r}; expected one of {allowed}")
+        require_choice("network.context", config.context, ("none", "basic", "large"))
+        require_choice("network.padding", config.padding, ("same", "once"))
+        require_choice("network.upsampling", config.upsampling, ("interpolation", "deconvolution"))
+        require_choice("network.inference", config.inference, ("whole", "authors"))
         super().__init__(classes, colors, config, card)
-        count = len(classes)
         self.frontend = VGGFrontEnd(
-            count, config.pools, config.frontend_padding, config.fc6, config.width, config.dropout
+            len(classes), config.pools, config.frontend_padding, config.fc6, config.width, config.dropout
         )
-        self.context: ContextModule | None = None
-        if config.context != "none":
-            self.context = ContextModule(
-                count, config.context, config.dilations, config.padding, config.init, config.sigma
-            )
+        self.context = config.build_context(len(classes))
         self.grid = Grid(self.frontend.stride, 3.5 if config.upsampling == "deconvolution" else 0.0)
         self.feature_grids = (self.grid,)
-        if min(config.tile) < 2 * self.frontend.margin + self.frontend.stride:
-            minimum = 2 * self.frontend.margin + self.frontend.stride
-            raise ValueError(f"network.tile: found {list(config.tile)}; expected sides of at least {minimum}")
+        minimum = 2 * self.frontend.margin + self.frontend.stride
+        if min(config.tile) < minimum:
+            raise InputError(
+                f"network.tile: {list(config.tile)} is smaller than the front end's margins",
+                hint=f"give sides of at least {minimum}",
+            )
         if config.upsampling == "deconvolution" and self.frontend.stride != 8:
-            raise ValueError("network.upsampling: 'deconvolution' is for stride 8; expected 'zoom' for kept pools")
+            raise InputError(
+                f"network.upsampling: 'deconvolution' is for stride 8, and the front end has {self.frontend.stride}",
+                hint="set network.upsampling = 'interpolation'",
+            )
         self.mean = tuple(m / 255 for m in reversed(config.mean))
         self.std = (1 / 255,) * 3
         self.register_buffer("_mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
@@ -147,7 +157,7 @@ class VGGSegmenter(BaseSegmenter):
 
     @property
     def is_tileable(self) -> bool:
-        """Not as the authors do it: their seams are part of the result."""
+        """False for the authors' inference: its seams are part of the result."""
         return self.config.inference == "whole"
 
     def theoretical_field(self) -> int:
@@ -155,6 +165,11 @@ class VGGSegmenter(BaseSegmenter):
         rows = receptive_field(self.frontend)
         context = receptive_field(self.context)[-1].field if self.context is not None else 1
         return rows[-1].field + (context - 1) * rows[-1].jump
+
+    @property
+    def required_label_grid(self) -> tuple[int, int]:
+        """Samples are extended by the front end's margin, and have one label per logit."""
+        return self.frontend.margin, self.frontend.stride
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, or logarithms of probabilities, at every pixel: (N, 3, H, W) -> (N, C, H, W)."""
@@ -192,7 +207,7 @@ class VGGSegmenter(BaseSegmenter):
         return self.apply_context(self.frontend_logits(images))
 
     def frontend_logits(self, images: Tensor) -> Tensor:
-        """The front end's logits alone, on the same grid; what the context module reads."""
+        """The front end's logits alone, on the same grid: what the context module reads."""
         x, r, margin = self.preprocess(images), self.output_stride, self.frontend.margin
         height, width = x.shape[-2:]
         rows, columns = -(-height // r), -(-width // r)
@@ -210,27 +225,25 @@ class VGGSegmenter(BaseSegmenter):
         return torch.cat([torch.cat(row, -1) for row in tiled], -2)
 
     def training_logits(self, images: Tensor) -> Tensor:
-        """Logits of images that are extended by the margin already: (N, 3, H, W) -> (N, C, (H - 372) / 8, ...)."""
+        """Logits of images that are extended by the margin already: (N, 3, H, W) -> (N, C, (H - 372) / 8, (W - 372) / 8)."""
         return self.apply_context(self.frontend(self.preprocess(images)))
 
-    def apply_context(self, logits: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, C, h, w)."""
-        return logits if self.context is None else self.context(logits)
+    def frontend_digest(self) -> str:
+        """A hash of all that decides the front end's logits: its build, its mean, its weights."""
+        config = self.config
+        settings = (config.mean, config.pools, config.frontend_padding, config.fc6, config.width)
+        digest = hashlib.sha256(repr(settings).encode())
+        for name, tensor in self.frontend.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB in 0..1 as the layers read it: blue, green, red in 0..255, less the mean; (N, 3, H, W)."""
         return images.flip(1) * 255 - self._mean
 
-    def released_tile_probabilities(self, blob: Tensor) -> Tensor:
-        """One tile as the released network runs it: (N, 3, H, W), see `preprocess` -> probabilities.
-
-        They are (N, C, (H - 372) / 8, (W - 372) / 8), with deconvolution 8 times as fine.
-        """
-        feature_maps = self._deconvolve_or_softmax(self.apply_context(self.frontend(blob)))
-        return feature_maps.softmax(1) if self.config.upsampling == "deconvolution" else feature_maps
-
     def _deconvolve_or_softmax(self, logits: Tensor) -> Tensor:
-        """Logits at every pixel (deconvolution), or probabilities on the grid, to be zoomed."""
+        """Logits at every pixel (deconvolution), or probabilities on the grid, to be interpolated."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 is too coarse for probabilities
         if self.config.upsampling == "interpolation":
             return logits.softmax(1)
@@ -238,7 +251,7 @@ class VGGSegmenter(BaseSegmenter):
         return F.conv_transpose2d(logits, weight, stride=8, padding=4, groups=len(self.classes))
 
     def _forward_tiles(self, x: Tensor) -> Tensor:
-        """The authors' order: mirror, cut, run everything on each tile, put the results side by side.
+        """The authors' order: reflect, cut, run everything on each tile, lay the results side by side.
 
         (N, 3, H, W) -> at least the ceil(H/r) x ceil(W/r) values that the image has, or H x W where upsampled.
         """
@@ -257,7 +270,7 @@ class VGGSegmenter(BaseSegmenter):
         return self._concatenate_tiles(rows, step_y, -2)
 
     def _tile_step(self, tile: int, side: int) -> int:
-        """How many pixels a tile answers for, along one axis of an image of that side."""
+        """How many pixels a tile labels along one axis of an image of that side."""
         valid = tile - 2 * self.frontend.margin
         return valid if valid >= side else valid // self.output_stride * self.output_stride
 
@@ -276,8 +289,15 @@ class VGGSegmenter(BaseSegmenter):
         ]
 
     def is_backbone_parameter(self, name: str) -> bool:
-        """The front end's, but for its last layer."""
+        """Those of the front end except its last layer."""
         return name.startswith("frontend.") and not name.startswith("frontend.final.")
+
+    def describe_random_weights(self) -> str:
+        return "random weights"
+
+    def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
+        """Fill the front end with VGG-16's weights, under torchvision's names or Caffe's."""
+        return load_vgg16(self.frontend, self.config.mean, weights, source)
 
     def with_config(self, config: VGGConfig) -> VGGSegmenter:
         return VGGSegmenter(self.classes, self.colors, config, self.card)

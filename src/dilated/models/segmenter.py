@@ -1,39 +1,42 @@
-"""The whole network: front end, context module or none, up-sampling.
+"""The segmenter: a backbone of timm, a context module or none, up-sampling.
 
-    image (N,3,H,W) -> front end -> features (N,F,h,w) -> context -> logits (N,C,h,w) -> logits (N,C,H,W)
+    image (N,3,H,W) -> backbone + neck -> features (N,F,h,w) -> context -> logits (N,C,h,w) -> logits (N,C,H,W)
 
-    segmenter = Segmenter(["sky", "road"], network=Network(output_stride=8, context="basic"))
+    segmenter = Segmenter(["sky", "road"], config=SegmenterConfig(output_stride=8, context="basic"))
     labels = segmenter(images).argmax(1)                 # images: RGB in 0..1; labels: (N, H, W)
 
-The front end is any convolutional network of timm whose late strides are turned into dilation until one sample stands
-for r x r pixels (Section 4 of the paper; r is the output stride). Nothing else distinguishes r = 32 from r = 8, so the
-same weights serve every stride: train coarse, finish fine.
+The late strides of the backbone are turned into dilation until one sample stands for r x r pixels (Section 4 of the
+paper; r is the output stride). Nothing else distinguishes r = 32 from r = 8, so the same weights serve every stride:
+train at a coarse stride, finish at a fine one.
+
+At stride 8 a pole three pixels wide lies inside one logit, but the backbone's features at stride 4 still see its edges:
+`DetailHead` reads them beside the up-sampled logits and adds a correction. Adding finer, shallower evidence to coarse
+logits is the skip of FCN-8s (Long et al., CVPR 2015), to which the paper compares; reading the deep features too is the
+decoder of DeepLabv3+ (Chen et al., ECCV 2018).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.dilation.depthwise import use_polyphase
 from dilated.dilation.dilate import dilate
 from dilated.errors import InputError
-from dilated.models.base import BaseSegmenter
-from dilated.models.context import DILATIONS, ContextModule
-from dilated.models.detail import DetailHead
-from dilated.models.sampling import AxisGrids, Grid, measure_grids, upsample
+from dilated.models.base import AuxiliaryLevel, BaseConfig, BaseSegmenter
+from dilated.models.context import DILATIONS
+from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, measure_grids, upsample
 from dilated.palettes import Color
 
 
 @dataclass(frozen=True)
-class SegmenterConfig:
+class SegmenterConfig(BaseConfig):
     """What a segmenter is built of."""
 
     backbone: str = "tf_efficientnet_lite0"
@@ -41,67 +44,80 @@ class SegmenterConfig:
     output_stride: int = 8
     """Pixels per logit along each axis: 8, 16 or 32."""
     dilation: Literal["timm", "exact"] = "timm"
-    """What turns strides into dilation: timm, or `dilated.dilate`, which is exact and can do more backbones."""
+    """What turns strides into dilation: timm, or `dilated.dilate`, which is exact and can dilate more backbones."""
     levels: int = 0
-    """How many of the backbone's levels are used, from the image on; 0 for all. Fewer see less and cost less."""
+    """How many levels of the backbone are used, from the image on; 0 for all. Fewer see less and cost less."""
     features: int = 128
-    """F, the maps that the front end classifies."""
+    """F, the number of feature channels that are classified."""
     context: Literal["none", "basic", "large"] = "none"
-    """The context module (paper, Table 1)."""
+    """Width of the context module (paper, Table 1)."""
     context_on: Literal["features", "logits"] = "features"
     """What the context module reads: the F features before the classifier, or the C logits after it (as the paper)."""
     dilations: tuple[int, ...] = DILATIONS
-    """Of the context module."""
+    """Dilations of the context module's 3x3 layers."""
     padding: Literal["same", "once"] = "same"
-    """What the context module sees beyond the border."""
+    """Zeros that the context module sees beyond the border: at each layer, or once at the first."""
     init: Literal["identity", "random"] = "identity"
-    """How the context module starts."""
+    """Initialization of the context module."""
     sigma: float = 0.001
-    """Noise on the identity. The authors' 0.01 is for 11 to 21 maps; the noise added grows with sqrt(9 F)."""
+    """Noise on the identity. The authors' 0.01 is for 11 to 21 channels; the noise added grows with sqrt(9 F)."""
     detail: int = 0
-    """Maps of the correction that brings logits to stride 4 with the backbone's stride-4 features; 0 for none."""
+    """Channels of the correction that brings logits to stride 4 with the backbone's stride-4 features; 0 for none."""
     detail_reads: Literal["logits", "features"] = "logits"
     """What the correction reads beside the fine features: the logits, or the F features too."""
     detail_layers: Literal[1, 2] = 1
-    """3x3 convolutions of the correction."""
+    """Number of 3x3 convolutions of the correction."""
     dropout: float = 0.0
-    """Share of the features dropped before the classifier while training."""
+    """Fraction of the feature channels dropped before the classifier while training."""
     kind: Literal["timm"] = "timm"
-    """Which front end: a backbone of timm; `vgg` is the paper's network, with the settings of `VGGConfig`."""
+    """A backbone of timm; `vgg` is the paper's network, with the settings of `VGGConfig`."""
+
+    def build(
+        self,
+        classes: Sequence[str],
+        colors: Sequence[Color] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        card: dict[str, object] | None = None,
+    ) -> Segmenter:
+        return Segmenter(classes, colors, self, mean, std, card)
+
+    def with_output_stride(self, output_stride: int) -> SegmenterConfig:
+        return replace(self, output_stride=output_stride)
 
 
 class Segmenter(BaseSegmenter):
-    """A segmentation network with all it takes to be used alone.
+    """A segmentation network on a backbone of timm, with all that it takes to be used alone.
 
     Args:
         classes: names, in the order of the label ids.
-        colors: one (red, green, blue) of 0..255 per class.
-        network: what it is built of.
-        mean, std: of the RGB values in 0..1; images are normalised inside. By default the backbone's own.
+        colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
+        config: what it is built of.
+        mean, std: of the RGB values in 0..1; images are normalized inside. By default the backbone's own.
         card: facts about the network (its data, its licence, its figures) that travel in its file.
 
     Shapes:
         images (N, 3, H, W), RGB in 0..1, any H and W -> logits (N, C, H, W), before the softmax.
 
     Raises:
-        ValueError: a backbone that timm lacks or cannot dilate, a stride that is not 8, 16 or 32, or a number of
-            colors that is not that of the classes.
+        InputError: a backbone that timm does not have or cannot dilate, a stride that is not 8, 16 or 32, or colors
+            whose number is not that of the classes.
 
     Example:
-        >>> net = SegmenterConfig(backbone="test_efficientnet", features=16, context="basic")
-        >>> segmenter = Segmenter(["sky", "road"], [(0, 0, 255), (128, 64, 128)], net)
+        >>> config = SegmenterConfig(backbone="test_efficientnet", features=16, context="basic")
+        >>> segmenter = Segmenter(["sky", "road"], config=config)
         >>> segmenter(torch.rand(1, 3, 50, 70)).shape
         torch.Size([1, 2, 50, 70])
     """
 
+    weight_sources = ("bundled", "timm:")
     backbone: Any  # timm annotates its networks in part
-    _mean: Tensor
-    _std: Tensor
 
     def __init__(
         self,
         classes: Sequence[str],
-        colors: Sequence[Color],
+        colors: Sequence[Color] | None = None,
         config: SegmenterConfig | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -116,27 +132,21 @@ class Segmenter(BaseSegmenter):
         self.grid, self.backbone_grids = grids[-1], grids
         self.undilated_strides = _undilated_strides(config)
         if self.grid.stride != config.output_stride:
-            raise ValueError(
-                f"{config.backbone}: found output stride {self.grid.stride}; expected {config.output_stride}"
+            raise InputError(
+                f"network.output_stride: {config.backbone} has stride {self.grid.stride}, not {config.output_stride}",
+                hint=f"set network.output_stride = {self.grid.stride:g}, or network.dilation = 'exact'",
             )
         # The backbone's levels from stride 8 on. Dilated, they end on one grid, where they are read side by side.
-        self.levels = [i for i, stride in enumerate(self.undilated_strides) if stride >= 8]
+        self.fused_levels = [i for i, stride in enumerate(self.undilated_strides) if stride >= 8]
         self.fine_level = max((i for i, stride in enumerate(reduction) if stride <= 4), default=0)
 
         width, num_classes = config.features, len(classes)
         self.neck = nn.Sequential(
-            nn.Conv2d(sum(channels[i] for i in self.levels), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(sum(channels[i] for i in self.fused_levels), width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
         )
-        self.context: ContextModule | None = None
-        if config.context != "none":
-            self.context = ContextModule(
-                width if config.context_on == "features" else num_classes,
-                config.context,
-                config.dilations,
-                config.padding,
-                config.init,
-                config.sigma,
-            )
+        self.context = config.build_context(width if config.context_on == "features" else num_classes)
         self.dropout = nn.Dropout2d(config.dropout)
         # As torch initialises it, spread by 1 / sqrt(3 F): from weights of 0.01, a few hundred steps do not reach the
         # logits that rare classes need.
@@ -150,10 +160,8 @@ class Segmenter(BaseSegmenter):
             )
         self.feature_grids = (self.grid, grids[self.fine_level]) if config.detail else (self.grid,)
 
-        self.mean = tuple(mean or self.backbone.default_cfg["mean"])
-        self.std = tuple(std or self.backbone.default_cfg["std"])
-        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+        default = self.backbone.default_cfg
+        self._set_normalization(mean or default["mean"], std or default["std"])
 
     @property
     def output_stride(self) -> int:
@@ -175,26 +183,26 @@ class Segmenter(BaseSegmenter):
         return self._logits(self.extract_features(images)[0])
 
     def extract_backbone_features(self, images: Tensor) -> list[Tensor]:
-        """The backbone's feature maps, finest first; map i lies on `grids[i]`."""
-        x = (images - self._mean) / self._std
-        # Sides become multiples of the stride, with the zeros that the convolutions pad with anyway.
+        """The backbone's feature maps, finest first; map i lies on `backbone_grids[i]`."""
         r = self.output_stride
-        multiple = r if self.config.dilation == "timm" else self.alignment
-        feature_maps = self.backbone(F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)))
-        height, width = (-(-side // r) * r for side in x.shape[-2:])
+        # Sides become multiples of the stride, with the zeros that the convolutions pad with anyway.
+        feature_maps = self.backbone(
+            self._normalize_and_pad(images, r if self.config.dilation == "timm" else self.alignment)
+        )
+        height, width = (-(-side // r) * r for side in images.shape[-2:])
         strides = [int(grid.stride) for grid in self.backbone_grids]
         return [
             feature_map[..., : height // s, : width // s] for feature_map, s in zip(feature_maps, strides, strict=True)
         ]
 
     def forward_neck(self, feature_maps: list[Tensor]) -> list[Tensor]:
-        """The backbone's maps -> those of `feature_grids`."""
+        """The backbone's feature maps -> those of `feature_grids`."""
         size = feature_maps[-1].shape[-2], feature_maps[-1].shape[-1]
         resampled = [
             feature_maps[i]
             if self.backbone_grids[i] == self.grid
             else upsample(feature_maps[i], self.backbone_grids[i], self.grid, size)
-            for i in self.levels
+            for i in self.fused_levels
         ]
         features = self.neck(torch.cat(resampled, 1))  # (N, F, H/r, W/r), not negative
         return [features] if self.detail is None else [features, feature_maps[self.fine_level]]
@@ -218,6 +226,18 @@ class Segmenter(BaseSegmenter):
             return self.classifier(self.dropout(self.context(features)))
         return self.context(make_non_negative(self.classifier(self.dropout(features))))
 
+    def auxiliary_level(self) -> AuxiliaryLevel:
+        """The backbone's last level but one."""
+        channels = self.backbone.feature_info.channels()
+        level = max(0, len(channels) - 2)
+        return AuxiliaryLevel(channels[level], self.backbone_grids[level])
+
+    def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        feature_maps = self.extract_backbone_features(images)
+        logits, grid = self.decode(self.forward_neck(feature_maps), self.feature_grids)
+        size = images.shape[-2], images.shape[-1]
+        return self.upsample(logits, grid, PIXEL_GRID, size), feature_maps[max(0, len(feature_maps) - 2)]
+
     @property
     def backbone_levels(self) -> int:
         return len(self.undilated_strides)
@@ -234,64 +254,122 @@ class Segmenter(BaseSegmenter):
                 modules.append(module)
             if name == last:
                 return [*modules, module]
-        raise ValueError(f"{self.config.backbone}: found no module {last!r} at the end of level {levels}")
+        raise InputError(f"{self.config.backbone}: no module {last!r} at the end of level {levels}")
 
     def is_backbone_parameter(self, name: str) -> bool:
         """The backbone's."""
         return name.startswith("backbone.")
 
+    def describe_random_weights(self) -> str:
+        return f"{self.config.backbone}: random weights"
+
+    def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
+        """Fill the backbone with weights under timm's names; a complete classifier's head is left out."""
+        backbone, state = self.config.backbone, self.backbone.state_dict()
+        missing = [k for k in state if k not in weights and not k.endswith("num_batches_tracked")]
+        mismatched = [k for k in state if k in weights and weights[k].shape != state[k].shape]
+        if missing or mismatched:
+            raise InputError(
+                f"weights: {source} does not fit {backbone}: {len(missing)} weights are missing, {len(mismatched)} "
+                f"have another shape, first {(missing + mismatched)[0]!r}",
+                hint="give weights of this backbone under timm's names",
+            )
+        self.backbone.load_state_dict({k: weights.get(k, state[k]).to(state[k].dtype) for k in state})
+        return f"{backbone}: {len(state)} tensors from {source}"
+
     def with_config(self, config: SegmenterConfig) -> Segmenter:
         return Segmenter(self.classes, self.colors, config, self.mean, self.std, self.card)
 
 
-def make_non_negative(logits: Tensor) -> Tensor:
-    """Logits less their least over the classes: the same softmax and argmax, and nothing for a ReLU to cut.
+class DetailHead(nn.Module):
+    """Correct logits with finer features; a fresh one corrects nothing.
 
-    (N, C, h, w) -> (N, C, h, w). A context module on raw logits starts as relu(logits), which forgets whatever is
+    Args:
+        channels: of the fine features.
+        classes: C.
+        width: channels inside.
+        feature_channels: F, of the deep features that are read too, reduced to `width`; 0 for the logits alone.
+        layers: 3x3 convolutions, one or two.
+
+    Shapes:
+        logits (N, C, H/4, W/4), features (N, channels + width, H/4, W/4) -> logits (N, C, H/4, W/4). The reduced deep
+        features come last; with `feature_channels = 0` there are none.
+
+    Example:
+        >>> detail = DetailHead(channels=24, classes=3, width=16).eval()
+        >>> logits = torch.randn(1, 3, 12, 16)
+        >>> torch.equal(detail(logits, torch.randn(1, 24, 12, 16)), logits)
+        True
+    """
+
+    def __init__(self, channels: int, classes: int, width: int, feature_channels: int = 0, layers: int = 1) -> None:
+        super().__init__()
+        # Reduced before they are up-sampled: a 1x1 convolution gives the same before and after, and is cheaper before.
+        self.reduce = nn.Sequential(_conv_norm_relu(feature_channels, width, 1)) if feature_channels else None
+        inner = [_conv_norm_relu(channels + classes + (width if feature_channels else 0), width, 3)]
+        inner += [_conv_norm_relu(width, width, 3) for _ in range(layers - 1)]
+        self.fuse = nn.Sequential(*[module for layer in inner for module in layer])
+        self.correct = nn.Conv2d(width, classes, 1)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        return logits + self.correct(self.fuse(torch.cat([features, logits], 1)))
+
+
+def _conv_norm_relu(channels: int, width: int, kernel: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())
+
+
+def make_non_negative(logits: Tensor) -> Tensor:
+    """Subtract the minimum over the classes: the same softmax and argmax, and nothing for a ReLU to cut.
+
+    (N, C, h, w) -> (N, C, h, w). A context module on raw logits starts as relu(logits), which drops all that is
     negative; on these it starts as the identity.
     """
     return logits - logits.amin(1, keepdim=True)
 
 
 def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
-    """The backbone, and where the values of each of its levels sit."""
+    """Build the backbone, and measure where the values of each of its levels sit."""
     if config.features < 1 or config.detail < 0 or config.detail_layers < 1:
         raise InputError(
             f"network: features={config.features}, detail={config.detail}, detail_layers={config.detail_layers} must be "
             "at least 1, 0 and 1"
         )
     if config.output_stride not in (8, 16, 32):
-        raise ValueError(f"network.output_stride: found {config.output_stride}; expected 8, 16 or 32")
+        raise InputError(f"network.output_stride: {config.output_stride}", hint="give 8, 16 or 32")
     if not timm.is_model(config.backbone):
         close = difflib.get_close_matches(config.backbone, timm.list_models(), n=5)
-        raise ValueError(
-            f"network.backbone: timm has no {config.backbone!r}; similar ones: {', '.join(close) or 'none'}. "
-            "`python -c 'import timm; print(timm.list_models())'` lists all."
+        raise InputError(
+            f"network.backbone: timm has no {config.backbone!r}; similar names: {', '.join(close) or 'none'}",
+            hint="list all with `python -c 'import timm; print(timm.list_models())'`",
         )
     stride = {} if config.dilation == "exact" else {"output_stride": config.output_stride}
     try:
         backbone = timm.create_model(config.backbone, features_only=True, **stride, **_level_options(config))
     except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
-        what = f"at output stride {config.output_stride}" if stride else "as levels of features"
-        how = "network.dilation = 'exact', which can dilate more backbones, or " if stride else ""
-        raise ValueError(
-            f"network.backbone: timm cannot build {config.backbone} {what} ({str(error) or type(error).__name__}); "
-            f"expected {how}a convolutional backbone, such as resnet50 or efficientnet_b0"
+        task = f"at output stride {config.output_stride}" if stride else "as levels of features"
+        exact = "network.dilation = 'exact', which can dilate more backbones, or " if stride else ""
+        raise InputError(
+            f"network.backbone: timm cannot build {config.backbone} {task} ({str(error) or type(error).__name__})",
+            hint=f"use {exact}a convolutional backbone, such as resnet50 or efficientnet_b0",
         ) from error
     grids = measure_grids(backbone, len(backbone.feature_info.channels()))
-    if config.dilation == "exact":  # which leaves every sample where it is, and adds others between them
+    if config.dilation == "exact":  # every sample stays where it is; others are added between them
         backbone = dilate(backbone, config.output_stride, check=False)
         grids = [Grid(min(grid.stride, config.output_stride), grid.start) for grid in grids]
     return use_polyphase(_drop_unused_modules(backbone)), grids
 
 
 def _drop_unused_modules(backbone: Any) -> nn.Module:
-    """Leave out what comes after the last level that is used; timm runs it in some families, for nothing."""
+    """Drop what follows the last level that is used; timm runs it in some families, for nothing."""
     parent_name, _, last = _level_module_name(backbone, -1).rpartition(".")
     parent = backbone.get_submodule(parent_name)
     names = [name for name, _ in parent.named_children()]
     for name in names[names.index(last) + 1 :]:
-        if not isinstance(getattr(parent, name), nn.ModuleList):  # a list is gone through, not called
+        if not isinstance(getattr(parent, name), nn.ModuleList):  # a list is iterated over, not called
             setattr(parent, name, nn.Identity())
     return backbone
 
@@ -311,6 +389,3 @@ def _undilated_strides(config: SegmenterConfig) -> list[int]:
 
 def _level_options(config: SegmenterConfig) -> dict[str, Any]:
     return {"out_indices": tuple(range(config.levels))} if config.levels else {}
-
-
-__all__ = ["Grid", "Segmenter", "SegmenterConfig", "make_non_negative"]

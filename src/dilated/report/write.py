@@ -23,7 +23,6 @@ from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.evaluate import evaluate, require_same_classes
 from dilated.evaluation.result import EvaluationResult
 from dilated.files import atomic_write
-from dilated.models import network_file
 from dilated.prediction.predictor import Predictor
 from dilated.report import calibration, curves, field_of_view, images, provenance, splits, tables
 from dilated.report.markup import escape_text
@@ -31,6 +30,7 @@ from dilated.report.page import Section, render_report
 from dilated.run_folder import BEST_FILE, RECIPE_FILE, REPORT_FILE
 from dilated.training.config import load_recipe
 from dilated.training.history import History, read_history
+from dilated.weights.bundled import load
 
 _MAX_VALUES_PER_IMAGE = 20_000
 """Number of metrics of single images up to which the page holds them for machines."""
@@ -66,7 +66,7 @@ def write_report(
     started_at = time.monotonic()
     run, out = Path(run), Path(out) if out is not None else Path(run) / REPORT_FILE
     _check_paths(run, out)
-    segmenter = network_file.load(run / BEST_FILE)
+    segmenter = load(run / BEST_FILE)
     require_same_classes(segmenter.classes, data.classes)
     samples = data.samples(split)
     history, reasons, recipe_file = read_history(run), provenance.read_reasons(run), run / RECIPE_FILE

@@ -16,12 +16,12 @@ from dilated.config import build_dataclass, read_toml
 from dilated.data.augment import AugmentConfig
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.errors import InputError
-from dilated.models.build import AnyConfig
 from dilated.models.segmenter import SegmenterConfig
 from dilated.training.losses import LossConfig
 from dilated.training.overrides import apply_override
 from dilated.training.recipe_files import find_recipe, list_recipes
 from dilated.training.stage import StageConfig
+from dilated.weights.bundled import AnyConfig
 
 
 @dataclass(frozen=True)

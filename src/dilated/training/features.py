@@ -11,7 +11,6 @@ the right, where labels are 255.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,14 +22,14 @@ from torch import Tensor
 
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
-from dilated.models.paper import VGGSegmenter
+from dilated.models.base import BaseSegmenter
 from dilated.tensors import to_tensor
 
 _KEY_FILE = "key.json"
 
 
 def cache_features(
-    segmenter: VGGSegmenter,
+    segmenter: BaseSegmenter,
     samples: list[Sample],
     folder: Path,
     device: torch.device | None = None,
@@ -47,7 +46,7 @@ def cache_features(
         InputError: an unreadable image.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key = {"weights": _hash_frontend(segmenter), "images": [str(sample.image) for sample in samples]}
+    key = {"weights": segmenter.frontend_digest(), "images": [str(sample.image) for sample in samples]}
     if _read_key(folder / _KEY_FILE) != key:
         for stale in folder.glob("*.npy"):
             stale.unlink()
@@ -74,17 +73,6 @@ def _read_key(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _hash_frontend(segmenter: VGGSegmenter) -> str:
-    """A hash of all that decides the front end's logits: its build, its mean, its weights."""
-    config = segmenter.config
-    settings = (config.mean, config.pools, config.frontend_padding, config.fc6, config.width)
-    digest = hashlib.sha256(repr(settings).encode())
-    for name, tensor in segmenter.frontend.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class FeatureSamples:

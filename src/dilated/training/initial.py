@@ -9,9 +9,6 @@ import torch
 from dilated.data.labels import Classes
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.build import build_segmenter
-from dilated.models.context import ContextModule
-from dilated.models.segmenter import SegmenterConfig
 from dilated.training.config import Recipe
 from dilated.weights.backbones import load_pretrained
 
@@ -31,15 +28,10 @@ def build_initial_segmenter(
     config, stage = recipe.network, recipe.stage[0]
     keeps_context = stage.kind != "frontend" and init_from is not None and init_from.context is not None
     initial_config = dataclasses.replace(config, context=config.context if keeps_context else "none")
-    if isinstance(initial_config, SegmenterConfig):
-        initial_config = dataclasses.replace(initial_config, output_stride=stage.output_stride)
-    try:
-        if config.context != "none":  # it is built when its stage comes, but looked at now
-            with torch.device("meta"):
-                ContextModule(1, config.context, config.dilations, config.padding, config.init)
-        segmenter = build_segmenter(classes.names, classes.colors, initial_config)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    initial_config = initial_config.with_output_stride(stage.output_stride)
+    with torch.device("meta"):  # the context module is built when its stage comes, but checked now
+        config.build_context(1)
+    segmenter = initial_config.build(classes.names, classes.colors)
     if init_from is None:
         return segmenter, load_pretrained(segmenter, recipe.weights)
     fresh = segmenter.load_matching_weights(init_from)
@@ -62,7 +54,7 @@ def build_initial_segmenter(
 def _transfer_shared_classes(segmenter: BaseSegmenter, init_from: BaseSegmenter) -> str:
     """Begin anew where weights belong to classes, but for the rows of those that both have."""
     weights, source_weights = segmenter.state_dict(), init_from.state_dict()
-    fresh = build_segmenter(segmenter.classes, segmenter.colors, segmenter.config).state_dict()
+    fresh = segmenter.config.build(segmenter.classes, segmenter.colors).state_dict()
     shared = [name for name in segmenter.classes if name in init_from.classes]
     target_rows, source_rows = (
         [segmenter.classes.index(n) for n in shared],
@@ -80,7 +72,7 @@ def _class_dependent_weights(segmenter: BaseSegmenter) -> dict[str, bool]:
     names, colors = segmenter.classes, segmenter.colors
     try:
         with torch.device("meta"):
-            extended = build_segmenter([*names, " "], [*colors, (0, 0, 0)], segmenter.config).state_dict()
+            extended = segmenter.config.build([*names, " "], [*colors, (0, 0, 0)]).state_dict()
     except ValueError as error:
         raise InputError(f"--init-from: its classes are not the data's, {names}, and are built in ({error})") from error
     return {

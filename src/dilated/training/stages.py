@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,8 +14,6 @@ from torch.optim import SGD, AdamW, Optimizer
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.paper import VGGSegmenter
-from dilated.models.segmenter import SegmenterConfig
 from dilated.prediction.predictor import Predictor
 from dilated.training.config import Recipe
 from dilated.training.stage import StageConfig
@@ -24,10 +23,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 def rebuild_for_stage(segmenter: BaseSegmenter, stage: StageConfig, recipe: Recipe) -> BaseSegmenter:
     """The network of the stage before, with this stage's stride, and with the context module from its stage on."""
-    changes: dict[str, object] = {"context": "none" if stage.kind == "frontend" else recipe.network.context}
-    if isinstance(segmenter.config, SegmenterConfig):
-        changes["output_stride"] = stage.output_stride
-    return segmenter.rebuild(**changes)
+    context = "none" if stage.kind == "frontend" else recipe.network.context
+    config = dataclasses.replace(segmenter.config, context=context).with_output_stride(stage.output_stride)
+    return segmenter.rebuild(config)
 
 
 def set_modes(segmenter: BaseSegmenter, stage: StageConfig, freeze_norm: bool = False) -> None:
@@ -115,14 +113,14 @@ def count_steps(stage: StageConfig, recipe: Recipe, images: int) -> int:
     return stage.iterations or max(1, round(stage.epochs * images / (stage.batch or recipe.batch)))
 
 
-def require_same_grid(segmenter: VGGSegmenter, augment: ReflectCropConfig) -> None:
-    """Raise where samples would be labelled on another grid than that of the network's logits."""
-    front = segmenter.frontend
-    if (augment.margin, augment.stride) != (front.margin, front.stride):
+def require_same_grid(segmenter: BaseSegmenter, augment: ReflectCropConfig) -> None:
+    """Raise an InputError where samples would be labeled on another grid than that of the network's logits."""
+    required = segmenter.required_label_grid
+    if required is not None and (augment.margin, augment.stride) != required:
         raise InputError(
-            f"augment: found margin={augment.margin}, stride={augment.stride}; expected margin={front.margin}, "
-            f"stride={front.stride}, which the front end has with network.pools={segmenter.config.pools!r} and "
-            f"network.frontend_padding={segmenter.config.frontend_padding!r}"
+            f"augment: margin={augment.margin}, stride={augment.stride} is not the grid of the network's logits",
+            hint=f"set augment.margin = {required[0]} and augment.stride = {required[1]}, or other network.pools and "
+            "network.frontend_padding",
         )
 
 

@@ -11,11 +11,11 @@ from dilated.config import build_dataclass
 from dilated.data.labels import Classes
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.build import AnyConfig, build_segmenter
 from dilated.run_folder import CHECKPOINT_FILE, LOG_FILE
 from dilated.training import checkpoint
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.ema import WeightEMA
+from dilated.weights.bundled import AnyConfig
 
 
 @dataclasses.dataclass
@@ -64,7 +64,7 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
         where: the run, for messages.
     """
     config = build_dataclass(AnyConfig, json.loads(values["network"]), f"{where}: network")
-    segmenter = build_segmenter(classes.names, classes.colors, config)
+    segmenter = config.build(classes.names, classes.colors)
     segmenter.load_state_dict(values["weights"])
     ema = None
     if values["ema"] is not None:

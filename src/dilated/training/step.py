@@ -19,9 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.paper import VGGSegmenter
-from dilated.models.segmenter import Segmenter
-from dilated.training import aux_head, losses, stages
+from dilated.training import losses, stages
 from dilated.training.aux_head import AuxiliaryHead
 from dilated.training.config import Recipe
 from dilated.training.distributed.fsdp import shard_like, shard_module, shard_optimizer_state
@@ -170,9 +168,8 @@ class _TrainableModule(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.cache_features:
-            assert isinstance(self.segmenter, VGGSegmenter)
             return self.segmenter.apply_context(images), None
         if self.aux is not None:
-            assert isinstance(self.segmenter, Segmenter)
-            return aux_head.forward_with_aux(self.segmenter, self.aux, images)
+            logits, features = self.segmenter.forward_with_auxiliary(images)
+            return logits, self.aux(features, (images.shape[-2], images.shape[-1]))
         return self.segmenter.training_logits(images), None

@@ -32,8 +32,6 @@ from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.result import merge
 from dilated.models.base import BaseSegmenter
-from dilated.models.network_file import save
-from dilated.models.paper import VGGSegmenter
 from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE
 from dilated.training import checkpoint, features, stages
 from dilated.training.clock import Clock, StepLimit, TimeLimit, allocate_stage_seconds, timed_validation_points
@@ -152,7 +150,7 @@ class Trainer:
                     self._run_stage(self.recipe.stage[state.stage_index], stop)
                     segmenter = self._full_eval_segmenter()
                     if self.world.is_rank_zero:
-                        save(segmenter, self.out / f"stage-{state.stage_index}.safetensors")
+                        segmenter.save(self.out / f"stage-{state.stage_index}.safetensors")
                     state.stage_index, state.step, state.step_state = state.stage_index + 1, 0, None
                     self._save_checkpoint()
         finally:
@@ -269,7 +267,7 @@ class Trainer:
         if improved:
             state.best_mean_iou = score
             if self.world.is_rank_zero:
-                save(segmenter, self.out / BEST_FILE)
+                segmenter.save(self.out / BEST_FILE)
         state.validation_seconds = time.monotonic() - started
         self.log.write(state.total_steps, stage=state.stage_index, val_mean_iou=score, val_iou=result.confusion.iou)
         self.progress.on_validation_end(score, improved)
@@ -299,10 +297,8 @@ class Trainer:
         samples, classes, augment = self.samples[stage.split], self.data.classes, self.recipe.augment
         segmenter = self.state.segmenter
         if stage.cache_features:
-            assert isinstance(segmenter, VGGSegmenter)
             folder = self.out / "features"
             full = self.gatherer(segmenter) if self.gatherer else segmenter
-            assert isinstance(full, VGGSegmenter)
             if self.world.is_rank_zero:
                 with self.progress.track(len(samples), "front end") as tick:
                     features.cache_features(full, samples, folder, self.device, partial(_tick_or_interrupt, stop, tick))
@@ -311,7 +307,7 @@ class Trainer:
             return FeatureSamples(folder, samples, classes, segmenter.output_stride, augment.flip, seed)
         if any(stage.crop):
             augment = dataclasses.replace(augment, crop=stage.crop)
-        if isinstance(segmenter, VGGSegmenter) and isinstance(augment, ReflectCropConfig):
+        if isinstance(augment, ReflectCropConfig):
             stages.require_same_grid(segmenter, augment)
         return TrainingSamples(samples, classes, augment, seed, self.recipe.cache)
 

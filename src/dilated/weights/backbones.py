@@ -1,124 +1,143 @@
-"""Where a backbone's first weights come from: the package, timm's hub, a file, or nowhere.
+"""Where a network's pretrained weights come from: the package, a library's download, a file, or nowhere.
 
-    load_trunk(segmenter, "bundled")
-    load_trunk(segmenter, "timm:resnet50.a1_in1k")       # downloads through timm
-    load_trunk(segmenter, "weights/resnet50.safetensors")
-    load_trunk(segmenter, "random")
+    load_pretrained(segmenter, "bundled")
+    load_pretrained(segmenter, "timm:resnet50.a1_in1k")    # downloads through timm
+    load_pretrained(segmenter, "torchvision:vgg16")        # the paper's front end; downloads through torchvision
+    load_pretrained(segmenter, "weights/resnet50.safetensors")
+    load_pretrained(segmenter, "random")
 
-What cannot be had is an error that says how to get it; nothing falls back to random weights.
+A source that is not available is an error that says how to get it; nothing falls back to random weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import timm
+import torch
 from torch import Tensor
 
 from dilated.errors import InputError
-from dilated.models.adapter import AdaptedSegmenter
 from dilated.models.base import BaseSegmenter
-from dilated.models.network_file import read_checkpoint, read_safetensors
-from dilated.models.paper import VGGSegmenter
-from dilated.models.segmenter import Segmenter
+from dilated.models.network_file import read_safetensors
+from dilated.weights import caffe
 from dilated.weights.catalog import BUNDLED_FILES
-from dilated.weights.vgg16 import load_vgg16
 
 
 def load_pretrained(segmenter: BaseSegmenter, source: str) -> str:
-    """Fill what a classifier's weights can fill, in place: timm's backbone, or the paper's VGG-16.
+    """Fill, in place, what a classifier's weights can fill: timm's backbone, the paper's VGG-16, an adapted network.
 
     Args:
-        source: as for `load_backbone` or `dilated.weights.vgg16.load_vgg16`, or `random`.
-
-    Raises:
-        InputError: the source cannot be had or does not fit.
-    """
-    if source == "init-from":
-        raise InputError("weights: this recipe goes on from a trained network; expected it as --init-from NETWORK")
-    if isinstance(segmenter, VGGSegmenter):
-        return "random weights" if source == "random" else load_vgg16(segmenter, source)
-    if isinstance(segmenter, AdaptedSegmenter):
-        return load_model_weights(segmenter, source)
-    assert isinstance(segmenter, Segmenter)
-    return load_backbone(segmenter, source)
-
-
-def load_backbone(segmenter: Segmenter, source: str) -> str:
-    """Fill the backbone of a segmenter, in place.
-
-    Args:
-        source: `bundled`, `timm:NAME`, `random`, or the path of a `.safetensors` or `.pth` file with timm's names (a
-            whole classifier will do: its head is left out).
+        source: `random`, one of the segmenter's `weight_sources`, or the path of a `.safetensors`, `.pth`, `.npz` or
+            `.caffemodel` file under the names of the backbone's library (a complete classifier's head is left out).
 
     Returns:
         One line that says what was loaded.
 
     Raises:
-        InputError: the source cannot be had or does not fit the backbone.
+        InputError: the source is not available or does not fit; the network is unchanged.
     """
-    backbone = segmenter.config.backbone
+    if source == "init-from":
+        raise InputError("weights: this recipe continues from a trained network", hint="give it as --init-from NETWORK")
     if source == "random":
-        return f"{backbone}: random weights"
-    if source == "bundled":
-        path = Path(str(BUNDLED_FILES / f"{backbone}.safetensors"))
-        if not path.is_file():
-            available = ", ".join(sorted(p.stem for p in Path(str(BUNDLED_FILES)).glob("tf_*.safetensors")))
-            raise InputError(
-                f"weights: nothing is bundled for {backbone}; the package has {available}. Use weights = "
-                f'"timm:{backbone}" (a download), the path of a file, or "random".'
-            )
-        weights = read_safetensors(path)[0]
-    elif source.startswith("timm:"):
-        weights = _download_from_timm(source.removeprefix("timm:"), segmenter)
+        return segmenter.describe_random_weights()
+    scheme, colon, name = source.partition(":")
+    if source in segmenter.weight_sources or f"{scheme}{colon}" in segmenter.weight_sources:
+        readers: dict[str, Callable[[], dict[str, Tensor]]] = {
+            "bundled": lambda: _read_bundled(segmenter.config.backbone),
+            "timm": lambda: _download_from_timm(name),
+            "torchvision": _download_from_torchvision,
+        }
+        weights = readers[scheme]()
     else:
-        path = Path(source)
-        weights = read_checkpoint(path) if path.suffix in (".pth", ".pt") else read_safetensors(path)[0]
-    state = segmenter.backbone.state_dict()
-    missing = [k for k in state if k not in weights and not k.endswith("num_batches_tracked")]
-    mismatched = [k for k in state if k in weights and weights[k].shape != state[k].shape]
-    if missing or mismatched:
-        raise InputError(
-            f"weights: {source} does not fit {backbone}: {len(missing)} weights are missing, {len(mismatched)} have another "
-            f"shape, first {(missing + mismatched)[0]!r}. Expected timm's names for this backbone."
-        )
-    segmenter.backbone.load_state_dict({k: weights.get(k, state[k]).to(state[k].dtype) for k in state})
-    return f"{backbone}: {len(state)} tensors from {source}"
+        weights = _read_weights(source, segmenter.weight_sources)
+    return segmenter.load_pretrained(weights, source)
 
 
-def load_model_weights(segmenter: AdaptedSegmenter, source: str) -> str:
-    """Fill a network of another library, in place.
-
-    Args:
-        source: `random` for what its factory gives, or a `.safetensors` or `.pth` file of its state_dict.
-
-    Raises:
-        InputError: the file cannot be had or does not fit.
-    """
-    factory = segmenter.config.factory
-    if source == "random":
-        return f"{factory}: weights as it gives them"
+def _read_weights(source: str, other_sources: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of a file of weights, by name."""
     path = Path(source)
-    weights = read_checkpoint(path) if path.suffix in (".pth", ".pt") else read_safetensors(path)[0]
-    state = segmenter.model.state_dict()
-    mismatched = sorted(state.keys() ^ weights.keys()) or [k for k in state if state[k].shape != weights[k].shape]
-    if mismatched:
+    readers: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+        ".safetensors": lambda path: read_safetensors(path)[0],
+        ".pth": _read_checkpoint,
+        ".pt": _read_checkpoint,
+        ".npz": _read_npz,
+        ".caffemodel": _read_caffemodel,
+    }
+    if path.suffix not in readers:
+        names = [f"{name}NAME" if name.endswith(":") else name for name in other_sources]
         raise InputError(
-            f"weights: {source} does not fit {factory}: {len(mismatched)} weights are missing, unknown or of another shape, "
-            f"first {mismatched[0]!r}; expected the state_dict of that network"
+            f"weights: {source!r} is not a source of weights for this network",
+            hint=f"give {', '.join([*names, 'random'])}, or a {', '.join(readers)} file",
         )
-    segmenter.model.load_state_dict(weights)
-    return f"{factory}: {len(state)} tensors from {source}"
+    if not path.is_file():
+        raise InputError(f"weights: {path}: no such file", hint="give the path of a file of weights")
+    return readers[path.suffix](path)
 
 
-def _download_from_timm(name: str, segmenter: Segmenter) -> dict[str, Tensor]:
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file, read without running anything in it."""
     try:
-        model = timm.create_model(
-            name, pretrained=True, features_only=True, output_stride=segmenter.config.output_stride
-        )
-    except Exception as error:  # the hub's libraries raise what they like
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling foreign bytes can raise anything
         raise InputError(
-            f"weights: timm could not supply {name!r} ({type(error).__name__}: {str(error)[:200]}). Expected a name of "
-            "`timm.list_pretrained()` and a network; without one, download the file elsewhere and give its path."
+            f"{path}: not a file of PyTorch weights ({type(error).__name__})", hint="save a state_dict by torch.save"
         ) from error
-    return model.state_dict()
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise InputError(f"{path}: holds something other than tensors by name", hint="save a state_dict of tensors")
+    return weights
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: torch.tensor(np.asarray(file[name], dtype=np.float32)) for name in file.files}
+    except Exception as error:  # zipfile and numpy can raise anything on foreign bytes
+        raise InputError(
+            f"{path}: not an .npz file of plain arrays ({error})", hint="write it by numpy.savez"
+        ) from error
+
+
+def _read_caffemodel(path: Path) -> dict[str, Tensor]:
+    """The layers with a weight and a bias, as `<layer>.weight` and `<layer>.bias`."""
+    layers = {name: blobs for name, blobs in caffe.read_caffemodel(path).items() if len(blobs) == 2}
+    return {
+        f"{name}.{kind}": torch.tensor(np.asarray(blob))
+        for name, blobs in layers.items()
+        for kind, blob in zip(("weight", "bias"), blobs, strict=True)
+    }
+
+
+def _read_bundled(backbone: str) -> dict[str, Tensor]:
+    path = Path(str(BUNDLED_FILES / f"{backbone}.safetensors"))
+    if not path.is_file():
+        available = ", ".join(sorted(p.stem for p in Path(str(BUNDLED_FILES)).glob("tf_*.safetensors")))
+        raise InputError(
+            f"weights: nothing is bundled for {backbone}; the package has {available}",
+            hint=f'set weights = "timm:{backbone}" (a download), the path of a file, or "random"',
+        )
+    return read_safetensors(path)[0]
+
+
+def _download_from_timm(name: str) -> dict[str, Tensor]:
+    try:
+        return timm.create_model(name, pretrained=True, features_only=True).state_dict()
+    except Exception as error:  # the hub's libraries can raise anything
+        raise InputError(
+            f"weights: timm could not supply {name!r} ({type(error).__name__}: {str(error)[:200]})",
+            hint="give a name of `timm.list_pretrained()`, or download the file elsewhere and give its path",
+        ) from error
+
+
+def _download_from_torchvision() -> dict[str, Tensor]:
+    from torchvision.models import VGG16_Weights, vgg16  # here, as only the paper's network needs them
+
+    try:
+        return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
+    except Exception as error:  # the download can raise anything
+        raise InputError(
+            f"weights: torchvision could not supply VGG-16 ({type(error).__name__}: {str(error)[:200]})",
+            hint=f"download {VGG16_Weights.IMAGENET1K_V1.url} elsewhere and give the file's path",
+        ) from error

