@@ -131,7 +131,7 @@ def test_a_network_file_of_another_program(capsys: pytest.CaptureFixture[str], f
 
 def test_a_file_that_is_no_network_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     text = complaint(capsys, "evaluate", folder / "classes.toml", folder)
-    assert "is no whole safetensors file" in text
+    assert "not a complete safetensors file" in text
 
 
 def test_a_network_that_is_not_there(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -22,6 +22,12 @@ COLORS = [(0, 0, 255), (128, 64, 128), (0, 128, 0)]
 class Local(BaseSegmenter):
     """A network that sees little: patches of stride x stride pixels, then their neighbours, then a context module."""
 
+    def describe_random_weights(self) -> str:
+        return "random weights"
+
+    def load_pretrained(self, weights: object, source: str) -> str:
+        raise NotImplementedError("no classifier has weights for it")
+
     def __init__(
         self,
         stride: int = 1,

@@ -11,7 +11,7 @@ from dilated.config import build_dataclass
 from dilated.data.labels import Classes
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.run_folder import CHECKPOINT_FILE, LOG_FILE
+from dilated.run_folder import CHECKPOINT_FILE, LOG_FILE, REASONS_FILE
 from dilated.training import checkpoint
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.ema import WeightEMA
@@ -104,7 +104,7 @@ def create_run_folder(out: Path) -> None:
         InputError: there is something in it that is worth keeping.
     """
     # A run that was killed before its first checkpoint leaves these, and nothing worth keeping.
-    leftovers = {"recipe.toml", "plan.toml", LOG_FILE, f"{CHECKPOINT_FILE}.part"}
+    leftovers = {"recipe.toml", "plan.toml", REASONS_FILE, LOG_FILE, f"{CHECKPOINT_FILE}.part"}
     if out.exists() and (not out.is_dir() or any(p.name not in leftovers for p in out.iterdir())):
         raise InputError(f"{out}: is not empty; expected a new folder for the run. Use --resume to go on with it.")
     out.mkdir(parents=True, exist_ok=True)

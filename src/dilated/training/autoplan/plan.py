@@ -9,6 +9,7 @@ Nothing here is known to `train` alone: the plan is a recipe, which can be saved
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ import torch
 
 from dilated.config import build_dataclass, to_toml
 from dilated.data.dataset import Dataset
+from dilated.files import atomic_write
+from dilated.run_folder import REASONS_FILE
 from dilated.training.autoplan.from_data import Choice, choose_from_data
 from dilated.training.autoplan.from_time import (
     candidate_batch_sizes,
@@ -52,7 +55,9 @@ class TrainingPlan:
     def save(self, path: Path) -> None:
         """Write the recipe, with the reasons as comments; `load_recipe` reads it."""
         reasons = "".join(f"# {line}\n" for line in self.text().splitlines())
-        path.write_text(f"{reasons}\n{to_toml(recipe_to_table(self.recipe))}", encoding="utf-8")
+        atomic_write(path, f"{reasons}\n{to_toml(recipe_to_table(self.recipe))}")
+        rows = [{"choice": c.key, "value": c.value, "reason": c.reason} for c in self.choices]
+        atomic_write(path.with_name(REASONS_FILE), json.dumps(rows, indent=1) + "\n")
 
 
 def make_plan(
