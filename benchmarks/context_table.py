@@ -36,8 +36,7 @@ from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.metrics import mean_iou
 from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses
-from dilated.training.config import Recipe
-from dilated.training.stage import StageConfig
+from dilated.training.config import Recipe, StageConfig
 from dilated.training.stages import autocast, build_optimizer, resolve_precision, set_learning_rate
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from dilated._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from dilated.api import compare, evaluate, write_report
+    from dilated.api import Run, TrainOptions, compare, evaluate, plan, train, write_report
     from dilated.data.check.check import CheckReport, check
     from dilated.data.convert import ConvertOptions, convert
     from dilated.data.dataset import Dataset, open_dataset
     from dilated.data.labels import Classes
     from dilated.dilation.dilate import dilate
-    from dilated.errors import InputError
+    from dilated.errors import InputError, Interrupted
     from dilated.evaluation.confusion import ConfusionMatrix
     from dilated.fields.arithmetic import receptive_field
     from dilated.fields.effective import effective_field
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from dilated.models.vgg import VGGFrontEnd
     from dilated.prediction.prediction import Prediction
     from dilated.prediction.predictor import Predictor
-    from dilated.training.config import Recipe, load_recipe
-    from dilated.training.stage import StageConfig
+    from dilated.training import losses
+    from dilated.training.config import Recipe, StageConfig, load_recipe
     from dilated.weights.bundled import load
 
 
@@ -47,12 +47,15 @@ __all__ = [
     "ConvertOptions",
     "Dataset",
     "InputError",
+    "Interrupted",
     "Prediction",
     "Predictor",
     "Recipe",
+    "Run",
     "Segmenter",
     "SegmenterConfig",
     "StageConfig",
+    "TrainOptions",
     "VGGConfig",
     "VGGFrontEnd",
     "VGGSegmenter",
@@ -65,14 +68,25 @@ __all__ = [
     "evaluate",
     "load",
     "load_recipe",
+    "losses",
     "open_dataset",
+    "plan",
     "published",
     "receptive_field",
+    "train",
     "write_report",
 ]
 
 _EXPORTS = {
-    "api": ("compare", "evaluate", "write_report"),
+    "api": (
+        "Run",
+        "TrainOptions",
+        "compare",
+        "evaluate",
+        "plan",
+        "train",
+        "write_report",
+    ),
     "data.check.check": (
         "CheckReport",
         "check",
@@ -81,7 +95,10 @@ _EXPORTS = {
     "data.dataset": ("Dataset", "open_dataset"),
     "data.labels": ("Classes",),
     "dilation.dilate": ("dilate",),
-    "errors": ("InputError",),
+    "errors": (
+        "InputError",
+        "Interrupted",
+    ),
     "evaluation.confusion": ("ConfusionMatrix",),
     "fields.arithmetic": ("receptive_field",),
     "fields.effective": ("effective_field",),
@@ -103,11 +120,12 @@ _EXPORTS = {
     "models.vgg": ("VGGFrontEnd",),
     "prediction.prediction": ("Prediction",),
     "prediction.predictor": ("Predictor",),
+    "training": ("losses",),
     "training.config": (
         "Recipe",
+        "StageConfig",
         "load_recipe",
     ),
-    "training.stage": ("StageConfig",),
     "weights.bundled": ("load",),
 }
 
@@ -115,7 +133,8 @@ _EXPORTS = {
 def __getattr__(name: str) -> Any:
     for module, names in _EXPORTS.items():
         if name in names:
-            return getattr(import_module(f"dilated.{module}"), name)
+            parent = import_module(f"dilated.{module}")
+            return getattr(parent, name, None) or import_module(f"{parent.__name__}.{name}")
     raise AttributeError(f"module 'dilated' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -1,6 +1,7 @@
 """The verbs of the Python API: one function per command of the command line.
 
     import dilated
+    run = dilated.train("my-data", budget="30m")
     print(dilated.evaluate("street", "my-data"))
     print(dilated.compare("street", "runs/mine", "my-data"))
     dilated.write_report("runs/mine", "my-data")
@@ -11,10 +12,15 @@ that `dilated check` knows, or what `open_dataset` returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from dilated.data.dataset import Dataset, open_dataset
+from dilated.errors import InputError, Interrupted
 from dilated.evaluation import compare as comparison
 from dilated.evaluation import evaluate as evaluation
 from dilated.evaluation.accumulator import MetricsConfig
@@ -23,9 +29,199 @@ from dilated.evaluation.result import EvaluationResult
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.report.write import write_report as write_dataset_report
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE
+from dilated.training import train as training
+from dilated.training.autoplan.plan import TrainingPlan, make_plan
+from dilated.training.budget import parse_duration, with_budget
+from dilated.training.checkpoint import create_run_folder, load_checkpoint
+from dilated.training.config import Recipe, load_recipe
+from dilated.training.distributed.world import World, join_process_group
+from dilated.training.progress import LineProgress, TrainingProgress
 from dilated.weights.bundled import load
 
 Network = str | Path | BaseSegmenter | Predictor
+
+
+@dataclass(frozen=True)
+class TrainOptions(training.RunOptions):
+    """What `train` and `plan` can be told besides data, time and recipe."""
+
+    overrides: Sequence[str] = ()
+    """Changes to the recipe, such as `stage.0.epochs=5`; they take precedence over a plan's choices."""
+    format: str | None = None
+    """The data's layout, where it is not recognized."""
+    report: bool = True
+    """Write `report.html` at the end, and keep time for it in a budget."""
+
+
+class Run:
+    """The folder of a training, with the best network that it has found so far.
+
+    Args:
+        path: the folder.
+        data: the data that it was trained on, where it has moved since.
+
+    Raises:
+        InputError: no such folder.
+
+    Example:
+        >>> Run("runs/mine").predictor()("photo.jpg").save("labels.png")  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, data: str | Path | Dataset | None = None) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such folder", hint="give the folder of a training")
+        self._data = data
+
+    def __repr__(self) -> str:
+        if not (self.path / BEST_FILE).is_file():
+            return f"Run({str(self.path)!r}): no network yet"
+        name = self.segmenter.card.get("data", "unknown data")
+        return (
+            f"Run({str(self.path)!r}): val mean IoU {self.mean_iou:.4f} on {name}, "
+            f"{len(self.segmenter.classes)} classes, output stride {self.segmenter.output_stride}"
+        )
+
+    @cached_property
+    def segmenter(self) -> BaseSegmenter:
+        """The network with the best mean IoU on the validation split."""
+        return load(str(self.path))
+
+    @property
+    def mean_iou(self) -> float:
+        """The best mean IoU on the validation split; NaN where the network does not say."""
+        measured = self.segmenter.card.get("val")
+        return float(measured["mean_iou"]) if isinstance(measured, dict) else float("nan")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, every value written out."""
+        return load_recipe(str(self.path / RECIPE_FILE))
+
+    def predictor(self, device: str | None = None) -> Predictor:
+        """Make a predictor of the best network, on `cpu`, `cuda` or `mps`; CUDA where there is one if not given."""
+        return Predictor(self.segmenter, device=device)
+
+    def evaluate(
+        self,
+        data: str | Path | Dataset | None = None,
+        split: str = "val",
+        metrics: MetricsConfig | None = None,
+        device: str | None = None,
+    ) -> EvaluationResult:
+        """Measure the best network, by default on the data that it was trained on; see `dilated.evaluate`."""
+        return evaluate(self.segmenter, self._open_data(data), split, metrics, device)
+
+    def report(
+        self, data: str | Path | Dataset | None = None, out: str | Path | None = None, split: str = "val"
+    ) -> Path:
+        """Write one page about the run, by default `report.html` in its folder; see `dilated.write_report`."""
+        return write_report(self.path, self._open_data(data), out, split)
+
+    def _open_data(self, data: str | Path | Dataset | None) -> Dataset:
+        given = data if data is not None else self._data
+        if given is not None:
+            return _open(given)
+        recorded = load_checkpoint(self.path / CHECKPOINT_FILE).get("data")
+        if recorded is None or not Path(recorded["root"]).is_dir():
+            raise InputError(f"{self.path}: the data that it was trained on is not there", hint="give the data folder")
+        return open_dataset(recorded["root"], recorded["format"])
+
+
+def train(
+    data: str | Path | Dataset,
+    out: str | Path | None = None,
+    *,
+    budget: str | float | None = None,
+    recipe: str | Path | Recipe | None = None,
+    init_from: str | Path | BaseSegmenter | None = None,
+    resume: bool = False,
+    options: TrainOptions = TrainOptions(),
+) -> Run:
+    """Train a network and keep the best by mean IoU on the split `val`.
+
+    Without a recipe, one is planned from the data, the machine and the budget. Started by `torchrun`, all processes call
+    this and share the work.
+
+    Args:
+        data: a data folder or an opened one, with the splits `train` and `val`.
+        out: the run's folder, new or empty; by default `runs/NAME`, with a number where that is taken.
+        budget: the time that it may take in all, such as `"30m"` or a number of seconds; no limit if not given.
+        recipe: the name of a recipe of the package, a .toml file, or a recipe.
+        init_from: a network whose weights are taken where they fit: a segmenter, a bundled name, a file or a run.
+        resume: continue the run in `out` exactly where it was.
+        options: overrides of the recipe, device, report, and the listener that shows the progress: by default a line for
+            each stage and validation; `dilated.cli.training_progress.RichTrainingProgress()` draws bars, in notebooks
+            too.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: wrong data, recipe, network or folder, or a budget that is too short for a single step.
+        Interrupted: asked to stop, by Ctrl-C or SIGTERM; `resume=True` continues.
+
+    Example:
+        >>> run = train("my-data", budget="30m")  # doctest: +SKIP
+        >>> print(run.evaluate())  # doctest: +SKIP
+    """
+    started = time.monotonic()
+    seconds = _to_seconds(budget)
+    with join_process_group(options.device) as world:
+        progress = (options.progress or LineProgress()) if world.is_rank_zero else TrainingProgress()
+        with progress:
+            if resume and out is None:
+                raise InputError("train: there is no run to resume", hint="give its folder as out")
+            if resume and recipe is None:
+                recipe = Path(out or "") / RECIPE_FILE
+                if not recipe.is_file():
+                    raise InputError(f"{recipe}: no such file, so there is no run to resume", hint="start a new run")
+            initial = load(str(init_from)) if isinstance(init_from, str | Path) else init_from
+            dataset = _open(data, options.format)
+            progress.on_dataset(dataset)
+            folder = world.broadcast(Path(out) if out is not None else _free_run_folder(dataset.root))
+            remaining = max(1.0, seconds - (time.monotonic() - started)) if seconds else 0.0
+            if recipe is None:
+                resolved = _plan_run(dataset, folder, remaining, options, world, progress)
+            else:
+                resolved = _resolve_recipe(recipe, options.overrides, initial)
+                if seconds:
+                    resolved = with_budget(resolved, remaining, len(dataset.samples("train")))
+            try:
+                mean_iou = training.train(
+                    dataset, resolved, folder, resume, initial, replace(options, progress=progress), world
+                )
+            except Interrupted:
+                progress.on_interrupt(folder, dataset)
+                raise
+            progress.on_training_end(mean_iou, folder)
+            if options.report and world.is_rank_zero:
+                _write_run_report(folder, dataset, options, progress)
+    return Run(folder, dataset)
+
+
+def plan(
+    data: str | Path | Dataset,
+    *,
+    budget: str | float | None = None,
+    options: TrainOptions = TrainOptions(),
+) -> TrainingPlan:
+    """Plan a training and train nothing.
+
+    Args:
+        data: a data folder or an opened one, with the splits `train` and `val`.
+        budget: the time that the training may take in all, such as `"30m"` or a number of seconds.
+        options: overrides of the recipe, device, and whether time is kept for a report.
+
+    Returns:
+        The plan; `print` shows each choice with its reason, `plan.recipe` is what `train` takes.
+
+    Raises:
+        InputError: wrong data or overrides, or a budget that is too short for a single step.
+    """
+    world = World(device_name=options.device)
+    return make_plan(_open(data, options.format), _to_seconds(budget), options.overrides, options.report, world)
 
 
 def evaluate(
@@ -118,8 +314,61 @@ def write_report(
     return write_dataset_report(Path(run), _open(data), Path(out) if out else None, split, device, on_progress)
 
 
-def _open(data: str | Path | Dataset) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data)
+def _plan_run(
+    data: Dataset, folder: Path, seconds: float, options: TrainOptions, world: World, progress: TrainingProgress
+) -> Recipe:
+    """Plan a training in one process, for all, and save the plan in the run's folder."""
+    training_plan = None
+    if world.is_rank_zero:
+        create_run_folder(folder)  # what is in the way is said before anything is measured
+        training_plan = make_plan(data, seconds, options.overrides, options.report, world)
+        training_plan.save(folder)
+        progress.on_plan(training_plan)
+    training_plan = world.broadcast(training_plan)
+    assert training_plan is not None
+    return training_plan.recipe
+
+
+def _resolve_recipe(recipe: str | Path | Recipe, overrides: Sequence[str], initial: BaseSegmenter | None) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return load_recipe(str(recipe), list(overrides), initial.config if initial is not None else None)
+    if overrides:
+        raise InputError("overrides: they change a recipe's file", hint="change the recipe with dataclasses.replace")
+    return recipe
+
+
+def _write_run_report(folder: Path, data: Dataset, options: TrainOptions, progress: TrainingProgress) -> None:
+    """Write the run's report; an error there does not undo the training."""
+    try:
+        page = write_dataset_report(folder, data, device=options.device, layout=options.format)
+    except (InputError, OSError, MemoryError) as error:
+        progress.notify(f"the report could not be written: {error}")
+        progress.notify(f"`{shlex.join(['dilated', 'report', str(folder), str(data.root)])}` tries again")
+    else:
+        progress.on_report(page)
+
+
+def _free_run_folder(data: Path) -> Path:
+    """Return `runs/NAME` for the data folder's name, with a number from 2 on where that is taken."""
+    name = data.resolve().name or "run"
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def _to_seconds(budget: str | float | None) -> float:
+    """Return a budget in seconds, 0 for none."""
+    if budget is None or isinstance(budget, str):
+        return parse_duration(budget) if budget else 0.0
+    if not budget > 0:
+        raise InputError(f"budget: {budget} is not a duration", hint="give seconds above 0, or a text such as 30m")
+    return float(budget)
+
+
+def _open(data: str | Path | Dataset, format: str | None = None) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(data, format)
 
 
 def _predictor(network: Network, device: str | None) -> Predictor:

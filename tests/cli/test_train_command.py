@@ -45,7 +45,7 @@ def test_a_plan_alone_trains_nothing_and_can_be_given_back(
     out = tmp_path / "plan"
     text = run(capsys, folder, "--out", out, "--budget", "5s", "--plan-only", *SMALL)
     assert "give it as --recipe" in text
-    assert [p.name for p in out.iterdir()] == ["plan.toml"]
+    assert sorted(p.name for p in out.iterdir()) == ["plan.json", "plan.toml"]
     again = tmp_path / "run"
     run(capsys, folder, "--out", again, "--recipe", out / "plan.toml", "--no-report", "--set", "budget=3.0")
     assert load(again).config.backbone == "test_efficientnet"
@@ -64,7 +64,7 @@ def test_a_recipe_of_passes_ends_with_the_budget(
 def test_a_budget_that_is_no_time_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: str
 ) -> None:
-    assert "expected a time such as 90s" in refused(capsys, folder, "--out", tmp_path / "run", "--budget", budget)
+    assert "give a time such as 90s" in refused(capsys, folder, "--out", tmp_path / "run", "--budget", budget)
     assert not (tmp_path / "run").exists()
 
 

@@ -16,7 +16,7 @@ from dilated import InputError, load_recipe, open_dataset
 from dilated.cli.train import run
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import train
+from dilated.training.train import RunOptions, train
 
 FAST = ["workers=0", "batch=2", "augment.crop=[32,48]", "stage.0.epochs=2", "stage.0.lr=1e-2", "precision=fp32"]
 
@@ -181,7 +181,9 @@ def test_a_training_killed_goes_on_to_the_same_bits(steps: int, folder: Path, st
     train(data, recipe, tmp_path / "whole", init_from=first)
     out = tmp_path / "killed"
     with pytest.raises(KeyboardInterrupt):
-        train(data, recipe, out, init_from=dilated.load(start), progress=Killed(steps))
+        train(
+            data, recipe, out, init_from=dilated.load(start), options=RunOptions(device="cpu", progress=Killed(steps))
+        )
     train(data, load_recipe(str(out / "recipe.toml")), out, resume=True)  # neither recipe nor start given again
     for name in ("stage-0.safetensors", "stage-1.safetensors", "best.safetensors"):
         assert same(load_file(out / name), load_file(tmp_path / "whole" / name))

@@ -3,17 +3,24 @@ from __future__ import annotations
 import pytest
 
 from dilated import InputError, load_recipe
-from dilated.training import clock
-from dilated.training.budget import parse_duration, with_budget
-from dilated.training.clock import Clock, StepLimit, TimeLimit, allocate_stage_seconds, timed_validation_points
-from dilated.training.stage import StageConfig
+from dilated.training import budget
+from dilated.training.budget import (
+    Clock,
+    Deadline,
+    StepLimit,
+    TimeLimit,
+    allocate_stage_seconds,
+    parse_duration,
+    with_budget,
+)
+from dilated.training.config import StageConfig
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the clock sees, to be set."""
     times = [100.0]
-    monkeypatch.setattr(clock.time, "monotonic", lambda: times[0])
+    monkeypatch.setattr(budget.time, "monotonic", lambda: times[0])
     return times
 
 
@@ -49,14 +56,25 @@ def test_the_stages_share_what_is_left_before_the_last_validation() -> None:
 
 
 def test_validations_take_a_twentieth_of_a_stage_at_most() -> None:
-    assert timed_validation_points(1000, 1, is_last_stage=False) == [i / 10 for i in range(1, 11)]
-    assert timed_validation_points(200, 11, is_last_stage=False) == []
-    assert timed_validation_points(200, 11, is_last_stage=True) == [1]
+    def points(seconds: float, validation: float, is_last: bool) -> list[float]:
+        return TimeLimit(Clock(), seconds, 0.0, validation, is_last).validation_points()
+
+    assert points(1000, 1, False) == [i / 10 for i in range(1, 11)]
+    assert points(200, 11, False) == []
+    assert points(200, 11, True) == [1]
+
+
+def test_a_deadline_passes_when_its_time_is_over(now: list[float]) -> None:
+    deadline = Deadline.after(5.0)
+    assert not deadline.expired
+    now[0] = 105.0
+    assert deadline.expired
+    assert not Deadline().expired
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0s", "1h 30m", "5m!", "1.h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"expected a time such as 90s"):
+    with pytest.raises(InputError, match=r"[Gg]ive a time such as 90s"):
         parse_duration(text)
 
 

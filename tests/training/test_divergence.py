@@ -13,8 +13,8 @@ from dilated.cli.main import main
 from dilated.errors import InputError
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
+from dilated.training.config import StageConfig
 from dilated.training.divergence import DivergenceMonitor
-from dilated.training.stage import StageConfig
 
 STAGE = StageConfig("frontend", iterations=100, optimizer="sgd", lr=1e-3, momentum=0.99, warmup=0)
 

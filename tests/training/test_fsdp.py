@@ -27,7 +27,7 @@ from dilated.errors import Interrupted
 from dilated.training.distributed.fsdp import iter_shard_units
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import train
+from dilated.training.train import RunOptions, train
 
 pytestmark = pytest.mark.timeout(600)  # seconds for each of two processes, minutes where others share the machine
 
@@ -92,7 +92,9 @@ def run(root: Path, name: str, options: list[str], world: World, resume: bool = 
     recipe = load_recipe(str(root / f"{kind}.toml"), options)
     progress = Stops(stop) if stop else None
     try:
-        train(open_dataset(root / "data"), recipe, root / name, resume, progress=progress, world=world)
+        train(
+            open_dataset(root / "data"), recipe, root / name, resume, options=RunOptions(progress=progress), world=world
+        )
         assert not stop
     except Interrupted:
         assert stop

@@ -16,7 +16,7 @@ from dilated import InputError, Recipe, StageConfig, load_recipe
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.models.published import PUBLISHED_NETWORKS
-from dilated.training import stages
+from dilated.training import optim, stages
 from dilated.training.losses import LossConfig
 
 # kind, split, batch, iterations, rate, momentum, crop
@@ -88,7 +88,7 @@ def parameters(name: str, number: int) -> tuple[VGGSegmenter, torch.optim.Optimi
     network = dataclasses.replace(recipe.network, width=1 / 64, context=context)
     segmenter = VGGSegmenter(["a", "b"], [(0, 0, 0)] * 2, network)
     stages.set_modes(segmenter, stage)
-    return segmenter, stages.build_optimizer(segmenter, stage), stage
+    return segmenter, optim.build_optimizer(segmenter, stage), stage
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -183,7 +183,7 @@ def test_the_rate_falls_tenfold_after_a_hundred_thousand_steps() -> None:
     _, optimizer, stage = parameters("paper-voc-coco-frontend", 0)
     rates = {}
     for step in (0, 1, 99_999, 100_000, 139_999):
-        stages.set_learning_rate(optimizer, stage, step, step / stage.iterations)
+        optim.set_learning_rate(optimizer, stage, step, step / stage.iterations)
         rates[step] = min(group["lr"] for group in optimizer.param_groups)
     assert rates == pytest.approx({0: 1e-3, 1: 1e-3, 99_999: 1e-3, 100_000: 1e-4, 139_999: 1e-4})
 
@@ -192,7 +192,7 @@ def test_the_rate_falls_tenfold_after_a_hundred_thousand_steps() -> None:
 def test_the_rate_of_all_other_stages_stays(name: str, number: int) -> None:
     _, optimizer, stage = parameters(name, number)
     for step in (0, 1, stage.iterations // 2, stage.iterations - 1):
-        assert stages.set_learning_rate(optimizer, stage, step, step / stage.iterations) == 1.0
+        assert optim.set_learning_rate(optimizer, stage, step, step / stage.iterations) == 1.0
         assert min(group["lr"] for group in optimizer.param_groups) == SCHEDULES[name][number][4]
 
 
@@ -222,10 +222,10 @@ def test_a_context_stage_is_seen_to_move_no_weight_of_the_front_end() -> None:
 
 @pytest.mark.parametrize(("name", "number"), STAGES)
 def test_every_stage_is_validated_a_few_times_and_at_its_end(name: str, number: int) -> None:
-    _, stage = of_stage(name, number)
-    due = stages.validation_steps(stage, stage.iterations)
-    assert 5 <= len(due) <= 30
-    assert max(due) == stage.iterations
+    recipe, stage = of_stage(name, number)
+    points = stages.build_step_limit(stage, recipe, images=100).validation_points()
+    assert 5 <= len(points) <= 30
+    assert max(points) == 1
 
 
 @pytest.mark.parametrize(

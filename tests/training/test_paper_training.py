@@ -39,8 +39,9 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
+from dilated.training.budget import StageLimit
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import Trainer, train
+from dilated.training.train import RunOptions, Trainer, train
 
 RECIPE = """
 weights = "random"
@@ -109,7 +110,7 @@ class Deadly(TrainingProgress):
     steps: int = 0
     seen: int = 0
 
-    def on_stage_start(self, number: int, stage: StageConfig, step: int, steps: int) -> None:
+    def on_stage_start(self, number: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
         self.number, self.steps, self.began = number, step, step
 
     def on_step_end(self, step: int, progress: float) -> None:
@@ -144,7 +145,7 @@ class Observer(TrainingProgress):
     training: Trainer | None = None
     weights: list[dict[str, Tensor]] = field(default_factory=list)
 
-    def on_stage_start(self, number: int, stage: StageConfig, step: int, steps: int) -> None:
+    def on_stage_start(self, number: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
         assert self.training is not None
         self.weights.append({name: value.clone() for name, value in self.training.state.segmenter.state_dict().items()})
 
@@ -183,7 +184,7 @@ def whole(data: Dataset, recipe: Callable[..., Recipe], place: Path) -> tuple[Pa
 
 def observed(data: Dataset, plan: Recipe, out: Path, start: BaseSegmenter | None = None) -> Observer:
     observer = Observer()
-    observer.training = Trainer(data, plan, out, False, start, False, observer)
+    observer.training = Trainer(data, plan, out, False, start, RunOptions(device="cpu", progress=observer))
     observer.training.run()
     return observer
 
@@ -260,7 +261,13 @@ def test_killed_in_every_stage_and_while_features_are_computed_it_ends_bit_equal
     ]
     for deadly, began, cached in deaths:
         with pytest.raises(KilledError):
-            train(data, recipe(), out, resume=deadly is not deaths[0][0], progress=deadly)
+            train(
+                data,
+                recipe(),
+                out,
+                resume=deadly is not deaths[0][0],
+                options=RunOptions(device="cpu", progress=deadly),
+            )
         assert deadly.began == began
         found = {p.name: p.stat().st_mtime_ns for p in out.glob("features/*.npy")}
         assert len(found) == cached
@@ -409,5 +416,5 @@ def test_asked_to_stop_while_features_are_computed_it_stops(
 ) -> None:
     plan, out = recipe(*PADDED), tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(data, plan, out, progress=Asked(1, image_of_death=2))
+        train(data, plan, out, options=RunOptions(device="cpu", progress=Asked(1, image_of_death=2)))
     assert len(list((out / "features").glob("*.npy"))) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from dilated import InputError, load, load_recipe, open_dataset
 from dilated.data.dataset import Dataset
 from dilated.data.labels import save_classes
 from dilated.training.autoplan import plan as planning
-from dilated.training.autoplan.from_data import choose_crop
+from dilated.training.autoplan.from_data import Choice, choose_crop
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
 from dilated.training.autoplan.probe import Cost
 from dilated.training.autoplan.survey import summarize_dataset
+from dilated.training.budget import Deadline
 from dilated.training.config import Recipe
+from dilated.training.distributed.world import World
+from dilated.training.step import TrainStep
 from dilated.training.train import train
 
 SMALL = ["network.backbone=test_efficientnet", "weights=random", "network.features=8", "network.detail=4"]
@@ -30,7 +34,7 @@ def data(folder: Path) -> Dataset:
 
 
 def choices(plan: TrainingPlan) -> dict[str, tuple[str, str]]:
-    return {choice.key: (choice.value, choice.reason) for choice in plan.choices}
+    return {choice.choice: (choice.value, choice.reason) for choice in plan.choices}
 
 
 def costing(monkeypatch: pytest.MonkeyPatch, seconds: float, micro_batches: int = 1) -> None:
@@ -48,10 +52,11 @@ def costing(monkeypatch: pytest.MonkeyPatch, seconds: float, micro_batches: int 
 
 def test_a_plan_is_a_recipe_that_can_be_saved_edited_and_read(data: Dataset, tmp_path: Path) -> None:
     plan = make_plan(data, 60, SMALL)
-    plan.save(tmp_path / "plan.toml")
+    assert plan.save(tmp_path) == tmp_path / "plan.toml"
     assert load_recipe(str(tmp_path / "plan.toml")) == plan.recipe
-    text = (tmp_path / "plan.toml").read_text()
-    assert all(choice.reason in text for choice in plan.choices)
+    reasons = json.loads((tmp_path / "plan.json").read_text())
+    assert [Choice(**reason) for reason in reasons] == list(plan.choices)
+    assert all(choice.reason in str(plan) for choice in plan.choices)
     assert load_recipe(str(tmp_path / "plan.toml"), ["batch=3"]).batch == 3
 
 
@@ -122,7 +127,7 @@ def test_time_for_few_steps_gets_small_batches(data: Dataset, monkeypatch: pytes
     assert choices(plans[1700])["batch"] == ("4", "samples a step: the most that leave 800 steps")
     assert choices(plans[0])["batch"] == ("6", "samples a step")
     assert make_plan(data, 300, [*SMALL, "batch=5"]).recipe.batch == batches[-1] == 5
-    assert make_plan(data, 300, SMALL, processes=3).recipe.batch == 3  # one each at least
+    assert make_plan(data, 300, SMALL, world=World(size=3)).recipe.batch == 3  # one each at least
 
 
 def test_the_average_spans_a_share_of_the_steps(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +229,28 @@ def test_a_data_set_of_one_image_has_a_plan(folder: Path) -> None:
                 path.unlink()
     recipe = make_plan(open_dataset(folder), 60, SMALL).recipe
     assert recipe.batch == 2
+
+
+def test_without_time_planning_reads_one_image_and_estimates_the_rest(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    call = TrainStep.__call__
+    monkeypatch.setattr(TrainStep, "__call__", lambda self, image, *rest: steps.append(1) or call(self, image, *rest))
+    monkeypatch.setattr(planning, "_PLANNING_SHARE", 0.0)
+    reads = summarize_dataset(data.samples("train"), data.classes, Deadline.after(0.0)).images_read
+    plan = make_plan(data, 600, SMALL)
+    assert (reads, len(steps)) == (1, 1)
+    assert choices(plan)["step"][1].startswith("measured in part, since the time for planning was over")
+
+
+def test_a_budget_too_short_for_a_step_is_refused(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    costing(monkeypatch, 20.0)
+    with pytest.raises(InputError, match=r"--budget: 10 s is too short: .* one step takes 20\.0 s .*Give \d+s or more"):
+        make_plan(data, 10, SMALL)
+
+
+def test_the_network_is_checked_before_an_image_is_read(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "summarize_dataset", lambda *_: pytest.fail("an image was read"))
+    with pytest.raises(InputError, match="no_such_backbone"):
+        make_plan(data, 60, [*SMALL, "network.backbone=no_such_backbone"])

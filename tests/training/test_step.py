@@ -10,7 +10,7 @@ import torch
 from conftest import CLASSES
 
 from dilated import InputError, Recipe, Segmenter, SegmenterConfig, StageConfig, load
-from dilated.training import stages
+from dilated.training import optim, stages
 from dilated.training.distributed.world import World
 from dilated.training.losses import LossConfig
 from dilated.training.step import TrainStep
@@ -153,7 +153,7 @@ def test_batches_of_a_random_network_are_never_too_small_for_statistics() -> Non
 
 def test_earlier_levels_learn_slower_by_the_layer_decay() -> None:
     network = segmenter()
-    optimizer = stages.build_optimizer(
+    optimizer = optim.build_optimizer(
         network, StageConfig("frontend", 1, lr=1.0, backbone_lr_factor=0.5, layer_decay=0.1)
     )
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -171,4 +171,4 @@ def test_earlier_levels_learn_slower_by_the_layer_decay() -> None:
 def test_a_cosine_falls_from_one_to_nothing() -> None:
     optimizer = torch.optim.SGD([{"params": torch.nn.Linear(1, 1).parameters(), "lr": 1.0, "peak_lr": 2.0}])
     stage = StageConfig("frontend", 1, schedule="cosine", warmup=0)
-    assert [stages.set_learning_rate(optimizer, stage, 0, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [optim.set_learning_rate(optimizer, stage, 0, p) for p in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])

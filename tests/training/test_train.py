@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dilated import InputError, Segmenter, SegmenterConfig, load, load_recipe, open_dataset
-from dilated.training import stages
-from dilated.training.stage import StageConfig
-from dilated.training.train import train
+from dilated.training import optim, stages
+from dilated.training.config import StageConfig
+from dilated.training.train import RunOptions, train
 
 
 def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: P
 def test_a_run_holds_what_it_promises(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     recipe = load_recipe(str(recipe_file), ["workers=0"])
-    train(open_dataset(folder), recipe, out, tensorboard=True)
+    train(open_dataset(folder), recipe, out, options=RunOptions(device="cpu", tensorboard=True))
     names = {p.name for p in out.iterdir()}
     assert names == {
         "recipe.toml", "log.jsonl", "checkpoint.pt", "best.safetensors", "tensorboard",
@@ -116,7 +116,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     layer = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD([{"params": layer.parameters(), "lr": 2.0, "peak_lr": 2.0}])
     stage = StageConfig("frontend", 1, warmup=4)
-    shares = [stages.set_learning_rate(optimizer, stage, step, step / 100) for step in range(100)]
+    shares = [optim.set_learning_rate(optimizer, stage, step, step / 100) for step in range(100)]
     assert shares[0] == pytest.approx(0.25)
     assert max(shares) == shares[3]
     assert shares[50] == pytest.approx(0.5**0.9)

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from dilated.errors import InputError
 from dilated.files import read_json
 from dilated.report.markup import escape_lines, escape_text, render_card, render_note, render_table
 from dilated.run_folder import REASONS_FILE, RECIPE_FILE
+from dilated.training.autoplan.from_data import Choice
 
 TRIMAP_WIDTHS = (1, 2, 4, 8, 16, 32)
 """Widths of the trimap bands, in pixels."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One choice of a plan."""
-
-    choice: str
-    value: str
-    reason: str
 
 
 def render_provenance(

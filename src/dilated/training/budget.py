@@ -1,28 +1,36 @@
-"""A time budget: how one is written, and how a recipe of passes or steps is made one of shares of it.
+"""Time and length of a training: a budget, the clock that it runs on, and how far a stage is.
 
-seconds = parse_duration("30m")
-recipe = with_budget(load_recipe("street"), seconds, images=367)
+    seconds = parse_duration("30m")
+    recipe = with_budget(load_recipe("street"), seconds, images=367)
+    limit = StepLimit(4600, validations=10)
+    limit = TimeLimit(clock, seconds=300.0, started=clock.seconds)
+    limit.progress(step)                                  # 0 at the start, 1 at the end
+
+With a time budget the learning rate falls with the clock and not with the steps, so that training ends when the time
+does, whatever a step turns out to cost.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from dilated.errors import InputError
-from dilated.training.config import Recipe
-from dilated.training.stage import StageConfig
+from dilated.training.config import Recipe, StageConfig
 
 _SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_COST_PER_HALVING = 2.6
-"""What a step costs at half the output stride, as a multiple; measured on EfficientNet-lite0."""
+COST_PER_HALVING = 2.6
+"""Factor by which a step costs more at half the output stride; measured on EfficientNet-lite0."""
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a time such as `90s`, `30m`, `1h30m`.
+    """Convert a duration such as `90s`, `30m` or `1h30m` to seconds.
 
     Raises:
-        InputError: anything else, or none at all.
+        InputError: any other text, or a duration of 0.
 
     Example:
         >>> parse_duration("1h30m"), parse_duration("90s"), parse_duration("1.5h")
@@ -31,15 +39,15 @@ def parse_duration(text: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text.strip() or seconds <= 0:
-        raise InputError(f"--budget: found {text!r}; expected a time such as 90s, 30m, 2h or 1h30m")
+        raise InputError(f"--budget: {text!r} is not a duration", hint="give a time such as 90s, 30m, 2h or 1h30m")
     return seconds
 
 
 def with_budget(recipe: Recipe, seconds: float, images: int) -> Recipe:
-    """The same stages in a given time: each gets the share that its steps would have taken.
+    """Return a recipe with the same stages in a given time: each gets the share that its steps would have taken.
 
     Args:
-        images: of training.
+        images: number of training images.
 
     Example:
         >>> from dilated.training.config import load_recipe
@@ -57,8 +65,129 @@ def with_budget(recipe: Recipe, seconds: float, images: int) -> Recipe:
 
 
 def _relative_cost(stage: StageConfig, recipe: Recipe, images: int) -> float:
-    """In units that mean something between stages alone: samples, by what one costs at the stage's stride."""
+    """Return the samples of a stage, weighted by what one costs at its output stride: comparable between stages."""
     samples = stage.epochs * images or float(stage.iterations * (stage.batch or recipe.batch))
     forward_only = 0.5 if stage.kind == "context" else 1.0
     halvings = {32: 0, 16: 1, 8: 2}[stage.output_stride]
-    return samples * forward_only * _COST_PER_HALVING**halvings
+    return samples * forward_only * COST_PER_HALVING**halvings
+
+
+@dataclass
+class Clock:
+    """Seconds spent on a training so far, those before an interruption included."""
+
+    previous_seconds: float = 0.0
+    """Seconds spent before this process took over."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return self.previous_seconds + time.monotonic() - self.started
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment after which optional work is skipped; never, by default."""
+
+    moment: float = math.inf
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() >= self.moment
+
+
+class StageLimit(Protocol):
+    """What ends a stage: a number of steps or a time. As text, its length, such as `4600 steps` or `300 s`."""
+
+    @property
+    def total_steps(self) -> int | None:
+        """Number of steps; None where it depends on the time."""
+
+    def progress(self, step: int) -> float:
+        """Return how far the stage is, 0 to 1, after so many steps."""
+
+    def validation_points(self) -> list[float]:
+        """Return the progress at which the network is validated, ascending."""
+
+
+@dataclass(frozen=True)
+class StepLimit:
+    """A stage of so many steps.
+
+    Example:
+        >>> limit = StepLimit(183, validations=2)
+        >>> [round(point * 183) for point in limit.validation_points()], limit.progress(183)
+        ([92, 183], 1.0)
+    """
+
+    steps: int
+    validations: int = 1
+    """Number of validations, evenly spaced; the last one is at the end."""
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps"
+
+    @property
+    def total_steps(self) -> int | None:
+        return self.steps
+
+    def progress(self, step: int) -> float:
+        return step / self.steps
+
+    def validation_points(self) -> list[float]:
+        steps = {round(self.steps * (i + 1) / self.validations) for i in range(self.validations)} - {0}
+        return [step / self.steps for step in sorted(steps)]
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """A stage of so many seconds, one step at least.
+
+    Example:
+        >>> limits = [TimeLimit(Clock(), 200, 0, validation_seconds=s, is_last_stage=l) for s, l in ((4, 0), (4, 1), (30, 0))]
+        >>> [limit.validation_points() for limit in limits]
+        [[0.5, 1.0], [0.3333333333333333, 0.6666666666666666, 1.0], []]
+    """
+
+    clock: Clock
+    seconds: float
+    started: float
+    """Seconds on the clock when the stage began."""
+    validation_seconds: float = 0.0
+    """Seconds that a validation takes; a twentieth of the stage's time at most goes there."""
+    is_last_stage: bool = False
+    """Whether one more validation ends the stage, for which time has been kept."""
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.0f} s"
+
+    @property
+    def total_steps(self) -> int | None:
+        return None
+
+    def progress(self, step: int) -> float:
+        if step == 0:
+            return 0.0
+        return min(1.0, (self.clock.seconds - self.started) / self.seconds) if self.seconds > 0 else 1.0
+
+    def validation_points(self) -> list[float]:
+        count = min(10, int(0.05 * self.seconds / max(self.validation_seconds, 1e-3))) + self.is_last_stage
+        return [(i + 1) / count for i in range(count)]
+
+
+def allocate_stage_seconds(
+    stages: tuple[StageConfig, ...], stage_index: int, remaining: float, validation_seconds: float
+) -> float:
+    """Return the seconds of a stage: its share of what is left before the validation at the very end.
+
+    Example:
+        >>> stages = StageConfig("frontend", share=3), StageConfig("joint", share=1)
+        >>> allocate_stage_seconds(stages, 0, remaining=100.0, validation_seconds=20.0)
+        60.0
+    """
+    shares = [stage.share for stage in stages[stage_index:]]
+    return max(0.0, remaining - validation_seconds) * shares[0] / sum(shares)

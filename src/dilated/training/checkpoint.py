@@ -1,38 +1,138 @@
-"""Everything that a training needs to go on exactly where it was, in one file that is replaced whole."""
+"""The state of a training, and the checkpoint that holds it: everything needed to continue exactly where it was."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import random
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from dilated.config import build_dataclass
+from dilated.data.labels import Classes
 from dilated.errors import InputError
+from dilated.files import atomic_path
+from dilated.models.base import BaseSegmenter
+from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
+from dilated.training.config import Recipe, recipe_to_table
+from dilated.training.ema import WeightEMA
+from dilated.weights.bundled import AnyConfig
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """Where a training is."""
+
+    segmenter: BaseSegmenter
+    ema: WeightEMA | None = None
+    stage_index: int = 0
+    step: int = 0
+    """Of the stage."""
+    total_steps: int = 0
+    """Steps over all stages."""
+    best_mean_iou: float = -1.0
+    spent_seconds: float = 0.0
+    """Seconds so far, of all processes that worked at it one after another."""
+    stage_started: float = 0.0
+    """Seconds at which the stage began, ..."""
+    stage_seconds: float = 0.0
+    """... and what it was given then, where time is what counts."""
+    validation_seconds: float = 0.0
+    """Seconds that the last validation took."""
+    step_state: dict[str, Any] | None = None
+    """Optimiser and what else belongs to `TrainStep`; None at the start of a stage."""
+
+
+def state_to_dict(state: TrainingState) -> dict[str, Any]:
+    """What `torch.save` keeps and `torch.load(weights_only=True)` reads."""
+    plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    plain |= {
+        "network": plain_values(dataclasses.asdict(state.segmenter.config)),
+        "weights": state.segmenter.state_dict(),
+        "ema": state.ema.segmenter.state_dict() if state.ema else None,
+        "ema_steps": state.ema.steps if state.ema else 0,
+        "random": get_rng_state(),
+    }
+    del plain["segmenter"]
+    return plain
+
+
+def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, where: Path) -> TrainingState:
+    """The state that `state_to_dict` wrote; the random generators are put back too.
+
+    Args:
+        decay: of the moving average.
+        where: the run, for messages.
+    """
+    config = build_dataclass(AnyConfig, values["network"], f"{where}: network")
+    segmenter = config.build(classes.names, classes.colors)
+    segmenter.load_state_dict(values["weights"])
+    ema = None
+    if values["ema"] is not None:
+        ema = WeightEMA(segmenter, decay)
+        ema.segmenter.load_state_dict(values["ema"])
+        ema.steps = values["ema_steps"]
+    rest = {f.name: values[f.name] for f in dataclasses.fields(TrainingState) if f.name not in ("segmenter", "ema")}
+    set_rng_state(values["random"])
+    return TrainingState(segmenter, ema, **rest)
+
+
+def require_same_training(
+    values: dict[str, Any], recipe: Recipe, image_counts: dict[str, int], out: Path, root: Path
+) -> None:
+    """Raise where a checkpoint is of another training."""
+    if _comparable_recipe(values["recipe"]) != _comparable_recipe(plain_values(recipe_to_table(recipe))):
+        recipe_file = out / RECIPE_FILE
+        raise InputError(f"{out}: its checkpoint was made with another recipe; resume with {recipe_file}")
+    if values["image_counts"] != image_counts:
+        raise InputError(
+            f"{root}: found {image_counts} images; the run began with {values['image_counts']}. Resume "
+            "on the data that it began with, or start a new run with --init-from on this one."
+        )
+
+
+def _comparable_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's table without the keys that may change when a training is resumed."""
+    return {key: value for key, value in recipe.items() if key != "fsdp"}
+
+
+def plain_values(value: Any) -> Any:
+    """Return nested tables with lists for tuples, as a checkpoint holds them: equal tables are then equal values."""
+    if isinstance(value, dict):
+        return {key: plain_values(item) for key, item in value.items()}
+    return [plain_values(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def create_run_folder(out: Path) -> None:
+    """Create the folder of a run.
+
+    Raises:
+        InputError: it holds something that is worth keeping.
+    """
+    # A run that was killed before its first checkpoint leaves these, and nothing worth keeping.
+    leftovers = {RECIPE_FILE, PLAN_FILE, REASONS_FILE, LOG_FILE}
+    if out.exists() and (
+        not out.is_dir() or any(p.name not in leftovers and p.suffix != ".part" for p in out.iterdir())
+    ):
+        raise InputError(f"{out}: is not empty", hint="give a new folder for the run, or --resume to continue this one")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint. At any moment, also that of a kill, `path` is the old one or the new one, whole.
+    """Write a checkpoint atomically: killed at any moment, `path` is the old checkpoint or the new one.
 
     Raises:
-        InputError: it cannot be written, as on a full disk; the one before it is untouched.
+        InputError: it cannot be written, for example on a full disk; the previous one is untouched.
     """
-    temporary = path.with_name(f"{path.name}.part")
     try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
-        with suppress(OSError):
-            temporary.unlink()
         raise InputError(
-            f"{path}: could not be written ({_short_reason(error)}); the checkpoint before it is whole. Make room, and "
-            "go on with --resume."
+            f"{path}: could not be written ({_short_reason(error)}); the checkpoint before it is whole",
+            hint="make room, and continue with --resume",
         ) from error
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from dilated.errors import InputError
-from dilated.training.stage import StageConfig
+from dilated.training.config import StageConfig
 
 _MAX_CHANCE_RATIO = 4
 """A loss above so many times ln C, or above 10 where there are few classes, ..."""

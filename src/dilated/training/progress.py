@@ -1,94 +1,94 @@
-"""What a person sees of a training: by default a line a validation; on a terminal, `RichTrainingProgress` draws bars.
+"""Listeners of a training: the loop calls their methods and knows nothing of terminals.
 
-The loop calls these methods and knows nothing of terminals.
+    train(data, recipe, out, options=RunOptions(progress=LineProgress()))
+
+`TrainingProgress` ignores every event, `LineProgress` prints a line for most of them. A listener of your own derives from
+either and overrides the events that it shows; `dilated.cli.training_progress.RichTrainingProgress` draws bars, in
+notebooks too.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import rich.progress
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from dilated.data.dataset import Dataset
+from dilated.run_folder import BEST_FILE
+from dilated.training.budget import StageLimit
+from dilated.training.config import StageConfig
 
-from dilated.training.stage import StageConfig
+if TYPE_CHECKING:
+    from dilated.training.autoplan.plan import TrainingPlan
 
 
 class TrainingProgress:
-    """Says nothing; the base of those that do."""
+    """Ignore every event; the base class of all listeners."""
 
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
     def notify(self, line: str) -> None: ...
-    def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, length: str) -> None: ...
+    def on_dataset(self, data: Dataset) -> None: ...
+    def on_plan(self, plan: TrainingPlan) -> None: ...
+    def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, limit: StageLimit) -> None: ...
     def on_step_end(self, step: int, progress: float) -> None: ...
     def on_loss(self, loss: float) -> None: ...
     def on_validation_end(self, mean_iou: float, improved: bool) -> None: ...
+    def on_interrupt(self, run: Path, data: Dataset) -> None: ...
+    def on_training_end(self, mean_iou: float, run: Path) -> None: ...
+    def on_report(self, page: Path) -> None: ...
 
     @contextmanager
-    def track(self, number: int, what: str = "validation") -> Iterator[Callable[[], object]]:
-        """A context for a pass over images; what it yields is called after each of them."""
+    def track(self, count: int, description: str = "validation") -> Iterator[Callable[[], object]]:
+        """Open a context for a pass over images; the function that it yields is called after each of them."""
         yield lambda: None
 
 
-class RichTrainingProgress(TrainingProgress):
-    """Bars with the time left on a terminal, lines in a pipe."""
+class LineProgress(TrainingProgress):
+    """Print a line for each stage and each validation."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bars = rich.progress.Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task: TaskID | None = None
-        self.title, self.last_loss, self.best = "", float("nan"), float("nan")
+    def __init__(self) -> None:
+        self.last_loss: float | None = None
         self.last_step, self.step_total = 0, ""
 
-    def __enter__(self) -> RichTrainingProgress:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
     def notify(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+        print(line, flush=True)
 
-    def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, length: str) -> None:
-        self.title = f"stage {stage_index}: {stage.kind}, stride {stage.output_stride}"
-        steps, unit = length.split()
-        self.last_step, self.step_total = step, f"/{steps}" if unit == "steps" else ""
-        self.notify(f"{self.title}: {length}" + (f", from step {step}" if step else ""))
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(self.title, total=1.0)
+    def on_dataset(self, data: Dataset) -> None:
+        self.notify(f"{data.root}: {data.format}, {len(data.classes)} classes, splits {', '.join(data.splits)}")
+        for note in data.notes:
+            self.notify(f"note: {note}")
+
+    def on_plan(self, plan: TrainingPlan) -> None:
+        self.notify(str(plan))
+
+    def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
+        self.last_loss, self.last_step = None, step
+        self.step_total = f"/{limit.total_steps}" if limit.total_steps else ""
+        title = f"stage {stage_index}: {stage.kind}, stride {stage.output_stride}"
+        self.notify(f"{title}: {limit}" + (f", from step {step}" if step else ""))
 
     def on_step_end(self, step: int, progress: float) -> None:
         self.last_step = step
-        if self.task is not None:
-            self.bars.update(self.task, completed=progress)
 
     def on_loss(self, loss: float) -> None:
         self.last_loss = loss
-        if self.task is not None:
-            best = "" if self.best != self.best else f", best mIoU {self.best:.3f}"
-            self.bars.update(self.task, description=f"{self.title}, loss {loss:.3f}{best}")
 
     def on_validation_end(self, mean_iou: float, improved: bool) -> None:
-        if improved:
-            self.best = mean_iou
+        loss = "" if self.last_loss is None else f"loss {self.last_loss:.4f}, "
         star = "  best so far, saved" if improved else ""
-        self.notify(
-            f"  step {self.last_step}{self.step_total}: loss {self.last_loss:.4f}, val mean IoU {mean_iou:.4f}{star}"
-        )
+        self.notify(f"  step {self.last_step}{self.step_total}: {loss}val mean IoU {mean_iou:.4f}{star}")
 
-    @contextmanager
-    def track(self, number: int, what: str = "validation") -> Iterator[Callable[[], object]]:
-        task = self.bars.add_task(f"  {what}", total=number)
-        yield lambda: self.bars.update(task, advance=1)
-        self.bars.remove_task(task)
+    def on_interrupt(self, run: Path, data: Dataset) -> None:
+        command = shlex.join(["dilated", "train", str(data.root), "--out", str(run), "--resume"])
+        self.notify(f"Stopped after a whole step; `{command}` continues.")
+
+    def on_training_end(self, mean_iou: float, run: Path) -> None:
+        self.notify(f"best val mean IoU {mean_iou:.4f}: {run / BEST_FILE}")
+
+    def on_report(self, page: Path) -> None:
+        self.notify(f"report: {page}")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
 
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
-from dilated.training.config import Recipe
-from dilated.training.stage import StageConfig
+from dilated.training.budget import StepLimit
+from dilated.training.config import Recipe, StageConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -51,63 +48,6 @@ def should_freeze_norm(stage: StageConfig, recipe: Recipe) -> bool:
     )
 
 
-def build_optimizer(segmenter: BaseSegmenter, stage: StageConfig) -> Optimizer:
-    """AdamW or SGD over what the stage trains: what was pretrained slower, vectors with a decay of their own."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    layer_factors = _layer_lr_factors(segmenter, stage.layer_decay)
-    for name, parameter in segmenter.named_parameters():
-        if parameter.requires_grad:
-            is_vector = parameter.ndim == 1
-            factor = stage.backbone_lr_factor if segmenter.is_backbone_parameter(name) else 1.0
-            factor *= layer_factors.get(id(parameter), 1.0)
-            factor *= stage.bias_lr_factor if is_vector and name.endswith(".bias") else 1.0
-            decay = stage.weight_decay * (stage.bias_decay if is_vector else 1.0)
-            groups.setdefault((factor, decay), []).append(parameter)
-    table = [
-        {"params": parameters, "lr": stage.lr * factor, "peak_lr": stage.lr * factor, "weight_decay": decay}
-        for (factor, decay), parameters in groups.items()
-    ]
-    if stage.optimizer == "sgd":
-        return SGD(table, momentum=stage.momentum)
-    return AdamW(table)
-
-
-def _layer_lr_factors(segmenter: BaseSegmenter, decay: float) -> dict[int, float]:
-    """Each backbone parameter's rate, by identity, as a share of that of the last level."""
-    if decay == 1:
-        return {}
-    try:
-        levels = [_parameter_ids(segmenter.first_level_modules(i)) for i in range(1, segmenter.backbone_levels + 1)]
-    except ValueError as error:
-        raise InputError(str(error).replace("freeze", "layer_decay")) from error
-    factors: dict[int, float] = {}
-    for depth, level in enumerate(reversed(levels)):  # the last level first: the earlier ones overwrite their own
-        factors |= dict.fromkeys(level, decay**depth)
-    return factors
-
-
-def _parameter_ids(modules: list[nn.Module]) -> set[int]:
-    return {id(parameter) for module in modules for parameter in module.parameters()}
-
-
-def set_learning_rate(optimizer: Optimizer, stage: StageConfig, step: int, progress: float) -> float:
-    """Set the learning rates for a step of the stage; returns the head's, as a share of its peak.
-
-    Args:
-        progress: how far the stage is, 0 to 1.
-    """
-    share = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
-    if stage.schedule == "poly":
-        share *= (1 - progress) ** 0.9
-    elif stage.schedule == "cosine":
-        share *= (1 + math.cos(math.pi * progress)) / 2
-    elif stage.schedule == "step":
-        share *= stage.gamma ** (step // stage.step_size)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * share
-    return share
-
-
 def count_steps(stage: StageConfig, recipe: Recipe, images: int) -> int:
     """Steps in a stage on so many images."""
     return stage.iterations or max(1, round(stage.epochs * images / (stage.batch or recipe.batch)))
@@ -124,16 +64,11 @@ def require_same_grid(segmenter: BaseSegmenter, augment: ReflectCropConfig) -> N
         )
 
 
-def validation_steps(stage: StageConfig, steps: int) -> set[int]:
-    """After which steps to validate: evenly spaced, the last one among them.
-
-    Example:
-        >>> sorted(validation_steps(StageConfig("frontend", epochs=4, val_interval=2), steps=183))
-        [92, 183]
-    """
-    every = stage.val_interval or (1.0 if stage.epochs else stage.iterations / 10)
-    number = max(1, round((stage.epochs or stage.iterations) / every))
-    return {round(steps * (i + 1) / number) for i in range(number)} - {0}
+def build_step_limit(stage: StageConfig, recipe: Recipe, images: int) -> StepLimit:
+    """Return the number of steps of a stage on so many images, and of its validations."""
+    interval = stage.val_interval or (1.0 if stage.epochs else stage.iterations / 10)
+    validations = max(1, round((stage.epochs or stage.iterations) / interval))
+    return StepLimit(count_steps(stage, recipe, images), validations)
 
 
 def autocast(name: Precision, device: torch.device) -> torch.autocast:

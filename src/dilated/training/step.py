@@ -1,14 +1,15 @@
-"""One step of a training: a batch, in parts where memory is short, to a gradient, to new weights.
+"""One training step: a batch, in micro-batches where memory is short, to a gradient, to new weights.
 
     step = TrainStep(segmenter, stage, recipe, World())
-    loss = step(images, labels)                          # the network is a little better
+    loss = step(images, labels, batch_size=8, sample_offset=0)
 
-Several processes, parts of a batch and a scaled loss all give the step of the whole batch: what the loss divides by is
+Several processes, micro-batches and a scaled loss all give the step of the whole batch: the normalizer of the loss is
 counted over all of it first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -19,20 +20,20 @@ from torch.nn.parallel import DistributedDataParallel
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.training import losses, stages
-from dilated.training.aux_head import AuxiliaryHead
-from dilated.training.config import Recipe
+from dilated.models.sampling import PIXEL_GRID, upsample
+from dilated.training import losses, optim, stages
+from dilated.training.config import Recipe, StageConfig
 from dilated.training.distributed.fsdp import shard_like, shard_module, shard_optimizer_state
 from dilated.training.distributed.sync_stats import sync_batch_statistics
 from dilated.training.distributed.world import World
-from dilated.training.stage import StageConfig
 
 
 class TrainStep:
-    """Makes the steps of one stage.
+    """Make the steps of one stage.
 
     Args:
-        parts: in how many parts a batch is computed; more where memory runs out, which `say` is told.
+        micro_batches: number of parts in which a batch is computed; doubled where memory runs out, with a line to
+            `notify`. 0 for the stage's `accumulate`.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class TrainStep:
         recipe: Recipe,
         world: World,
         micro_batches: int = 0,
-        notify: Any = print,
+        notify: Callable[[str], object] = print,
     ) -> None:
         self.segmenter, self.stage, self.recipe, self.world, self.notify = segmenter, stage, recipe, world, notify
         self.micro_batches = micro_batches or stage.accumulate
@@ -55,8 +56,8 @@ class TrainStep:
         self.model: nn.Module = _TrainableModule(segmenter, self.aux_head, stage.cache_features)
         use_fsdp = recipe.fsdp and world.size > 1
         if use_fsdp:
-            shard_module(self.model, world)  # the optimiser is for what it puts in the parameters' place
-        self.optimizer = stages.build_optimizer(segmenter, stage)
+            shard_module(self.model, world)  # which replaces the parameters that the optimizer gets
+        self.optimizer = optim.build_optimizer(segmenter, stage)
         if self.aux_head is not None:
             rate = stage.lr
             self.optimizer.add_param_group({"params": list(self.aux_head.parameters()), "lr": rate, "peak_lr": rate})
@@ -67,7 +68,7 @@ class TrainStep:
             self.model = DistributedDataParallel(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, but for the network."""
+        """Return everything that the next step depends on, except the network."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -87,18 +88,19 @@ class TrainStep:
         self.micro_batches = state["micro_batches"]
 
     def __call__(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:
-        """A step.
+        """Make a step.
 
         Args:
-            image, label: this process's part of the batch.
-            samples: of the whole batch.
-            before: samples of the processes before this one.
+            image: this process's part of the batch, (n, 3, H, W) float32, or cached features.
+            label: (n, H, W) int64.
+            batch_size: samples of the whole batch.
+            sample_offset: samples of the processes before this one.
 
         Returns:
             The loss of the whole batch.
 
         Raises:
-            InputError: memory does not suffice for one sample at a time.
+            InputError: memory is too small for one sample at a time.
         """
         while True:
             try:
@@ -153,14 +155,14 @@ class TrainStep:
         return self.world.all_reduce(total_loss)
 
     def _skip_gradient_sync(self, more: bool) -> AbstractContextManager[object]:
-        """Gradients are exchanged once, after the last part."""
+        """Return a context that exchanges gradients only after the last micro-batch."""
         if more and isinstance(self.model, DistributedDataParallel):
             return self.model.no_sync()
         return nullcontext()
 
 
 class _TrainableModule(nn.Module):
-    """What is learnt in a step, as one module: images -> logits, and those of the deep supervision if any."""
+    """The network and its auxiliary head as one module: images -> logits, and auxiliary logits if any."""
 
     def __init__(self, segmenter: BaseSegmenter, aux: AuxiliaryHead | None, cache_features: bool) -> None:
         super().__init__()
@@ -173,3 +175,25 @@ class _TrainableModule(nn.Module):
             logits, features = self.segmenter.forward_with_auxiliary(images)
             return logits, self.aux(features, (images.shape[-2], images.shape[-1]))
         return self.segmenter.training_logits(images), None
+
+
+class AuxiliaryHead(nn.Module):
+    """Deep supervision: a second classifier on the backbone's last level but one, which helps the backbone to learn.
+
+    It exists during training only and is in no network file (the auxiliary loss of PSPNet, Zhao et al., CVPR 2017).
+
+    Args:
+        segmenter: a network that has a level for it.
+
+    Raises:
+        InputError: a network without one.
+    """
+
+    def __init__(self, segmenter: BaseSegmenter) -> None:
+        super().__init__()
+        channels, self.grid = segmenter.auxiliary_level()
+        self.classifier = nn.Conv2d(channels, len(segmenter.classes), 1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """The feature map of `BaseSegmenter.forward_with_auxiliary` -> logits (N, C, *size)."""
+        return upsample(self.classifier(features), self.grid, PIXEL_GRID, size)

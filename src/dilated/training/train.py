@@ -10,11 +10,11 @@ Interrupted in any way, `resume=True` goes on with the same numbers as if nothin
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -31,11 +31,13 @@ from dilated.data.training_samples import TrainingSamples
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.result import merge
+from dilated.files import atomic_write
 from dilated.models.base import BaseSegmenter
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE
-from dilated.training import checkpoint, features, stages
-from dilated.training.clock import Clock, StepLimit, TimeLimit, allocate_stage_seconds, timed_validation_points
-from dilated.training.config import Recipe, recipe_to_table
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, RECIPE_FILE, stage_file
+from dilated.training import checkpoint, features, optim, stages
+from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
+from dilated.training.checkpoint import TrainingState
+from dilated.training.config import Recipe, StageConfig, recipe_to_table
 from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors, shard_module
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.divergence import DivergenceMonitor
@@ -45,15 +47,19 @@ from dilated.training.initial import build_initial_segmenter
 from dilated.training.log import Log, NullLog
 from dilated.training.progress import TrainingProgress
 from dilated.training.signals import catch_stop_signals
-from dilated.training.stage import StageConfig
-from dilated.training.state import (
-    TrainingState,
-    create_run_folder,
-    require_same_training,
-    state_from_dict,
-    state_to_dict,
-)
 from dilated.training.step import TrainStep
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a training computes and how it is shown; nothing here changes what is learned."""
+
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1` or `mps`; by default CUDA if it is available, else the CPU."""
+    tensorboard: bool = False
+    """Write TensorBoard event files beside the log."""
+    progress: TrainingProgress | None = None
+    """The listener that is told what happens, in the process of rank 0; nobody by default."""
 
 
 def train(
@@ -62,8 +68,7 @@ def train(
     out: Path,
     resume: bool = False,
     init_from: BaseSegmenter | None = None,
-    tensorboard: bool = False,
-    progress: TrainingProgress | None = None,
+    options: RunOptions = RunOptions(),
     world: World | None = None,
 ) -> float:
     """Train a network and keep the best.
@@ -73,7 +78,7 @@ def train(
     Args:
         data: with the splits `train` and `val`.
         out: the run's folder; must be new or empty unless `resume`.
-        resume: go on from the folder's checkpoint; the recipe must be the one that it was made with.
+        resume: continue from the folder's checkpoint; the recipe must be the one that it was made with.
         init_from: a network whose weights are taken where they fit the recipe's, instead of the recipe's own source.
         world: the processes, where the caller has joined them already.
 
@@ -82,11 +87,10 @@ def train(
 
     Raises:
         InputError: wrong data, recipe or folder.
-        Interrupted: asked to stop; `resume=True` goes on.
+        Interrupted: asked to stop; `resume=True` continues.
     """
-    with nullcontext(world) if world else join_process_group() as joined:
-        rank_progress = (progress or TrainingProgress()) if joined.is_rank_zero else TrainingProgress()
-        return Trainer(data, recipe, out, resume, init_from, tensorboard, rank_progress, joined).run()
+    with nullcontext(world) if world else join_process_group(options.device) as joined:
+        return Trainer(data, recipe, out, resume, init_from, options, joined).run()
 
 
 class Trainer:
@@ -97,50 +101,55 @@ class Trainer:
         data: Dataset,
         recipe: Recipe,
         out: Path,
-        resume: bool,
-        init_from: BaseSegmenter | None,
-        tensorboard: bool,
-        progress: TrainingProgress,
-        world: World = World(),  # noqa: B008 -- frozen
+        resume: bool = False,
+        init_from: BaseSegmenter | None = None,
+        options: RunOptions = RunOptions(),
+        world: World | None = None,
     ) -> None:
-        self.data, self.recipe, self.out, self.progress, self.world = data, recipe, out, progress, world
+        self.data, self.recipe, self.out, self.world = data, recipe, out, world or World(device_name=options.device)
+        self.progress = (options.progress if self.world.is_rank_zero else None) or TrainingProgress()
+        self.device = self.world.device
+        self.fsdp = recipe.fsdp and self.world.size > 1
+        # A network that will be sharded may not fit into one device before.
+        self.staging_device = torch.device("cpu") if self.fsdp else self.device
+        self.gatherer: ShardGatherer | None = None
+        stages.resolve_precision(recipe, self.device)  # raises where the device cannot
+        self._require_batch_per_process()
         splits = dict.fromkeys([*(stage.split for stage in recipe.stage), "val"])
         self.samples: dict[str, list[Sample]] = {split: data.samples(split) for split in splits}
-        for sample in chain.from_iterable(self.samples.values()):
-            require_same_size(sample)
-        self.device = world.device
-        self.fsdp = recipe.fsdp and world.size > 1
-        self.staging_device = (
-            torch.device("cpu") if self.fsdp else self.device
-        )  # before it is shared out, it may not fit
-        self.gatherer: ShardGatherer | None = None
-        smallest = min(stage.batch or recipe.batch for stage in recipe.stage)
-        if smallest < world.size:
-            raise InputError(
-                f"recipe: found a batch of {smallest} for {world.size} processes; expected one each at least"
-            )
         values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
         if values is not None:
-            require_same_training(values, recipe, self._image_counts(), out, data.root)
-        elif world.is_rank_zero:
-            create_run_folder(out)
-        if world.is_rank_zero:
-            (out / "recipe.toml").write_text(to_toml(recipe_to_table(recipe)), encoding="utf-8")
+            checkpoint.require_same_training(values, recipe, self._image_counts(), out, data.root)
+        # The network before the images: it is checked in a second, and they may take minutes.
         torch.manual_seed(recipe.seed)
         if values is None:
             segmenter, description = build_initial_segmenter(data.classes, recipe, init_from)
-            progress.notify(description)
+            self.progress.notify(description)
             self.state = TrainingState(segmenter)
         else:
-            self.state = state_from_dict(values, data.classes, recipe.ema, out)
+            self.state = checkpoint.state_from_dict(values, data.classes, recipe.ema, out)
             self.state.segmenter.to(self.staging_device)
             if self.state.ema is not None:
                 self.state.ema.segmenter.to(self.staging_device)
+        for sample in chain.from_iterable(self.samples.values()):
+            require_same_size(sample)
+        if self.world.is_rank_zero:
+            if values is None:
+                checkpoint.create_run_folder(out)
+            atomic_write(out / RECIPE_FILE, to_toml(recipe_to_table(recipe)))
         self.clock = Clock(self.state.spent_seconds)
         size = values["log"] if values else 0
-        self.log: Log | NullLog = Log(out, size, tensorboard) if world.is_rank_zero else NullLog()
+        self.log: Log | NullLog = Log(out, size, options.tensorboard) if self.world.is_rank_zero else NullLog()
         if values is None:
             self._save_checkpoint()  # from here on there is something to resume
+
+    def _require_batch_per_process(self) -> None:
+        smallest = min(stage.batch or self.recipe.batch for stage in self.recipe.stage)
+        if smallest < self.world.size:
+            raise InputError(
+                f"recipe: found a batch of {smallest} for {self.world.size} processes",
+                hint="give a batch of at least one sample per process",
+            )
 
     def run(self) -> float:
         state = self.state
@@ -150,7 +159,7 @@ class Trainer:
                     self._run_stage(self.recipe.stage[state.stage_index], stop)
                     segmenter = self._full_eval_segmenter()
                     if self.world.is_rank_zero:
-                        segmenter.save(self.out / f"stage-{state.stage_index}.safetensors")
+                        segmenter.save(self.out / stage_file(state.stage_index))
                     state.stage_index, state.step, state.step_state = state.stage_index + 1, 0, None
                     self._save_checkpoint()
         finally:
@@ -175,15 +184,15 @@ class Trainer:
         if state.step_state:
             step.load_state_dict(state.step_state)
         limit = self._stage_limit(stage)
-        validation_points = self._validation_points(stage, limit)
+        validation_points = limit.validation_points()
         batch = stage.batch or recipe.batch
         sample_offset = batch * self.world.rank // self.world.size  # samples of the processes before this one
         monitor = DivergenceMonitor(len(self.data.classes), state.stage_index, stage)
-        self.progress.on_stage_start(state.stage_index, stage, state.step, str(limit))
+        self.progress.on_stage_start(state.stage_index, stage, state.step, limit)
         progress_before, _ = self._gather_progress(limit, stop)
         for image, label in self._batches(stage, limit, stop):
             started = time.perf_counter()
-            lr_factor = stages.set_learning_rate(step.optimizer, stage, state.step, progress_before)
+            lr_factor = optim.set_learning_rate(step.optimizer, stage, state.step, progress_before)
             loss = step(image, label, batch, sample_offset)
             state.step, state.total_steps = state.step + 1, state.total_steps + 1
             if state.ema:
@@ -214,20 +223,13 @@ class Trainer:
             if is_last_step:
                 break
 
-    def _gather_progress(self, limit: StepLimit | TimeLimit, stop: threading.Event) -> tuple[float, bool]:
+    def _gather_progress(self, limit: StageLimit, stop: threading.Event) -> tuple[float, bool]:
         """How far the stage is by the first process's clock, and whether any was asked to stop: the same in all."""
         statuses = self.world.all_gather((limit.progress(self.state.step), stop.is_set()))
         return statuses[0][0], any(stop_requested for _, stop_requested in statuses)
 
-    def _validation_points(self, stage: StageConfig, limit: StepLimit | TimeLimit) -> list[float]:
-        """How far the stage is where it is validated."""
-        if isinstance(limit, StepLimit):
-            return [step / limit.steps for step in stages.validation_steps(stage, limit.steps)]
-        last = self.state.stage_index == len(self.recipe.stage) - 1
-        return timed_validation_points(limit.seconds, self._validation_seconds(), last)
-
     def _allocate_time(self, stage: StageConfig) -> None:
-        """Where time is what counts, what the stage gets of it."""
+        """Give the stage its seconds, in a recipe with a time budget."""
         state, recipe = self.state, self.recipe
         state.stage_started = self.world.broadcast(self.clock.seconds)
         if stage.share:
@@ -235,15 +237,22 @@ class Trainer:
             state.stage_seconds = allocate_stage_seconds(
                 recipe.stage, state.stage_index, left, self._validation_seconds()
             )
+            if state.stage_seconds <= 0:
+                self.progress.notify(
+                    f"budget: too short for stage {state.stage_index}, which makes one step ({left:.0f} s of "
+                    f"{recipe.budget:.0f} s are left, and a validation takes {self._validation_seconds():.0f} s)"
+                )
 
     def _validation_seconds(self) -> float:
         """Seconds that one takes; the last may have been at a coarser stride than the one at the end will be."""
         return max(self.state.validation_seconds, self.recipe.reserve)
 
-    def _stage_limit(self, stage: StageConfig) -> StepLimit | TimeLimit:
+    def _stage_limit(self, stage: StageConfig) -> StageLimit:
         if stage.share:
-            return TimeLimit(self.clock, self.state.stage_seconds, self.state.stage_started)
-        return StepLimit(stages.count_steps(stage, self.recipe, len(self.samples[stage.split])))
+            is_last = self.state.stage_index == len(self.recipe.stage) - 1
+            seconds, started = self.state.stage_seconds, self.state.stage_started
+            return TimeLimit(self.clock, seconds, started, self._validation_seconds(), is_last)
+        return stages.build_step_limit(stage, self.recipe, len(self.samples[stage.split]))
 
     def _validate(self) -> None:
         state, segmenter = self.state, self._full_eval_segmenter()
@@ -251,10 +260,10 @@ class Trainer:
         predictor = stages.build_predictor(segmenter, self.recipe, self.device)
         samples = self.samples["val"]
         indices = self.world.shard(range(len(samples)))
-        with self.progress.track(len(indices)) as tick:
-            part = evaluate(predictor, samples, self.data.classes, on_progress=tick, indices=indices)
+        with self.progress.track(len(indices)) as advance:
+            part = evaluate(predictor, samples, self.data.classes, on_progress=advance, indices=indices)
         result = merge(self.world.all_gather(part))
-        score = result.confusion.mean_iou
+        mean_iou = result.confusion.mean_iou
         segmenter.card = {
             "data": self.data.root.name,
             "recipe": recipe_to_table(self.recipe),
@@ -263,14 +272,14 @@ class Trainer:
             "val": result.to_dict(),
         }
         self._eval_segmenter().card = segmenter.card
-        improved = score > state.best_mean_iou
+        improved = mean_iou > state.best_mean_iou
         if improved:
-            state.best_mean_iou = score
+            state.best_mean_iou = mean_iou
             if self.world.is_rank_zero:
                 segmenter.save(self.out / BEST_FILE)
         state.validation_seconds = time.monotonic() - started
-        self.log.write(state.total_steps, stage=state.stage_index, val_mean_iou=score, val_iou=result.confusion.iou)
-        self.progress.on_validation_end(score, improved)
+        self.log.write(state.total_steps, stage=state.stage_index, val_mean_iou=mean_iou, val_iou=result.confusion.iou)
+        self.progress.on_validation_end(mean_iou, improved)
 
     def _full_eval_segmenter(self) -> BaseSegmenter:
         """What is validated and kept, whole; all processes call this."""
@@ -280,15 +289,13 @@ class Trainer:
         """The average where there is one."""
         return self.state.ema.segmenter if self.state.ema else self.state.segmenter
 
-    def _batches(
-        self, stage: StageConfig, limit: StepLimit | TimeLimit, stop: threading.Event
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, stage: StageConfig, limit: StageLimit, stop: threading.Event) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of each batch, until the stage ends."""
         recipe, state = self.recipe, self.state
         seed = recipe.seed + 1000 * state.stage_index
         samples, batch = self._open_training_set(stage, seed, stop), stage.batch or recipe.batch
-        last = limit.steps if isinstance(limit, StepLimit) else None
-        keys = (self.world.chunk(full) for full in iter_batch_keys(len(samples), batch, seed, state.step, last))
+        all_keys = iter_batch_keys(len(samples), batch, seed, state.step, limit.total_steps)
+        keys = (self.world.chunk(batch_keys) for batch_keys in all_keys)
         return iter_batches(samples, keys, recipe.workers, pin_memory=self.device.type == "cuda")
 
     def _open_training_set(
@@ -297,11 +304,13 @@ class Trainer:
         samples, classes, augment = self.samples[stage.split], self.data.classes, self.recipe.augment
         segmenter = self.state.segmenter
         if stage.cache_features:
-            folder = self.out / "features"
+            folder = self.out / FEATURES_FOLDER
             full = self.gatherer(segmenter) if self.gatherer else segmenter
             if self.world.is_rank_zero:
-                with self.progress.track(len(samples), "front end") as tick:
-                    features.cache_features(full, samples, folder, self.device, partial(_tick_or_interrupt, stop, tick))
+                with self.progress.track(len(samples), "front end") as advance:
+                    features.cache_features(
+                        full, samples, folder, self.device, partial(_advance_or_interrupt, stop, advance)
+                    )
             self.world.barrier()
             stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, self.recipe))
             return FeatureSamples(folder, samples, classes, segmenter.output_stride, augment.flip, seed)
@@ -315,10 +324,11 @@ class Trainer:
         state = self.state
         state.step_state = step.state_dict() if step else None
         state.spent_seconds = self.clock.seconds
-        values = gather_full_tensors(state_to_dict(state))
+        values = gather_full_tensors(checkpoint.state_to_dict(state))
         if self.world.is_rank_zero:
             extra = {
-                "recipe": json.dumps(recipe_to_table(self.recipe)),
+                "recipe": checkpoint.plain_values(recipe_to_table(self.recipe)),
+                "data": {"root": str(self.data.root.resolve()), "format": self.data.format},
                 "image_counts": self._image_counts(),
                 "log": self.log.size,
             }
@@ -329,7 +339,7 @@ class Trainer:
         return {split: len(samples) for split, samples in self.samples.items()}
 
 
-def _tick_or_interrupt(stop: threading.Event, tick: Callable[[], object]) -> None:
-    tick()
+def _advance_or_interrupt(stop: threading.Event, advance: Callable[[], object]) -> None:
+    advance()
     if stop.is_set():
         raise Interrupted

@@ -1,15 +1,17 @@
 """From a data set, a machine and a time budget to a recipe, with a reason for every choice.
 
     plan = make_plan(open_dataset("my-data"), budget=1800)
-    print(plan.text())                                   # one line a choice
+    print(plan)                                          # one line per choice
     train(data, plan.recipe, Path("runs/mine"))
 
-Nothing here is known to `train` alone: the plan is a recipe, which can be saved, read, changed and trained again.
+The plan is a recipe like any other, which can be saved, read, changed and trained again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -21,9 +23,10 @@ import torch
 
 from dilated.config import build_dataclass, to_toml
 from dilated.data.dataset import Dataset
-from dilated.files import atomic_write
-from dilated.run_folder import REASONS_FILE
-from dilated.training.autoplan.from_data import Choice, choose_from_data
+from dilated.errors import InputError
+from dilated.files import atomic_write, plural
+from dilated.run_folder import PLAN_FILE, REASONS_FILE
+from dilated.training.autoplan.from_data import DEFAULT_TABLE, Choice, choose_from_data
 from dilated.training.autoplan.from_time import (
     candidate_batch_sizes,
     choose_batch_size,
@@ -31,56 +34,75 @@ from dilated.training.autoplan.from_time import (
     plan_stages,
     stage_table,
 )
-from dilated.training.autoplan.probe import Cost, free_memory, measure_cost
+from dilated.training.autoplan.probe import Cost, check_network, free_memory, measure_cost
 from dilated.training.autoplan.survey import DatasetSummary, summarize_dataset
+from dilated.training.budget import Deadline
 from dilated.training.config import Recipe, recipe_to_table
+from dilated.training.distributed.world import World
 from dilated.training.overrides import apply_override
 
 _REPORT_VALIDATIONS = 1.5
 """Validations that the report takes, at the end of a budget."""
 
 
-@dataclass(frozen=True)
+_PLANNING_SHARE = 0.2
+"""Share of a budget that planning may take; what has not been measured by then is estimated."""
+
+
+@dataclass(frozen=True, repr=False)
 class TrainingPlan:
-    """A recipe and why it is what it is."""
+    """A recipe and the reason for each choice in it; as text, one line per choice."""
 
     recipe: Recipe
     choices: tuple[Choice, ...]
 
-    def text(self) -> str:
-        """A line a choice: what, and why."""
-        widths = [max(len(getattr(c, name)) for c in self.choices) for name in ("key", "value")]
-        return "\n".join(f"{c.key:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
+    def __str__(self) -> str:
+        widths = [max(len(getattr(c, name)) for c in self.choices) for name in ("choice", "value")]
+        return "\n".join(f"{c.choice:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
 
-    def save(self, path: Path) -> None:
-        """Write the recipe, with the reasons as comments; `load_recipe` reads it."""
-        reasons = "".join(f"# {line}\n" for line in self.text().splitlines())
-        atomic_write(path, f"{reasons}\n{to_toml(recipe_to_table(self.recipe))}")
-        rows = [{"choice": c.key, "value": c.value, "reason": c.reason} for c in self.choices]
-        atomic_write(path.with_name(REASONS_FILE), json.dumps(rows, indent=1) + "\n")
+    __repr__ = __str__  # what a notebook shows
+
+    def save(self, folder: Path) -> Path:
+        """Write `plan.toml`, which `load_recipe` reads, and `plan.json`: a list of {choice, value, reason}.
+
+        Returns:
+            The path of `plan.toml`.
+        """
+        reasons = [dataclasses.asdict(choice) for choice in self.choices]
+        atomic_write(folder / REASONS_FILE, json.dumps(reasons, indent=1, ensure_ascii=False) + "\n")
+        atomic_write(folder / PLAN_FILE, to_toml(recipe_to_table(self.recipe)))
+        return folder / PLAN_FILE
 
 
 def make_plan(
-    data: Dataset, budget: float = 0.0, overrides: Sequence[str] = (), report: bool = True, processes: int = 1
+    data: Dataset,
+    budget: float = 0.0,
+    overrides: Sequence[str] = (),
+    report: bool = True,
+    world: World | None = None,
 ) -> TrainingPlan:
     """Decide on a training.
 
     Args:
         data: with the splits `train` and `val`.
-        budget: seconds that all may take, this planning included; 0 for as long as it takes.
-        overrides: `a.b=c`, which go before any choice.
-        report: keep time free for a report at the end.
-        processes: that share a batch.
+        budget: seconds that everything may take, this planning included; 0 for no limit.
+        overrides: `a.b=c`, which take precedence over any choice.
+        report: keep time for a report at the end.
+        world: the processes that share a batch, and their device; by default this one.
 
     Raises:
-        InputError: unreadable data, or an override that does not fit.
+        InputError: unreadable data, an override that does not fit, or a budget that is too short for a single step.
     """
     started = time.monotonic()
+    world = world or World()
+    deadline = Deadline(started + _PLANNING_SHARE * budget) if budget else Deadline()
     samples = data.samples("train"), data.samples("val")
-    summary = summarize_dataset(samples[0], data.classes)
-    cuda = torch.cuda.is_available()
+    # The network before the images: it is checked in a second, and they may take minutes.
+    check_network(_draft(dict(DEFAULT_TABLE), overrides), data.classes)
+    summary = summarize_dataset(samples[0], data.classes, deadline)
+    cuda = world.device.type == "cuda"
     table, choices = choose_from_data(summary, cuda)
-    sizes = candidate_batch_sizes(summary, cuda, processes)
+    sizes = candidate_batch_sizes(summary, cuda, world.size)
     if not budget or _is_overridden("batch", overrides):
         sizes = sizes[-1:]  # there is nothing to choose
     table["batch"] = sizes[0]
@@ -88,11 +110,8 @@ def make_plan(
     pretrained = _apply_overrides(table, overrides, include_stages=False)["weights"] != "random"
 
     def measure() -> tuple[Recipe, Cost]:
-        joint = stage_table("joint", 8, pretrained, epochs=1)
-        draft = build_dataclass(
-            Recipe, _apply_overrides(table | {"stage": [joint]}, overrides, include_stages=False), "plan"
-        )
-        return draft, measure_cost(draft, data.classes, samples, (16, 8))
+        draft = _draft(table, overrides)
+        return draft, measure_cost(draft, data.classes, samples, world, deadline)
 
     def remaining_seconds(stride: int) -> float:
         validation = cost.prediction_seconds[stride] * len(samples[1])
@@ -107,7 +126,11 @@ def make_plan(
     choices.append(choice)
     if size != table["batch"]:
         table["batch"] = size
-        draft, cost = measure()
+        if deadline.expired:
+            cost, draft = cost.scaled(size / draft.batch), _draft(table, overrides)
+        else:
+            draft, cost = measure()
+    _require_time_for_a_step(budget, started, cost, len(samples[1]))
     table |= {"workers": _choose_workers(cost, draft), "cache": _fits_cache(summary)}
     choices += _cost_choices(cost, draft, table, summary)
     table["stage"], stage_choices = plan_stages(
@@ -127,6 +150,27 @@ def make_plan(
     return TrainingPlan(recipe, (*choices, *stage_choices, *_override_choices(overrides)))
 
 
+def _draft(table: dict[str, Any], overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a table that has no stages yet, with one stage that trains everything."""
+    pretrained = _apply_overrides(table, overrides, include_stages=False)["weights"] != "random"
+    joint = stage_table("joint", 8, pretrained, epochs=1)
+    draft: Recipe = build_dataclass(
+        Recipe, _apply_overrides(table | {"stage": [joint]}, overrides, include_stages=False), "plan"
+    )
+    return draft
+
+
+def _require_time_for_a_step(budget: float, started: float, cost: Cost, images: int) -> None:
+    planning, validation = time.monotonic() - started, cost.prediction_seconds[16] * images
+    needed = (planning + cost.step_seconds[16] + validation) * 1.5
+    if budget and budget < planning + cost.step_seconds[16] + validation:
+        raise InputError(
+            f"--budget: {budget:.0f} s is too short: planning took {planning:.0f} s, one step takes "
+            f"{cost.step_seconds[16]:.1f} s and the validation of {plural(images, 'image')} {validation:.0f} s",
+            hint=f"give {math.ceil(needed)}s or more",
+        )
+
+
 def _choose_workers(cost: Cost, draft: Recipe) -> int:
     needed = 1 + int(cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3))
     return max(1, min(needed, (os.cpu_count() or 2) - 1))
@@ -138,13 +182,14 @@ def _fits_cache(summary: DatasetSummary) -> bool:
 
 def _cost_choices(cost: Cost, draft: Recipe, table: dict[str, Any], summary: DatasetSummary) -> list[Choice]:
     """What was measured, and what follows from it."""
-    step = f"{cost.step_seconds[16]:.2f} s a step at stride 16, {cost.step_seconds[8]:.2f} s at stride 8"
+    step = f"{cost.step_seconds[16]:.2f} s per step at stride 16, {cost.step_seconds[8]:.2f} s at stride 8"
+    origin = "measured here" if cost.complete else "measured in part, since the time for planning was over"
     reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)
     choices = [
         Choice(
             "step",
             f"{cost.step_seconds[16]:.2f} s",
-            f"measured here: {step}; {cost.prediction_seconds[16]:.2f} s to label an image",
+            f"{origin}: {step}; {cost.prediction_seconds[16]:.2f} s to label an image",
         ),
         Choice("workers", str(table["workers"]), f"reading a batch takes {reading:.0%} of a step at stride 16"),
         Choice(

@@ -1,9 +1,9 @@
-"""What a plan needs to know of a data set, from a sample of its training images.
+"""What a plan needs to know about a data set, from some of its training images.
 
-    seen = summarize_dataset(data.samples("train"), data.classes)
+    summary = summarize_dataset(data.samples("train"), data.classes)
     summary.median_size, summary.class_fractions, summary.region_sides
 
-A plan for a hundred thousand images takes no longer than one for sixty; `dilated check` looks at all of them.
+A plan for a hundred thousand images takes no longer than one for sixty; `dilated check` reads all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.polygons import label_components
 from dilated.data.sample import Sample
+from dilated.training.budget import Deadline
 
 _MAX_IMAGES = 48
 
@@ -30,8 +31,6 @@ class DatasetSummary:
     """How many of them the figures are from."""
     median_size: tuple[int, int]
     """Height and width of the median image, by area."""
-    min_size: tuple[int, int]
-    """The least height and the least width."""
     class_fractions: tuple[float, ...]
     """Of the labelled pixels, by class."""
     region_sides: tuple[float, ...]
@@ -45,8 +44,12 @@ class DatasetSummary:
     """That all images and labels take in memory, decoded."""
 
 
-def summarize_dataset(samples: list[Sample], classes: Classes) -> DatasetSummary:
-    """Look at up to 48 pairs, spread evenly.
+def summarize_dataset(
+    samples: list[Sample],
+    classes: Classes,
+    deadline: Deadline = Deadline(),  # noqa: B008 -- frozen
+) -> DatasetSummary:
+    """Read up to 48 samples, evenly spaced; fewer, but at least one, where the deadline passes.
 
     Raises:
         InputError: an unreadable image or label, or a value outside the classes.
@@ -55,7 +58,10 @@ def summarize_dataset(samples: list[Sample], classes: Classes) -> DatasetSummary
     sizes, areas = [], [[] for _ in classes.names]  # type: tuple[list[tuple[int, int]], list[list[NDArray[np.int64]]]]
     counts = np.zeros((2, IGNORE + 1), dtype=np.int64)  # of the upper halves, of the lower
     seconds = 0.0
+    chosen = chosen if deadline == Deadline() else [chosen[i] for i in _spread_order(len(chosen))]
     for sample in chosen:
+        if sizes and deadline.expired:
+            break
         started = time.perf_counter()
         height, width = sample.read_image().shape[:2]
         label = sample.read_label((height, width))
@@ -71,15 +77,26 @@ def summarize_dataset(samples: list[Sample], classes: Classes) -> DatasetSummary
     by_area = sorted(sizes, key=lambda size: size[0] * size[1])
     return DatasetSummary(
         images=len(samples),
-        images_read=len(chosen),
+        images_read=len(sizes),
         median_size=by_area[len(by_area) // 2],
-        min_size=(min(s[0] for s in sizes), min(s[1] for s in sizes)),
         class_fractions=tuple((counts[:, : len(classes)].sum(0) / max(labelled, 1)).tolist()),
         region_sides=tuple(_typical_side(class_areas) for class_areas in areas),
         vertical_asymmetry=float(np.abs(halves[0] - halves[1]).sum() / 2),
-        read_seconds=seconds / len(chosen),
+        read_seconds=seconds / len(sizes),
         decoded_bytes=int(np.mean([h * w for h, w in sizes]) * 4 * len(samples)),
     )
+
+
+def _spread_order(count: int) -> list[int]:
+    """Return 0 to count - 1 in an order whose every beginning is spread over the whole range.
+
+    Example:
+        >>> _spread_order(6)
+        [0, 4, 2, 1, 5, 3]
+    """
+    bits = max(1, (count - 1).bit_length())
+    reversed_bits = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits))
+    return [i for i in reversed_bits if i < count]
 
 
 def _region_areas(label: LabelArray) -> list[tuple[int, NDArray[np.int64]]]:

@@ -22,43 +22,51 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dilated.environment import resolve_device
 from dilated.errors import InputError
 
 _T = TypeVar("_T")
 _TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others: a validation, or the writing of a checkpoint, on a slow disk."""
+"""How long a process waits for the others, for example for a validation or a checkpoint on a slow disk."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all.
+    """This process among all processes of a training.
 
     Args:
-        rank: its place, from 0 on.
-        size: how many there are.
-        local: its place on this machine, which is the number of its GPU.
+        rank: index of this process, from 0.
+        size: number of processes.
+        local_rank: index of this process on its machine, which is the index of its GPU.
+        device_name: the device to compute on, as torch names it; by default CUDA if it is available, else the CPU.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    device_name: str | None = None
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     @property
     def device(self) -> torch.device:
-        """This process's own GPU, or the CPU."""
-        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        """The device of this process; each process of a machine has a GPU of its own.
+
+        Raises:
+            InputError: a device that torch does not know or that this machine does not have.
+        """
+        device = resolve_device(self.device_name)
+        return torch.device("cuda", self.local_rank) if device == torch.device("cuda") else device
 
     def shard(self, items: Sequence[_T]) -> list[_T]:
-        """Every size-th item, from the rank-th on; together the processes have each item once."""
+        """Return every size-th item from the rank-th on; together the processes have each item once."""
         return list(items[self.rank :: self.size])
 
     def chunk(self, items: Sequence[_T]) -> list[_T]:
-        """A run of items; one after another, those of all processes are the whole.
+        """Return a contiguous chunk of the items; joined by rank, those of all processes are all items.
 
         Example:
             >>> [World(rank, 3).chunk(range(8)) for rank in range(3)]
@@ -67,13 +75,13 @@ class World:
         return list(items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size])
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over the processes, in place."""
+        """Sum a tensor over the processes, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def all_gather(self, value: _T) -> list[_T]:
-        """Each process's value, by rank."""
+        """Return the value of each process, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -81,28 +89,32 @@ class World:
         return values
 
     def broadcast(self, value: _T) -> _T:
-        """The first process's value, in all."""
+        """Return the value of the process of rank 0, in every process."""
         return self.all_gather(value)[0]
 
     def barrier(self) -> None:
-        """Until all are world."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
-def join_process_group() -> Iterator[World]:
-    """The world that `torchrun` describes in the environment, joined for as long as the context lasts.
+def join_process_group(device: str | None = None) -> Iterator[World]:
+    """Join the processes that `torchrun` describes in the environment, for as long as the context lasts.
+
+    Args:
+        device: the device to compute on; None to choose.
 
     Raises:
-        InputError: another process has gone, or cannot be reached.
+        InputError: another process has ended or cannot be reached, or the device is not available.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    world = World(rank, size, local_rank, device) if size > 1 else World(device_name=device)
+    cuda = world.device.type == "cuda"
     if size == 1:
-        yield World()
+        yield world
         return
-    world = World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
-    cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(world.device)
     try:
@@ -112,9 +124,8 @@ def join_process_group() -> Iterator[World]:
         if isinstance(error, RuntimeError) and not isinstance(error, dist.DistError) and not _is_peer_failure(error):
             raise
         raise InputError(
-            f"process {world.rank} of {size}: another process has gone ({str(error).splitlines()[0][:160]}). See what "
-            "it said; then go on from the last checkpoint with the same command and --resume, on any number of "
-            "processes."
+            f"process {world.rank} of {size}: another process has ended ({str(error).splitlines()[0][:160]})",
+            hint="read what it printed, then run the same command with --resume, on any number of processes",
         ) from error
     finally:
         if dist.is_initialized():

@@ -1,0 +1,79 @@
+"""Optimizer and learning rate of a stage.
+
+optimizer = build_optimizer(segmenter, stage)
+set_learning_rate(optimizer, stage, step=0, progress=0.0)
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from dilated.errors import InputError
+from dilated.models.base import BaseSegmenter
+from dilated.training.config import StageConfig
+
+
+def build_optimizer(segmenter: BaseSegmenter, stage: StageConfig) -> Optimizer:
+    """Build AdamW or SGD over the parameters that the stage trains, in groups of equal learning rate and weight decay.
+
+    Each group keeps its peak learning rate as `peak_lr`, for `set_learning_rate`.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    layer_factors = _layer_lr_factors(segmenter, stage.layer_decay)
+    for name, parameter in segmenter.named_parameters():
+        if parameter.requires_grad:
+            is_vector = parameter.ndim == 1
+            factor = stage.backbone_lr_factor if segmenter.is_backbone_parameter(name) else 1.0
+            factor *= layer_factors.get(id(parameter), 1.0)
+            factor *= stage.bias_lr_factor if is_vector and name.endswith(".bias") else 1.0
+            decay = stage.weight_decay * (stage.bias_decay if is_vector else 1.0)
+            groups.setdefault((factor, decay), []).append(parameter)
+    table = [
+        {"params": parameters, "lr": stage.lr * factor, "peak_lr": stage.lr * factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+    ]
+    if stage.optimizer == "sgd":
+        return SGD(table, momentum=stage.momentum)
+    return AdamW(table)
+
+
+def _layer_lr_factors(segmenter: BaseSegmenter, decay: float) -> dict[int, float]:
+    """Return the learning rate of each backbone parameter, by identity, as a fraction of that of the last level."""
+    if decay == 1:
+        return {}
+    try:
+        levels = [_parameter_ids(segmenter.first_level_modules(i)) for i in range(1, segmenter.backbone_levels + 1)]
+    except ValueError as error:
+        raise InputError(f"stage.layer_decay: found {decay} ({error})", hint="set stage.layer_decay to 1") from error
+    factors: dict[int, float] = {}
+    for depth, level in enumerate(reversed(levels)):  # the last level first: the earlier ones overwrite their own
+        factors |= dict.fromkeys(level, decay**depth)
+    return factors
+
+
+def _parameter_ids(modules: list[nn.Module]) -> set[int]:
+    return {id(parameter) for module in modules for parameter in module.parameters()}
+
+
+def set_learning_rate(optimizer: Optimizer, stage: StageConfig, step: int, progress: float) -> float:
+    """Set the learning rates for a step of the stage.
+
+    Args:
+        progress: how far the stage is, 0 to 1.
+
+    Returns:
+        The factor by which the peak learning rates were multiplied.
+    """
+    factor = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
+    if stage.schedule == "poly":
+        factor *= (1 - progress) ** 0.9
+    elif stage.schedule == "cosine":
+        factor *= (1 + math.cos(math.pi * progress)) / 2
+    elif stage.schedule == "step":
+        factor *= stage.gamma ** (step // stage.step_size)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    return factor
