@@ -141,8 +141,8 @@ def train(
 ) -> Run:
     """Train a network and keep the best by mean IoU on the split `val`.
 
-    Without a recipe, one is planned from the data, the machine and the budget. Started by `torchrun`, all processes call
-    this and share the work.
+    Without a recipe, one is planned from the data, the machine and the budget. Started by `torchrun`, all processes
+    call this and share the work.
 
     Args:
         data: a data folder or an opened one, with the splits `train` and `val`.
@@ -151,9 +151,9 @@ def train(
         recipe: the name of a recipe of the package, a .toml file, or a recipe.
         init_from: a network whose weights are taken where they fit: a segmenter, a bundled name, a file or a run.
         resume: continue the run in `out` exactly where it was.
-        options: overrides of the recipe, device, report, and the listener that shows the progress: by default a line for
-            each stage and validation; `dilated.cli.training_progress.RichTrainingProgress()` draws bars, in notebooks
-            too.
+        options: overrides of the recipe, device, report, and the listener that shows the progress: by default a line
+            for each stage and validation; `dilated.cli.training_progress.RichTrainingProgress()` draws bars, in
+            notebooks too.
 
     Returns:
         The run.

@@ -23,26 +23,26 @@ def read_toml(path: Path, expected: str) -> dict[str, Any]:
     """The table of a TOML file.
 
     Raises:
-        InputError: the file is missing (the message says what was `stem_description`) or is no TOML.
+        InputError: the file is missing (the message says what was `expected`) or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected {expected}") from error
-    except (ValueError, RecursionError) as error:  # no TOML, no text, numbers of thousands of digits, brackets too
-        raise InputError(f"{path}: is no TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # not TOML, not text, numbers of thousands of digits, brackets too
+        raise InputError(f"{path}: is not TOML: {error}") from error
 
 
 def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> Any:
     """An instance of a dataclass from a table of plain values.
 
     Args:
-        cls: the dataclass, or a union of some that each have a `css_class`: the table's `css_class` says which, by default the
-            first.
+        cls: the dataclass, or a union of several that each have a `kind`: the table's `kind` selects one, by default
+            the first.
         where: what to call the table in errors, such as its file.
 
     Raises:
-        InputError: a key that the class has not (with the closest that it has), a value of another type.
+        InputError: a key that the class does not have (with the closest that it has), a value of another type.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
 
 
 def _select_by_kind(classes: tuple[type, ...], table: Any, where: str) -> type:
-    """The class whose default `css_class` is the table's."""
+    """Return the class whose default `kind` is the table's."""
     kinds: dict[str, type] = {cls.kind: cls for cls in classes}  # type: ignore[attr-defined]
     kind = table.get("kind", next(iter(kinds))) if isinstance(table, dict) else next(iter(kinds))
     if not isinstance(kind, str) or kind not in kinds:
@@ -79,7 +79,7 @@ def _select_by_kind(classes: tuple[type, ...], table: Any, where: str) -> type:
 
 
 def _convert_value(kind: Any, value: Any, where: str) -> Any:
-    """`_format_metric_with_interval` as the annotated type, or an error."""
+    """Return `value` as the annotated type, or raise."""
     origin, type_args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if value not in type_args:

@@ -200,7 +200,7 @@ def test_the_command_line_does_all_of_it(folder: Path, start: Path, tmp_path: Pa
 
 
 def test_without_a_network_to_start_from_it_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"context\.toml.*expected it as --init-from NETWORK"):
+    with pytest.raises(InputError, match=r"context\.toml.*Give it as --init-from NETWORK"):
         run(folder, out=tmp_path / "run", recipe="context")
     assert not (tmp_path / "run").exists()
 

@@ -76,7 +76,7 @@ def test_overrides_go_before_the_plans_own(data: Dataset) -> None:
 def test_a_wrong_override_is_refused(data: Dataset) -> None:
     with pytest.raises(InputError, match=r"no key 'bacth'.*Did you mean batch"):
         make_plan(data, 60, [*SMALL, "bacth=3"])
-    with pytest.raises(InputError, match=r"--set stage\.7\.lr=1: there is no '7'"):
+    with pytest.raises(InputError, match=r"--set stage\.7\.lr=1: there is no '7'\. Give a number from 0"):
         make_plan(data, 60, [*SMALL, "stage.7.lr=1"])
 
 

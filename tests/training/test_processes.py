@@ -101,7 +101,7 @@ def test_a_dead_process_ends_the_others_with_a_word(folder: Path, recipe_file: P
     text = two[0].communicate(timeout=120)[0]
     two[1].communicate()
     assert two[0].returncode == 1, text
-    assert "process 0 of 2: another process has gone" in text
+    assert "process 0 of 2: another process has ended" in text
     assert "--resume" in text
     assert "Traceback" not in text
     assert torch.load(out / "checkpoint.pt", weights_only=True)["weights"]

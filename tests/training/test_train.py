@@ -13,7 +13,8 @@ from dilated.training.train import RunOptions, train
 
 
 def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
-    overrides = """batch=6 stage.0.epochs=100 stage.0.backbone_lr_factor=1.0 stage.0.val_interval=100 stage.0.output_stride=8
+    overrides = """batch=6 stage.0.epochs=100 stage.0.backbone_lr_factor=1.0 stage.0.val_interval=100
+        stage.0.output_stride=8
         augment.scale=[1.0,1.0] augment.crop=[40,56] augment.brightness=0.0 augment.contrast=0.0 augment.saturation=0.0
         augment.flip=false network.features=32 network.dropout=0.0 ema=0.0 workers=0"""
     recipe = load_recipe(str(recipe_file), overrides.split())

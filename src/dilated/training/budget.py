@@ -148,8 +148,8 @@ class TimeLimit:
     """A stage of so many seconds, one step at least.
 
     Example:
-        >>> limits = [TimeLimit(Clock(), 200, 0, validation_seconds=s, is_last_stage=l) for s, l in ((4, 0), (4, 1), (30, 0))]
-        >>> [limit.validation_points() for limit in limits]
+        >>> cases = (4.0, False), (4.0, True), (30.0, False)
+        >>> [TimeLimit(Clock(), 200, 0, *case).validation_points() for case in cases]
         [[0.5, 1.0], [0.3333333333333333, 0.6666666666666666, 1.0], []]
     """
 

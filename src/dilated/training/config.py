@@ -36,52 +36,53 @@ class StageConfig:
     share: float = 0.0
     """Part of the recipe's time budget, in proportion to the other stages' parts; or else `epochs` or `iterations`."""
     split: str = "train"
-    """The images that are learnt from."""
+    """The split of the data that is learned from."""
     batch: int = 0
-    """Samples a step; 0 for the recipe's."""
+    """Samples per step; 0 for the recipe's."""
     accumulate: int = 1
-    """Parts in which a batch is computed, where memory is short: the same step for cross-entropy; normalisation by the
-    batch and the Jaccard loss see a part at a time."""
+    """Number of parts in which a batch is computed, where memory is short: the same step for cross-entropy; batch
+    normalization and the Jaccard loss see one part at a time."""
     crop: tuple[int, int] = (0, 0)
     """Height and width of a sample; 0 for the augmentation's."""
     cache_features: bool = False
     """Context stage of the paper's network: keep the front end's logits of whole images on disk."""
     output_stride: int = 8
-    """8, 16 or 32; the weights fit all, so early stages may be coarse and quick."""
+    """8, 16 or 32; the weights fit all of them, so early stages may be coarse and quick."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """SGD is with momentum, as in the paper."""
+    """`sgd` uses momentum, as in the paper."""
     lr: float = 1e-3
-    """Learning rate of the head and the context module at its peak."""
+    """Peak learning rate of the head and the context module."""
     backbone_lr_factor: float = 0.1
-    """The backbone's learning rate, as a share of `lr`."""
+    """Learning rate of the backbone, as a fraction of `lr`."""
     layer_decay: float = 1.0
-    """The learning rate of each level of the backbone, as a share of that of the next; 1 for the same in all."""
+    """Learning rate of each level of the backbone, as a fraction of that of the next level; 1 for the same in all."""
     momentum: float = 0.9
-    """Of SGD; the paper has 0.9, and 0.99 for the street front ends."""
+    """Momentum of SGD; the paper has 0.9, and 0.99 for the front ends of street scenes."""
     weight_decay: float = 0.01
-    """On kernels."""
+    """Weight decay of kernels."""
     bias_lr_factor: float = 1.0
-    """Learning rate of biases, as a factor; 2 in the authors' code."""
+    """Factor on the learning rate of biases; 2 in the authors' code."""
     bias_decay: float = 0.0
-    """Weight decay of biases and normalisation, as a share of `weight_decay`."""
+    """Weight decay of biases and normalization, as a fraction of `weight_decay`."""
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
-    """`poly` falls as (1 - progress) ** 0.9, `cosine` as half a wave; `step_seconds` by `gamma` every `step_size` steps."""
+    """`poly` falls as (1 - progress) ** 0.9, `cosine` as half a wave; `step` by `gamma` every `step_size`
+    steps."""
     step_size: int = 100_000
-    """Of `step_seconds`."""
+    """Steps after which the schedule `step` lowers the learning rate."""
     gamma: float = 0.1
-    """Of `step_seconds`."""
+    """Factor by which the schedule `step` multiplies the learning rate every `step_size` steps."""
     warmup: int = 50
-    """Steps of linear rise at the start."""
+    """Steps at the start during which the learning rate rises linearly."""
     clip: float = 0.0
-    """Greatest norm of the gradient; 0 for no limit."""
+    """Largest norm of the gradient; 0 for no limit."""
     freeze: int = 0
-    """Levels of the backbone, from the image on, that stay as they are."""
+    """Number of levels of the backbone, counted from the image, whose weights stay as they are."""
     freeze_norm: Literal["auto", "always", "never"] = "auto"
-    """The backbone's normalisation: by the batch, or by the statistics that came with its weights. `auto` is `always`
-    where fewer than 4 samples are computed at a time, whose statistics say little, and the weights were pretrained."""
+    """Whether the backbone normalizes by the statistics that came with its weights instead of by the batch. `auto` is
+    `always` for pretrained weights where fewer than 4 samples are computed at a time, too few for statistics."""
     val_interval: float = 0.0
-    """Epochs, or iterations where those are counted, between validations; 0 for every epoch, or ten times in all. There
-    is always one at the end."""
+    """Epochs, or iterations where those are counted, between validations; 0 for every epoch, or for ten validations in
+    all. The stage always ends with one."""
 
     def __post_init__(self) -> None:
         if self.val_interval < 0:
@@ -109,7 +110,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training."""
+    """Everything that decides what a training does."""
 
     network: AnyConfig = field(default_factory=SegmenterConfig)
     """What is trained; `kind = "vgg"` is the paper's network."""
@@ -118,26 +119,27 @@ class Recipe:
     stage: tuple[StageConfig, ...] = ()
     """The stages, in their order."""
     weights: str = "bundled"
-    """The front end's first: `bundled`, `timm:NAME`, `torchvision:vgg16`, a file, `random`, or `init-from` (--init-from)."""
+    """Where the first weights come from: `bundled`, `timm:NAME`, `torchvision:vgg16`, a file, `random`, or `init-from`
+    (--init-from)."""
     seed: int = 0
-    """Of the order, the augmentation and the fresh weights."""
+    """Seed of the order of the samples, of the augmentation and of fresh weights."""
     batch: int = 8
-    """Samples a step."""
+    """Samples per step."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """What is minimised."""
+    """What is minimized."""
     aux_loss_weight: float = 0.0
-    """Deep supervision: weight of the loss of a classifier on the backbone's last level but one, for training only."""
+    """Deep supervision: weight of the loss of a classifier on the backbone's last level but one, in training only."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` is bf16 autocast where the processor computes in it, else fp32; fp16 scales the loss, on GPUs only."""
     compile: bool = False
     """Compile the training step: minutes at the start of each stage, then faster steps on GPUs."""
     fsdp: bool = False
-    """Share out weights, gradients and optimiser state over the processes (FSDP2), for networks that do not fit into
-    one; DDP otherwise. Changes nothing that is learnt."""
+    """Shard weights, gradients and optimizer state over the processes (FSDP2), for networks that do not fit into one;
+    DDP otherwise. Changes nothing that is learned."""
     ema: float = 0.998
-    """Decay of the moving average of the weights, which is what is validated and kept; 0 for none."""
+    """Decay of the moving average of the weights, which is validated and kept; 0 for none."""
     workers: int = 1
-    """Processes that read and augment."""
+    """Number of processes that read and augment samples."""
     cache: bool = False
     """Keep decoded images in the workers' memory."""
     checkpoint_every: int = 100
@@ -184,8 +186,8 @@ def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyCon
     """A recipe by name or file, with `a.b=c` overrides.
 
     Args:
-        init_from: the settings of the network to start from; those of a recipe with `network.kind = "init-from"`, whose other
-            keys are changes to them.
+        init_from: the config of the network to start from, which a recipe with `network.kind = "init-from"` takes over;
+            its other keys are changes to it.
 
     Raises:
         InputError: no such recipe, no TOML, an unknown key, a value of the wrong type.
@@ -202,7 +204,8 @@ def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyCon
     if isinstance(network, dict) and network.get("kind") == "init-from":
         if init_from is None:
             raise InputError(
-                f"{path}: network.kind = 'init-from' is that of a trained network; expected it as --init-from NETWORK"
+                f"{path}: network.kind = 'init-from' takes the config of a trained network",
+                hint="give it as --init-from NETWORK",
             )
         changes = {key: value for key, value in network.items() if key != "kind"}
         table["network"] = dataclasses.asdict(init_from) | changes

@@ -26,7 +26,8 @@ class DivergenceMonitor:
     """Watches the losses of one stage.
 
     Example:
-        >>> monitor = DivergenceMonitor(classes=19, stage_index=0, stage=StageConfig("frontend", iterations=100, lr=1e-3, momentum=0.99))
+        >>> stage = StageConfig("frontend", iterations=100, lr=1e-3, momentum=0.99)
+        >>> monitor = DivergenceMonitor(classes=19, stage_index=0, stage=stage)
         >>> for step, loss in enumerate((2.9, 3.1, 55.0, 61.0, 2.8)):  # it came back
         ...     monitor.record_loss(step, loss)
     """

@@ -19,8 +19,8 @@ def build_initial_segmenter(
     """The network of the first stage, and a line that says where its weights come from.
 
     Args:
-        init_from: a network whose weights are taken where they fit. With other classes, what depends on the classes begins
-            anew, but for those of the same name, whose weights are taken over.
+        init_from: a network whose weights are taken where they fit. With other classes, the weights that depend on the
+            classes start fresh, except those of classes of the same name.
 
     Raises:
         InputError: a network that cannot be built, or weights that cannot be had or do not fit.
@@ -37,15 +37,15 @@ def build_initial_segmenter(
     fresh = segmenter.load_matching_weights(init_from)
     if len(fresh) == len(segmenter.state_dict()):
         raise InputError(
-            f"--init-from: none of its weights fits the recipe's network: found {type(init_from.config).__name__}, expected "
-            f"{type(config).__name__}"
+            f"--init-from: none of its weights fits the recipe's network: found {type(init_from.config).__name__}, "
+            f"expected {type(config).__name__}"
         )
     description = f"weights of the network to start from; fresh: {', '.join(fresh) or 'none'}"
     if init_from.classes != classes.names:
         if stage.kind == "context":
             raise InputError(
-                f"--init-from: its classes are {init_from.classes}, the data's {classes.names}, and the first stage freezes the "
-                "front end; expected the same classes, or a frontend stage first"
+                f"--init-from: its classes are {init_from.classes}, the data's {classes.names}, and the first stage "
+                "freezes the front end; expected the same classes, or a frontend stage first"
             )
         description += f". {_transfer_shared_classes(segmenter, init_from)}"
     return segmenter, description

@@ -2,8 +2,8 @@
 
     train(data, recipe, out, options=RunOptions(progress=LineProgress()))
 
-`TrainingProgress` ignores every event, `LineProgress` prints a line for most of them. A listener of your own derives from
-either and overrides the events that it shows; `dilated.cli.training_progress.RichTrainingProgress` draws bars, in
+`TrainingProgress` ignores every event, `LineProgress` prints a line for most of them. A listener of your own derives
+from either and overrides the events that it shows; `dilated.cli.training_progress.RichTrainingProgress` draws bars, in
 notebooks too.
 """
 

@@ -115,9 +115,9 @@ class TrainStep:
     def _split_further(self, batch_size: int, message: str) -> None:
         if self.micro_batches >= batch_size or self.world.size > 1:
             raise InputError(
-                f"memory: {message}. Found no room for {-(-batch_size // self.micro_batches)} samples at a time; expected a "
-                "smaller augment.crop or network, a larger stage.accumulate, or a larger machine. --resume goes on "
-                "from the last checkpoint only with the same recipe."
+                f"memory: {message}. Found no room for {-(-batch_size // self.micro_batches)} samples at a time; "
+                "expected a smaller augment.crop or network, a larger stage.accumulate, or a larger machine. --resume "
+                "continues from the last checkpoint only with the same recipe."
             )
         self.micro_batches = min(batch_size, 2 * self.micro_batches)
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
-"""What a plan takes from the time there is: how many samples a step, which stages, how long they are.
+"""What a plan decides from the available time: the batch size, which stages, how long they are.
 
     size, choice = choose_batch_size(sizes, samples)
-    tables, choices = plan_stages(seen, cost, seconds, size, images)
+    tables, choices = plan_stages(summary, cost, seconds, size, images)
 
 The thresholds are from trainings of a few minutes on CamVid and nuclei, on two cores (docs/your-own-data.md).
 """
@@ -30,17 +30,17 @@ only lags behind."""
 
 
 def candidate_batch_sizes(summary: DatasetSummary, cuda: bool, processes: int) -> list[int]:
-    """The batches to choose from, the smallest first."""
+    """Return the batch sizes to choose from, ascending."""
     max_size = max(processes, min(16 if cuda else 8, max(2, summary.images)))
     return sorted({max(processes, min(size, max_size)) for size in ((8, 16) if cuda else (2, 4, 8))})
 
 
 def choose_batch_size(sizes: list[int], samples: float) -> tuple[int, Choice]:
-    """The batch for so many samples.
+    """Choose the batch size for the number of samples that there is time for.
 
     Example:
-        >>> choose_batch_size([2, 4, 8], 4000)[0], choose_batch_size([2, 4, 8], 500)[0], choose_batch_size([8], samples=0)[0]
-        (4, 2, 8)
+        >>> [choose_batch_size(*arguments)[0] for arguments in (([2, 4, 8], 4000), ([2, 4, 8], 500), ([8], 0))]
+        [4, 2, 8]
     """
     if len(sizes) == 1:
         return sizes[0], Choice("batch", str(sizes[0]), "samples a step")
@@ -50,7 +50,7 @@ def choose_batch_size(sizes: list[int], samples: float) -> tuple[int, Choice]:
 
 
 def choose_ema_decay(steps: float) -> tuple[float, Choice]:
-    """The decay of the moving average for a last stage of so many steps.
+    """Choose the decay of the moving average for a last stage of so many steps.
 
     Example:
         >>> choose_ema_decay(1000)[0]
@@ -63,11 +63,11 @@ def choose_ema_decay(steps: float) -> tuple[float, Choice]:
 def plan_stages(
     summary: DatasetSummary, cost: Cost, seconds: float, batch_size: int, images: int, pretrained: bool
 ) -> tuple[list[dict[str, Any]], list[Choice]]:
-    """Stages by the number of samples that there is time for; without a budget, by passes over the images.
+    """Choose stages by the number of samples that there is time for; without a budget, by passes over the images.
 
     Args:
-        images: of validation.
-        pretrained: the backbone is.
+        images: number of validation images.
+        pretrained: whether the backbone is pretrained.
     """
     parts = {"accumulate": cost.micro_batches} if cost.micro_batches > 1 else {}
     side = finest_region_side(summary)
@@ -126,7 +126,7 @@ def plan_stages(
 
 
 def stage_table(kind: str, stride: int, pretrained: bool, **extra: Any) -> dict[str, Any]:
-    """A stage with the rates that have held up on street scenes and on microscopy.
+    """Return a stage with the learning rates that have worked on street scenes and on microscopy.
 
     A pretrained backbone that learns four times as fast, or whose normalisation goes by small batches, forgets what it
     knew before the fresh layers have found it: rare classes are then not learnt in hundreds of steps.

@@ -81,7 +81,8 @@ def measure_cost(
     Args:
         samples: of training and of validation.
         world: with the device; the processes share nothing here.
-        deadline: once it has passed, the first timing is taken, a finer stride is extrapolated, and reading is not timed.
+        deadline: once it has passed, the first timing is taken, a finer stride is extrapolated, and one sample is
+            read.
 
     Raises:
         InputError: a network that cannot be built, an image that cannot be read, or no memory for one sample.

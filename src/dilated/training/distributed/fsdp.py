@@ -1,12 +1,12 @@
-"""Weights, gradients and optimiser state shared out over the processes (FSDP2), for networks that do not fit into one.
+"""Weights, gradients and optimizer state sharded over the processes (FSDP2), for networks that do not fit into one.
 
-    gather = ShardGatherer(segmenter)                             # before; how to put it together again
-    shard_module(segmenter, world)                          # each process keeps its rows of every weight
-    train(segmenter)                                     # the rest is fetched where it is needed
-    network = gather(segmenter)                           # a plain network, the same in all processes
+    gather = ShardGatherer(segmenter)                    # before sharding
+    shard_module(segmenter, world)                       # each process keeps its rows of every weight
+    train(segmenter)                                     # the other rows are fetched where they are needed
+    network = gather(segmenter)                          # an ordinary network, the same in all processes
 
-A layer's weights are whole in a process only while it computes. What is written to files is always whole and plain, so
-a run may go on with or without this, on any number of processes.
+A process has all weights of a layer only while it computes the layer. Files always hold full tensors, so a run may
+continue with or without sharding, on any number of processes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _MAX_UNIT_THRESHOLD = 1_000_000
 
 
 def shard_module(module: nn.Module, world: World) -> None:
-    """Leave each process its rows of every weight of a module, in place; they move to its own device.
+    """Shard a module in place: each process keeps its rows of every weight, on its device.
 
-    Its parameters are replaced: make the optimiser afterwards. All processes call this.
+    The parameters are replaced: build the optimizer afterwards. All processes call this.
 
     Raises:
-        InputError: torch is too old for it, or the module is of a kind that it cannot share out.
+        InputError: torch is too old for it, or the module is of a kind that it cannot shard.
     """
     try:
         from torch.distributed.device_mesh import init_device_mesh
@@ -51,7 +51,7 @@ def shard_module(module: nn.Module, world: World) -> None:
             fully_shard(unit, mesh=mesh)
     except (ValueError, NotImplementedError) as error:
         raise InputError(
-            f"recipe.fsdp: this network cannot be shared out ({str(error)[:160]}); expected fsdp = false"
+            f"recipe.fsdp: this network cannot be sharded ({str(error)[:160]}); expected fsdp = false"
         ) from error
 
 
@@ -61,11 +61,12 @@ def iter_shard_units(module: nn.Module, min_weights: int) -> Iterator[nn.Module]
     They are those that are surely called, not just read: elements of lists of layers, and convolutions.
 
     Args:
-        least: weights that a unit has beside those of the units in it.
+        min_weights: weights that a unit has besides those of the units in it.
 
     Example:
         >>> block = lambda: nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
-        >>> [type(unit).__name__ for unit in iter_shard_units(nn.Sequential(block(), nn.ReLU(), block()), min_weights=100)]
+        >>> network = nn.Sequential(block(), nn.ReLU(), block())
+        >>> [type(unit).__name__ for unit in iter_shard_units(network, min_weights=100)]
         ['Conv2d', 'Conv2d']
     """
     seen: set[int] = set()
@@ -86,10 +87,10 @@ def iter_shard_units(module: nn.Module, min_weights: int) -> Iterator[nn.Module]
 
 
 class ShardGatherer:
-    """Puts networks of one kind together again.
+    """Gather sharded networks of one architecture.
 
     Args:
-        segmenter: such a network, before it is shared out. What is kept of it has no weights.
+        segmenter: such a network, before it is sharded. The copy that is kept has no weights.
     """
 
     def __init__(self, segmenter: BaseSegmenter) -> None:
@@ -98,7 +99,7 @@ class ShardGatherer:
 
     @torch.no_grad()
     def __call__(self, segmenter: BaseSegmenter) -> BaseSegmenter:
-        """A plain copy, in evaluation mode, in every process; all call this.
+        """Return an ordinary copy, in evaluation mode, in every process; all call this.
 
         Nothing is exchanged when it runs, so that each process may run it as often as it likes.
         """
@@ -110,9 +111,9 @@ class ShardGatherer:
 
 
 def gather_full_tensors(value: Any) -> Any:
-    """Tables with every shared tensor whole, on the CPU, in the first process; None for it in the others.
+    """Return nested dicts with every sharded tensor as a full one, on the CPU, in rank 0; None for it in the others.
 
-    What is not shared stays as it is. All processes call this, with tables of the same order.
+    What is not sharded stays as it is. All processes call this, with tables of the same order.
     """
     if isinstance(value, dict):
         return {key: gather_full_tensors(item) for key, item in value.items()}
@@ -123,7 +124,7 @@ def gather_full_tensors(value: Any) -> Any:
 
 
 def shard_like(value: Tensor, reference: Tensor) -> Tensor:
-    """A whole tensor, shared out as another is, or as it is where that is not shared. All processes call this."""
+    """Shard a full tensor as another is, or return it where that is not sharded. All processes call this."""
     if not _is_sharded(reference) or value.shape != reference.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -132,7 +133,7 @@ def shard_like(value: Tensor, reference: Tensor) -> Tensor:
 
 
 def shard_optimizer_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimiser's whole state, shared out as the parameters of another of the same making are."""
+    """Shard the full state of an optimizer as the parameters of another optimizer of the same build are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     tables = {
         index: {k: shard_like(v, parameters[index]) if isinstance(v, Tensor) else v for k, v in table.items()}
@@ -142,10 +143,10 @@ def shard_optimizer_state(state: dict[str, Any], optimizer: torch.optim.Optimize
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """This process's rows, with their memory; a tensor that is not shared as it is."""
+    """Return this process's rows, sharing their memory; a tensor that is not sharded as it is."""
     return tensor.to_local() if _is_sharded(tensor) else tensor
 
 
 def _is_sharded(value: object) -> TypeGuard[DTensor]:
-    # By what it can do: importing the class costs every training that shares nothing a second.
+    # By what it can do: importing the class would cost every training without sharding a second.
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")

@@ -1,6 +1,6 @@
 """Several processes that compute as one: batch statistics over all of them, and the dropout masks of the whole batch.
 
-    with sync_batch_statistics(world, batch_size=8, sample_offset=0):                       # this process's part of a batch of 8
+    with sync_batch_statistics(world, batch_size=8, sample_offset=0):  # this process's part of a batch of 8
         logits = network(images)
 
 Without it, normalisation by the batch would see a process's part alone, and a training on two processes would be
@@ -26,8 +26,8 @@ def sync_batch_statistics(world: World, batch_size: int, sample_offset: int) -> 
     """A context in which this process's part of a batch is computed as if it were with the rest.
 
     Args:
-        samples: in the whole batch, over all processes.
-        before: samples of the processes before this one.
+        batch_size: samples of the whole batch, over all processes.
+        sample_offset: samples of the processes before this one.
     """
     return _SyncBatchStatistics(batch_size, sample_offset) if world.size > 1 else nullcontext()
 

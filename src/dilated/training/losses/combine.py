@@ -1,7 +1,7 @@
 """The loss of a recipe: the weighted sum of its terms, exact over the parts of a batch.
 
-    options = Loss(class_weights=(1.0, 4.0))
-    normalizer = loss_normalizer(target, options)                          # of the whole batch; over processes, their sum
+    options = LossConfig(class_weights=(1.0, 4.0))
+    normalizer = loss_normalizer(target, options)        # of the whole batch; over processes, their sum
     for logits_of_part, target_of_part in parts:
         combined_loss(logits_of_part, target_of_part, options, normalizer).backward()
 
@@ -26,9 +26,9 @@ def combined_loss(logits: Tensor, target: Tensor, options: LossConfig, normalize
         logits: (N, C, H, W) floating point.
         target: (N, H, W) int64, 255 where ignored.
         options: the terms and their weights.
-        total: `labelled` of the whole batch, where `label_path` is a part of it. The gradients of the parts are to be
-            added: where processes average theirs, as `DistributedDataParallel` does, give the total over all processes
-            divided by their number.
+        normalizer: `loss_normalizer` of the whole batch, where `target` is a part of it. The gradients of the parts are
+            to be added: where processes average theirs, as `DistributedDataParallel` does, give the sum over all
+            processes divided by their number.
 
     Returns:
         A scalar of the type of `logits`.
@@ -66,7 +66,7 @@ def combined_loss(logits: Tensor, target: Tensor, options: LossConfig, normalize
 
 
 def loss_normalizer(target: Tensor, options: LossConfig) -> Tensor:
-    """What a mean over `label_path` is divided by: its labelled pixels, or the sum of their class weights.
+    """What a mean over `target` is divided by: its labelled pixels, or the sum of their class weights.
 
     Args:
         target: (N, H, W) int64, 255 where ignored.
@@ -89,7 +89,7 @@ def loss_normalizer(target: Tensor, options: LossConfig) -> Tensor:
 def _fraction_of_batch(
     target: Tensor, options: LossConfig, normalizer: Tensor | None, logits: Tensor
 ) -> Tensor | float:
-    """The part of the whole batch that `label_path` is."""
+    """The part of the whole batch that `target` is."""
     if normalizer is None:
         return 1.0
     return loss_normalizer(target, options).to(logits.dtype) / normalizer.to(logits.dtype).clamp(min=1e-30)

@@ -58,7 +58,7 @@ def _descending_sort_keys(errors: Tensor) -> Tensor:
 
 
 def _lovasz_gradient(foreground: Tensor, dtype: torch.dtype) -> Tensor:
-    """By how much the Jaccard loss grows as the pixels become wrong one after another; `truth` is in that order.
+    """By how much the Jaccard loss grows as the pixels become wrong one after another; `foreground` is in that order.
 
     A pixel of the class leaves the intersection and the union stays; another joins the union and the intersection
     stays.

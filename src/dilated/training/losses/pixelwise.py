@@ -4,7 +4,7 @@
     ohem(logits, target, keep=0.25)
 
 With weights a mean is divided by the sum of the weights of its pixels, as torch does. The sum over pixels can be
-divided by a `total_steps` from outside instead: then the values of the parts of a batch add up to that of the whole.
+divided by a `normalizer` from outside instead: then the values of the parts of a batch add up to that of the whole.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def cross_entropy(
         target: (N, H, W) int64, 255 where ignored.
         weights: one per class; empty for none.
         smoothing: the share of a label that is spread over all classes (Szegedy et al. 2016), as in torch.
-        total: what the sum is divided by; by default `weight_sum(target, weights)`.
+        normalizer: what the sum is divided by; by default `weight_sum(target, weights)`.
 
     Returns:
         A scalar of the type of `logits`.
@@ -64,7 +64,7 @@ def ohem(
 ) -> Tensor:
     """Cross-entropy of the hardest labelled pixels of the batch (online hard example mining, Shrivastava et al. 2016).
 
-    A pixel is the harder, the less probable its label is, whatever the weights. `retain` times the number of labelled
+    A pixel is the harder, the less probable its label is, whatever the weights. `keep` times the number of labelled
     pixels, rounded, are kept. Where pixels are equally hard and not all fit, each of them counts in part, so the order
     of pixels never matters.
 
@@ -117,7 +117,7 @@ def focal(
         target: (N, H, W) int64, 255 where ignored.
         gamma: 0 or more; with 0 this is cross-entropy.
         weights: one per class, the paper's alpha; empty for none.
-        total: what the sum is divided by; by default `weight_sum(target, weights)`.
+        normalizer: what the sum is divided by; by default `weight_sum(target, weights)`.
 
     Returns:
         A scalar of the type of `logits`.
@@ -179,7 +179,7 @@ def _class_weight_tensor(weights: Sequence[float], logits: Tensor) -> Tensor:
 
 
 def _safe_divisor(normalizer: Tensor, value: Tensor) -> Tensor:
-    """`total_steps` in the type of `_format_metric_with_interval`, and 1 for 0: nothing labelled has cost nothing."""
+    """Return `normalizer` in the type of `value`, and 1 for 0: where nothing is labeled the loss is 0."""
     return torch.where(normalizer > 0, normalizer, 1).to(value.dtype)
 
 
