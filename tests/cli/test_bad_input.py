@@ -222,4 +222,5 @@ def test_a_verb_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_resuming_nothing(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--resume")
-    assert "there is no run to resume; start without --resume" in text
+    assert "so there is no run to resume" in text
+    assert "hint: start a new run" in text

@@ -185,7 +185,7 @@ def test_left_out_values_are_the_place_in_the_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("ignore = [", "is no TOML"),
+        ("ignore = [", "is not TOML"),
         ("ignor = [3]", "found the key 'ignor'"),
         ('[[class]]\nname = "a"\ncolour = [1, 2, 3]', "class 'a': found the key 'colour'"),
         ('[[class]]\nname = "a"', "class 'a' has no color"),
@@ -213,7 +213,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"classes\.toml: is no TOML"):
+    with pytest.raises(InputError, match=r"classes\.toml: is not TOML"):
         load_classes(tmp_path / "classes.toml")
 
 
@@ -305,8 +305,8 @@ def test_a_tiff_in_which_0_is_white_is_an_error(mode: str, tmp_path: Path) -> No
         ("ignore = [[1]]", r"ignore: found the value \[1\]; expected 0 to 65535"),
         ("ignore = [true]", "ignore: found the value True"),
         ("ignore = ['1']", "ignore: found the value '1'"),
-        (f"ignore = [{'9' * 5000}]", "is no TOML: .*digits"),
-        ("ignore = " + "[" * 3000, "is no TOML: .*recursion"),
+        (f"ignore = [{'9' * 5000}]", "is not TOML: .*digits"),
+        ("ignore = " + "[" * 3000, "is not TOML: .*recursion"),
     ],
 )
 def test_an_ignored_value_that_is_no_number_is_an_error(text: str, named: str, tmp_path: Path) -> None:

@@ -241,6 +241,7 @@ def add_context(
         InputError: no layer of the network makes these logits; the message lists its last layers.
 
     Example:
+        >>> import torch
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Upsample(None, 2))
         >>> segmenter = add_context(network, ["sky", "road"], config=AdapterConfig(size_divisor=2)).eval()
         >>> images = torch.rand(1, 3, 20, 31)
