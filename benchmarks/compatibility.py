@@ -72,7 +72,7 @@ def parameters(name: str) -> int:
 def measure(name: str, big: bool) -> dict[str, Any]:
     """The verdict on one network."""
     from dilated.dilation.dilate import dilate
-    from dilated.dilation.trace import trace_network
+    from dilated.dilation.trace import DilationError, trace_network
 
     network = create(name)
     count = sum(parameter.numel() for parameter in network.parameters())
@@ -86,8 +86,9 @@ def measure(name: str, big: bool) -> dict[str, Any]:
         record["attention"] = any(op.kind == "attention" for op in operations)
         record["stride"] = trace.max_stride()
         fine = dilate(network, OUTPUT_STRIDE)
-    except ValueError as refusal:
-        return record | {"verdict": verdict_of(str(refusal)), "reason": str(refusal)}
+    except DilationError as refusal:
+        verdict = "interior only" if refusal.only_at_border else "refused"
+        return record | {"verdict": verdict, "reason": str(refusal)}
     record["seconds"] = round(time.perf_counter() - began, 1)
     kinds = [type(layer).__name__ for layer in fine.modules()]
     for kind in ("Dilated", "Phased", "Sampled"):
@@ -100,10 +101,6 @@ def measure(name: str, big: bool) -> dict[str, Any]:
     if record["stride"] <= OUTPUT_STRIDE:
         return record | {"verdict": "nothing to do"}
     return record | {"verdict": "exact" if record["float64"] < EXACT else "wrong"}
-
-
-def verdict_of(reason: str) -> str:
-    return "interior only" if "at the border only" in reason else "refused"
 
 
 def errors(network: Any, fine: Any, gain: float = 1.5) -> dict[str, Any]:

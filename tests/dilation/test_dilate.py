@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dilated.dilation.dilate import dilate
-from dilated.dilation.trace import layers_with_global_statistics
+from dilated.dilation.rewrite import original_type
+from dilated.dilation.trace import DilationError
 from dilated.dilation.verify import randomize_weights
+from dilated.errors import InputError
 
 # From a CPU library that timm's networks do not use here.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -69,7 +71,7 @@ def holds(network: nn.Module, fine: nn.Module, size: tuple[int, int], dtype: tor
 
 def test_heads_that_run_in_training_only_are_refused() -> None:
     network = torchvision.models.googlenet(init_weights=False)
-    with pytest.raises(ValueError, match=r"aux1.* runs in training only.*aux_logits=False"):
+    with pytest.raises(DilationError, match=r"aux1.* runs in training only.*aux_logits=False"):
         dilate(network)
 
 
@@ -188,8 +190,8 @@ def test_the_definition_holds_for_random_networks(plan: list[tuple], height: int
     network = build(plan)
     try:
         fine = dilate(network, stride, check=False)
-    except ValueError as refusal:
-        expected = ("divides", "on the way", "failed on every image")
+    except DilationError as refusal:
+        expected = ("does not divide", "on the way", "failed on every image")
         if not any(words in str(refusal) for words in expected):
             raise
         return
@@ -289,7 +291,7 @@ class Shifts(nn.Module):
 @pytest.mark.parametrize(
     ("network", "stride", "message"),
     [
-        (lambda: Twice(), 1, r"conv \(Conv2d\): found that it runs at several strides"),
+        (lambda: Twice(), 1, r"conv \(Conv2d\): it runs at several strides"),
         (lambda: Shifts(), 2, r"the network itself \(Shifts\): found operations of its own .*\(roll\)"),
         (lambda: strided(nn.MaxPool2d(3)), 4, r"1 \(MaxPool2d\): found a stride .*6"),
         (lambda: strided(nn.MaxPool2d(2, return_indices=True)), 2, r"1 \(MaxPool2d\): found return_indices"),
@@ -303,7 +305,7 @@ class Shifts(nn.Module):
     ],
 )
 def test_what_cannot_hold_is_refused_by_name(network, stride: int, message: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DilationError, match=message):
         dilate(network(), stride)
 
 
@@ -316,10 +318,26 @@ class Drifting(nn.Module):
 
 def test_a_fault_is_found_by_the_check_and_named() -> None:
     network = strided(nn.MaxPool2d(2), Drifting(), nn.Conv2d(4, 4, 1))
-    with pytest.raises(ValueError, match=r"2 \(Drifting\): found an output that is .* off the original's"):
+    with pytest.raises(DilationError, match=r"2 \(Drifting\): its output differs from the original's by "):
         dilate(network, 2)
 
 
-def test_layers_that_see_the_whole_map_are_named_without_the_head() -> None:
-    assert layers_with_global_statistics(strided(Squeeze(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1))) == ["1"]
-    assert layers_with_global_statistics(strided(nn.AdaptiveAvgPool2d(1), nn.Flatten())) == []
+def test_a_fault_at_the_border_only_says_so_and_survives_pickling() -> None:
+    fault = DilationError("it differs", "choose another", layer=("conv", nn.Conv2d), only_at_border=True)
+    assert str(fault) == "dilate: conv (Conv2d): it differs. Choose another."
+    for error in (fault, pickle.loads(pickle.dumps(fault))):
+        assert (str(error), error.hint, error.only_at_border) == (str(fault), "choose another", True)
+
+
+def test_a_rewritten_layer_is_still_named_by_its_own_class() -> None:
+    fine = dilate(strided(nn.MaxPool2d(2), nn.LPPool2d(2, 2), Squeeze(), nn.ReLU()), 2, check=False)
+    assert [original_type(layer) for layer in fine] == [nn.Conv2d, nn.MaxPool2d, nn.LPPool2d, Squeeze, nn.ReLU]
+    assert [type(layer) is original_type(layer) for layer in fine] == [True, False, False, False, True]
+
+
+def test_a_dilated_layer_with_other_arguments_than_before_is_a_named_error() -> None:
+    pool = dilate(strided(nn.LPPool2d(2, 2)), 2, check=False)[1]
+    with pytest.raises(
+        InputError, match=r"dilated layer \(LPPool2d\): found 2 tensors among the arguments; expected 1"
+    ):
+        pool(torch.rand(1, 4, 8, 8), torch.rand(1, 4, 8, 8))

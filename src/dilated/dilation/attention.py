@@ -1,7 +1,7 @@
-"""Where positions of a map attend to each other: no business of dilation, so such networks are refused there.
+"""Attention between positions of a map: it cannot be dilated, so networks with it there are refused.
 
-An attention whose products sum the positions out (between channels, or a weighted mean over the map) is a statistic
-and none of this.
+An attention whose products sum the positions out (between channels, or a weighted mean over the map) is a statistic and
+does not count.
 """
 
 from __future__ import annotations
@@ -10,45 +10,40 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from dilated.dilation.layout import SpatialLayout
-from dilated.dilation.trace import Operation, Trace
+from dilated.dilation.layout import format_stride
+from dilated.dilation.trace import DilationError, Operation, Trace, enclosing_names, is_inside
 
-HINT = "Choose a greater output stride, or a network that is convolutional there."
+HINT = "choose a greater output stride, or a network that is convolutional there"
 
 
 def refuse_attention(trace: Trace, network: nn.Module, name: str, output_stride: int) -> None:
-    """Raises ValueError if a layer, or one inside it, attends on maps coarser than the output stride."""
+    """Raise DilationError if a layer, or one inside it, attends on maps coarser than the output stride."""
     for inner, operation in _attention_operations(trace):
-        if inner != name and not inner.startswith(f"{name}." if name else ""):
+        if inner != name and not is_inside(inner, name):
             continue
         if operation.input_layout is None or max(operation.input_layout.stride) > output_stride:
-            stride = f" at stride {format_stride(operation.input_layout)}" if operation.input_layout else ""
-            raise ValueError(
-                f"dilate: {inner or 'the network itself'} ({type(network.get_submodule(inner)).__name__}): found "
-                f"attention between positions ({operation.name}){stride}; expected convolutions where the stride is above "
-                f"output_stride={output_stride}. {HINT}"
+            stride = f" at stride {format_stride(operation.input_layout.stride)}" if operation.input_layout else ""
+            raise DilationError(
+                f"found attention between positions ({operation.name}){stride}; expected convolutions above "
+                f"output_stride={output_stride}",
+                HINT,
+                layer=(inner, type(network.get_submodule(inner))),
             )
 
 
-def refuse_untracked_attention(trace: Trace, network: nn.Module, output_stride: int) -> None:
-    """Raises ValueError if a layer attends to positions of which nobody knows the stride (any more).
+def refuse_untracked_attention(trace: Trace, network: nn.Module) -> None:
+    """Raise DilationError if a layer attends to positions whose stride is not known (any more).
 
-    Windows that are cut from a map and put back in the same layer are no harm.
+    Windows that are cut from a map and put back in the same layer do no harm.
     """
     for inner, operation in _attention_operations(trace):
-        if operation.input_layout is None and not any(
-            _keeps_layout(trace, enclosing) for enclosing in _enclosing_names(inner)
-        ):
-            raise ValueError(
-                f"dilate: {inner or 'the network itself'} ({type(network.get_submodule(inner)).__name__}): found "
-                f"attention between positions ({operation.name}) of which the stride is unknown, since rows and columns "
-                f"were given up before; expected convolutions. {HINT}"
+        if operation.input_layout is None and not any(_keeps_layout(trace, name) for name in enclosing_names(inner)):
+            raise DilationError(
+                f"found attention between positions ({operation.name}) of which the stride is unknown, since rows and "
+                "columns were given up before; expected convolutions",
+                HINT,
+                layer=(inner, type(network.get_submodule(inner))),
             )
-
-
-def format_stride(layout: SpatialLayout | None) -> str:
-    """A stride for a message: one number, or two where they differ."""
-    return "x".join(dict.fromkeys(map(str, layout.stride))) if layout else "unknown"
 
 
 def _attention_operations(trace: Trace) -> Iterator[tuple[str, Operation]]:
@@ -57,11 +52,6 @@ def _attention_operations(trace: Trace) -> Iterator[tuple[str, Operation]]:
             yield from ((inner, operation) for operation in call.operations if operation.kind == "attention")
 
 
-def _enclosing_names(name: str) -> Iterator[str]:
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
-
-
 def _keeps_layout(trace: Trace, name: str) -> bool:
+    """Whether each call of a module takes maps and returns maps."""
     return all(any(call.inputs) and any(call.outputs) for call in trace.calls.get(name, [])) and name in trace.calls

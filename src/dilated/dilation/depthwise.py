@@ -1,9 +1,9 @@
 """Dilated depthwise convolution by phases: the same sums, taken in an order for which CPUs have a fast kernel.
 
 With dilation d, output row y reads input rows y - d, y, y + d: only rows of its own phase, y mod d. So the image
-falls apart into d * d smaller ones that a dense convolution treats one by one (space to batch). For dense convolutions
-that gains nothing on a CPU, whose dilated kernels are already fast; for depthwise ones with a wide dilation they fall
-back to slow code. `benchmarks/depthwise.py` measures both.
+falls apart into d * d smaller ones, each of which an undilated convolution treats (space to batch). Ordinary
+convolutions gain nothing by that on a CPU, whose dilated kernels are already fast; depthwise ones with a wide dilation
+run on slow kernels otherwise. `benchmarks/depthwise.py` measures both.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@
     >>> torch.allclose(fine(image)[..., ::2, ::2], network(image), atol=1e-6)
     True
 
-A stride throws away all but every s-th value. Without it every value is kept, and each later layer must reach s times
-as far to meet the values that it met before (paper, Section 4). Dilation does that; what is between the samples is new.
+A stride discards all but every s-th value. Without it every value is kept, and each later layer must reach s times as
+far to read the values that it read before (paper, Section 4). Dilation does that; the values between the samples are
+new.
 
-1. One run on a probe image tells at which stride every layer works (`strides.py`).
-2. Convolutions and poolings get dilation (`dense.py`); statistics over the whole map are taken on the samples
-   (`sampled.py`); whatever else looks at more than one position runs on the phases of the map (`phases.py`).
-3. The result is held against the original, layer by layer, on images of several sizes (`agreement.py`).
+1. One run on a probe image tells at which stride every layer works (`trace.py`), and so what it needs (`plan.py`).
+2. Convolutions and poolings get dilation (`windows.py`); statistics over the whole map are taken on the samples, and
+   whatever else reads more than one position runs on the phases of the map (`rewrite.py`).
+3. The result is compared with the original, layer by layer, on images of several sizes (`verify.py`).
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from dilated.dilation.plan import DilationPlan
-from dilated.dilation.trace import FORWARD_ERRORS, Trace, trace_network
+from dilated.dilation.plan import plan_dilation
+from dilated.dilation.trace import FORWARD_ERRORS, DilationError, Trace, trace_network
 from dilated.dilation.verify import verify_dilation
+from dilated.fields.probing import probe_image
 
 _M = TypeVar("_M", bound=nn.Module)
 
 
 def dilate(module: _M, output_stride: int = 8, *, check: bool = True) -> _M:
-    """A copy of a network that gives a value for every `output_stride` pixels: late strides become dilation.
+    """Copy a network so that it gives a value for every `output_stride` pixels: late strides become dilation.
 
     `dilate(m)(x)[..., ::k, ::k] == m(x)` at every position, borders included, where k is the network's own stride
     divided by `output_stride`. A classifier that ends in global pooling gives the same logits as before.
@@ -44,14 +46,14 @@ def dilate(module: _M, output_stride: int = 8, *, check: bool = True) -> _M:
         module: any convolutional network that maps one image (N, C, H, W): timm's, torchvision's or your own; a
             classifier, or one that returns feature maps. It is left as it is.
         output_stride: pixels per value along each axis, at most, from here on to the end of the network.
-        check: hold the result against the original before it is returned (some seconds for a large network).
+        check: compare the result with the original before it is returned (some seconds for a large network).
 
     Returns:
         A network of the same type, with the same parameters under the same names, in the same mode. Weights may be
         loaded before or after. A network whose strides multiply to no more than `output_stride` is copied unchanged.
 
     Raises:
-        ValueError: the definition cannot hold. The message names the layer, and why.
+        InputError: the definition cannot hold. The message names the layer, and why.
 
     Example:
         >>> import torchvision
@@ -63,11 +65,11 @@ def dilate(module: _M, output_stride: int = 8, *, check: bool = True) -> _M:
         (1, 1)
     """
     if output_stride < 1:
-        raise ValueError(f"dilate: found output_stride={output_stride}; expected at least 1")
+        raise DilationError(f"found output_stride={output_stride}; expected at least 1")
     trace = trace_network(module)
     dilated = copy.deepcopy(module)
     _refuse_training_only_layers(module, trace)
-    plan = DilationPlan(trace, output_stride)
+    plan = plan_dilation(trace, dilated, output_stride)
     plan.apply(dilated)
     _update_feature_info(dilated, output_stride)
     if check and trace.max_stride() > output_stride:
@@ -76,28 +78,24 @@ def dilate(module: _M, output_stride: int = 8, *, check: bool = True) -> _M:
 
 
 def _refuse_training_only_layers(module: nn.Module, trace: Trace) -> None:
-    """Layers that run in training only, such as auxiliary heads, would read dense maps as they are, unseen by all."""
+    """Refuse layers that run in training only, such as auxiliary heads: they would read dense maps unchecked."""
     network = copy.deepcopy(module).train()
     training_only: dict[str, str] = {}
     for name, layer in network.named_modules():
         if name not in trace.calls and isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             layer.register_forward_pre_hook(lambda layer, inputs, name=name: training_only.setdefault(name, ""))
-    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     with torch.no_grad(), suppress(*FORWARD_ERRORS):  # what cannot be trained has no such layers
-        network(torch.rand(2, trace.channels, *trace.size, generator=torch.Generator().manual_seed(0)).to(like))
+        network(probe_image(network, 2, trace.channels, *trace.size))
     if training_only:
-        raise ValueError(
-            f"dilate: {next(iter(training_only))} runs in training only; expected a network whose "
-            "layers run in evaluation too. Build it without its auxiliary heads, for example with aux_logits=False."
+        raise DilationError(
+            f"{next(iter(training_only))} runs in training only; expected a network whose layers all run in evaluation",
+            hint="build it without its auxiliary heads, for example with aux_logits=False",
         )
 
 
 def _update_feature_info(network: Any, output_stride: int) -> None:
-    """timm's networks say how many pixels each of their levels stands for; say what is true now."""
+    """Correct how many pixels each value of a level stands for, which timm's networks say."""
     info = getattr(network, "feature_info", None)
     for level in getattr(info, "info", info) or []:
         if isinstance(level, dict) and "reduction" in level:
             level["reduction"] = min(level["reduction"], output_stride)
-
-
-__all__ = ["dilate"]

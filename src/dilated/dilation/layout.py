@@ -1,23 +1,25 @@
-"""What an operation does to the image's axes: which stride its result has, and along which axes it lies.
+"""What an operation does to the axes of an image: the stride of its result, and the axes along which it lies.
 
     >>> x = torch.rand(1, 3, 20, 28)
     >>> layout = SpatialLayout((Fraction(8), Fraction(8)), (2, 3), (20, 28))
     >>> propagate_layout("max_pool2d", (x, 2), {}, {0: layout}, torch.rand(1, 3, 10, 14))
-    ('window', Place(stride=(16, 16), axes=(2, 3), size=(10, 14)))
+    ('window', SpatialLayout(stride=(16, 16), axes=(2, 3), size=(10, 14)))
 
-Operations that read one position each (activations, 1x1 convolutions, linear layers, sums of maps) are "pointwise";
-they serve maps of any rate as they are. The others say how they must be treated.
+Operations that read one position each (activations, 1x1 convolutions, linear layers, sums of maps) are "pointwise":
+they run on maps of any rate unchanged. The kinds of the others say how they must be treated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from dilated.fields.arithmetic import to_2tuple
 
 OperationKind = Literal["pointwise", "window", "reduce", "upsample", "attention", "other"]
 
@@ -32,25 +34,25 @@ ATTENTION_FUNCTIONS = frozenset({"scaled_dot_product_attention", "multi_head_att
 _POSITION_MIXING = frozenset(
     {"group_norm", "instance_norm", "roll", "flip", "cumsum", "grid_sample", "fft2", "rfft2", "fold", "unfold"}
 )
-"""Operations that keep the size of a map but let its positions mix."""
+"""Operations that keep the size of a map but mix its positions."""
 
 
 @dataclass(frozen=True)
 class SpatialLayout:
-    """Where a tensor lies: rows and columns `stride` pixels apart, along `split_axes` of the given `median_size`.
-
-    Both axes are the same one where rows and columns are flattened into one.
-    """
+    """Where the rows and columns of an image lie in a tensor."""
 
     stride: tuple[Fraction, Fraction]
+    """Pixels between neighboring rows and between neighboring columns."""
     axes: tuple[int, int]
+    """Along which axes of the tensor they lie; the same axis twice where rows and columns are flattened into one."""
     size: tuple[int, int]
+    """How many there are of each."""
     ndim: int = 4
-    """Of the tensor."""
+    """Number of axes of the tensor."""
 
     def __repr__(self) -> str:
         stride = tuple(int(s) if s.denominator == 1 else float(s) for s in self.stride)
-        return f"Place(stride={stride}, axes={self.axes}, size={self.size})"
+        return f"SpatialLayout(stride={stride}, axes={self.axes}, size={self.size})"
 
     @property
     def is_flattened(self) -> bool:
@@ -61,15 +63,17 @@ class SpatialLayout:
 def propagate_layout(
     name: str, args: Sequence[Any], kwargs: Mapping[str, Any], layouts: Mapping[int, SpatialLayout], output: Tensor
 ) -> tuple[OperationKind, SpatialLayout | None]:
-    """What an operation does, and the place of one of its results.
+    """Tell what an operation does, and the layout of one of its results.
 
     Args:
         name: of the function, as PyTorch names it.
-        places: of the arguments that have one, by their position among the tensors in args and kwargs.
-        out: a result.
+        args: of the call.
+        kwargs: of the call.
+        layouts: of the arguments that have one, by their position among the tensors in args and kwargs.
+        output: a result.
 
     Returns:
-        The kind, and None for a result that has no rows and columns (any more).
+        The kind of operation, and the layout, None for a result without rows and columns.
     """
     input_layout = max(layouts.values(), key=lambda layout: (not layout.is_flattened, layout.size[0] * layout.size[1]))
     if name in ATTENTION_FUNCTIONS:
@@ -101,13 +105,12 @@ def propagate_layout(
     layout = _resized_layout(output, input_layout)
     if layout is None:
         return "other", None
-    return "upsample" if layout.stride[0] < input_layout.stride[0] or layout.stride[1] < input_layout.stride[
-        1
-    ] else "other", layout
+    is_finer = any(new < old for new, old in zip(layout.stride, input_layout.stride, strict=True))
+    return "upsample" if is_finer else "other", layout
 
 
 def _resized_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout | None:
-    """The place of a result of another size: the stride changes as the ratio of the sizes, to the nearest integer."""
+    """The layout of a result of another size: the stride changes as the ratio of the sizes, rounded to an integer."""
     if input_layout.is_flattened or output.ndim != input_layout.ndim:
         return None
     size = output.shape[input_layout.axes[0]], output.shape[input_layout.axes[1]]
@@ -121,7 +124,7 @@ def _resized_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayou
 
 
 def infer_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout | None:
-    """The place of a module's result, of which only its input's place is known."""
+    """Infer the layout of a module's result from that of its input."""
     return _match_layout(output, input_layout) or _resized_layout(output, input_layout)
 
 
@@ -158,7 +161,7 @@ def _window_layout(
 def _padded_layout(
     pad: Sequence[int], input_layout: SpatialLayout, output: Tensor
 ) -> tuple[OperationKind, SpatialLayout]:
-    """Padding keeps the stride, however much it adds to a small map; of the same size, it may still have moved."""
+    """Padding keeps the stride, however much it adds to a small map; a map of the same size may still be shifted."""
     size = output.shape[input_layout.axes[0]], output.shape[input_layout.axes[1]]
     pads_map = any(any(pad[2 * (output.ndim - 1 - axis) :][:2]) for axis in input_layout.axes)
     return ("other" if pads_map else "pointwise"), SpatialLayout(
@@ -181,7 +184,7 @@ def _match_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout 
 def _permuted_layout(
     name: str, args: Sequence[Any], kwargs: Mapping[str, Any], input_layout: SpatialLayout, output: Tensor
 ) -> SpatialLayout | None:
-    """Follows the axes by a tensor whose sizes tell them apart."""
+    """Follow the axes by a tensor whose sizes tell them apart."""
     probe = torch.empty([101 + axis for axis in range(output.ndim)], device="meta")
     shape = list(getattr(probe, name)(*args[1:], **kwargs).shape)
     axes = shape.index(101 + input_layout.axes[0]), shape.index(101 + input_layout.axes[1])
@@ -202,9 +205,11 @@ def _reduced_dims(args: Sequence[Any], kwargs: Mapping[str, Any], ndim: int) -> 
     return {d % ndim for d in dim if isinstance(d, int)}
 
 
-def to_2tuple(value: Any) -> tuple[int, int]:
-    """A setting's numbers for rows and columns."""
-    if isinstance(value, int):
-        return value, value
-    values = tuple(value)
-    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+def format_stride(stride: Iterable[Fraction]) -> str:
+    """A stride for a message: one number, or two where rows and columns differ.
+
+    Example:
+        >>> format_stride((Fraction(8), Fraction(8))), format_stride((Fraction(8), Fraction(4)))
+        ('8', '8x4')
+    """
+    return "x".join(dict.fromkeys(map(str, stride)))

@@ -4,14 +4,14 @@
     >>> [(operation.module_name, operation.name, operation.input_layout.stride[0]) for operation in trace.operations]
     [('0', 'conv2d', Fraction(1, 1)), ('1', 'relu', Fraction(2, 1)), ('2', 'max_pool2d', Fraction(2, 1))]
 
-Each tensor carries its `SpatialLayout`. An operation is booked on the innermost module that issued it. What the run cannot see
-(scripted functions) is bridged by the sizes of the tensors that go in and come out.
+Each tensor carries its `SpatialLayout`. An operation is recorded for the innermost module that issued it. What the run
+cannot see (scripted functions) is bridged by the sizes of the tensors that go in and come out.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from dilated.dilation.layout import (
@@ -31,34 +32,60 @@ from dilated.dilation.layout import (
     infer_layout,
     propagate_layout,
 )
+from dilated.errors import InputError
+from dilated.fields.probing import probe_image, temporary_hooks
 
 _PROBE_SIZES = ((160, 224), (224, 352), (320, 416), (224, 224), (256, 256), (288, 288), (384, 384), (32, 32))
 """Sizes that are tried in turn: rows and columns that differ at every stride, then what networks of one size expect."""
-
-
 _LARGER_PROBE_SIZE = (288, 352)
 FORWARD_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError, AttributeError)
+"""What networks raise on images that are no input for them."""
+
+
+class DilationError(InputError):
+    """A network that cannot be dilated exactly.
+
+    Args:
+        problem: what is wrong.
+        hint: one step that mends it.
+        layer: the name and the class of the layer at fault.
+        only_at_border: whether the layer's values are right but for those near the border.
+    """
+
+    def __init__(
+        self, problem: str, hint: str = "", layer: tuple[str, type] | None = None, only_at_border: bool = False
+    ) -> None:
+        where = f"{layer[0] or 'the network itself'} ({layer[1].__name__}): " if layer else ""
+        super().__init__(f"dilate: {where}{problem}", hint)
+        self.only_at_border = only_at_border
+
+    def __reduce__(self) -> Any:
+        return _restore_error, (self.message, self.hint, self.only_at_border)
+
+
+def _restore_error(message: str, hint: str, only_at_border: bool) -> DilationError:
+    return DilationError(message.removeprefix("dilate: "), hint, only_at_border=only_at_border)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A call of a PyTorch function."""
+    """One call of a PyTorch function."""
 
     module_name: str
     """The innermost module that issued it."""
     name: str
     kind: OperationKind
     input_layout: SpatialLayout | None
-    """Of its greatest argument; None if no argument has a place."""
+    """Of its largest argument; None if no argument has a layout."""
     output_layout: SpatialLayout | None
     """Of its result."""
     index: int
-    """How many calls of the same function the module made before, in the same call of its own."""
+    """How many calls of the same function the module made before, within the same call of the module."""
 
 
 @dataclass
 class ModuleCall:
-    """A call of a module: the places of the tensors among its arguments and results, in the order of their leaves."""
+    """A call of a module: the layouts of the tensors among its arguments and results, in the order of their leaves."""
 
     module_name: str
     inputs: list[SpatialLayout | None]
@@ -76,22 +103,22 @@ class Trace:
     calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
     """By module; in the order in which the calls began."""
     size_dependent: set[str] = field(default_factory=set)
-    """Modules that do other things on images of another size."""
+    """Modules that run other operations on images of another size."""
 
     def max_stride(self) -> int:
-        """The greatest stride anywhere."""
+        """The largest stride of any tensor."""
         layouts = [layout for op in self.operations for layout in (op.input_layout, op.output_layout)]
         layouts += [layout for calls in self.calls.values() for call in calls for layout in call.outputs]
         return int(max((max(layout.stride) for layout in layouts if layout), default=1))
 
 
 def trace_network(module: nn.Module) -> Trace:
-    """Runs a copy of a network on an image of noise and books every operation.
+    """Run a copy of a network on an image of noise and record every operation.
 
-    A second, larger image tells which modules decide by the size what to do.
+    A second, larger image tells which modules choose their operations by the size.
 
     Raises:
-        ValueError: the network runs on none of the sizes tried.
+        DilationError: the network runs on none of the sizes tried.
     """
     errors: list[Exception] = []
     for size in (*_PROBE_SIZES, *_expected_sizes(module)):
@@ -101,19 +128,20 @@ def trace_network(module: nn.Module) -> Trace:
             except FORWARD_ERRORS as error:
                 errors.append(error)
                 continue
-            with suppress(*FORWARD_ERRORS):  # a network of one size does one thing
+            with suppress(*FORWARD_ERRORS):  # a network of one size cannot depend on it
                 trace.size_dependent = _size_dependent_modules(
                     trace, _trace_at_size(module, _LARGER_PROBE_SIZE, channels)
                 )
             return trace
-    raise ValueError(
-        f"dilate: the network failed on every image tried, (1, {possible_input_channels(module)[0]}, H, W) from "
-        f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; expected a network that maps one image. First error: {errors[0]}"
+    raise DilationError(
+        f"the network failed on every image tried, (1, {possible_input_channels(module)[0]}, H, W) from "
+        f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; the first error was: {errors[0]}",
+        hint="give a network that maps one image (N, C, H, W)",
     )
 
 
 def _expected_sizes(module: Any) -> list[tuple[int, int]]:
-    """The one size that a network of timm says it takes."""
+    """The single size that a timm network declares."""
     default_cfg = getattr(module, "default_cfg", None)
     size = default_cfg.get("input_size") if isinstance(default_cfg, dict) else None
     return [(size[1], size[2])] if size else []
@@ -129,67 +157,47 @@ def _size_dependent_modules(trace: Trace, other: Trace) -> set[str]:
 def _trace_at_size(module: nn.Module, size: tuple[int, int], channels: int) -> Trace:
     """As `trace_network`, on one size."""
     network = copy.deepcopy(module).eval()
-    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
-    image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0)).to(like)
+    image = probe_image(network, 1, channels, *size)
     trace = Trace(size, channels)
     tracker = _LayoutTracker(trace)
-    handles = [hook for name, layer in network.named_modules() for hook in tracker.register_hooks(name, layer)]
+    handles = (hook for name, layer in network.named_modules() for hook in tracker.register_hooks(name, layer))
     tracker.layouts[image] = SpatialLayout((Fraction(1), Fraction(1)), (2, 3), size)
-    try:
-        with torch.no_grad(), tracker:
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with temporary_hooks(handles), torch.no_grad(), tracker:
+        network(image)
     return trace
 
 
 def possible_input_channels(module: nn.Module) -> list[int]:
-    """Numbers of input maps that the network may expect, the likeliest first."""
+    """Numbers of input channels that the network may expect, the most likely first."""
     first_conv = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
     return list(dict.fromkeys([first_conv.in_channels, 3] if first_conv is not None else [3]))
 
 
-def layers_with_global_statistics(module: nn.Module) -> list[str]:
-    """The layers inside a network that take a statistic over the whole map, so that a value sees the whole image.
-
-    The pooling of a classifier's head, after which no map follows, does not count.
-
-    Example:
-        >>> from timm.layers import SEModule
-        >>> layers_with_global_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), SEModule(8), nn.AdaptiveAvgPool2d(1)))
-        ['1']
-    """
-    operations = trace_network(module).operations
-    last = max((i for i, operation in enumerate(operations) if operation.output_layout), default=-1)
-    return list(dict.fromkeys(operation.module_name for operation in operations[:last] if operation.kind == "reduce"))
-
-
 class _LayoutTracker(TorchFunctionMode):
-    """Keeps the place of every tensor up to date while a network runs."""
+    """Keeps the layout of every tensor up to date while a network runs."""
 
     def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
         self.layouts: Any = WeakTensorKeyDictionary()
         self.non_spatial: Any = WeakTensorKeyDictionary()
-        """Tensors that are known to have no rows and columns: statistics and what follows from them."""
+        """Tensors known to have no rows and columns: statistics and what is computed from them."""
         self.untracked: Any = WeakTensorKeyDictionary()
-        """Tensors whose rows and columns are cut up, such as windows of a map, and what follows from them."""
+        """Tensors whose rows and columns are cut up, such as windows of a map, and what is computed from them."""
         self.open_calls: list[ModuleCall] = []
 
-    def register_hooks(self, name: str, layer: nn.Module) -> list[Any]:
+    def register_hooks(self, name: str, layer: nn.Module) -> list[RemovableHandle]:
         """Hooks that tell which module is running."""
 
         def before_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-            call = ModuleCall(name, [self.layouts.get(x) for x in _tensor_leaves((args, kwargs))])
+            call = ModuleCall(name, [self.layouts.get(x) for x in tensor_leaves((args, kwargs))])
             self.open_calls.append(call)
             self.trace.calls.setdefault(name, []).append(call)
 
         def after_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
             call = self.open_calls.pop()
             input_layout = next((layout for layout in call.inputs if layout), None)
-            for tensor in _tensor_leaves(output):
+            for tensor in tensor_leaves(output):
                 has_no_layout = tensor not in self.layouts and tensor not in self.non_spatial
                 if has_no_layout and input_layout is not None and tensor.ndim > 2:
                     self._set_layout(tensor, infer_layout(tensor, input_layout))
@@ -208,13 +216,13 @@ class _LayoutTracker(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = _tensor_leaves((args, kwargs))
+        tensors = tensor_leaves((args, kwargs))
         # Before the call: operations in place change what their argument is.
         layouts = {i: layout for i, x in enumerate(tensors) if (layout := self.layouts.get(x)) is not None}
         non_spatial = not layouts and any(x in self.non_spatial for x in tensors)
         untracked = [x for i, x in enumerate(tensors) if i not in layouts and x in self.untracked]
         output = func(*args, **kwargs)
-        results = _tensor_leaves(output)
+        results = tensor_leaves(output)
         name = getattr(func, "__name__", "")
         if not results or name == "__get__" or not self.open_calls:
             return output
@@ -245,5 +253,28 @@ class _LayoutTracker(TorchFunctionMode):
         return output
 
 
-def _tensor_leaves(tree: Any) -> list[Tensor]:
+def is_inside(name: str, parent: str) -> bool:
+    """Whether a module is inside another one, by their names; all are inside the network, "".
+
+    Example:
+        >>> is_inside("layer1.conv", "layer1"), is_inside("layer10.conv", "layer1"), is_inside("layer1", "")
+        (True, False, True)
+    """
+    return name != parent and name.startswith(f"{parent}." if parent else "")
+
+
+def enclosing_names(name: str) -> Iterator[str]:
+    """The name of a module and of those around it, the innermost first, without the network itself.
+
+    Example:
+        >>> list(enclosing_names("layer1.0.conv"))
+        ['layer1.0.conv', 'layer1.0', 'layer1']
+    """
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def tensor_leaves(tree: Any) -> list[Tensor]:
+    """The tensors in nested lists, tuples and mappings."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -14,7 +14,6 @@ positions that are no samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +24,9 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from dilated.dilation.layout import to_2tuple
 from dilated.dilation.rewrite import RewrittenLayer, rewrite
+from dilated.errors import InputError
+from dilated.fields.arithmetic import ConvAxis, conv_axes
 
 _CONVS = (nn.Conv2d, StdConv2d, ScaledStdConv2d)
 """Classes whose forward hands stride, padding and dilation to one convolution."""
@@ -35,58 +35,44 @@ _SAME_POOLS = (MaxPool2dSame, AvgPool2dSame)
 
 
 @dataclass(frozen=True)
-class ConvAxis:
-    """A layer's windows along one axis, as in the original, and how the dense map is read."""
+class DilatedAxis:
+    """A layer's windows along one axis, as in the original, and how they read the dense map."""
 
-    kernel: int
-    stride: int
-    dilation: int
-    padding: tuple[int, int] | None
-    """At the start and the end; None where the size decides, as in TensorFlow's "same"."""
-    ceil_mode: bool
+    window: ConvAxis
+    """The original's."""
     rate: int
     """Of the input."""
     kept_stride: int
     """How much of the stride stays."""
 
-    def padding_at(self, length: int) -> tuple[int, int]:
-        """The original's padding at its own length."""
-        if self.padding is not None:
-            return self.padding
-        total = (-(-length // self.stride) - 1) * self.stride + self.window_span + 1 - length
-        return max(total, 0) // 2, max(total, 0) - max(total, 0) // 2
-
-    @property
-    def window_span(self) -> int:
-        return self.dilation * (self.kernel - 1)
-
     @property
     def output_rate(self) -> int:
-        return self.rate * self.stride // self.kept_stride
+        return self.rate * self.window.stride // self.kept_stride
+
+    @property
+    def dilation(self) -> int:
+        """Of the dense map."""
+        return self.rate * self.window.dilation
 
     def output_size(self, length: int) -> int:
-        """The original's number of outputs."""
-        start, end = self.padding_at(length)
-        last_start = length + start + end - self.window_span - 1
-        if last_start < 0 and not (self.ceil_mode and last_start + self.stride > 0):
-            raise RuntimeError(f"dense layer: {length} steps are too few for a window of {self.window_span + 1}")
-        count = (last_start + (self.stride - 1 if self.ceil_mode else 0)) // self.stride + 1
-        if self.ceil_mode and (count - 1) * self.stride >= length + start:
-            count -= 1  # a window must begin inside the input
+        """The original's number of outputs for its own length of input."""
+        count = self.window.output_size(length)
+        if count < 1:  # as torch does
+            raise RuntimeError(f"dilated layer: {length} steps are too few for a window of {self.window.span + 1}")
         return count
 
     def dense_padding(self, dense_length: int) -> tuple[int, int]:
         """What to add at the start and the end of the dense map; what is less than zero is taken away."""
         length = dense_length // self.rate
-        start = self.rate * self.padding_at(length)[0]
-        needed = (self.output_rate * self.output_size(length) - 1) * self.kept_stride + self.rate * self.window_span + 1
+        start = self.rate * self.window.padding_at(length)[0]
+        needed = (self.output_rate * self.output_size(length) - 1) * self.kept_stride + self.rate * self.window.span + 1
         return start, needed - dense_length - start
 
 
 class DilatedConv(RewrittenLayer):
     """A convolution on a dense map. Shapes: (N, C, d h, d w) -> (N, K, D h', D w')."""
 
-    axes: tuple[ConvAxis, ConvAxis]
+    axes: tuple[DilatedAxis, DilatedAxis]
 
     def forward(self, x: Tensor) -> Tensor:
         x = _pad_windows(x, self.axes, 0.0)
@@ -103,23 +89,23 @@ class DilatedSameConv(DilatedConv):
 class DilatedMaxPool(RewrittenLayer):
     """A max pooling on a dense map. Shapes: (N, C, d h, d w) -> (N, C, D h', D w')."""
 
-    axes: tuple[ConvAxis, ConvAxis]
+    axes: tuple[DilatedAxis, DilatedAxis]
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.axes
         lowest = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
         return F.max_pool2d(
             _pad_windows(x, self.axes, lowest),
-            (rows.kernel, columns.kernel),
+            (rows.window.kernel, columns.window.kernel),
             (rows.kept_stride, columns.kept_stride),
-            dilation=(rows.rate * rows.dilation, columns.rate * columns.dilation),
+            dilation=(rows.dilation, columns.dilation),
         )
 
 
 class DilatedAvgPool(RewrittenLayer):
     """An average pooling on a dense map. Shapes: (N, C, d h, d w) -> (N, C, D h', D w')."""
 
-    axes: tuple[ConvAxis, ConvAxis]
+    axes: tuple[DilatedAxis, DilatedAxis]
     count_include_pad: bool
     divisor_override: int | None
 
@@ -133,27 +119,27 @@ class DilatedAvgPool(RewrittenLayer):
         counts = [self._window_counts(axis, length, x) for axis, length in zip(self.axes, lengths, strict=True)]
         return x / (counts[0][:, None] * counts[1])
 
-    def _window_counts(self, axis: ConvAxis, length: int, like: Tensor) -> Tensor:
+    def _window_counts(self, axis: DilatedAxis, length: int, like: Tensor) -> Tensor:
         """How many values each window averages along an axis."""
-        start, end = axis.padding_at(length)
+        start, end = axis.window.padding_at(length)
         positions = torch.arange(axis.output_rate * axis.output_size(length), device=like.device) * axis.kept_stride
         begin = positions // axis.rate - start
-        stop = (begin + axis.kernel).clamp(max=length + end)
+        stop = (begin + axis.window.kernel).clamp(max=length + end)
         if not self.count_include_pad:
             begin, stop = begin.clamp(min=0), stop.clamp(max=length)
         return (stop - begin).clamp(min=1).to(like.dtype)  # windows that hold nothing are no samples
 
 
-def _pad_windows(x: Tensor, axes: tuple[ConvAxis, ConvAxis], value: float) -> Tensor:
-    """Padding at the start, and at the end whatever makes the output whole."""
+def _pad_windows(x: Tensor, axes: tuple[DilatedAxis, DilatedAxis], value: float) -> Tensor:
+    """Padding at the start, and at the end whatever makes the output complete."""
     rows, columns = axes[0].dense_padding(x.shape[-2]), axes[1].dense_padding(x.shape[-1])
     return F.pad(x, (*columns, *rows), value=value) if any((*rows, *columns)) else x
 
 
-def _window_sums(x: Tensor, axis: ConvAxis, dim: int) -> Tensor:
+def _window_sums(x: Tensor, axis: DilatedAxis, dim: int) -> Tensor:
     """The sums over the windows along one axis."""
-    span = x.shape[dim] - axis.rate * axis.window_span
-    taps = [x.narrow(dim, tap * axis.rate, span) for tap in range(axis.kernel)]
+    span = x.shape[dim] - axis.rate * axis.window.span
+    taps = [x.narrow(dim, tap * axis.rate, span) for tap in range(axis.window.kernel)]
     total = taps[0]
     for tap in taps[1:]:
         total = total + tap
@@ -172,30 +158,24 @@ def is_dilatable(layer: nn.Module) -> bool:
 
 
 def dilate_layer(layer: Any, rate: tuple[int, int], kept_stride: tuple[int, int]) -> None:
-    """Lets a layer that `is_dilatable` read a map of the given rate and keep that much of its stride, in place.
+    """Let a layer that `is_dilatable` read a map of the given rate and keep that much of its stride, in place.
 
     Raises:
-        ValueError: a max pooling that returns indices.
+        InputError: a max pooling that returns indices.
     """
     if getattr(layer, "return_indices", False):
-        raise ValueError("found return_indices=True; expected a pooling that returns its maxima only")
-    is_same_padding = isinstance(layer, _SAME_POOLS) or (
-        isinstance(layer, _SAME_CONVS) and getattr(layer, "same_pad", True)
-    )
-    kernel, stride = to_2tuple(layer.kernel_size), to_2tuple(layer.stride)
-    dilation = to_2tuple(getattr(layer, "dilation", 1))
-    padding = [None, None] if is_same_padding else _explicit_paddings(layer.padding, kernel, dilation)
-    ceil_mode = bool(getattr(layer, "ceil_mode", False))
+        raise InputError("found return_indices=True", hint="use a pooling that returns its maxima only")
     rows, columns = (
-        ConvAxis(kernel[i], stride[i], dilation[i], padding[i], ceil_mode, rate[i], kept_stride[i]) for i in range(2)
+        DilatedAxis(window, r, kept) for window, r, kept in zip(conv_axes(layer), rate, kept_stride, strict=True)
     )
+    is_same_padding = rows.window.padding is None
     ordinary_padding = [_symmetric_padding(layer, axis) for axis in (rows, columns)]
     if isinstance(layer, nn.AvgPool2d):
         layer.divisor_override = getattr(layer, "divisor_override", None)
         layer.count_include_pad = layer.count_include_pad or is_same_padding  # what "same" adds counts as values
         rewrite(layer, DilatedAvgPool, axes=(rows, columns))
         return
-    layer.dilation = rows.rate * rows.dilation, columns.rate * columns.dilation
+    layer.dilation = rows.dilation, columns.dilation
     if None not in ordinary_padding:  # an ordinary layer does it
         layer.padding = tuple(ordinary_padding)
         return
@@ -208,21 +188,11 @@ def dilate_layer(layer: Any, rate: tuple[int, int], kept_stride: tuple[int, int]
     rewrite(layer, DilatedSameConv if isinstance(layer, Conv2dSame) else DilatedConv, axes=(rows, columns))
 
 
-def _symmetric_padding(layer: nn.Module, axis: ConvAxis) -> int | None:
+def _symmetric_padding(layer: nn.Module, axis: DilatedAxis) -> int | None:
     """The padding with which the ordinary layer does the same, if it does."""
-    if axis.stride != 1 or axis.padding is None or axis.padding[0] != axis.padding[1]:
+    window = axis.window
+    if window.stride != 1 or window.padding is None or window.padding[0] != window.padding[1]:
         return None
-    padding = axis.rate * axis.padding[0]
+    padding = axis.rate * window.padding[0]
     # PyTorch lets a max pooling pad half a kernel at most, however dilated.
-    return None if isinstance(layer, nn.MaxPool2d) and 2 * padding > axis.kernel else padding
-
-
-def _explicit_paddings(
-    padding: str | int | Sequence[int], kernel: tuple[int, int], dilation: tuple[int, int]
-) -> list[tuple[int, int] | None]:
-    if padding == "valid":
-        return [(0, 0), (0, 0)]
-    if isinstance(padding, str):
-        totals = [(k - 1) * t for k, t in zip(kernel, dilation, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(p, p) for p in to_2tuple(padding)]
+    return None if isinstance(layer, nn.MaxPool2d) and 2 * padding > window.kernel else padding

@@ -30,7 +30,7 @@ _MAX_SIDE = 8192
 
 @torch.no_grad()
 def measure_field(
-    network: Callable[[Tensor], Tensor], device: torch.device | None = None, max_side: int = _MAX_SIDE
+    network: Callable[[Tensor], Tensor], device: torch.device | None = None, max_side: int = _MAX_SIDE // 2
 ) -> int | None:
     """Measure the theoretical receptive field: the span of pixels on which the output in the middle can depend.
 
@@ -45,31 +45,67 @@ def measure_field(
     Returns:
         Pixels along the axis on which the field is larger; None where the output depends on all of `max_side` pixels.
     """
+    side, margins = 256, [0, 0]
     fields = []
     for axis in (-1, -2):
-        size = [64, 64]
-        size[axis] = 256
-        while size[axis] <= max_side:
-            side = size[axis]
-
-            def depends_on(first: int, last: int, axis: int = axis, size: Sequence[int] = tuple(size)) -> bool:
-                """Whether the output in the middle depends on the pixels before `first`, or from `last` on."""
-                image = torch.zeros(1, 3, *size, device=device)
-                image.narrow(axis, 0, first).fill_(torch.nan)
-                image.narrow(axis, last, size[axis] - last).fill_(torch.nan)
-                output = network(image)
-                return bool(output[..., output.shape[-2] // 2, output.shape[-1] // 2].isnan().any())
-
-            if not depends_on(1, side - 1):
-                # The output depends on more of the image the further NaN reaches into it, so bisection finds the ends.
-                first = bisect_left(range(side + 1), True, lo=1, key=lambda end: depends_on(end, side))
-                last = side - bisect_left(range(side + 1), True, lo=1, key=lambda n: depends_on(0, side - n))
-                fields.append(last - first + 2)
-                break
-            size[axis] *= 2
-        else:
-            return None
+        start, end = margins  # on the other axis
+        while not (
+            (start := _unseen_pixels(network, axis, side, 0, start, device))
+            and (end := _unseen_pixels(network, axis, side, 1, end, device))
+        ):
+            side *= 2
+            if side > max_side:
+                return None
+        margins = [start, end]
+        fields.append(side - start - end)
     return max(fields)
+
+
+def _unseen_pixels(
+    network: Callable[[Tensor], Tensor], axis: int, side: int, at_end: int, guess: int, device: torch.device | None
+) -> int:
+    """How many pixels at the start or the end of a strip the output in the middle does not depend on.
+
+    Args:
+        side: pixels along the strip.
+        guess: the answer on the other axis, or 0.
+
+    Returns:
+        0 where the strip is too short to tell.
+    """
+
+    def nan_outputs(count: int) -> Tensor:
+        """Which outputs along the axis are NaN if `count` pixels at that end are, from that end on, (n,)."""
+        size = [64, 64]
+        size[axis] = side
+        image = torch.zeros(1, 3, *size, device=device)
+        image.narrow(axis, side - count if at_end else 0, count).fill_(torch.nan)
+        nan = network(image).isnan().any(1)[0].any(-2 if axis == -1 else -1)
+        return nan.flip(0) if at_end else nan
+
+    step = 1
+    nan = nan_outputs(1 if guess else side // 2)
+    if nan[-1]:
+        return 0
+    middle = (len(nan) - 1) // 2 if at_end else len(nan) // 2
+    if not guess:
+        # What reaches n outputs beyond the middle reaches the one in the middle from n strides further away, but for
+        # the position within a stride, which the search finds.
+        step = max(1, side // len(nan))
+        guess = side // 2 - (int(nan.sum()) - 1 - middle) * step - 1
+    return _least(lambda count: bool(nan_outputs(count)[middle]), guess + 1, step, side) - 1
+
+
+def _least(holds: Callable[[int], bool], guess: int, step: int, most: int) -> int:
+    """The least number of 1 to `most` from which on a condition holds, quickly where it is `step` below a guess."""
+    guess = min(max(guess, 1), most)
+    if not holds(guess):
+        low, high = guess + 1, most
+    elif guess > step and not holds(guess - step):
+        low, high = guess - step + 1, guess
+    else:
+        low, high = 1, guess
+    return bisect_left(range(most + 1), True, lo=low, hi=high, key=holds)
 
 
 @torch.no_grad()
@@ -228,7 +264,7 @@ def _is_nan_everywhere(x: Tensor) -> bool:
 
 
 def _restore_finite_values(output: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-    """Ones in place of NaN but where the input has NaN: at the same positions, or in the first eighth of the columns."""
+    """Replace NaN by ones, but not where the input has NaN: the same positions, or the first eighth of the columns."""
     restored = torch.ones_like(output)
     like = next((x for x in inputs if x.shape == output.shape), None)
     if like is not None:
