@@ -140,8 +140,7 @@ class Trainer:
         self.clock = Clock(self.state.spent_seconds)
         size = values["log"] if values else 0
         self.log: Log | NullLog = Log(out, size, options.tensorboard) if self.world.is_rank_zero else NullLog()
-        if values is None:
-            self._save_checkpoint()  # from here on there is something to resume
+        self.is_resumed = values is not None
 
     def _require_batch_per_process(self) -> None:
         smallest = min(stage.batch or self.recipe.batch for stage in self.recipe.stage)
@@ -155,6 +154,8 @@ class Trainer:
         state = self.state
         try:
             with catch_stop_signals() as stop:
+                if not self.is_resumed:
+                    self._save_checkpoint()  # from here on there is something to resume, and signals are caught
                 while state.stage_index < len(self.recipe.stage):
                     self._run_stage(self.recipe.stage[state.stage_index], stop)
                     segmenter = self._full_eval_segmenter()
