@@ -118,7 +118,7 @@ def _add_file_rows(table: Table, statistics: list[SplitStatistics]) -> None:
 def _format_sizes(sizes: ImageSizes | None) -> str:
     if sizes is None:
         return "-"
-    least, median, greatest = (f"{width}x{height}" for height, width in (sizes.smallest, sizes.median, sizes.largest))
+    least, median, greatest = sizes.as_text()
     if sizes.distinct == 1:
         return median
     return f"{least} to\n{greatest},\nmedian {median},\n{sizes.distinct} distinct"

@@ -167,7 +167,7 @@ def _find_edges(padded: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
 
 
 def _chain_edges(next_edge: NDArray[np.int64], starts: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The edges ring by ring, and where in that order each ring begins: with one of the first `tile_starts` edges."""
+    """The edges ring by ring, and where in that order each ring begins: with one of the first `starts` edges."""
     successors = next_edge.tolist()
     seen = bytearray(len(successors))
     order: list[int] = []

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dilated.data.sample import Sample
+from dilated.tensors import to_tensor
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(image (3, H, W), label (H, W)) -> the two transformed alike."""
@@ -45,6 +46,6 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         """
         sample = self.samples[index]
         array = sample.read_image()
-        image = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))).float() / 255
+        image = to_tensor(array)[0].contiguous()
         label = torch.from_numpy(sample.read_label(array.shape[:2]).astype(np.int64))
         return self.transform(image, label) if self.transform else (image, label)

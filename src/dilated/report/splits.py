@@ -138,7 +138,7 @@ def _render_class_frequencies(data: Dataset, statistics: list[SplitCounts]) -> s
 def _format_sizes(sizes: ImageSizes | None) -> str:
     if sizes is None:
         return "-"
-    least, median, greatest = (f"{width}x{height}" for height, width in (sizes.smallest, sizes.median, sizes.largest))
+    least, median, greatest = sizes.as_text()
     if sizes.distinct == 1:
         return median
     return f"{median} <small>(median; {least} to {greatest}, {sizes.distinct:,} sizes)</small>"

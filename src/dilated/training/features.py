@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
+from dilated.files import atomic_path
 from dilated.models.base import BaseSegmenter
 from dilated.tensors import to_tensor
 
@@ -58,10 +59,8 @@ def cache_features(
             image = to_tensor(sample.read_image(), device)
             with torch.inference_mode():
                 logits = segmenter.frontend_logits(image)[0].float().cpu().numpy()  # (C, h, w)
-            temporary = target.with_suffix(".part")
-            with temporary.open("wb") as file:
+            with atomic_path(target) as temporary, temporary.open("wb") as file:
                 np.save(file, logits)
-            temporary.replace(target)
         if tick:
             tick()
     return folder

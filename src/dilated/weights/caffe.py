@@ -18,7 +18,6 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.errors import InputError
+from dilated.files import atomic_path
 from dilated.weights.protobuf import (
     DELIMITED,
     FIXED32,
@@ -147,18 +147,13 @@ def write_caffemodel(
     size = sum(4 * np.asarray(blob).size for blobs in layers.values() for blob in blobs)
     if size > _MAX_BYTES:
         raise InputError(f"{path}: found {size} bytes of weights; expected at most {_MAX_BYTES}, all that Caffe reads")
-    partial = path.parent / f"{path.name}.{os.getpid()}.part"
     try:
-        with partial.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             file.writelines(encode_delimited(1, _encode_name(path, "the network", name)))
             for layer, blobs in layers.items():
                 file.writelines(_encode_layer(path, layer, blobs, v1))
-        partial.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error}); expected the path of a file in a folder") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def match_layers(
@@ -181,7 +176,8 @@ def match_layers(
         ignore_unused: allow the file to have layers that nothing asks for.
 
     Returns:
-        Expected name -> its arrays in the expected shapes, sharing the memory of `layers`; in the order of `stem_description`.
+        Expected name -> its arrays in the expected shapes, sharing the memory of `layers`; in the order of
+        `expected`.
 
     Raises:
         InputError: a layer is missing, has another shape or another number of blobs, or is unused; with all of them.

@@ -27,7 +27,7 @@ BytesLike = bytes | memoryview
 class Field(NamedTuple):
     """One field of a message.
 
-    `_format_metric_with_interval` is the unsigned integer of a varint, and the bytes of any other wire type (8, 4 or as many as it says), as a
+    `value` is the unsigned integer of a varint, and the bytes of any other wire type (8, 4 or as many as it says), as a
     slice that shares the message's memory. `offset` is where the value begins.
     """
 
@@ -112,7 +112,7 @@ def read_varints(data: bytes | memoryview, offset: int = 0) -> Iterator[int]:
 
 
 def to_signed(value: int) -> int:
-    """The unsigned integer of a varint as what an `int32` or `to_signed` field means by it.
+    """The unsigned integer of a varint as what an `int32` or `int64` field means by it.
 
     Example:
         >>> to_signed(2**64 - 1), to_signed(7)

@@ -45,6 +45,18 @@ class ImageSizes:
         median_index = int(np.searchsorted(cumulative, (cumulative[-1] + 1) // 2))
         return cls(sizes[0], sizes[median_index], sizes[-1], len(sizes))
 
+    def as_text(self) -> tuple[str, str, str]:
+        """The smallest, median and largest size as width x height.
+
+        Example:
+            >>> ImageSizes((2, 3), (4, 4), (8, 9), distinct=3).as_text()
+            ('3x2', '4x4', '9x8')
+        """
+        smallest, median, largest = (
+            f"{width}x{height}" for height, width in (self.smallest, self.median, self.largest)
+        )
+        return smallest, median, largest
+
 
 @dataclass(frozen=True)
 class ComponentSizes:
@@ -89,7 +101,7 @@ class SplitStatistics:
     images_with_class: tuple[int, ...]
     """How many images contain the class."""
     labels_read: int
-    """Labels that can be read and fit: what `image_reader` and `images_with_class` are of."""
+    """Labels that can be read and fit: what `pixels` and `images_with_class` are of."""
     ignored: int
     single_class: int
     """Labels that hold one class only."""
