@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
-MODULES = ("dilated", "dilated.fields", "dilated.losses")
+MODULES = ("dilated", "dilated.fields", "dilated.losses", "dilated.paper")
 SECTIONS = ("Args", "Shapes", "Returns", "Yields", "Raises", "Example", "Examples")
 
 

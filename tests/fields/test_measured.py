@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import ContextModule, Segmenter, SegmenterConfig, VGGConfig, VGGSegmenter, receptive_field
+from dilated import ContextModule, Segmenter, SegmenterConfig, receptive_field
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers, measure_field, measure_margin
+from dilated.paper import VGGConfig, VGGSegmenter
 
 
 def maps(*layers: nn.Module):  # type: ignore[no-untyped-def]

@@ -23,9 +23,9 @@ from by_definition import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dilated import VGGConfig, VGGSegmenter
 from dilated.models.context import ContextModule
 from dilated.models.paper import bilinear_kernel
+from dilated.paper import VGGConfig, VGGSegmenter
 from dilated.tensors import reflect_pad
 
 

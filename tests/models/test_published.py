@@ -5,9 +5,10 @@ import torch
 from by_definition import released_tile_probabilities
 from torch import nn
 
-from dilated import VGGSegmenter, published, receptive_field
+from dilated import published, receptive_field
 from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names
 from dilated.palettes import voc_color
+from dilated.paper import VGGSegmenter
 
 VOC, CAMVID, KITTI, CITYSCAPES = NAMES = (
     "dilation8_pascal_voc",

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import AdapterConfig, Segmenter, SegmenterConfig, VGGConfig
+from dilated import AdapterConfig, Segmenter, SegmenterConfig
 from dilated.models.segmenter import make_non_negative
+from dilated.paper import VGGConfig
 
 CLASSES = ["sky", "road", "tree"]
 COLORS = [(0, 0, 255), (128, 64, 128), (0, 128, 0)]

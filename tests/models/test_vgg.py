@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import VGGFrontEnd, receptive_field
+from dilated import receptive_field
 from dilated.fields import output_size
 from dilated.models.vgg import FC6, Padding, Pools
+from dilated.paper import VGGFrontEnd
 
 POOLS: tuple[Pools, ...] = ("removed", "dense", "kept")
 PADDINGS: tuple[Padding, ...] = ("none", "same")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dilated import VGGConfig, VGGSegmenter
+from dilated.paper import VGGConfig, VGGSegmenter
 
 Values = NDArray[np.float64]
 BlackBox = Callable[[Values], Values]

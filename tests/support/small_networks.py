@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dilated import ContextModule, Segmenter, SegmenterConfig, VGGConfig, VGGSegmenter
+from dilated import ContextModule, Segmenter, SegmenterConfig
 from dilated.data.images import ImageArray
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import AxisGrids, Grid, upsample
+from dilated.paper import VGGConfig, VGGSegmenter
 from dilated.tensors import to_tensor
 
 CLASSES = ["sky", "road", "tree"]

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import CLASSES
 
-from dilated import InputError, Recipe, Segmenter, SegmenterConfig, StageConfig
+from dilated import InputError, Recipe, Segmenter, SegmenterConfig
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
+from dilated.training.config import StageConfig
 from dilated.training.initial import build_initial_segmenter
 
 NETWORK = SegmenterConfig("test_efficientnet", output_stride=8, features=8, detail=4)

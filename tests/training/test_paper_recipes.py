@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from dilated import InputError, Recipe, StageConfig, load_recipe
+from dilated import InputError, Recipe, load_recipe
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.models.published import PUBLISHED_NETWORKS
 from dilated.training import optim, stages
+from dilated.training.config import StageConfig
 from dilated.training.losses import LossConfig
 
 # kind, split, batch, iterations, rate, momentum, crop

@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import CLASSES
 
-from dilated import InputError, Recipe, Segmenter, SegmenterConfig, StageConfig, load
+from dilated import InputError, Recipe, Segmenter, SegmenterConfig, load
 from dilated.training import optim, stages
+from dilated.training.config import StageConfig
 from dilated.training.distributed.world import World
 from dilated.training.losses import LossConfig
 from dilated.training.step import TrainStep

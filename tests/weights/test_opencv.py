@@ -14,8 +14,9 @@ from by_definition import released_tile_probabilities
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dilated import VGGSegmenter, published
+from dilated import published
 from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names
+from dilated.paper import VGGSegmenter
 from dilated.weights import caffe, convert
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")

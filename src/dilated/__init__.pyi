@@ -1,0 +1,58 @@
+from dilated import fields, paper
+from dilated._version import __version__ as __version__
+from dilated.api import Run, TrainOptions, compare, evaluate, plan, train, write_report
+from dilated.data.check.check import check
+from dilated.data.convert import ConvertOptions, convert
+from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.labels import Classes
+from dilated.dilation.dilate import dilate
+from dilated.errors import InputError, Interrupted
+from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.fields.arithmetic import receptive_field
+from dilated.fields.effective import effective_field
+from dilated.models.adapter import AdapterConfig, add_context
+from dilated.models.context import ContextModule
+from dilated.models.published import published
+from dilated.models.segmenter import Segmenter, SegmenterConfig
+from dilated.prediction.prediction import Prediction
+from dilated.prediction.predictor import Predictor
+from dilated.training import losses
+from dilated.training.config import Recipe, load_recipe
+from dilated.weights.bundled import load, save
+
+__all__ = [
+    "AdapterConfig",
+    "Classes",
+    "ConfusionMatrix",
+    "ContextModule",
+    "ConvertOptions",
+    "Dataset",
+    "InputError",
+    "Interrupted",
+    "Prediction",
+    "Predictor",
+    "Recipe",
+    "Run",
+    "Segmenter",
+    "SegmenterConfig",
+    "TrainOptions",
+    "add_context",
+    "check",
+    "compare",
+    "convert",
+    "dilate",
+    "effective_field",
+    "evaluate",
+    "fields",
+    "load",
+    "load_recipe",
+    "losses",
+    "open_dataset",
+    "paper",
+    "plan",
+    "published",
+    "receptive_field",
+    "save",
+    "train",
+    "write_report",
+]
