@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dilated.cli.convert_data import run
+from dilated.cli.main import main
 from dilated.data.dataset import open_dataset
-from dilated.errors import InputError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,7 +35,7 @@ def test_ignored_pixels_are_one_message_and_nothing_is_written(folder: Path, tmp
 
 
 def test_notes_are_printed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(folder, tmp_path / "out", target="labelme", splits=("train",))
+    main(["convert-data", str(folder), str(tmp_path / "out"), "--format", "labelme", "--splits", "train"])
     printed = capsys.readouterr().out
     assert "note: Not written: the splits val." in printed
     assert "note: labelme has a class for pixels of no object: background" in printed
@@ -44,14 +43,19 @@ def test_notes_are_printed(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "error"),
     [
-        ({"seed": 1}, "--seed: found it without --val"),
-        ({"val": 0.5, "splits": ("train",)}, "--splits: found it beside"),
+        (
+            ("--seed", "1"),
+            "error: --seed: given without --val\nhint: give the fraction of val too, such as --val 0.2\n",
+        ),
+        (("--val", "0.5", "--splits", "train"), "error: --splits: given beside --val, which makes train and val\n"),
     ],
 )
 def test_options_that_mean_nothing_are_errors(
-    options: dict[str, object], said: str, folder: Path, tmp_path: Path
+    options: tuple[str, ...], error: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match=said):
-        run(folder, tmp_path / "out", target="voc", **options)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match="1"):
+        main(["convert-data", str(folder), str(tmp_path / "out"), "--format", "voc", *options])
+    assert capsys.readouterr().err.startswith(error)
+    assert not (tmp_path / "out").exists()

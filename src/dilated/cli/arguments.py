@@ -1,15 +1,33 @@
-"""The arguments that several verbs have, each described once; none shows the name of a Python type."""
+"""The arguments that several verbs have, each described once; none shows the name of a Python type or value.
+
+A verb with more than 7 arguments takes its options as one frozen dataclass; the help shows their docstrings:
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    split: Name = "val"
+    '''the part of the data to measure.'''
+
+def run(network: Network, data: Data, /, options: Options[EvaluateOptions]) -> None: ...
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from tyro.conf import Positional, arg
+from tyro.conf import DisallowNone, FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
+PARSER_CONFIG = (DisallowNone, OmitArgPrefixes)
+
+_T = TypeVar("_T")
+Options = Annotated[_T, arg(name="")]
 Network = Annotated[str, Positional, arg(metavar="NETWORK", help="a network file, a run's folder, or a bundled name.")]
 Data = Annotated[Path, Positional, arg(metavar="DATA")]
 Name = Annotated[str, arg(metavar="NAME")]
+Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
+"""Off unless given."""
+Switch = Annotated[bool, arg(help_behavior_hint="(default: yes)")]
+"""On unless given as `--no-...`."""
 Text = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Duration = Annotated[str | None, arg(metavar="TIME", help_behavior_hint="")]
 NetworkOption = Annotated[str | None, arg(metavar="NETWORK", help_behavior_hint="")]
@@ -23,9 +41,7 @@ Format = Annotated[
 ]
 Device = Annotated[
     str | None,
-    arg(
-        metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; CUDA where there is one if not given.", help_behavior_hint=""
-    ),
+    arg(metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; by default CUDA where available.", help_behavior_hint=""),
 ]
 Count = Annotated[int, arg(metavar="N")]
 OptionalCount = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import io
 import os
 import re
@@ -31,6 +32,8 @@ VERBS = {
     "completion": "print the script that completes this command in bash, zsh or fish",
 }
 _EXTRA = ("help", "version")
+_LISTINGS = ("networks", "recipes", "completion")
+"""Verbs of one short function each, which share a module."""
 _URL = re.compile(r"(?:https?|ftp|s3|gs)://", re.IGNORECASE)
 _USAGE_STATUS = 2
 _TYPE_ERROR = re.compile(r"no type matching (\S+) could be instantiated from \[(.*?)\].*")
@@ -77,10 +80,20 @@ def _run(words: list[str]) -> None:
     parse(verb, rest)()
 
 
-def load_verb(verb: str) -> Callable[..., None]:
-    """The function that a verb runs."""
-    function: Callable[..., None] = importlib.import_module(f"dilated.cli.{verb.replace('-', '_')}").run
-    return function
+def load_verb(verb: str) -> Callable[..., Callable[[], None]]:
+    """The arguments of a verb as a function that binds them: what it returns runs the verb.
+
+    The lines of an argument's help are joined, for the parser to wrap them.
+    """
+    module, name = ("listings", verb) if verb in _LISTINGS else (verb.replace("-", "_"), "run")
+    run: Callable[..., None] = getattr(importlib.import_module(f"dilated.cli.{module}"), name)
+    run.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(run.__doc__ or ""))  # the parser reads the original
+
+    @functools.wraps(run)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        return functools.partial(run, *args, **kwargs)
+
+    return bind
 
 
 def parse(verb: str, words: list[str]) -> Callable[[], None]:
@@ -95,17 +108,13 @@ def parse(verb: str, words: list[str]) -> Callable[[], None]:
     """
     import tyro
 
-    run = load_verb(verb)
-
-    @functools.wraps(run)
-    def bind(*args: Any, **kwargs: Any) -> Callable[[], None]:
-        return functools.partial(run, *args, **kwargs)
+    from dilated.cli.arguments import PARSER_CONFIG
 
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
             bound: Callable[[], None] = tyro.cli(
-                bind, prog=f"dilated {verb}", args=words, config=(tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
+                load_verb(verb), prog=f"dilated {verb}", args=words, config=PARSER_CONFIG
             )
     except SystemExit as stop:
         if stop.code in (0, None):
