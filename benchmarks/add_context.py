@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from intervals import mean_iou_difference, mean_iou_interval
 from safetensors.torch import load_file
 from torch import nn
 
@@ -39,9 +40,7 @@ from dilated.data.labels import IGNORE
 from dilated.data.loader import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
 from dilated.environment import describe_machine
-from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.evaluation.evaluate import evaluate
-from dilated.evaluation.metrics import mean_iou
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.models.base import BaseSegmenter
 from dilated.models.context import DILATIONS
@@ -170,7 +169,7 @@ def main() -> None:
             "network": name,
             "dilations": segmenter.config.dilations if segmenter.context is not None else None,
             "parameters": sum(p.numel() for p in segmenter.parameters()),
-            "mean_iou": float(mean_iou(counts[name].sum(0))),
+            "mean_iou": own.value,
             "interval": [own.low, own.high],
             "difference": {other: [gain.value, gain.low, gain.high] for other, gain in gains.items()},
             "counts_as_peer": bool((counts[name] == counts["peer"]).all()),

@@ -11,8 +11,9 @@ import argparse
 import json
 from pathlib import Path
 
+from intervals import mean_iou_difference, mean_iou_interval
+
 import dilated
-from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.evaluation.evaluate import evaluate
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from intervals import mean_iou_difference, mean_iou_interval
 from torch import Tensor
 
 import dilated
@@ -31,13 +32,12 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.loader import iter_batch_keys
 from dilated.data.training_samples import TrainingSamples
 from dilated.environment import describe_machine
-from dilated.evaluation.bootstrap import mean_iou_difference
 from dilated.evaluation.confusion import ConfusionMatrix
-from dilated.evaluation.metrics import mean_iou
 from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses
 from dilated.training.config import Recipe, StageConfig
-from dilated.training.stages import autocast, build_optimizer, resolve_precision, set_learning_rate
+from dilated.training.optim import build_optimizer
+from dilated.training.stages import autocast, resolve_precision, set_learning_rate
 
 
 def computing(recipe: Recipe) -> torch.autocast:
@@ -167,7 +167,7 @@ def main() -> None:
         for arm in arms:
             torch.manual_seed(seed)
             segmenter = front.rebuild(**arm.network)
-            at_start = float(mean_iou(measure(segmenter, val_views, recipe).sum(0)))
+            at_start = mean_iou_interval(measure(segmenter, val_views, recipe)).value
             began = time.perf_counter()
             train(segmenter, train_views, steps, options.batch, seed, recipe)
             counts = measure(segmenter, val_views, recipe)
@@ -179,7 +179,7 @@ def main() -> None:
                 "seed": seed,
                 "parameters": extra,
                 "at_start": at_start,
-                "mean_iou": float(mean_iou(counts.sum(0))),
+                "mean_iou": mean_iou_interval(counts).value,
                 "difference": [gain.value, gain.low, gain.high],
                 "seconds": round(time.perf_counter() - began, 1),
             }

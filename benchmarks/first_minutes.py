@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 
+from intervals import mean_iou_difference, mean_iou_interval
 from zero_config import arguments, machine, measured_ours, train_ours
 
 from dilated.data.dataset import open_dataset
-from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 
 ARMS = {
     "the plan": [],

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from intervals import mean_iou_difference, mean_iou_interval
 
 import dilated
-from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.evaluation.evaluate import evaluate
 from dilated.models.vgg import VGGFrontEnd
 from dilated.training.train import train

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from intervals import mean_iou_difference, mean_iou_interval
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -37,7 +38,6 @@ from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.training_samples import TrainingSamples
 from dilated.environment import describe_machine
-from dilated.evaluation.bootstrap import mean_iou_difference, mean_iou_interval
 from dilated.training.autoplan.from_data import MAX_SAMPLE_PIXELS, choose_crop
 from dilated.training.autoplan.survey import summarize_dataset
 from dilated.training.budget import parse_duration

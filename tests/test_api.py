@@ -31,7 +31,7 @@ def test_evaluate_takes_a_path_a_segmenter_or_a_predictor(run: Path, tmp_path: P
 
 
 def test_evaluate_measures_the_split_and_the_metrics_that_are_asked_for(run: Path, tmp_path: Path) -> None:
-    metrics = dilated.evaluation.accumulator.MetricsConfig(calibration=True)
+    metrics = dilated.evaluation.evaluate.MetricsConfig(calibration=True)
     result = dilated.evaluate(run, tmp_path / "data", "train", metrics, "cpu")
     assert (len(result.names), result.boundary, result.calibration is None) == (2, None, False)
 

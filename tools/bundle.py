@@ -17,8 +17,7 @@ import torch
 
 import dilated
 from dilated.config import to_toml
-from dilated.evaluation.accumulator import MetricsConfig
-from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.evaluate import MetricsConfig, evaluate
 from dilated.training.config import recipe_to_table
 from dilated.weights.catalog import BUNDLED_FILES
 

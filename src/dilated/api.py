@@ -23,8 +23,8 @@ from dilated.data.dataset import Dataset, open_dataset
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation import compare as comparison
 from dilated.evaluation import evaluate as evaluation
-from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.compare import Comparison
+from dilated.evaluation.evaluate import MetricsConfig
 from dilated.evaluation.result import EvaluationResult
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor

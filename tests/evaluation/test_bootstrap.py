@@ -6,19 +6,31 @@ import pytest
 from dilated.evaluation import bootstrap
 from dilated.evaluation.bootstrap import (
     Interval,
+    _percentile_intervals,
+    _resample_counts,
     compute_differences,
     compute_intervals,
-    mean_iou_difference,
-    mean_iou_interval,
-    percentile_intervals,
-    resample_counts,
 )
-from dilated.evaluation.metrics import compute_metrics, mean_iou, stack_image_counts
+from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.metrics import compute_metrics, stack_image_counts
 
 
 def counts(images: int, seed: int, right: int = 50) -> np.ndarray:
     random = np.random.default_rng(seed)
     return random.integers(0, 20, (images, 3, 3)) + right * np.eye(3, dtype=np.int64)
+
+
+def mean_iou(pooled: np.ndarray) -> float:
+    return ConfusionMatrix(3, pooled).mean_iou
+
+
+def mean_iou_difference(candidate: np.ndarray, baseline: np.ndarray, **options: int) -> Interval:
+    rows = stack_image_counts(candidate), stack_image_counts(baseline)
+    return compute_differences(*rows, 3, **options)["mean_iou"][0]
+
+
+def mean_iou_interval(rows: np.ndarray) -> Interval:
+    return compute_intervals(stack_image_counts(rows), 3)["mean_iou"][0]
 
 
 def test_a_network_does_not_differ_from_itself() -> None:
@@ -56,13 +68,13 @@ def test_images_that_differ_in_number_are_refused() -> None:
 
 def test_draws_in_parts_are_the_draws_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).integers(0, 99, (6, 4))
-    whole = resample_counts(rows, num_resamples=50)
+    whole = _resample_counts(rows, num_resamples=50)
     monkeypatch.setattr(bootstrap, "_MAX_WEIGHTS_IN_MEMORY", 20)
-    assert np.array_equal(resample_counts(rows, num_resamples=50), whole)
+    assert np.array_equal(_resample_counts(rows, num_resamples=50), whole)
 
 
 def test_a_figure_that_no_draw_knows_has_no_interval_and_raises_no_warning() -> None:
-    (found,) = percentile_intervals(np.array([np.nan]), np.full((9, 1), np.nan))
+    (found,) = _percentile_intervals(np.array([np.nan]), np.full((9, 1), np.nan))
     assert np.isnan([found.value, found.low, found.high]).all()
 
 
@@ -92,8 +104,8 @@ def test_differences_by_class_are_on_the_same_draws() -> None:
     candidate, baseline = stack_image_counts(counts(8, 1)), stack_image_counts(counts(8, 2))
     found = compute_differences(candidate, baseline, 3, num_resamples=60, seed=3)
     apart = (
-        compute_metrics(resample_counts(candidate, 60, 3), 3)["iou"]
-        - compute_metrics(resample_counts(baseline, 60, 3), 3)["iou"]
+        compute_metrics(_resample_counts(candidate, 60, 3), 3)["iou"]
+        - compute_metrics(_resample_counts(baseline, 60, 3), 3)["iou"]
     )
     for i, one in enumerate(found["iou"]):
         assert (one.low, one.high) == pytest.approx(tuple(np.quantile(apart[:, i], [0.025, 0.975])))

@@ -7,10 +7,9 @@ import pytest
 from brute_force import CLASSES, NAMES, Told, drawn, pairs_of
 
 from dilated import Classes, InputError
-from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.bootstrap import compute_differences
 from dilated.evaluation.compare import Comparison, compare
-from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.evaluate import MetricsConfig, evaluate
 
 TARGETS, ANSWERS = drawn(12)
 OTHERS = [np.where(np.arange(a.size).reshape(a.shape) % 3, a, 0).astype(np.uint8) for a in ANSWERS]

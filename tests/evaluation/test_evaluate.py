@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dilated import Classes
-from dilated.evaluation.accumulator import EvaluationAccumulator, MetricsConfig
-from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.evaluate import EvaluationAccumulator, MetricsConfig, evaluate
 from dilated.evaluation.result import EvaluationResult
 
 ALL = MetricsConfig(boundary=True, boundary_width=1, trimap=(1, 2), calibration=True)

@@ -6,8 +6,7 @@ from brute_force import CLASSES, NAMES, Told, drawn, pairs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.evaluation.accumulator import MetricsConfig
-from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.evaluate import MetricsConfig, evaluate
 from dilated.evaluation.result import EvaluationResult, merge
 
 ALL = MetricsConfig(boundary=True, boundary_width=2, trimap=(1, 3), calibration=True)

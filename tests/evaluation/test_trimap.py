@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dilated import InputError
-from dilated.evaluation.trimap import trimap_counts
+from dilated.evaluation.boundary import trimap_counts
 
 Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

@@ -18,8 +18,7 @@ from dilated.cli.main import main
 from dilated.data.dataset import open_dataset
 from dilated.data.labels import save_classes
 from dilated.errors import InputError
-from dilated.evaluation.accumulator import MetricsConfig
-from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.evaluate import MetricsConfig, evaluate
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.predictor import Predictor
 from dilated.report import write_report

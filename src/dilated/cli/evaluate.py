@@ -12,10 +12,9 @@ from dilated.cli.console import progress_bar, write_line
 from dilated.cli.tables import render_comparison, render_evaluation
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
-from dilated.evaluation.accumulator import MetricsConfig
 from dilated.evaluation.boundary import DEFAULT_BOUNDARY_WIDTH
 from dilated.evaluation.compare import Comparison, compare
-from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.evaluate import MetricsConfig, evaluate
 from dilated.evaluation.per_image import write_csv
 from dilated.evaluation.result import EvaluationResult
 from dilated.files import atomic_write

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dilated.evaluation.bootstrap import Interval
+from dilated.evaluation.boundary import TrimapCounts
 from dilated.evaluation.calibration import (
     NUM_BINS,
     ReliabilityCounts,
@@ -21,7 +22,6 @@ from dilated.evaluation.calibration import (
 from dilated.evaluation.compare import Comparison
 from dilated.evaluation.per_image import select_worst
 from dilated.evaluation.result import EvaluationResult
-from dilated.evaluation.trimap import TrimapCounts
 
 _MEAN_TITLES = {"mean_iou": "mean IoU", "mean_boundary_iou": "mean boundary IoU", "pixel_accuracy": "pixel accuracy"}
 

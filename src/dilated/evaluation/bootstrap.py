@@ -1,6 +1,6 @@
 """How certain a metric is: 95% intervals by resampling the images with replacement (bootstrap over images).
 
-    interval = mean_iou_interval(result.per_image)
+    (interval,) = compute_intervals(result.image_counts, len(result.classes))["mean_iou"]
     print(f"{interval:.3f}")                             # 0.726 [0.721, 0.732]
 
 Pixels of one image are not independent of each other, images nearly are; so images are resampled. Two networks are
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.evaluation.metrics import compute_metrics, stack_image_counts
+from dilated.evaluation.metrics import compute_metrics
 
 NUM_RESAMPLES = 2000
 MIN_IMAGES_FOR_INTERVAL = 20
@@ -66,10 +66,15 @@ def compute_intervals(
     Args:
         counts: (P, K), as returned by `stack_image_counts`.
         num_classes: C.
+
+    Example:
+        >>> from dilated.evaluation.metrics import stack_image_counts
+        >>> perfect = stack_image_counts(np.tile(np.eye(2, dtype=np.int64), (5, 1, 1)))
+        >>> print(*compute_intervals(perfect, num_classes=2)["mean_iou"])
+        +1.0000 [+1.0000, +1.0000]
     """
-    resampled = compute_metrics(resample_counts(counts, num_resamples, seed), num_classes)
-    metrics = compute_metrics(counts.sum(0), num_classes)
-    return {name: percentile_intervals(values, resampled[name]) for name, values in metrics.items()}
+    metrics, resampled = _resample_metrics(counts, num_classes, num_resamples, seed)
+    return {name: _percentile_intervals(values, resampled[name]) for name, values in metrics.items()}
 
 
 def compute_differences(
@@ -88,40 +93,20 @@ def compute_differences(
         raise ValueError(
             f"differences: found counts of {candidate.shape} and {baseline.shape}; expected the same images"
         )
-    a, b = compute_metrics(candidate.sum(0), num_classes), compute_metrics(baseline.sum(0), num_classes)
-    a_resampled, b_resampled = (
-        compute_metrics(resample_counts(counts, num_resamples, seed), num_classes) for counts in (candidate, baseline)
-    )
-    return {name: percentile_intervals(a[name] - b[name], a_resampled[name] - b_resampled[name]) for name in a}
+    a, a_resampled = _resample_metrics(candidate, num_classes, num_resamples, seed)
+    b, b_resampled = _resample_metrics(baseline, num_classes, num_resamples, seed)
+    return {name: _percentile_intervals(a[name] - b[name], a_resampled[name] - b_resampled[name]) for name in a}
 
 
-def mean_iou_difference(
-    candidate: NDArray[np.int64], baseline: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> Interval:
-    """Compute the mean IoU of one network minus that of another, on the same images.
-
-    Args:
-        candidate, baseline: (P, C, C) counts, as in `EvaluationResult.per_image`.
-
-    Raises:
-        ValueError: counts of different shapes.
-    """
-    counts = stack_image_counts(candidate), stack_image_counts(baseline)
-    return compute_differences(*counts, candidate.shape[-1], num_resamples, seed)["mean_iou"][0]
+def _resample_metrics(
+    counts: NDArray[np.int64], num_classes: int, num_resamples: int, seed: int
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Compute the metrics of all images, (M,) each, and of resampled images, (num_resamples, M) each."""
+    resampled = _resample_counts(counts, num_resamples, seed)
+    return compute_metrics(counts.sum(0), num_classes), compute_metrics(resampled, num_classes)
 
 
-def mean_iou_interval(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Interval:
-    """Compute the mean IoU of (P, C, C) counts with its interval.
-
-    Example:
-        >>> perfect = np.tile(np.eye(2, dtype=np.int64), (5, 1, 1))
-        >>> print(mean_iou_interval(perfect))
-        +1.0000 [+1.0000, +1.0000]
-    """
-    return compute_intervals(stack_image_counts(counts), counts.shape[-1], num_resamples, seed)["mean_iou"][0]
-
-
-def resample_counts(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
+def _resample_counts(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
     """Pool the counts of resampled images.
 
     Args:
@@ -132,7 +117,7 @@ def resample_counts(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLE
         (num_resamples, K), exact below 2**53. At most some millions of weights are in memory at a time.
 
     Example:
-        >>> resample_counts(np.array([[1, 10], [1, 30]]), num_resamples=3).tolist()
+        >>> _resample_counts(np.array([[1, 10], [1, 30]]), num_resamples=3).tolist()
         [[2, 40], [2, 40], [2, 60]]
     """
     values = counts.astype(np.float64)
@@ -142,7 +127,7 @@ def resample_counts(counts: NDArray[np.int64], num_resamples: int = NUM_RESAMPLE
     return np.concatenate(chunks).astype(np.int64)
 
 
-def percentile_intervals(values: NDArray[np.float64], resampled: NDArray[np.float64]) -> list[Interval]:
+def _percentile_intervals(values: NDArray[np.float64], resampled: NDArray[np.float64]) -> list[Interval]:
     """Turn (M,) metrics of all images and (num_resamples, M) of resampled images into M intervals.
 
     A metric is NaN in resamples that miss its class; its interval is over the other resamples.

@@ -21,9 +21,14 @@ from numpy.typing import NDArray
 
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
-from dilated.evaluation.accumulator import EvaluationAccumulator, MetricsConfig
 from dilated.evaluation.bootstrap import Interval, compute_differences
-from dilated.evaluation.evaluate import build_class_id_lut, iter_predictions, require_same_classes
+from dilated.evaluation.evaluate import (
+    EvaluationAccumulator,
+    MetricsConfig,
+    build_class_id_lut,
+    iter_predictions,
+    require_same_classes,
+)
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.predictor import Predictor
 

@@ -43,8 +43,13 @@ def stack_image_counts(per_image: NDArray[np.integer], *more: NDArray[np.int64])
 
     Returns:
         (..., 3 C) or (..., 5 C): correct pixels, true pixels, predicted pixels by class, then `more`.
+
+    Example:
+        >>> stack_image_counts(np.array([[3, 1], [0, 2]])).tolist()
+        [3, 2, 4, 2, 3, 3]
     """
-    return np.concatenate([*intersection_and_areas(per_image), *more], axis=-1)
+    correct = np.diagonal(per_image, axis1=-2, axis2=-1).astype(np.int64)
+    return np.concatenate([correct, per_image.sum(-1), per_image.sum(-2), *more], axis=-1)
 
 
 def compute_metrics(counts: NDArray[np.int64], num_classes: int) -> dict[str, NDArray[np.float64]]:
@@ -67,63 +72,40 @@ def compute_metrics(counts: NDArray[np.int64], num_classes: int) -> dict[str, ND
     parts = [counts[..., start : start + num_classes] for start in range(0, counts.shape[-1], num_classes)]
     intersection, truth, prediction = parts[:3]
     metrics = {
-        "iou": safe_divide(intersection, truth + prediction - intersection),
-        "dice": safe_divide(2 * intersection, truth + prediction),
-        "precision": safe_divide(intersection, prediction),
-        "recall": safe_divide(intersection, truth),
-        "pixel_accuracy": safe_divide(intersection.sum(-1, keepdims=True), truth.sum(-1, keepdims=True)),
+        "iou": _divide(intersection, truth + prediction - intersection),
+        "dice": _divide(2 * intersection, truth + prediction),
+        "precision": _divide(intersection, prediction),
+        "recall": _divide(intersection, truth),
+        "pixel_accuracy": _divide(intersection.sum(-1, keepdims=True), truth.sum(-1, keepdims=True)),
     }
     if len(parts) > 3:
-        metrics["boundary_iou"] = safe_divide(parts[3], parts[4])
+        metrics["boundary_iou"] = _divide(parts[3], parts[4])
     for name in ("iou", "dice", "boundary_iou"):
         if name in metrics:
-            metrics[f"mean_{name}"] = nanmean(metrics[name])[..., None]
+            metrics[f"mean_{name}"] = _mean_of_known(metrics[name])[..., None]
     return metrics
 
 
-def iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Compute IoU by class from (..., C, C) confusion matrices: (..., C); NaN where a class has no union."""
-    return compute_metrics(stack_image_counts(counts), counts.shape[-1])["iou"]
-
-
-def mean_iou(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Compute the mean IoU of (..., C, C) confusion matrices, over classes with a union: (...); NaN without any."""
-    return nanmean(iou(counts))
-
-
-def intersection_and_areas(
-    counts: NDArray[np.integer],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Sum (..., C, C) confusion matrices by class: correct, true and predicted pixels, (..., C) each.
-
-    Example:
-        >>> [areas.tolist() for areas in intersection_and_areas(np.array([[3, 1], [0, 2]]))]
-        [[3, 2], [4, 2], [3, 3]]
-    """
-    intersection = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.int64)
-    return intersection, counts.sum(-1), counts.sum(-2)
-
-
-def safe_divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
+def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
     """Divide where the denominator is positive; NaN elsewhere.
 
     Example:
-        >>> safe_divide(np.array([1, 0]), np.array([4, 0])).tolist()
+        >>> _divide(np.array([1, 0]), np.array([4, 0])).tolist()
         [0.25, nan]
     """
     out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average the last axis over values that are not NaN: (..., C) -> (...); NaN without any, and no warning.
 
     Example:
-        >>> nanmean(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
+        >>> _mean_of_known(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
         [0.5, nan]
     """
     known = ~np.isnan(values)
-    return safe_divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
+    return _divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def nan_to_none(value: float) -> float | None:

@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.evaluation.bootstrap import MIN_IMAGES_FOR_INTERVAL, Interval, compute_intervals
-from dilated.evaluation.boundary import BoundaryCounts
+from dilated.evaluation.boundary import BoundaryCounts, TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.metrics import compute_metrics, nan_to_none, stack_image_counts
 from dilated.evaluation.per_image import ImageResult, compute_image_results
-from dilated.evaluation.trimap import TrimapCounts
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dilated.evaluation import calibration
+from dilated.evaluation.boundary import TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts
 from dilated.evaluation.result import EvaluationResult
-from dilated.evaluation.trimap import TrimapCounts
 from dilated.report.charts import Axis, Bar, Line, render_line_chart
 from dilated.report.markup import format_number, format_percent, render_card, render_term
 

@@ -19,8 +19,7 @@ from markupsafe import Markup
 from dilated.data.dataset import Dataset
 from dilated.environment import describe_machine, format_duration
 from dilated.errors import InputError
-from dilated.evaluation.accumulator import MetricsConfig
-from dilated.evaluation.evaluate import evaluate, require_same_classes
+from dilated.evaluation.evaluate import MetricsConfig, evaluate, require_same_classes
 from dilated.evaluation.result import EvaluationResult
 from dilated.files import atomic_write
 from dilated.prediction.predictor import Predictor
