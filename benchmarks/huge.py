@@ -183,15 +183,13 @@ def run(
 def label(network: str, tile: int, precision: Any, source: Path, target: Path) -> None:
     """What the process does."""
     import dilated
-    from dilated.prediction.raster_prediction import RasterProgress, predict_raster
+    from dilated.prediction.raster_prediction import predict_raster
 
     baseline = peak(os.getpid())
     predictor = dilated.Predictor(dilated.load(network), tile=tile, precision=precision)
 
-    def tell(progress: RasterProgress) -> None:
-        if progress.stage == "labelling":
-            line = f"{progress.done}/{progress.total} blocks, {progress.pixels_per_second / 1e6:.2f} Mpx/s"
-            print(f"{line}, {progress.seconds_left:.0f} s left, {peak(os.getpid())} KiB", file=sys.stderr, flush=True)
+    def tell(done: int, total: int) -> None:
+        print(f"{done}/{total} blocks or tiles, {peak(os.getpid())} KiB", file=sys.stderr, flush=True)
 
     result = predict_raster(predictor, source, target, progress=tell)
     facts = {"blocks": result.blocks, "resumed": result.blocks_resumed, "shares": result.class_fractions()}

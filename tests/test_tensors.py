@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.tensors import reflect_indices, reflect_pad, to_tensor
+from dilated.tensors import _reflect_indices, reflect_pad, to_tensor
 
 borders = st.tuples(*[st.integers(0, 60)] * 4)
 DTYPES = [
@@ -52,13 +52,13 @@ def test_one_row_or_column_repeats_itself() -> None:
 
 
 def test_the_outermost_pixel_is_not_repeated() -> None:
-    assert reflect_indices(4, 5, 6).tolist() == [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
+    assert _reflect_indices(4, 5, 6).tolist() == [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 50), st.integers(0, 200), st.integers(0, 200))
 def test_neighbours_stay_neighbours_and_the_inside_stays_put(size: int, before: int, after: int) -> None:
-    index = reflect_indices(size, before, after)
+    index = _reflect_indices(size, before, after)
     assert index.dtype == torch.int64
     assert index[before : before + size].tolist() == list(range(size))
     assert len(index) == before + size + after

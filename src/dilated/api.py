@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from dilated.evaluation.evaluate import MetricsConfig
 from dilated.evaluation.result import EvaluationResult
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
+from dilated.progress import ProgressCallback
 from dilated.report.write import write_report as write_dataset_report
 from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE
 from dilated.training import train as training
@@ -230,7 +231,7 @@ def evaluate(
     split: str = "val",
     metrics: MetricsConfig | None = None,
     device: str | None = None,
-    on_progress: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> EvaluationResult:
     """Measure a network with one confusion matrix over all labelled pixels, at the images' own resolution.
 
@@ -240,7 +241,7 @@ def evaluate(
         split: the part of the data to measure.
         metrics: what to measure besides the confusion matrix; boundary IoU if not given.
         device: `cpu` or `cuda`; CUDA where there is one if not given. A predictor keeps its own.
-        on_progress: called after each image.
+        on_progress: called after each image with how many are done and how many there are.
 
     Returns:
         The result; `print` shows the metrics with their intervals, `to_dict` converts them to JSON values.
@@ -261,7 +262,7 @@ def compare(
     split: str = "val",
     metrics: MetricsConfig | None = None,
     device: str | None = None,
-    on_progress: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Comparison:
     """Measure two networks on the same images, and tell whether their difference is more than chance.
 
@@ -293,7 +294,7 @@ def write_report(
     out: str | Path | None = None,
     split: str = "val",
     device: str | None = None,
-    on_progress: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Path:
     """Measure a run's best network and write one page about it: metrics, curves, images, recipe, commands.
 
@@ -303,7 +304,7 @@ def write_report(
         out: the page's file; `report.html` in the run if not given.
         split: the part of the data to measure.
         device: `cpu` or `cuda`; CUDA where there is one if not given.
-        on_progress: called after each image.
+        on_progress: called after each image with how many are done and how many there are.
 
     Returns:
         The page's file.

@@ -39,13 +39,13 @@ def reflect_pad(images: Tensor, top: int, bottom: int, left: int, right: int) ->
         tensor([[2, 3, 2, 1, 2, 3, 2, 1, 2, 3, 2]])
     """
     if top or bottom:
-        images = images.index_select(-2, reflect_indices(images.shape[-2], top, bottom, images.device))
+        images = images.index_select(-2, _reflect_indices(images.shape[-2], top, bottom, images.device))
     if left or right:
-        images = images.index_select(-1, reflect_indices(images.shape[-1], left, right, images.device))
+        images = images.index_select(-1, _reflect_indices(images.shape[-1], left, right, images.device))
     return images
 
 
-def reflect_indices(size: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
+def _reflect_indices(size: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
     """Return the source index of each position from -before to size + after - 1: (before + size + after,) int64."""
     position = torch.arange(-before, size + after, device=device)
     period = max(2 * (size - 1), 1)  # forward and backward; a single row or column repeats

@@ -100,9 +100,9 @@ def test_logits_are_asked_for_where_calibration_is_measured() -> None:
 
 def test_the_loops_call_measures_the_confusion_alone() -> None:
     targets, answers = drawn(3)
-    ticks: list[int] = []
-    result = evaluate(Told(answers), pairs_of(targets), CLASSES, on_progress=lambda: ticks.append(1))
-    assert len(ticks) == 3
+    steps: list[tuple[int, int]] = []
+    result = evaluate(Told(answers), pairs_of(targets), CLASSES, on_progress=lambda *step: steps.append(step))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
     assert result.boundary is result.trimap is result.calibration is None
     assert result.confusion.mean_iou == result.to_dict()["mean_iou"]
     assert list(result.confusion.dice.values()) == list(result.to_dict()["dice"].values())

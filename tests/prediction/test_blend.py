@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dilated import Predictor, Segmenter, SegmenterConfig
 from dilated.errors import InputError
-from dilated.prediction.blend import BlendedTiler, tile_starts
+from dilated.prediction.blend import BlendedTiler, _tile_starts
 from dilated.prediction.tiling import TileCache, TileSource
 from dilated.prediction.tta import InMemoryRaster, TTAView
 
@@ -39,7 +39,7 @@ def efficientnet() -> Segmenter:
 @settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 200))
 def test_tiles_cover_a_side_and_overlap_by_half_at_least(side: int, tile: int) -> None:
-    found = tile_starts(side, tile)
+    found = _tile_starts(side, tile)
     assert found[0] == 0
     assert found[-1] == max(side - tile, 0)
     assert max(found[-1] + tile, side) == max(tile, side)
@@ -52,7 +52,7 @@ def test_tiles_cover_a_side_and_overlap_by_half_at_least(side: int, tile: int) -
     [(1, 1, [0]), (2, 1, [0, 1]), (40, 40, [0]), (41, 40, [0, 1]), (60, 40, [0, 20]), (61, 40, [0, 20, 21])],
 )
 def test_where_tiles_begin(side: int, tile: int, expected: list[int]) -> None:
-    assert tile_starts(side, tile) == expected
+    assert _tile_starts(side, tile) == expected
 
 
 @pytest.mark.parametrize(("tile", "flips"), [(1, False), (90, True)])

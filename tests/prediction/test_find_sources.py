@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilated import InputError
-from dilated.prediction.sources import Frame, InputImage, Source, find_sources, match_pattern
+from dilated.prediction.sources import Frame, InputImage, Source, _match_pattern, find_sources
 from dilated.prediction.writers.base import check_outputs
 from dilated.prediction.writers.choose import make_writers
 
@@ -125,7 +125,7 @@ def test_patterns_match_as_pathlib_does_it(parts: list[str], pattern: list[str])
             return any(by_definition(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
         return bool(parts) and pattern[0] in ("*", parts[0]) and by_definition(parts[1:], pattern[1:])
 
-    assert match_pattern(parts, pattern) == by_definition(parts, pattern)
+    assert _match_pattern(parts, pattern) == by_definition(parts, pattern)
 
 
 def test_lists_name_images_relative_to_their_folder(tmp_path: Path) -> None:

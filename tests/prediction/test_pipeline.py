@@ -20,7 +20,7 @@ from PIL import Image
 from dilated import InputError, Prediction, Predictor, load
 from dilated.data.images import ImageArray
 from dilated.prediction import pipeline
-from dilated.prediction.pipeline import PipelineOptions, PipelineResult, ProgressListener, predict_sources
+from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
 from dilated.prediction.sources import Frame, InputImage, Source, find_sources
 from dilated.prediction.writers.base import PredictionWriter
@@ -72,17 +72,6 @@ class Memory(PredictionWriter):
         self.closed += 1
 
 
-class Count(ProgressListener):
-    def __init__(self) -> None:
-        self.expected = self.ticks = 0
-
-    def add_total(self, count: int) -> None:
-        self.expected += count
-
-    def advance(self) -> None:
-        self.ticks += 1
-
-
 def make_sources(folder: Path, *sizes: tuple[int, int]) -> list[Source]:
     folder.mkdir(exist_ok=True)
     for i, (height, width) in enumerate(sizes):
@@ -107,13 +96,19 @@ def test_every_image_is_written_once_in_batches_of_one_size(
     folder = tmp_path_factory.mktemp("in")
     bad = folder / "99.png"
     bad.write_text("x")
-    writer, count = Memory(), Count()
-    outcome, fake = ran(make_sources(folder, *sizes), writer, batch_size=batch, workers=workers, progress=count)
+    writer, steps = Memory(), list[tuple[int, int]]()
+    outcome, fake = ran(
+        make_sources(folder, *sizes),
+        writer,
+        batch_size=batch,
+        workers=workers,
+        progress=lambda *step: steps.append(step),
+    )
     assert sorted(writer.names) == [f"{i:02}" for i in range(len(sizes))]
     assert sorted(b[1:] for b in fake.batches for _ in range(b[0])) == sorted(sizes)
     assert max((b[0] for b in fake.batches), default=1) <= batch
     assert (outcome.images, [f.source for f in outcome.failures]) == (len(sizes), [bad])
-    assert count.expected == count.ticks == len(sizes) + 1
+    assert steps == [(i, len(sizes) + 1) for i in range(1, len(sizes) + 2)]
     assert writer.closed == 1
     if batch == workers == 1:
         assert writer.names == sorted(writer.names)
@@ -261,11 +256,8 @@ def test_ctrl_c_ends_a_camera_but_breaks_off_a_video(kind: Any, endless: None, t
 
 def test_videos_are_labelled_in_order_and_end_after_their_last_frame(endless: None, tmp_path: Path) -> None:
     one, damaged = (Source(Path(name), Path(name), "video") for name in ("one", "damaged"))
-    count = Count()
     still = make_sources(tmp_path / "in", (2, 2))
-    outcome, fake = ran(
-        [one, *still, damaged], writer := Memory(), batch_size=4, workers=3, max_frames=5, progress=count
-    )
+    outcome, fake = ran([one, *still, damaged], writer := Memory(), batch_size=4, workers=3, max_frames=5)
     assert writer.names == [*(f"one/{i:06}" for i in range(1, 6)), "00", *(f"damaged/{i:06}" for i in range(1, 4))]
     assert writer.ended == [("one", True), ("damaged", True)]
     assert (outcome.frames, outcome.videos, outcome.images) == (8, 1, 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dilated import Predictor
 from dilated.models.sampling import PIXEL_GRID, Grid, upsample
-from dilated.prediction.tta import InMemoryRaster, TTAView, read_tensor, resample_weights, scale_size
+from dilated.prediction.tta import InMemoryRaster, TTAView, _read_tensor, _resample_weights, _scale_size
 
 sides = st.sampled_from([1, 2, 3]) | st.integers(1, 60)
 scales = st.sampled_from([0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 8.0]) | st.floats(0.05, 4)
@@ -27,7 +27,7 @@ def whole(view: TTAView, held: InMemoryRaster) -> Tensor:
     ("side", "scale", "expected"), [(7, 1.0, 7), (7, 0.5, 4), (100, 0.75, 75), (1, 0.01, 1), (3, 0.1, 1), (5, 8.0, 40)]
 )
 def test_sides_of_scaled_images(side: int, scale: float, expected: int) -> None:
-    assert scale_size(side, scale) == expected
+    assert _scale_size(side, scale) == expected
 
 
 def test_scale_1_is_the_image() -> None:
@@ -35,7 +35,7 @@ def test_scale_1_is_the_image() -> None:
     expected = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
     assert torch.equal(whole(TTAView(20, 31), InMemoryRaster(image)), expected)
     assert torch.equal(whole(TTAView(20, 31, flip=True), InMemoryRaster(image)), expected.flip(-1))
-    assert torch.equal(read_tensor(InMemoryRaster(image), 3, 5, 7, 11), expected[..., 3:10, 5:16])
+    assert torch.equal(_read_tensor(InMemoryRaster(image), 3, 5, 7, 11), expected[..., 3:10, 5:16])
 
 
 @settings(deadline=None, max_examples=100)
@@ -79,10 +79,10 @@ def test_a_window_reads_only_the_pixels_that_it_needs(scale: float) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 200), scales, st.data())
 def test_resample_weights_sum_to_1_and_lie_in_the_image(source: int, scale: float, data: st.DataObject) -> None:
-    target = scale_size(source, scale)
+    target = _scale_size(source, scale)
     start = data.draw(st.integers(0, target - 1))
     size = data.draw(st.integers(1, target - start))
-    found = resample_weights(start, size, source, target)
+    found = _resample_weights(start, size, source, target)
     assert found.weights.shape[0] == size
     assert found.first_sample >= 0
     assert found.first_sample + found.weights.shape[1] <= source
@@ -91,7 +91,7 @@ def test_resample_weights_sum_to_1_and_lie_in_the_image(source: int, scale: floa
 
 
 def test_resample_weights_of_the_same_size_are_the_samples_themselves() -> None:
-    found = resample_weights(2, 3, 9, 9)
+    found = _resample_weights(2, 3, 9, 9)
     assert torch.equal(found.weights[:, 2 - found.first_sample : 5 - found.first_sample], torch.eye(3))
     assert found.weights.sum() == 3
 
@@ -175,7 +175,7 @@ def test_logits_are_the_logarithms_of_the_mean_of_the_views_probabilities(
     segmenter = Local(3, context=(1, 2))
     found = []
     for scale in used:
-        size = scale_size(height, scale), scale_size(width, scale)
+        size = _scale_size(height, scale), _scale_size(width, scale)
         seen = F.interpolate(pixels, size, mode="bilinear", antialias=True) if scale != 1 else pixels
         rows, columns = (Grid(b / a, (b / a - 1) / 2) for a, b in zip((height, width), size, strict=True))
         for flip in (False, True):
@@ -228,7 +228,7 @@ def test_an_image_of_one_pixel_is_one_pixel_at_least_in_every_view(scale: float)
     view = TTAView(1, 1, scale)
     torch.testing.assert_close(
         whole(view, held),
-        read_tensor(held, 0, 0, 1, 1).expand(-1, -1, view.scaled_height, view.scaled_width),
+        _read_tensor(held, 0, 0, 1, 1).expand(-1, -1, view.scaled_height, view.scaled_width),
         rtol=0,
         atol=1e-6,
     )

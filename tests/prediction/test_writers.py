@@ -20,7 +20,7 @@ from dilated.data.masks import decode_rle, decompress_rle, rasterize_polygon
 from dilated.prediction.sources import InputImage, Source
 from dilated.prediction.writers.base import PredictionWriter, output_file
 from dilated.prediction.writers.choose import OutputFormat, make_writers
-from dilated.prediction.writers.vectors import make_annotations, make_feature_collection
+from dilated.prediction.writers.vectors import _make_annotations, _make_feature_collection
 
 CLASSES = ["sky", "straße", "a,b"]
 COLORS = [(10, 20, 30), (200, 0, 0), (0, 0, 200)]
@@ -126,7 +126,7 @@ def test_a_tiff_has_a_page_for_each_class(tmp_path: Path) -> None:
 def test_geojson_covers_the_image_exactly_once(labels: np.ndarray) -> None:
     count = np.zeros(labels.shape, dtype=int)
     again = np.zeros_like(labels)
-    for feature in make_feature_collection(predicted(labels))["features"]:
+    for feature in _make_feature_collection(predicted(labels))["features"]:
         mask = np.zeros(labels.shape, dtype=bool)
         for ring in feature["geometry"]["coordinates"]:
             assert ring[0] == ring[-1]
@@ -155,7 +155,7 @@ def test_geojson_is_wound_as_rfc_7946_has_it(tmp_path: Path) -> None:
 @given(labels=maps)
 def test_coco_covers_the_image_exactly_once(labels: np.ndarray) -> None:
     count = np.zeros(labels.shape, dtype=int)
-    for annotation in make_annotations(labels):
+    for annotation in _make_annotations(labels):
         shape = annotation["segmentation"]
         if isinstance(shape, dict):
             mask = decode_rle(decompress_rle(shape["counts"]), labels.shape)

@@ -42,10 +42,10 @@ def measured(run: Path, root: Path) -> EvaluationResult:
 
 def test_the_numbers_are_those_of_evaluate(run: Path, tmp_path: Path) -> None:
     data = data_folder(tmp_path / "data", NAMES)
-    ticks: list[int] = []
-    file = write_report(run, data, device="cpu", on_progress=lambda: ticks.append(1))
+    steps: list[tuple[int, int]] = []
+    file = write_report(run, data, device="cpu", on_progress=lambda *step: steps.append(step))
     assert file == run / "report.html"
-    assert len(ticks) == 3
+    assert steps == [(1, 3), (2, 3), (3, 3)]
     page, result = Page(file), measured(run, tmp_path / "data")
     assert page.figures == json.loads(json.dumps(result.to_dict(per_image=True)))
     means = [result.intervals[key][0] for key in ("mean_iou", "pixel_accuracy", "mean_boundary_iou")]

@@ -55,13 +55,13 @@ def computed(network: VGGSegmenter, pairs: list[Sample], folder: Path) -> list[b
 
 
 def test_features_are_computed_once(pairs: list[Sample], tmp_path: Path) -> None:
-    network, folder, ticks = segmenter(), tmp_path / "deep" / "features", []
+    network, folder, steps = segmenter(), tmp_path / "deep" / "features", []
     assert computed(network, pairs, folder) == [True] * 4
     assert computed(network, pairs, folder) == [False] * 4
     (folder / "0.npy").unlink()
     assert computed(network, pairs, folder) == [True, False, False, False]
-    features.cache_features(network, pairs, folder, tick=lambda: ticks.append(1))
-    assert len(ticks) == 4  # images that were there count as well
+    features.cache_features(network, pairs, folder, on_progress=lambda *step: steps.append(step))
+    assert steps == [(i, 4) for i in range(1, 5)]  # images that were there count as well
     assert computed(network.rebuild(context="basic"), pairs, folder) == [False] * 4  # the front end is the same
 
 

@@ -37,6 +37,7 @@ from dilated.errors import Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGConfig, VGGSegmenter
+from dilated.progress import ProgressCallback
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
 from dilated.training.budget import StageLimit
@@ -119,10 +120,10 @@ class Deadly(TrainingProgress):
             self.die()
 
     @contextmanager
-    def track(self, number: int, what: str = "validation") -> Iterator[Callable[[], object]]:
+    def track(self, number: int, what: str = "validation") -> Iterator[ProgressCallback]:
         yield self.image
 
-    def image(self) -> None:
+    def image(self, done: int, total: int) -> None:
         self.seen += self.number == self.at
         if self.seen == self.image_of_death > 0:
             self.die()

@@ -4,14 +4,13 @@ Text from files and options is never read as markup and never wrapped, so that a
 control characters are escaped.
 
 with ProgressBar("val", len(samples)) as bar:
-    evaluate(predictor, samples, classes, bar.advance)
+    evaluate(predictor, samples, classes, on_progress=bar.update)
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Sequence
 from typing import Self
 
 from rich.box import SQUARE
@@ -108,7 +107,6 @@ class ProgressBar:
         )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task(printable(description), total=total, note="")
-        self._total = total or 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -117,24 +115,8 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """Count one more."""
-        self._progress.advance(self._task)
+    def update(self, done: int, total: int) -> None:
+        """Show how many steps are done of how many, and the speed; a `ProgressCallback`."""
         speed = self._progress.tasks[0].speed
-        self._progress.update(self._task, note="" if speed is None else f"{speed:.1f}/s")
-
-    def add_total(self, count: int) -> None:
-        """Expect so many more."""
-        self._total += count
-        self._progress.update(self._task, total=self._total or None)
-
-    def update(self, completed: float, total: float, note: str = "") -> None:
-        """Show how far it is."""
-        self._progress.update(self._task, completed=completed, total=total, note=note)
-
-
-@contextmanager
-def progress_bar(total: int, description: str) -> Iterator[Callable[[], None]]:
-    """A bar for a pass over so many images; what it yields is called after each of them."""
-    with ProgressBar(description, total) as bar:
-        yield bar.advance
+        note = "" if speed is None else f"{speed:.1f}/s"
+        self._progress.update(self._task, completed=done, total=total or None, note=note)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from dilated.cli import arguments
-from dilated.cli.console import progress_bar, write_line
+from dilated.cli.console import ProgressBar, write_line
 from dilated.cli.tables import render_comparison, render_evaluation
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
@@ -80,14 +80,14 @@ def run(
     candidate = make_predictor(network)
     baseline_predictor = make_predictor(baseline) if baseline is not None else None
     paired_result: Comparison | None = None
-    with progress_bar(len(samples), split) as advance:
+    with ProgressBar(split, len(samples)) as bar:
         if baseline_predictor is not None:
             paired_result = compare(
-                candidate, baseline_predictor, samples, dataset.classes, metrics, advance, (network, str(baseline))
+                candidate, baseline_predictor, samples, dataset.classes, metrics, bar.update, (network, str(baseline))
             )
             result = paired_result.candidate
         else:
-            result = evaluate(candidate, samples, dataset.classes, metrics, advance)
+            result = evaluate(candidate, samples, dataset.classes, metrics, bar.update)
     _print_result(result, paired_result, worst)
     if json_file is not None:
         metrics_table = _to_dict(network, result, paired_result, baseline)

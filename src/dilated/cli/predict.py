@@ -14,7 +14,7 @@ from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.cli.rasters import predict_rasters, select_rasters
 from dilated.errors import InputError
-from dilated.prediction.pipeline import PipelineOptions, PipelineResult, ProgressListener, predict_sources
+from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.sources import Source, find_sources
 from dilated.prediction.writers.base import PredictionWriter, check_outputs
@@ -91,7 +91,7 @@ def run(
         return
     if not sources:
         raise SystemExit(1)
-    with _PredictionBar("labelling") as bar, warnings.catch_warnings():
+    with ProgressBar("labelling") as bar, warnings.catch_warnings():
         # Images too large to be trusted are refused, in words of our own.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         options = PipelineOptions(
@@ -100,7 +100,7 @@ def run(
             max_frames=frames,
             skip_existing=skip_existing,
         )
-        outcome = predict_sources(predictor, sources, writers, options, bar)
+        outcome = predict_sources(predictor, sources, writers, options, bar.update)
     for failure in outcome.failures:
         write_error(failure.reason, failure.hint)
     write_line(_format_summary(outcome, sources, out))
@@ -125,7 +125,3 @@ def _format_summary(outcome: PipelineResult, sources: list[Source], out: Path) -
         parts.append(f"{outcome.videos} of {videos} videos ({outcome.frames} frames)")
     skipped = f", {outcome.skipped} left out for being there already" if outcome.skipped else ""
     return f"{' and '.join(parts)} labelled in {out}/{skipped}"
-
-
-class _PredictionBar(ProgressBar, ProgressListener):
-    """The bar of a pipeline."""

@@ -9,7 +9,7 @@ from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.data.images import exceeds_pixel_limit
 from dilated.errors import InputError
 from dilated.prediction.predictor import Predictor
-from dilated.prediction.raster_prediction import RasterProgress, predict_raster
+from dilated.prediction.raster_prediction import predict_raster
 from dilated.prediction.sources import Source
 from dilated.prediction.writers.choose import OutputFormat
 
@@ -46,12 +46,7 @@ def predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path, 
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with ProgressBar(source.path.name) as bar:
-
-                def update_bar(progress: RasterProgress, bar: ProgressBar = bar) -> None:
-                    speed = f"{progress.pixels_per_second / 1e6:.1f} Mpx/s {progress.stage}"
-                    bar.update(progress.done, progress.total, speed)
-
-                result = predict_raster(predictor, source.path, target, progress=update_bar)
+                result = predict_raster(predictor, source.path, target, progress=bar.update)
         except InputError as error:
             failed += 1
             write_error(error)

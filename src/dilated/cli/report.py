@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from dilated.cli import arguments
-from dilated.cli.console import progress_bar, write_line
+from dilated.cli.console import ProgressBar, write_line
 from dilated.data.dataset import open_dataset
 from dilated.report import write_report
 
@@ -33,6 +33,6 @@ def run(
         split: the part of the data to measure.
     """
     dataset = open_dataset(data, layout)
-    with progress_bar(len(dataset.samples(split)), split) as advance:
-        page = write_report(folder, dataset, out, split, device, advance, layout)
+    with ProgressBar(split) as bar:
+        page = write_report(folder, dataset, out, split, device, bar.update, layout)
     write_line(f"The page is {page}")

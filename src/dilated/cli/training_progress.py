@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from dilated.cli.console import make_table, plain
+from dilated.progress import ProgressCallback
 from dilated.training.autoplan.plan import TrainingPlan
 from dilated.training.budget import StageLimit
 from dilated.training.config import StageConfig
@@ -84,9 +85,9 @@ class RichTrainingProgress(LineProgress):
         super().on_training_end(mean_iou, run)
 
     @contextmanager
-    def track(self, count: int, description: str = "validation") -> Iterator[Callable[[], object]]:
+    def track(self, count: int, description: str = "validation") -> Iterator[ProgressCallback]:
         task = self.bars.add_task(f"  {description}", total=count)
-        yield lambda: self.bars.update(task, advance=1)
+        yield lambda done, total: self.bars.update(task, completed=done)
         self.bars.remove_task(task)
 
 

@@ -25,6 +25,7 @@ from dilated.data.formats._format import SPLITS, SampleArrays
 from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.progress import ProgressCallback
 
 WRITABLE_FORMATS = tuple(FORMATS)
 
@@ -57,7 +58,7 @@ def convert(
     out: Path | str,
     format: str,
     options: ConvertOptions | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ConversionResult:
     """Write a data set in another format, and read it back.
 

@@ -11,7 +11,7 @@ chance, which takes several trainings to measure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,7 @@ from dilated.evaluation.evaluate import (
 )
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.predictor import Predictor
+from dilated.progress import ProgressCallback, track
 
 _METRICS_BY_CLASS = ("iou", "dice", "precision", "recall", "boundary_iou")
 
@@ -127,7 +128,7 @@ def compare(
     samples: Sequence[Sample],
     classes: Classes,
     metrics: MetricsConfig | None = None,
-    on_progress: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
     names: tuple[str, str] = ("the candidate", "the baseline"),
 ) -> Comparison:
     """Measure two networks on the same images.
@@ -135,7 +136,7 @@ def compare(
     Args:
         classes: the data's classes; both networks have the same names, in any order.
         metrics: what to measure; the confusion matrix alone if not given.
-        on_progress: called after each image.
+        on_progress: called after each image with how many are done and how many there are.
         names: what the two are called in texts.
 
     Returns:
@@ -151,13 +152,12 @@ def compare(
     changed = np.zeros((len(samples), 3), dtype=np.int64)
     lut = build_class_id_lut(baseline.segmenter.classes, class_names)
     labeled = iter_predictions([candidate, baseline], samples, classes, config.calibration)
-    for i, (target, (candidate_prediction, baseline_prediction)) in enumerate(labeled):
+    tracked = track(labeled, len(samples), on_progress)
+    for i, (target, (candidate_prediction, baseline_prediction)) in enumerate(tracked):
         labels = lut[baseline_prediction.labels]
         a.add(i, candidate_prediction.labels, target, candidate_prediction.logits)
         b.add(i, labels, target, baseline_prediction.logits)
         changed[i] = _count_changes(candidate_prediction.labels, labels, target)
-        if on_progress is not None:
-            on_progress()
     image_names, indices = [sample.name for sample in samples], range(len(samples))
     a_result, b_result = (accumulator.result(image_names, indices, len(samples)) for accumulator in (a, b))
     return Comparison(a_result, b_result, changed, names)

@@ -35,6 +35,7 @@ from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
+from dilated.progress import ProgressCallback, track
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def evaluate(
     samples: Sequence[Sample],
     classes: Classes,
     metrics: MetricsConfig | None = None,
-    on_progress: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
     on_prediction: Callable[[int, Prediction], object] | None = None,
     indices: Iterable[int] | None = None,
 ) -> EvaluationResult:
@@ -134,7 +135,7 @@ def evaluate(
         samples: all images of the split.
         classes: the data's classes: the same names as the network's, in any order.
         metrics: what to measure; the confusion matrix alone if not given.
-        on_progress: called after each image.
+        on_progress: called after each image with how many are done and how many there are.
         on_prediction: called after each image with its index in `samples` and its prediction.
         indices: which of the images to measure, for `merge`; all of them if not given.
 
@@ -149,12 +150,10 @@ def evaluate(
     selected = list(range(len(samples)) if indices is None else indices)
     accumulator = EvaluationAccumulator(predictor.segmenter.classes, len(selected), config)
     labeled = iter_predictions([predictor], [samples[index] for index in selected], classes, config.calibration)
-    for row, (target, (prediction,)) in enumerate(labeled):
+    for row, (target, (prediction,)) in enumerate(track(labeled, len(selected), on_progress)):
         accumulator.add(row, prediction.labels, target, prediction.logits)
         if on_prediction is not None:
             on_prediction(selected[row], prediction)
-        if on_progress is not None:
-            on_progress()
     return accumulator.result([samples[index].name for index in selected], selected, len(samples))
 
 

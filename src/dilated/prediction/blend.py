@@ -26,8 +26,8 @@ class BlendedTiler:
     def __init__(self, network: NetworkRunner, source: TileSource, tile: int) -> None:
         self.network, self.source, self.tile = network, source, tile
         self.view, self.cache = source.view, source.cache
-        self.row_starts = tile_starts(self.view.scaled_height, tile)
-        self.column_starts = tile_starts(self.view.scaled_width, tile)
+        self.row_starts = _tile_starts(self.view.scaled_height, tile)
+        self.column_starts = _tile_starts(self.view.scaled_width, tile)
 
     def keys(self, block: Block) -> list[TileKey]:
         """Return the tiles that the labels of a block depend on."""
@@ -85,11 +85,11 @@ class BlendedTiler:
         return torch.minimum(position, self.tile - position)
 
 
-def tile_starts(side: int, tile: int) -> list[int]:
+def _tile_starts(side: int, tile: int) -> list[int]:
     """Return where tiles begin that cover a side and overlap by half at least.
 
     Example:
-        >>> tile_starts(100, 40), tile_starts(30, 40)
+        >>> _tile_starts(100, 40), _tile_starts(30, 40)
         ([0, 20, 40, 60], [0])
     """
     return [*range(0, side - tile, max(tile // 2, 1)), max(side - tile, 0)]

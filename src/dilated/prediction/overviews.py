@@ -1,7 +1,7 @@
 """Writes a label raster of any size: a tiled, compressed TIFF with smaller copies of itself inside (overviews).
 
     with LabelTiffWriter(path, height, width, np.dtype(np.uint8)) as tiff:
-        tiff.write_labels(read_window)                   # read_window(top, left, height, width) -> labels
+        for labels in tiff.write_labels(read_window):    # read_window(top, left, height, width) -> labels
         tiff.write_overviews()
         tiff.write_directories(image_tags, shared_tags)
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -72,18 +72,13 @@ class LabelTiffWriter:
             struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if self.bigtiff else struct.pack("<2sHI", b"II", 42, 0)
         )
 
-    def write_labels(self, read_window: _ReadWindow, on_tile: Callable[[NDArray[Any]], object] | None = None) -> None:
-        """Write the labels.
-
-        Args:
-            on_tile: called with the labels of each tile.
-        """
+    def write_labels(self, read_window: _ReadWindow) -> Iterator[NDArray[Any]]:
+        """Write the labels tile by tile, and yield those of each."""
         level = self.levels[0]
         for top, left in level.tiles:
             labels = read_window(top, left, min(TILE_SIZE, level.height - top), min(TILE_SIZE, level.width - left))
             self._append_tile(level, labels)
-            if on_tile:
-                on_tile(labels)
+            yield labels
 
     def write_overviews(self) -> None:
         """Write the overviews, each from the one before it."""
@@ -94,7 +89,7 @@ class LabelTiffWriter:
                 height = min(2 * TILE_SIZE, previous.height - 2 * top)
                 width = min(2 * TILE_SIZE, previous.width - 2 * left)
                 labels = self.read_window(previous, 2 * top, 2 * left, height, width)
-                self._append_tile(level, downscale_by_mode(labels))
+                self._append_tile(level, _downscale_by_mode(labels))
             self.levels.append(level)
 
     def read_window(self, level: _Level, top: int, left: int, height: int, width: int) -> NDArray[Any]:
@@ -186,11 +181,11 @@ class LabelTiffWriter:
         return end + -end % 8
 
 
-def downscale_by_mode(labels: NDArray[Any]) -> NDArray[Any]:
+def _downscale_by_mode(labels: NDArray[Any]) -> NDArray[Any]:
     """(H, W) -> (ceil(H/2), ceil(W/2)): the most frequent of each four, of equally frequent ones the first.
 
     Example:
-        >>> downscale_by_mode(np.array([[1, 2, 3], [4, 2, 5]]))
+        >>> _downscale_by_mode(np.array([[1, 2, 3], [4, 2, 5]]))
         array([[2, 3]])
     """
     padded = np.pad(labels, ((0, labels.shape[0] % 2), (0, labels.shape[1] % 2)), mode="edge")

@@ -29,6 +29,7 @@ from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
 from dilated.prediction.sources import InputImage, Source, SourceKind
 from dilated.prediction.video import read_frames
 from dilated.prediction.writers.base import PredictionWriter, first_image
+from dilated.progress import ProgressCallback
 
 _FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of writing after which the next file would fail too."""
@@ -90,16 +91,6 @@ class PipelineResult:
     interrupted: bool = False
 
 
-class ProgressListener:
-    """Does nothing; the base of listeners that do. Its methods are called by several threads."""
-
-    def add_total(self, count: int) -> None:
-        """So many more images or frames will come."""
-
-    def advance(self) -> None:
-        """One of them is done, or has failed."""
-
-
 @dataclass(frozen=True)
 class _LoadedImage:
     image: InputImage
@@ -129,7 +120,7 @@ def predict_sources(
     sources: Sequence[Source],
     writers: Sequence[PredictionWriter],
     options: PipelineOptions | None = None,
-    progress: ProgressListener | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PipelineResult:
     """Predict all sources that can be read and write them with all writers.
 
@@ -139,19 +130,19 @@ def predict_sources(
         predictor: called on this thread.
         sources: from `find_sources`; `check_outputs` makes sure that no output is an input or another output.
         writers: from `make_writers`.
-        progress: told of each image.
+        progress: called after each image and frame, by several threads; the total grows when a video is opened.
 
     Raises:
         InputError: a writer that cannot be opened; nothing has been written by then.
     """
     options = options or PipelineOptions()
-    outputs = _Outputs(writers, _Journal(sources, progress or ProgressListener()))
+    outputs = _Outputs(writers, _Journal(sources, progress))
     for writer in writers:
         writer.open(predictor.segmenter.classes, predictor.segmenter.colors, options.skip_existing)
     remaining = [source for source in sources if not (options.skip_existing and outputs.exist(source))]
     journal = outputs.journal
     journal.outcome.skipped = len(sources) - len(remaining)
-    journal.progress.add_total(sum(source.kind == SourceKind.IMAGE for source in remaining))
+    journal.add_total(sum(source.kind == SourceKind.IMAGE for source in remaining))
     write_threads = options.workers if all(source.kind == SourceKind.IMAGE for source in remaining) else 1
     with AsyncWriter(write_threads, options.depth) as async_writer:
         run = _PipelineRun(predictor, outputs, async_writer, options.batch_size)
@@ -168,12 +159,16 @@ def predict_sources(
 class _Journal:
     """What has been done and what has failed; several threads write to it."""
 
-    def __init__(self, sources: Sequence[Source], progress: ProgressListener) -> None:
+    def __init__(self, sources: Sequence[Source], progress: ProgressCallback | None) -> None:
         self.order = {source: i for i, source in enumerate(sources)}
-        self.progress = progress
+        self.progress, self.done, self.total = progress, 0, 0
         self.outcome = PipelineResult()
         self.failures_by_position: list[tuple[tuple[int, int], Failure]] = []
         self.lock = Lock()
+
+    def add_total(self, count: int) -> None:
+        with self.lock:
+            self.total += count
 
     def record_written(self, image: InputImage) -> None:
         with self.lock:
@@ -181,12 +176,12 @@ class _Journal:
                 self.outcome.frames += 1
             else:
                 self.outcome.images += 1
-        self.progress.advance()
+            self._report_step()
 
     def record_failure(self, source: Source, number: int, reason: str, hint: str = "") -> None:
         with self.lock:
             self.failures_by_position.append(((self.order[source], number), Failure(source.path, reason, hint)))
-        self.progress.advance()
+            self._report_step()
 
     def record_failures(self, items: list[_LoadedImage], reason: str, hint: str) -> None:
         for item in items:
@@ -205,6 +200,11 @@ class _Journal:
     def record_close_error(self, path: Path, error: OSError) -> None:
         reason = f"{path}: could not be written ({error.strerror or error})"
         self.failures_by_position.append(((len(self.order), 0), Failure(path, reason, "mend that and run it again")))
+
+    def _report_step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
 
     def finish(self) -> PipelineResult:
         """Return the outcome, with the failures in the order of the sources."""
@@ -296,7 +296,7 @@ class _PipelineRun:
         frame = event.image.frame
         self.current_video = event.image.source if frame else None
         if frame and frame.number == 1:
-            self.journal.progress.add_total(frame.total)
+            self.journal.add_total(frame.total)
         size = event.pixels.shape
         self.pending.setdefault(size, []).append(event)
         if len(self.pending[size]) == self.batch_size:

@@ -16,17 +16,15 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from dilated._version import __version__
@@ -39,22 +37,9 @@ from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
 from dilated.prediction.prediction import label_dtype, to_class_fractions
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.tiling import Block
+from dilated.progress import ProgressCallback, track
 
 QUICKLOOK_SIZE = 2048  # pixels along its longer side
-
-
-_Stage = Literal["labelling", "writing"]
-
-
-@dataclass(frozen=True)
-class RasterProgress:
-    """How far a run is: `done` of `total` blocks are labelled, or tiles written; the speed is that of this run."""
-
-    stage: _Stage
-    done: int
-    total: int
-    pixels_per_second: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +79,7 @@ def predict_raster(
     target: Path,
     *,
     bands: Sequence[int] | None = None,
-    progress: Callable[[RasterProgress], object] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> RasterResult:
     """Label an image of any size.
 
@@ -106,7 +91,8 @@ def predict_raster(
         source: the image.
         target: the .tif file of the labels.
         bands: see `open_raster`.
-        progress: called after each block and each tile of the file.
+        progress: called after each block that is labelled, and then, with another total, after each tile of the file
+            that is written.
 
     Raises:
         InputError: an image that cannot be read, a target that is not a TIFF or is the image itself, a full disk, or
@@ -124,23 +110,17 @@ def predict_raster(
     with _removed_if_empty(work_folder), open_raster(source, bands=bands, scratch_folder=work_folder) as raster:
         blocks = predictor.split_into_blocks(raster.height, raster.width)
         block_store = BlockStore(work_folder, _provenance(predictor, source, bands), blocks, dtype)
-        meter = _ProgressMeter(progress, "labelling", len(blocks), raster.height * raster.width)
-        resumed = _label_missing_blocks(predictor, raster, block_store, nodata, meter)
+        resumed = _label_missing_blocks(predictor, raster, block_store, nodata, progress)
         georeference = raster.georeference
     # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
     temporary = work_folder / f"labels.{os.getpid()}.new", work_folder / f"quicklook.{os.getpid()}.new"
     with explain_write_errors(work_folder), LabelTiffWriter(temporary[0], raster.height, raster.width, dtype) as tiff:
-        meter = _ProgressMeter(progress, "writing", len(tiff.levels[0].tiles), raster.height * raster.width)
         counts = np.zeros(nodata + 1, np.int64)
-
-        def count_labels(labels: NDArray[Any]) -> None:
-            counts[:] += np.bincount(labels.ravel(), minlength=nodata + 1)
-            meter.step(labels.size)
-
-        tiff.write_labels(block_store.read_window, count_labels)
+        for labels in track(tiff.write_labels(block_store.read_window), len(tiff.levels[0].tiles), progress):
+            counts += np.bincount(labels.ravel(), minlength=nodata + 1)
         tiff.write_overviews()
         image_tags = [*_class_name_tags(segmenter, nodata), *(georeference.tags if georeference else ())]
-        tiff.write_directories(image_tags, palette_tags(segmenter, dtype, nodata))
+        tiff.write_directories(image_tags, _palette_tags(segmenter, dtype, nodata))
         _draw_quicklook(tiff, segmenter).save(temporary[1], format="PNG")
         tiff.file.flush()
         os.fsync(tiff.file.fileno())
@@ -189,62 +169,42 @@ def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:
     ]
 
 
-def palette_tags(segmenter: BaseSegmenter, dtype: np.dtype[Any], nodata: int) -> list[Tag]:
+def _palette_tags(segmenter: BaseSegmenter, dtype: np.dtype[Any], nodata: int) -> list[Tag]:
     """Return the palette, and the label that means "no data"."""
     palette = np.zeros((1 << 8 * dtype.itemsize, 3), np.uint16)
     palette[: len(segmenter.colors)] = np.array(segmenter.colors, np.uint16) * 257
     return [Tag.from_values(COLORMAP, SHORT, palette.T), Tag.from_text(GDAL_NODATA, str(nodata))]
 
 
-class _ProgressMeter:
-    """Counts steps and reports their speed."""
-
-    def __init__(
-        self, callback: Callable[[RasterProgress], object] | None, stage: _Stage, total: int, pixels: int
-    ) -> None:
-        self.callback, self.stage, self.total, self.pixels_left = callback, stage, total, pixels
-        self.done = self.pixels = 0
-        self.start = time.monotonic()
-
-    def skip_step(self, pixels: int) -> None:
-        """Count a step that a former run has done."""
-        self.done, self.pixels_left = self.done + 1, self.pixels_left - pixels
-
-    def step(self, pixels: int) -> None:
-        self.skip_step(pixels)
-        self.pixels += pixels
-        speed = self.pixels / max(time.monotonic() - self.start, 1e-9)
-        if self.callback:
-            self.callback(RasterProgress(self.stage, self.done, self.total, speed, self.pixels_left / speed))
-
-
 def _label_missing_blocks(
-    predictor: Predictor, raster: RasterFile, block_store: BlockStore, nodata: int, meter: _ProgressMeter
+    predictor: Predictor, raster: RasterFile, block_store: BlockStore, nodata: int, progress: ProgressCallback | None
 ) -> int:
     """Write every block that does not exist yet; return how many did."""
-    resumed = 0
+    existing, without_data = 0, 0
 
     def skip(block: Block) -> bool:
-        nonlocal resumed
+        nonlocal existing, without_data
         if block_store.has(block):
-            resumed += 1
-        else:
-            valid = raster.read_mask(block.top, block.left, block.height, block.width)
-            if valid is None or valid.any():
-                return False
-            block_store.write(block, np.full(valid.shape, nodata))  # the network does not need to see it
-        meter.skip_step(block.height * block.width)
+            existing += 1
+            return True
+        valid = raster.read_mask(block.top, block.left, block.height, block.width)
+        if valid is None or valid.any():
+            return False
+        block_store.write(block, np.full(valid.shape, nodata))  # the network does not need to see it
+        without_data += 1
         return True
 
     with explain_write_errors(block_store.folder):
-        for block, labels in predictor.label_blocks(raster, skip, block_store.folder / "maps"):
+        labelled_blocks = predictor.label_blocks(raster, skip, block_store.folder / "maps")
+        for labelled, (block, labels) in enumerate(labelled_blocks, 1):
             valid = raster.read_mask(block.top, block.left, block.height, block.width)
             labels = labels.astype(block_store.dtype)  # 65535 does not fit into the labels of 256 classes
             if valid is not None:
                 labels[~valid] = nodata
             block_store.write(block, labels)
-            meter.step(labels.size)
-    return resumed
+            if progress is not None:
+                progress(existing + without_data + labelled, len(block_store.indices))
+    return existing
 
 
 def _draw_quicklook(tiff: LabelTiffWriter, segmenter: BaseSegmenter) -> Image.Image:

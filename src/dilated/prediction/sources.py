@@ -177,7 +177,7 @@ def _pattern_sources(pattern: Path, exclude: Path | None) -> list[Source]:
     candidates = [
         (path, subfolder, problem)
         for path, subfolder, problem in _walk_files(folder, exclude, depth)
-        if problem or match_pattern((*subfolder.parts, path.name), rest)
+        if problem or _match_pattern((*subfolder.parts, path.name), rest)
     ]
     sources = [
         Source(path, subfolder / path.stem, problem=problem) if problem else _file_source(path, subfolder)
@@ -192,20 +192,20 @@ def _pattern_sources(pattern: Path, exclude: Path | None) -> list[Source]:
     return sources
 
 
-def match_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+def _match_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Return whether the parts of a path match those of a pattern; `**` stands for any number of folders.
 
     Example:
-        >>> [match_pattern(parts, ("a", "**", "*.jpg")) for parts in (("a", "b", "c.jpg"), ("a", "c.jpg"))]
+        >>> [_match_pattern(parts, ("a", "**", "*.jpg")) for parts in (("a", "b", "c.jpg"), ("a", "c.jpg"))]
         [True, True]
-        >>> match_pattern(("a", "b", "c.jpg"), ("a", "*.jpg"))
+        >>> _match_pattern(("a", "b", "c.jpg"), ("a", "*.jpg"))
         False
     """
     if not pattern:
         return not parts
     if pattern[0] == "**":
-        return match_pattern(parts, pattern[1:]) or (bool(parts) and match_pattern(parts[1:], pattern))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and match_pattern(parts[1:], pattern[1:])
+        return _match_pattern(parts, pattern[1:]) or (bool(parts) and _match_pattern(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _match_pattern(parts[1:], pattern[1:])
 
 
 def _list_sources(path: Path) -> list[Source]:

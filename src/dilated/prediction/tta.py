@@ -44,23 +44,23 @@ class TTAView:
 
     @property
     def scaled_height(self) -> int:
-        return scale_size(self.height, self.scale)
+        return _scale_size(self.height, self.scale)
 
     @property
     def scaled_width(self) -> int:
-        return scale_size(self.width, self.scale)
+        return _scale_size(self.width, self.scale)
 
     def read(self, raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
         """Read a window of the view: (1, 3, height, width) float32, RGB in 0..1."""
         if self.flip:
             left = self.scaled_width - left - width
         if self.scale == 1:
-            window = read_tensor(raster, top, left, height, width)
+            window = _read_tensor(raster, top, left, height, width)
         else:
-            vertical = resample_weights(top, height, self.height, self.scaled_height)
-            horizontal = resample_weights(left, width, self.width, self.scaled_width)
+            vertical = _resample_weights(top, height, self.height, self.scaled_height)
+            horizontal = _resample_weights(left, width, self.width, self.scaled_width)
             size = vertical.weights.shape[1], horizontal.weights.shape[1]
-            pixels = read_tensor(raster, vertical.first_sample, horizontal.first_sample, *size)
+            pixels = _read_tensor(raster, vertical.first_sample, horizontal.first_sample, *size)
             window = vertical.weights @ (pixels @ horizontal.weights.T)
         return window.flip(-1) if self.flip else window
 
@@ -75,7 +75,7 @@ class TTAView:
         return _view_grid(left, self.scaled_width / self.width), self.flip
 
 
-def scale_size(side: int, scale: float) -> int:
+def _scale_size(side: int, scale: float) -> int:
     """Return a side of a scaled image, in pixels."""
     return side if scale == 1 else max(1, round(side * scale))
 
@@ -84,7 +84,7 @@ def _view_grid(first_sample: int, scale: float) -> Grid:
     return Grid(1, float(first_sample)) if scale == 1 else Grid(scale, (first_sample + 0.5) * scale - 0.5)
 
 
-def read_tensor(raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
+def _read_tensor(raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
     """Read a window of an image as networks take it: (1, 3, height, width) float32, RGB in 0..1."""
     return to_tensor(raster.read(top, left, height, width))
 
@@ -97,13 +97,13 @@ class _ResampleWeights:
     weights: Tensor
 
 
-def resample_weights(start: int, size: int, source: int, target: int) -> _ResampleWeights:
+def _resample_weights(start: int, size: int, source: int, target: int) -> _ResampleWeights:
     """Return the weights that interpolate `source` samples linearly to `target`, for `size` of them from `start` on.
 
     Where the result is coarser, each sample averages all that it stands for (a triangle as wide as two of them).
 
     Example:
-        >>> resample_weights(0, 2, 4, 2).weights
+        >>> _resample_weights(0, 2, 4, 2).weights
         tensor([[0.4286, 0.4286, 0.1429, 0.0000],
                 [0.0000, 0.1429, 0.4286, 0.4286]])
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from dilated.evaluation.evaluate import MetricsConfig, evaluate, require_same_cl
 from dilated.evaluation.result import EvaluationResult
 from dilated.files import atomic_write
 from dilated.prediction.predictor import Predictor
+from dilated.progress import ProgressCallback
 from dilated.report import calibration, curves, field_of_view, images, provenance, splits, tables
 from dilated.report.markup import escape_text
 from dilated.report.page import Section, render_report
@@ -41,7 +41,7 @@ def write_report(
     out: Path | None = None,
     split: str = "val",
     device: str | None = None,
-    on_progress: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
     layout: str | None = None,
 ) -> Path:
     """Measure a run's best network and write the page.
@@ -52,7 +52,7 @@ def write_report(
         out: the page's file; `report.html` in the run if not given. It is replaced whole or not at all.
         split: the part of the data to measure.
         device: `cpu` or `cuda`; CUDA where there is one if not given.
-        on_progress: called after each image.
+        on_progress: called after each image with how many are done and how many there are.
         layout: the name of the data's layout, where it had to be given: the page's commands then give it too.
 
     Returns:

@@ -12,7 +12,6 @@ the right, where labels are 255.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
 from dilated.files import atomic_path
 from dilated.models.base import BaseSegmenter
+from dilated.progress import ProgressCallback, track
 from dilated.tensors import to_tensor
 
 _KEY_FILE = "key.json"
@@ -34,14 +34,14 @@ def cache_features(
     samples: list[Sample],
     folder: Path,
     device: torch.device | None = None,
-    tick: Callable[[], object] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Path:
     """Write the front end's logits of each image, `<index>.npy`, (C, ceil(H/r), ceil(W/r)) float32.
 
     What is there already, of the same weights and images, is kept, so an interrupted computation goes on.
 
     Args:
-        tick: called after each image.
+        on_progress: called after each image with how many are done and how many there are.
 
     Raises:
         InputError: an unreadable image.
@@ -53,7 +53,7 @@ def cache_features(
             stale.unlink()
         (folder / _KEY_FILE).write_text(json.dumps(key), encoding="utf-8")
     segmenter.eval()
-    for index, sample in enumerate(samples):
+    for index, sample in enumerate(track(samples, len(samples), on_progress)):
         target = folder / f"{index}.npy"
         if not target.is_file():
             image = to_tensor(sample.read_image(), device)
@@ -61,8 +61,6 @@ def cache_features(
                 logits = segmenter.frontend_logits(image)[0].float().cpu().numpy()  # (C, h, w)
             with atomic_path(target) as temporary, temporary.open("wb") as file:
                 np.save(file, logits)
-        if tick:
-            tick()
     return folder
 
 

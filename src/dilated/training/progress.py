@@ -10,12 +10,13 @@ notebooks too.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dilated.data.dataset import Dataset
+from dilated.progress import ProgressCallback
 from dilated.run_folder import BEST_FILE
 from dilated.training.budget import StageLimit
 from dilated.training.config import StageConfig
@@ -43,9 +44,9 @@ class TrainingProgress:
     def on_report(self, page: Path) -> None: ...
 
     @contextmanager
-    def track(self, count: int, description: str = "validation") -> Iterator[Callable[[], object]]:
+    def track(self, count: int, description: str = "validation") -> Iterator[ProgressCallback]:
         """Open a context for a pass over images; the function that it yields is called after each of them."""
-        yield lambda: None
+        yield lambda done, total: None
 
 
 class LineProgress(TrainingProgress):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.result import merge
 from dilated.files import atomic_write
 from dilated.models.base import BaseSegmenter
+from dilated.progress import ProgressCallback
 from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, RECIPE_FILE, stage_file
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
@@ -261,8 +262,8 @@ class Trainer:
         predictor = stages.build_predictor(segmenter, self.recipe, self.device)
         samples = self.samples["val"]
         indices = self.world.shard(range(len(samples)))
-        with self.progress.track(len(indices)) as advance:
-            part = evaluate(predictor, samples, self.data.classes, on_progress=advance, indices=indices)
+        with self.progress.track(len(indices)) as report_step:
+            part = evaluate(predictor, samples, self.data.classes, on_progress=report_step, indices=indices)
         result = merge(self.world.all_gather(part))
         mean_iou = result.confusion.mean_iou
         segmenter.card = {
@@ -308,9 +309,9 @@ class Trainer:
             folder = self.out / FEATURES_FOLDER
             full = self.gatherer(segmenter) if self.gatherer else segmenter
             if self.world.is_rank_zero:
-                with self.progress.track(len(samples), "front end") as advance:
+                with self.progress.track(len(samples), "front end") as report_step:
                     features.cache_features(
-                        full, samples, folder, self.device, partial(_advance_or_interrupt, stop, advance)
+                        full, samples, folder, self.device, partial(_report_or_interrupt, stop, report_step)
                     )
             self.world.barrier()
             stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, self.recipe))
@@ -340,7 +341,7 @@ class Trainer:
         return {split: len(samples) for split, samples in self.samples.items()}
 
 
-def _advance_or_interrupt(stop: threading.Event, advance: Callable[[], object]) -> None:
-    advance()
+def _report_or_interrupt(stop: threading.Event, report: ProgressCallback, done: int, total: int) -> None:
+    report(done, total)
     if stop.is_set():
         raise Interrupted

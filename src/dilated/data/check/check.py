@@ -9,7 +9,6 @@ A bad file is a finding and never stops the scan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import plural, printable
+from dilated.progress import ProgressCallback
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +90,7 @@ def check(
     data: Path | str,
     layout: str | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> CheckReport:
     """Read every image and label of a data folder, and report what is there and what is wrong.
 

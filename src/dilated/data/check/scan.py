@@ -7,7 +7,7 @@ reading.splits["train"].pixels                       # labelled pixels by class
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from dilated.data.check.pair import SampleInspection, inspect_sample
 from dilated.data.check.statistics import MAX_MEASURED_LABELS, DatasetStatistics
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
+from dilated.progress import ProgressCallback, track
 
 _SampleKey = tuple[Path, Path, str]
 
@@ -73,7 +74,7 @@ def scan_samples(
     samples: dict[str, list[Sample]],
     classes: Classes,
     workers: int | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ScanResult:
     """Read every image and label once, though it be in two splits, and count the pixels of those that are whole.
 
@@ -102,15 +103,13 @@ def scan_samples(
     findings: list[Finding] = []
     records: list[SampleRecord] = []
     inspections = _inspect_all(unique_samples, classes, measured, workers or os.cpu_count() or 1)
-    for number, (key, inspection) in enumerate(inspections, 1):
+    for key, inspection in track(inspections, len(unique_samples), progress):
         sample = unique_samples[key]
         for accumulator in (total, *(accumulators[split] for split in splits[key])):
             accumulator.add(sample, inspection)
         severity: Severity = "error" if set(splits[key]) & set(TRAINING_SPLITS) else "warning"
         findings += [Finding(severity, kind, text, (sample,)) for kind, text in inspection.problems]
         records.append(SampleRecord(sample, splits[key], inspection.image_hash, inspection.label_digest))
-        if progress:
-            progress(number, len(unique_samples))
     statistics = DatasetStatistics(
         classes.names,
         {split: accumulator.statistics() for split, accumulator in accumulators.items()},

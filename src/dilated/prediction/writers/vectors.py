@@ -44,10 +44,12 @@ class GeoJsonWriter(PerImageWriter):
     suffix = ".geojson"
 
     def save(self, prediction: Prediction, path: Path, image: InputImage) -> None:
-        path.write_text(json.dumps(make_feature_collection(prediction), separators=(",", ":")) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(_make_feature_collection(prediction), separators=(",", ":")) + "\n", encoding="utf-8"
+        )
 
 
-def make_feature_collection(prediction: Prediction) -> dict[str, Any]:
+def _make_feature_collection(prediction: Prediction) -> dict[str, Any]:
     """Return a FeatureCollection of all regions of a prediction."""
     return {
         "type": "FeatureCollection",
@@ -139,7 +141,7 @@ class CocoWriter(PredictionWriter):
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
         height, width = prediction.labels.shape
-        texts = [_dump_annotation(annotation) for annotation in make_annotations(prediction.labels)]
+        texts = [_dump_annotation(annotation) for annotation in _make_annotations(prediction.labels)]
         with self.lock:
             self.annotations_by_image[image.key] = (height, width), texts
 
@@ -168,11 +170,11 @@ def _dump_annotation(annotation: dict[str, Any]) -> str:
     return json.dumps(annotation, separators=(",", ":"))
 
 
-def make_annotations(labels: LabelMap) -> list[dict[str, Any]]:
+def _make_annotations(labels: LabelMap) -> list[dict[str, Any]]:
     """Return the annotations of a label map (H, W), without the ids that number them.
 
     Example:
-        >>> first, hole = make_annotations(np.array([[2, 2, 2], [2, 0, 2], [2, 2, 2]], np.uint8))
+        >>> first, hole = _make_annotations(np.array([[2, 2, 2], [2, 0, 2], [2, 2, 2]], np.uint8))
         >>> first["category_id"], first["area"], first["segmentation"]
         (2, 8, {'size': [3, 3], 'counts': '0410'})
         >>> hole["bbox"], hole["segmentation"]
