@@ -26,7 +26,7 @@ _EXPORTS = {
     "fields.effective": ("effective_field",),
     "models.adapter": ("AdapterConfig", "add_context"),
     "models.context": ("ContextModule",),
-    "models.published": ("published",),
+    "weights.published": ("published",),
     "models.segmenter": ("Segmenter", "SegmenterConfig"),
     "prediction.prediction": ("Prediction",),
     "prediction.predictor": ("Predictor",),

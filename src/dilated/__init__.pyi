@@ -12,13 +12,13 @@ from dilated.fields.arithmetic import receptive_field
 from dilated.fields.effective import effective_field
 from dilated.models.adapter import AdapterConfig, add_context
 from dilated.models.context import ContextModule
-from dilated.models.published import published
 from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.training import losses
 from dilated.training.config import Recipe, load_recipe
 from dilated.weights.bundled import load, save
+from dilated.weights.published import published
 
 __all__ = [
     "AdapterConfig",

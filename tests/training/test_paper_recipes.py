@@ -15,10 +15,10 @@ import torch
 from dilated import InputError, Recipe, load_recipe
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
-from dilated.models.published import PUBLISHED_NETWORKS
 from dilated.training import optim, stages
 from dilated.training.config import StageConfig
 from dilated.training.losses import LossConfig
+from dilated.weights.published import PUBLISHED_NETWORKS
 
 # kind, split, batch, iterations, rate, momentum, crop
 SCHEDULES: dict[str, list[tuple[str, str, int, int, float, float, int]]] = {

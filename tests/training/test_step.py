@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import CLASSES
 
-from dilated import InputError, Recipe, Segmenter, SegmenterConfig, load
+from dilated import InputError, Recipe, Segmenter, SegmenterConfig, add_context, load
 from dilated.training import optim, stages
 from dilated.training.config import StageConfig
 from dilated.training.distributed.world import World
@@ -167,6 +167,14 @@ def test_earlier_levels_learn_slower_by_the_layer_decay() -> None:
     assert list(of_block.values()) == sorted(of_block.values())
     assert by_name["backbone.conv_stem.weight"] == pytest.approx(0.5 * 0.1 ** (network.backbone_levels - 1))
     assert by_name["classifier.weight"] == 1
+
+
+def test_a_layer_decay_needs_a_network_whose_levels_are_known() -> None:
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 1))
+    network = add_context(layers, CLASSES.names, CLASSES.colors)
+    with pytest.raises(InputError, match=r"stage\.layer_decay: 0\.1 with a network whose levels are not known"):
+        optim.build_optimizer(network, StageConfig("frontend", 1, layer_decay=0.1))
+    assert optim.build_optimizer(network, StageConfig("frontend", 1)).param_groups
 
 
 def test_a_cosine_falls_from_one_to_nothing() -> None:

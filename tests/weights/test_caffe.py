@@ -12,13 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from caffe_bytes import Layers, field, net, packed, same, sample, shape
+from caffe_writer import write_caffemodel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
 from dilated.errors import InputError
-from dilated.weights.caffe import match_layers, read_caffemodel, write_caffemodel
+from dilated.weights.caffe import match_layers, read_caffemodel
 
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -178,24 +179,24 @@ def test_order_is_that_of_the_file(reads: Callable[[bytes], Layers]) -> None:
 
 HUGE = struct.pack("<d", 1e39)
 FAULTS = {
-    "fewer values": (net(field(5, packed(1, 2)) + shape(3)), "layer 'c', blob 0: found 8 bytes .* expected 12"),
-    "more values": (net(BLOB, field(5, packed(1, 2)) + shape(1)), "layer 'c', blob 1: found 8 bytes .* expected 4"),
-    "values cut within": (net(field(5, packed(1, 2)[:-1]) + shape(2)), "found 7 bytes .* expected 8"),
-    "no values": (net(shape(3)), "found 0 bytes .* expected 12"),
-    "an empty blob": (net(b""), "found 0 bytes .* expected 4"),
-    "no shape": (net(field(5, packed(1, 2))), "found 8 bytes .* expected 4"),
-    "a half legacy shape": (net(field(1, 1) + field(5, packed(1))), r"found the shape \(1, 0, 0, 0\)"),
-    "a zero": (net(shape(0)), r"found the shape \(0,\)"),
-    "a negative length": (net(field(7, field(1, b"\xff" * 9 + b"\x01"))), r"found the shape \(-1,\)"),
+    "fewer values": (net(field(5, packed(1, 2)) + shape(3)), "layer 'c', blob 0: 8 bytes of values, .* takes 12"),
+    "more values": (net(BLOB, field(5, packed(1, 2)) + shape(1)), "layer 'c', blob 1: 8 bytes of values, .* takes 4"),
+    "values cut within": (net(field(5, packed(1, 2)[:-1]) + shape(2)), "7 bytes of values, .* takes 8"),
+    "no values": (net(shape(3)), "0 bytes of values, .* takes 12"),
+    "an empty blob": (net(b""), "0 bytes of values, .* takes 4"),
+    "no shape": (net(field(5, packed(1, 2))), "8 bytes of values, .* takes 4"),
+    "a half legacy shape": (net(field(1, 1) + field(5, packed(1))), r"a shape \(1, 0, 0, 0\)"),
+    "a zero": (net(shape(0)), r"a shape \(0,\)"),
+    "a negative length": (net(field(7, field(1, b"\xff" * 9 + b"\x01"))), r"a shape \(-1,\)"),
     "many axes": (net(shape(*[1] * 33) + field(5, packed(1))), "of 33 axes"),
-    "huge and zero": (net(field(7, field(1, b"\0" + (b"\xff" * 8 + b"\x7f") * 2))), "found the shape"),
-    "huge": (net(field(7, field(1, (b"\xff" * 8 + b"\x7f") * 9)) + field(5, packed(1))), "found 4 bytes"),
-    "a cut length": (net(field(7, field(1, b"\xff")) + field(5, packed(1))), "byte .*end within an integer"),
+    "huge and zero": (net(field(7, field(1, b"\0" + (b"\xff" * 8 + b"\x7f") * 2))), "a shape"),
+    "huge": (net(field(7, field(1, (b"\xff" * 8 + b"\x7f") * 9)) + field(5, packed(1))), "4 bytes of values"),
+    "a cut length": (net(field(7, field(1, b"\xff")) + field(5, packed(1))), "byte .*ends within an integer"),
     "too large a double": (net(field(8, HUGE) + shape(1)), "too large for float32"),
-    "no name": (field(100, field(7, BLOB)), "no name"),
-    "no text for a name": (net(BLOB, name=b"\xff"), "byte 5: .*no UTF-8"),
-    "one name twice": (net(BLOB) + net(BLOB), "second layer 'c'"),
-    "one name in two generations": (net(BLOB) + GENERATIONS["layers"], "second layer 'c'"),
+    "no name": (field(100, field(7, BLOB)), "has no name"),
+    "no text for a name": (net(BLOB, name=b"\xff"), "byte 5: .*not UTF-8"),
+    "one name twice": (net(BLOB) + net(BLOB), "second layer with weights is called 'c'"),
+    "one name in two generations": (net(BLOB) + GENERATIONS["layers"], "second layer with weights is called 'c'"),
     "no layer": (field(1, b"net"), "no layer with weights"),
     "no blob": (net(), "no layer with weights"),
     "a mean image": (FORMS["legacy"], "no layer with weights"),

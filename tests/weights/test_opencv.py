@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from by_definition import released_tile_probabilities
+from caffe_writer import to_caffe
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dilated import published
-from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names
 from dilated.paper import VGGSegmenter
-from dilated.weights import caffe, convert
+from dilated.weights import caffe
+from dilated.weights.published import _UPSAMPLING_LAYER, PUBLISHED_NETWORKS, caffe_layer_names, from_caffe
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 if not hasattr(cv2.dnn, "readNetFromCaffe"):
@@ -125,7 +126,7 @@ def prototxt(network: VGGSegmenter, name: str, height: int, width: int) -> str:
     if network.config.upsampling == "deconvolution":
         classes = len(network.classes)
         kernel = f"num_output: {classes} group: {classes} kernel_size: 16 stride: 8 pad: 4 bias_term: false"
-        add(convert.UPSAMPLING_LAYER, "Deconvolution", f"convolution_param {{ {kernel} }}")
+        add(_UPSAMPLING_LAYER, "Deconvolution", f"convolution_param {{ {kernel} }}")
     add("prob", "Softmax")
     return "\n".join(text)
 
@@ -161,7 +162,7 @@ def test_opencv_gives_the_same_logits_and_probabilities(
     name: str, size: tuple[int, int], logits: tuple[int, int], tmp_path: Path
 ) -> None:
     network = narrow(name)
-    convert.to_caffe(network, name, tmp_path / "net.caffemodel")
+    to_caffe(network, name, tmp_path / "net.caffemodel")
     blob = tile(network, *size)
     text = prototxt(network, name, *size)
     theirs = in_opencv(text, tmp_path / "net.caffemodel", caffe_layer_names(name)["context.final"], blob)
@@ -184,7 +185,7 @@ def test_opencv_gives_the_same_logits_and_probabilities(
 )
 def test_a_dilation_that_is_off_by_one_would_be_noticed(name: str, right: str, wrong: str, tmp_path: Path) -> None:
     network = narrow(name)
-    convert.to_caffe(network, name, tmp_path / "net.caffemodel")
+    to_caffe(network, name, tmp_path / "net.caffemodel")
     height, width = {n: size for n, size, _ in MAPS}[name]
     text = prototxt(network, name, height, width)
     assert text.count(right) == 1
@@ -199,11 +200,11 @@ def test_a_dilation_that_is_off_by_one_would_be_noticed(name: str, right: str, w
 def test_weights_come_back_bit_for_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = narrow(name)
     path = tmp_path / "net.caffemodel"
-    convert.to_caffe(network, name, path)
-    stored = [*caffe_layer_names(name).values(), *([convert.UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
+    to_caffe(network, name, path)
+    stored = [*caffe_layer_names(name).values(), *([_UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
     assert list(caffe.read_caffemodel(path)) == stored
-    monkeypatch.setattr(convert, "published", unlike)
-    back = convert.from_caffe(path, name)
+    monkeypatch.setattr("dilated.weights.published.published", unlike)
+    back = from_caffe(path, name)
     assert not back.training
     same(back, network)
 
@@ -228,8 +229,8 @@ def same(a: VGGSegmenter, b: VGGSegmenter) -> None:
 def test_the_whole_voc_network_is_that_of_opencv_on_a_whole_tile(tmp_path: Path) -> None:
     path = tmp_path / "voc.caffemodel"
     network = spread(published(VOC))
-    convert.to_caffe(network, VOC, path)
-    same(convert.from_caffe(path, VOC), network)
+    to_caffe(network, VOC, path)
+    same(from_caffe(path, VOC), network)
     blob = tile(network, 900, 900)
     theirs = in_opencv(prototxt(network, VOC, 900, 900), path, "ct_final", blob)
     ours = here(network, blob)

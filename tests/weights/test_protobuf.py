@@ -1,20 +1,17 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from dilated.errors import InputError
-from dilated.weights.protobuf import (
+from caffe_writer import (
     encode_delimited,
     encode_packed_floats,
     encode_packed_varints,
     encode_varint,
     encode_varint_field,
-    read_delimited_fields,
-    read_fields,
-    read_varints,
-    to_signed,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dilated.errors import InputError
+from dilated.weights.protobuf import read_delimited_fields, read_fields, read_varints, to_signed
 
 KNOWN = {
     0: "00",
@@ -35,12 +32,6 @@ def test_varints_are_those_of_the_format(value: int, encoded: str) -> None:
     assert encode_varint(value).hex() == encoded
     assert list(read_varints(bytes.fromhex(encoded))) == [value % 2**64]
     assert to_signed(value % 2**64) == (value if value < 2**63 else value - 2**64)
-
-
-@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
-def test_a_number_of_more_than_64_bits_cannot_be_written(value: int) -> None:
-    with pytest.raises(ValueError, match="64 bits"):
-        encode_varint(value)
 
 
 @settings(deadline=None, max_examples=50)
@@ -67,14 +58,14 @@ def test_the_four_wire_types_are_told_apart_with_their_offsets() -> None:
 
 
 def test_offsets_inside_a_message_are_those_of_the_file() -> None:
-    data = b"".join([b"\x08\x01", *encode_delimited(7, *encode_delimited(9, b"abc"))])
+    data = b"\x08\x01" + encode_delimited(7, encode_delimited(9, b"abc"))
     ((number, value, offset),) = read_delimited_fields(data)
     ((inner, text, at),) = read_delimited_fields(value, offset)
     assert (number, inner, bytes(text), data[at : at + 3]) == (7, 9, b"abc", b"abc")
 
 
 def test_values_share_the_memory_of_the_message() -> None:
-    data = bytearray(b"".join(encode_delimited(1, b"abc")))
+    data = bytearray(encode_delimited(1, b"abc"))
     (field,) = read_fields(data)
     data[-1] = ord("z")
     assert isinstance(field.value, memoryview)
@@ -84,21 +75,24 @@ def test_values_share_the_memory_of_the_message() -> None:
 @pytest.mark.parametrize(
     ("message", "error"),
     [
-        ("80", "byte 7: .*end within an integer"),
-        ("0880", "byte 8: .*end within an integer"),
+        ("80", "byte 7: .*ends within an integer"),
+        ("0880", "byte 8: .*ends within an integer"),
         ("08" + "80" * 10 + "01", "byte 8: .*more than 64 bits"),
         ("08" + "ff" * 9 + "02", "byte 8: .*more than 64 bits"),
-        ("08010a", "byte 10: .*end within an integer"),
-        ("0a0361", "byte 9: field 1 should be 3 bytes long; found 1"),
-        ("0affffffffffffffffff01", "byte 18: field 1 should be 18446744073709551615 bytes long; found 0"),
-        ("0d000000", "byte 8: field 1 should be 4 bytes long; found 3"),
-        ("0900000000000000", "byte 8: field 1 should be 8 bytes long; found 7"),
-        ("00", "byte 7: found field number 0"),
-        ("808080801000", "byte 7: found field number 536870912"),
-        ("0b", "byte 7: found wire type 3 in field 1"),
-        ("08010c", "byte 9: found wire type 4 in field 1"),
-        ("0e", "byte 7: found wire type 6"),
-        ("0f", "byte 7: found wire type 7"),
+        ("08010a", "byte 10: .*ends within an integer"),
+        ("0a0361", "byte 9: field 1 should be 3 bytes long, and the message ends after 1"),
+        (
+            "0affffffffffffffffff01",
+            "byte 18: field 1 should be 18446744073709551615 bytes long, and the message ends after 0",
+        ),
+        ("0d000000", "byte 8: field 1 should be 4 bytes long, and the message ends after 3"),
+        ("0900000000000000", "byte 8: field 1 should be 8 bytes long, and the message ends after 7"),
+        ("00", "byte 7: field number 0"),
+        ("808080801000", "byte 7: field number 536870912"),
+        ("0b", "byte 7: wire type 3 in field 1"),
+        ("08010c", "byte 9: wire type 4 in field 1"),
+        ("0e", "byte 7: wire type 6"),
+        ("0f", "byte 7: wire type 7"),
     ],
 )
 def test_bytes_that_are_no_message_are_refused_with_the_offset(message: str, error: str) -> None:
@@ -110,24 +104,11 @@ def test_the_largest_field_number_is_read() -> None:
     assert [field.number for field in read_fields(encode_varint_field(2**29 - 1, 5))] == [2**29 - 1]
 
 
-def test_floats_of_a_fitting_array_are_written_from_its_own_memory() -> None:
-    values = np.zeros((2, 3), np.float32)
-    parts = encode_packed_floats(5, values)
-    values[:] = 1
-    assert b"".join(parts) == b"\x2a\x18" + 6 * b"\x00\x00\x80\x3f"
-
-
 def test_floats_are_written_in_row_order_whatever_the_strides() -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert b"".join(encode_packed_floats(5, values.T)) == b"".join(
-        encode_packed_floats(5, np.ascontiguousarray(values.T))
-    )
-    assert b"".join(encode_packed_floats(5, values[1, ::2])) == b"".join(
-        encode_packed_floats(5, np.array([3, 5], np.float32))
-    )
-    assert b"".join(encode_packed_floats(5, values[::-1, ::2])) == b"".join(
-        encode_packed_floats(5, np.array([3, 5, 0, 2], np.float32))
-    )
+    assert encode_packed_floats(5, values + 0)[:2] == b"\x2a\x18"
+    assert encode_packed_floats(5, values.T) == encode_packed_floats(5, np.ascontiguousarray(values.T))
+    assert encode_packed_floats(5, values[1, ::2]) == b"\x2a\x08\x00\x00\x40\x40\x00\x00\xa0\x40"  # 3, 5
 
 
 @settings(deadline=None, max_examples=200)

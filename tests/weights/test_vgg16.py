@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from caffe_writer import write_caffemodel
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -210,7 +211,7 @@ def test_a_file_of_the_first_four_blocks_leaves_the_others_fresh_and_says_so(
 @pytest.mark.parametrize("v1", [False, True], ids=["layer", "layers"])
 def test_a_caffemodel_is_taken_as_it_is_with_its_inner_products_as_convolutions(v1: bool, tmp_path: Path) -> None:
     layers, path = caffe_layers(), tmp_path / "VGG_ILSVRC_16_layers.caffemodel"
-    caffe.write_caffemodel(path, layers, v1=v1)
+    write_caffemodel(path, layers, v1=v1)
     assert caffe.read_caffemodel(path)["fc6"][0].shape == ((1, 1) if v1 else ()) + (256, 32 * 49)
     segmenter = build()
     before = kept(segmenter)
@@ -232,7 +233,7 @@ def test_deeplabs_fc6_and_fc7_are_not_vggs_and_stay_fresh(model: Classifier, suf
     if suffix == ".pth":
         torch.save(model.state_dict(), path)
     else:
-        caffe.write_caffemodel(path, caffe_layers())
+        write_caffemodel(path, caffe_layers())
     segmenter = build(fc6="large_fov")
     before = kept(segmenter)
     assert load_pretrained(segmenter, str(path)) == (
@@ -290,7 +291,7 @@ def test_a_file_without_a_layer_of_vgg_is_refused(name: str, tmp_path: Path) -> 
     elif path.suffix == ".npz":
         np.savez(path, **{k: v.numpy() for k, v in weights.items()})
     else:
-        caffe.write_caffemodel(path, {"conv1": [v.numpy() for v in weights.values()]})
+        write_caffemodel(path, {"conv1": [v.numpy() for v in weights.values()]})
     segmenter = build()
     before = kept(segmenter)
     with pytest.raises(InputError, match=rf"{path} holds no layer of VGG-16.*torchvision's or Caffe's names"):
@@ -309,7 +310,7 @@ def test_random_and_start_are_no_weights_of_vgg() -> None:
 
 def refused(tmp_path: Path, layers: dict[str, list[Blob]], name: str, **settings: Any) -> None:
     path = tmp_path / "a.caffemodel"
-    caffe.write_caffemodel(path, layers)
+    write_caffemodel(path, layers)
     segmenter = build(**settings)
     before = kept(segmenter)
     with pytest.raises(InputError, match=rf"a\.caffemodel.*{name}"):

@@ -27,14 +27,12 @@ def run(network: arguments.Network, /, *, layers: bool = False) -> None:
     if not layers:
         write_line("--layers shows the receptive field of the layers")
         return
-    from dilated.fields.arithmetic import receptive_field
-    from dilated.models.paper import VGGSegmenter
     from dilated.weights.bundled import load
 
     segmenter = load(network)
     write_line(f"logit k sits at pixel {segmenter.grid.start:g} + {segmenter.grid.stride} k")
-    if isinstance(segmenter, VGGSegmenter):
-        write_table(_field_table("front end, in pixels", receptive_field(segmenter.frontend), 1))
+    if frontend_fields := segmenter.frontend_fields():
+        write_table(_field_table("front end, in pixels", frontend_fields, 1))
     if segmenter.context is not None:
         write_table(context_table(segmenter))
 
@@ -54,10 +52,10 @@ def _network_table(network: NetworkDescription) -> Table:
 def context_table(segmenter: BaseSegmenter) -> Table:
     """The context module's fields, on top of one logit's where that is known."""
     from dilated.fields.arithmetic import receptive_field
-    from dilated.models.paper import VGGSegmenter
 
     assert segmenter.context is not None
-    first_pixels = receptive_field(segmenter.frontend)[-1].field if isinstance(segmenter, VGGSegmenter) else 1
+    frontend_fields = segmenter.frontend_fields()
+    first_pixels = frontend_fields[-1].field if frontend_fields else 1
     rows = receptive_field(segmenter.context)
     return _field_table("context module, in logits and in pixels", rows, segmenter.output_stride, first_pixels)
 

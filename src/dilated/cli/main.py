@@ -23,7 +23,7 @@ VERBS = {
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
     "report": "one page about a run: figures, curves, best and worst images",
     "predict": "label images, folders, videos, rasters of any size",
-    "convert": "the authors' .caffemodel files to network files, and back",
+    "convert": "the authors' .caffemodel files to network files",
     "convert-data": "a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...",
     "info": "what a network file holds: classes, layers, receptive field, card",
     "field": "draw receptive fields: the paper's Figure 1, or what a network looks at",

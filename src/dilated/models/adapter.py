@@ -183,6 +183,10 @@ class AdaptedSegmenter(BaseSegmenter):
             output = F.interpolate(output, padded_size, mode="bilinear", align_corners=False)
         return output[..., :height, :width], captured[-1]
 
+    @property
+    def backbone_levels(self) -> int:
+        return 0
+
     def first_level_modules(self, levels: int) -> list[nn.Module]:
         if levels:
             raise InputError(f"freeze: {levels} levels of a network whose levels are not known", hint="give 0")

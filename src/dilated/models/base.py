@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
+from dilated.fields.arithmetic import ReceptiveField
 from dilated.fields.measured import measure_field
 from dilated.fields.probing import eval_mode
 from dilated.files import plural
@@ -34,6 +35,9 @@ from dilated.palettes import Color, distinct_colors
 
 class BaseConfig(ABC):
     """The settings of a segmenter, a frozen dataclass; `kind` tells the kinds apart in files."""
+
+    has_frontend: ClassVar[bool] = False
+    """Whether a front end makes the logits that the context module reads from images extended by its margin."""
 
     @abstractmethod
     def build(
@@ -205,6 +209,10 @@ class BaseSegmenter(nn.Module, ABC):
         """Logits at every pixel, and the feature map of `auxiliary_level`, from one pass through the backbone."""
         raise NotImplementedError
 
+    def frontend_fields(self) -> list[ReceptiveField]:
+        """The receptive field of each layer of the front end, in pixels; none where the layers are not one chain."""
+        return []
+
     def frontend_logits(self, images: Tensor) -> Tensor:
         """What the context module reads, (N, C, ceil(H/r), ceil(W/r)), where a front end makes it alone.
 
@@ -230,7 +238,7 @@ class BaseSegmenter(nn.Module, ABC):
 
     @property
     def backbone_levels(self) -> int:
-        """How many levels `first_level_modules` knows."""
+        """How many levels `first_level_modules` knows; 0 for a network whose levels are not known."""
         return 5
 
     @abstractmethod

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
-from dilated.fields.arithmetic import receptive_field
+from dilated.fields.arithmetic import ReceptiveField, receptive_field
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
@@ -70,6 +70,8 @@ class VGGConfig(BaseConfig):
     """Probability of dropout after fc6 and fc7 while training."""
     kind: Literal["vgg"] = "vgg"
     """The paper's front end."""
+
+    has_frontend = True
 
     def build(
         self,
@@ -160,9 +162,12 @@ class VGGSegmenter(BaseSegmenter):
         """False for the authors' inference: its seams are part of the result."""
         return self.config.inference == "whole"
 
+    def frontend_fields(self) -> list[ReceptiveField]:
+        return receptive_field(self.frontend)
+
     def theoretical_field(self) -> int:
         """The same as measured, computed layer by layer: one run of the full network takes half a minute of a CPU."""
-        rows = receptive_field(self.frontend)
+        rows = self.frontend_fields()
         context = receptive_field(self.context)[-1].field if self.context is not None else 1
         return rows[-1].field + (context - 1) * rows[-1].jump
 

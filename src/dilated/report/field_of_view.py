@@ -11,6 +11,7 @@ import torch
 
 from dilated.data.images import ImageArray
 from dilated.data.sample import Sample
+from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
 from dilated.models.base import BaseSegmenter
 from dilated.models.field_of_view import FieldOfView, measure_field_of_view
@@ -40,7 +41,7 @@ def measure_center(segmenter: BaseSegmenter, image: ImageArray, device: torch.de
         image: (H, W, 3) uint8.
 
     Raises:
-        ValueError: a gradient that is zero everywhere or not finite.
+        InputError: a gradient that is zero everywhere or not finite.
     """
     top, left = (max(0, (side - _MAX_SIDE) // 2) for side in image.shape[:2])
     pixels = image[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
@@ -53,7 +54,7 @@ def render_field_of_view(segmenter: BaseSegmenter, sample: Sample, device: torch
     image = sample.read_image()
     try:
         crop = measure_center(segmenter, image, device)
-    except ValueError as error:
+    except InputError as error:
         return render_card(f"<p>The field cannot be measured on {escape_text(sample.name)}: {escape_text(error)}</p>")
     field_of_view = crop.field_of_view
     squares = {

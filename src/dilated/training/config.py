@@ -170,15 +170,15 @@ class Recipe:
             raise InputError(
                 "recipe: a context or joint stage needs network.context = 'basic' or 'large'; found 'none'"
             )
-        if (self.network.kind == "vgg") != (self.augment.kind == "reflect"):
+        if self.network.has_frontend != (self.augment.kind == "reflect"):
             raise InputError(
                 f"recipe: found network.kind={self.network.kind!r} with augment.kind={self.augment.kind!r}; expected "
-                "'vgg' with 'mirror' or 'timm' with 'scale'"
+                "'vgg' with 'reflect' or another with 'scale'"
             )
         for stage in self.stage:
             if any(stage.crop):
                 dataclasses.replace(self.augment, crop=stage.crop)  # raises where it does not fit
-        if self.network.kind != "vgg" and any(s.cache_features for s in self.stage):
+        if not self.network.has_frontend and any(s.cache_features for s in self.stage):
             raise InputError("recipe: stage.cache_features is for the paper's network; expected network.kind = 'vgg'")
 
 

@@ -73,7 +73,7 @@ def _class_dependent_weights(segmenter: BaseSegmenter) -> dict[str, bool]:
     try:
         with torch.device("meta"):
             extended = segmenter.config.build([*names, " "], [*colors, (0, 0, 0)]).state_dict()
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"--init-from: its classes are not the data's, {names}, and are built in ({error})") from error
     return {
         key: value.shape[1:] == extended[key].shape[1:]

@@ -44,10 +44,11 @@ def _layer_lr_factors(segmenter: BaseSegmenter, decay: float) -> dict[int, float
     """Return the learning rate of each backbone parameter, by identity, as a fraction of that of the last level."""
     if decay == 1:
         return {}
-    try:
-        levels = [_parameter_ids(segmenter.first_level_modules(i)) for i in range(1, segmenter.backbone_levels + 1)]
-    except ValueError as error:
-        raise InputError(f"stage.layer_decay: found {decay} ({error})", hint="set stage.layer_decay to 1") from error
+    if not segmenter.backbone_levels:
+        raise InputError(
+            f"stage.layer_decay: {decay} with a network whose levels are not known", hint="set stage.layer_decay to 1"
+        )
+    levels = [_parameter_ids(segmenter.first_level_modules(i)) for i in range(1, segmenter.backbone_levels + 1)]
     factors: dict[int, float] = {}
     for depth, level in enumerate(reversed(levels)):  # the last level first: the earlier ones overwrite their own
         factors |= dict.fromkeys(level, decay**depth)

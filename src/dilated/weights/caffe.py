@@ -1,15 +1,10 @@
-"""Caffe weight files (`.caffemodel`), in and out, without Caffe.
+"""Caffe weight files (`.caffemodel`), read without Caffe.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     write_caffemodel(f"{folder}/net.caffemodel", {"conv1": [np.ones((8, 3, 3, 3), np.float32), np.zeros(8, np.float32)]})
-    ...     layers = read_caffemodel(f"{folder}/net.caffemodel")
-    >>> {name: [blob.shape for blob in blobs] for name, blobs in layers.items()}
-    {'conv1': [(8, 3, 3, 3), (8,)]}
+    layers = read_caffemodel("net.caffemodel")           # layer name -> its blobs: weight, then bias
 
 A file is one protobuf message: layers, each with a name and its blobs (weight, then bias). Three generations of layers
-are about, and two ways to give a blob's shape; all are read. Which network the weights are for is not in the file:
-`fit` holds the names and shapes against those of a network.
+exist, and two ways to give a blob's shape; all are read. Which network the weights are for is not in the file:
+`match_layers` compares the names and shapes with those of a network.
 """
 
 from __future__ import annotations
@@ -19,22 +14,16 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dilated.errors import InputError
-from dilated.files import atomic_path
 from dilated.weights.protobuf import (
     DELIMITED,
     FIXED32,
     FIXED64,
-    BytesLike,
-    encode_delimited,
-    encode_packed_floats,
-    encode_packed_varints,
-    encode_varint_field,
     read_delimited_fields,
     read_fields,
     read_varints,
@@ -44,7 +33,6 @@ from dilated.weights.protobuf import (
 Blob = NDArray[np.float32]
 
 _MAX_AXES = 32  # Caffe's own bound
-_MAX_BYTES = 2**31 - 1  # protobuf libraries, and so Caffe and OpenCV, read no larger message
 
 
 class _LayerFormat(NamedTuple):
@@ -67,7 +55,7 @@ def read_caffemodel(path: Path | str) -> dict[str, list[Blob]]:
     or to be rid of the file. Meanwhile the file may be replaced or deleted, but must not be shortened in place. Only
     data that is stored in pieces or in double precision is copied.
 
-    A file that was cut between two layers is a whole file of fewer layers; `fit` finds what is missing.
+    A file that was cut between two layers is a complete file of fewer layers; `match_layers` finds what is missing.
 
     Args:
         path: a `.caffemodel` in Caffe's binary format, of any generation.
@@ -77,16 +65,8 @@ def read_caffemodel(path: Path | str) -> dict[str, list[Blob]]:
         it: four numbers in old files, such as (1, 1, 1, 64) for a bias.
 
     Raises:
-        InputError: no such file, one that is empty, cut short, damaged or of another kind, a blob whose values are not
-            as many as its shape says, two layers of one name, no layer with blobs.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     write_caffemodel(f"{folder}/net.caffemodel", {"fc": [np.array([[1, 2]], np.float32)]})
-        ...     layers = read_caffemodel(f"{folder}/net.caffemodel")
-        >>> layers["fc"][0].tolist()
-        [[1.0, 2.0]]
+        InputError: no such file, one that is empty, cut short, damaged or of another kind, a blob whose number of values
+            does not match its shape, two layers of one name, no layer with blobs.
     """
     path = Path(path)
     data = _map_file(path)
@@ -99,61 +79,18 @@ def read_caffemodel(path: Path | str) -> dict[str, list[Blob]]:
             if not blobs:
                 continue
             if not name:
-                raise InputError(f"byte {offset}: found a layer with weights and no name; expected a name")
+                raise InputError(f"byte {offset}: a layer with weights has no name")
             if name in layers:
-                raise InputError(
-                    f"byte {offset}: found a second layer {name!r} with weights; expected names that differ"
-                )
+                raise InputError(f"byte {offset}: a second layer with weights is called {name!r}")
             layers[name] = [_parse_blob(*blob, f"layer {name!r}, blob {i}") for i, blob in enumerate(blobs)]
         if not layers:
-            raise InputError(f"found no layer with weights in {len(data)} bytes; expected those of a trained network")
+            raise InputError(f"no layer with weights in {len(data)} bytes")
     except InputError as error:
         raise InputError(
-            f"{path}: is no whole Caffe weight file: {error}. {_describe_foreign_file(bytes(data[:256]))}Expected a binary .caffemodel; "
-            "copy or download it again, or give another file."
+            f"{path}: not a complete Caffe weight file: {error}{_describe_foreign_file(bytes(data[:256]))}",
+            hint="give a binary .caffemodel; copy or download it again",
         ) from error
     return layers
-
-
-def write_caffemodel(
-    path: Path | str, layers: Mapping[str, Sequence[NDArray[Any]]], name: str = "dilated", v1: bool = False
-) -> None:
-    """Write a weight file that Caffe and OpenCV read; it appears whole or not at all.
-
-    Values go from the arrays to the file; none are gathered in memory. Both readers match layers by name alone. A layer
-    is labelled a convolution if its first blob has four axes, an inner product if two.
-
-    Args:
-        path: the file to write; one that is there is replaced.
-        layers: layer name -> its blobs, weight first; float32, or what float32 holds exactly.
-        name: the network's name, for people.
-        v1: write the layers of 2014 (`layers`, shapes of four numbers with leading ones) for Caffe of that time.
-
-    Raises:
-        InputError: no layer, a layer without a name or blobs, an empty array, another type of number, too many axes,
-            more than 2 GiB, a file that cannot be written.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     write_caffemodel(f"{folder}/old.caffemodel", {"fc": [np.zeros((10, 4), np.float32)]}, v1=True)
-        ...     layers = read_caffemodel(f"{folder}/old.caffemodel")
-        >>> layers["fc"][0].shape
-        (1, 1, 10, 4)
-    """
-    path = Path(path)
-    if not layers:
-        raise InputError(f"{path}: found no layer to write; expected at least one")
-    size = sum(4 * np.asarray(blob).size for blobs in layers.values() for blob in blobs)
-    if size > _MAX_BYTES:
-        raise InputError(f"{path}: found {size} bytes of weights; expected at most {_MAX_BYTES}, all that Caffe reads")
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            file.writelines(encode_delimited(1, _encode_name(path, "the network", name)))
-            for layer, blobs in layers.items():
-                file.writelines(_encode_layer(path, layer, blobs, v1))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error}); expected the path of a file in a folder") from error
 
 
 def match_layers(
@@ -161,19 +98,17 @@ def match_layers(
     expected: Mapping[str, list[tuple[int, ...]]],
     path: Path | str,
     aliases: Mapping[str, Sequence[str]] | None = None,
-    ignore_unused: bool = False,
 ) -> dict[str, list[Blob]]:
-    """Hold the layers of a file against those of a network, by name and shape.
+    """Find the layers of a network among those of a file, by name and shape.
 
     A shape must be the expected one, but for two ways to write the same values in the same order: the leading ones of
     old files, as in (1, 1, 1, 64) for (64,), and an inner product (out, c * h * w) for a convolution (out, c, h, w).
 
     Args:
-        layers: as `read` returns them.
+        layers: as `read_caffemodel` returns them.
         expected: layer name -> the shapes of its blobs.
         path: the file, for errors.
-        aliases: expected name -> other names that files have for it; the first that is there counts.
-        ignore_unused: allow the file to have layers that nothing asks for.
+        aliases: expected name -> other names that files have for it; the first that the file has counts.
 
     Returns:
         Expected name -> its arrays in the expected shapes, sharing the memory of `layers`; in the order of
@@ -206,12 +141,12 @@ def match_layers(
                 f"{source!r} (found {_format_shapes(actual)}, expected {_format_shapes(expected_shapes)})"
             )
     unused = [repr(name) for name in layers if name not in used]
-    if missing or mismatched or (unused and not ignore_unused):
+    if missing or mismatched or unused:
         problems = (("missing", missing), ("of another shape", mismatched), ("unused", unused))
         listed = "; ".join(f"{len(names)} {problem}: {_abbreviate(names)}" for problem, names in problems if names)
         raise InputError(
-            f"{path}: its layers are not those of the network: {listed}. Expected exactly the network's "
-            f"{len(expected)} layers; give the file that belongs to this network."
+            f"{path}: its layers are not the network's {len(expected)}: {listed}",
+            hint="give the file that belongs to this network",
         )
     return matched
 
@@ -219,15 +154,15 @@ def match_layers(
 def _map_file(path: Path) -> memoryview:
     """The bytes of a file; the map closes when the last view onto it is gone."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a .caffemodel")
+        raise InputError(f"{path}: no such file", hint="give a .caffemodel")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a .caffemodel") from error
+        raise InputError(f"{path}: cannot be read ({error})", hint="give a .caffemodel") from error
     if not size:
-        raise InputError(f"{path}: the file is empty; expected a .caffemodel. Copy or download it again.")
+        raise InputError(f"{path}: the file is empty", hint="copy or download it again")
     return data
 
 
@@ -240,7 +175,7 @@ def _parse_layer(message: memoryview, offset: int, kind: _LayerFormat) -> tuple[
             try:
                 name = str(value, "utf-8")
             except UnicodeDecodeError as error:
-                raise InputError(f"byte {position}: found a layer's name that is no UTF-8; expected text") from error
+                raise InputError(f"byte {position}: a layer's name is not UTF-8 text") from error
         elif number == kind.blobs:
             blobs.append((value, position))
         elif number == kind.inner:
@@ -270,15 +205,13 @@ def _parse_blob(message: memoryview, offset: int, where: str) -> Blob:
         shape = [legacy.get(axis, 0) for axis in (1, 2, 3, 4)]
     if len(shape) > _MAX_AXES or any(length < 1 for length in shape):
         actual = tuple(shape) if len(shape) <= _MAX_AXES else f"of {len(shape)} axes"
-        raise InputError(
-            f"byte {offset}: {where}: found the shape {actual}; expected at most {_MAX_AXES} axes, each >= 1"
-        )
+        raise InputError(f"byte {offset}: {where}: a shape {actual} is not of at most {_MAX_AXES} axes, each >= 1")
     pieces, itemsize = (double, 8) if double else (single, 4)
     size = sum(len(piece) for piece in pieces)
     if size != math.prod(shape) * itemsize:
         raise InputError(
-            f"byte {offset}: {where}: found {size} bytes of values; expected {math.prod(shape) * itemsize} for the shape "
-            f"{tuple(shape)}"
+            f"byte {offset}: {where}: {size} bytes of values, where the shape {tuple(shape)} takes "
+            f"{math.prod(shape) * itemsize}"
         )
     values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype=f"<f{itemsize}").reshape(shape)
     if not double:
@@ -286,7 +219,7 @@ def _parse_blob(message: memoryview, offset: int, where: str) -> Blob:
     with np.errstate(all="ignore"):
         rounded = values.astype(np.float32)
     if (np.isfinite(values) & ~np.isfinite(rounded)).any():
-        raise InputError(f"byte {offset}: {where}: found a value too large for float32; expected single precision")
+        raise InputError(f"byte {offset}: {where}: a value is too large for float32")
     return rounded
 
 
@@ -311,62 +244,18 @@ def _read_dimensions(message: memoryview, offset: int) -> Iterator[int]:
 
 
 def _describe_foreign_file(head: bytes) -> str:
-    """A sentence on what else a file is by its first bytes, or nothing."""
+    """What else a file is by its first bytes, or nothing."""
     text = min(head) >= 9 and not set(head) & {*range(14, 32), 127}
     kinds = (
         (head.startswith(b"\x89PNG"), "a PNG image"),
-        (head.startswith(b"\x89HDF"), "an HDF5 file, such as a .caffemodel.h5; save it as binaryproto"),
+        (head.startswith(b"\x89HDF"), "an HDF5 file, such as a .caffemodel.h5 (save it as binaryproto)"),
         (head.startswith(b"PK\x03\x04"), "a zip file, such as weights of PyTorch"),
         (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"), "a pickle of Python"),
         (head[8:9] == b"{" and head[6:8] == b"\0\0", "a safetensors file"),
-        (text and head.lstrip().startswith(b"<"), "a web page; the address gave no file"),
+        (text and head.lstrip().startswith(b"<"), "a web page (the address gave no file)"),
         (text, "text, such as a .prototxt, which has no weights"),
     )
-    return next((f"It looks like {what}. " for applies, what in kinds if applies), "")
-
-
-def _encode_name(path: Path, what: str, name: str) -> bytes:
-    """A name as bytes."""
-    try:
-        return name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{path}: the name {name!r} of {what} cannot be written; expected text") from error
-
-
-def _encode_layer(path: Path, layer: str, blobs: Sequence[NDArray[Any]], v1: bool) -> list[BytesLike]:
-    """The parts of one layer."""
-    arrays = [np.asarray(blob) for blob in blobs]
-    if not layer or not arrays:
-        raise InputError(f"{path}: layer {layer!r}: found {len(arrays)} blobs; expected a name and at least one blob")
-    limit = 4 if v1 else _MAX_AXES
-    for i, array in enumerate(arrays):
-        where = f"{path}: layer {layer!r}, blob {i}"
-        if not np.can_cast(array.dtype, np.float32):
-            raise InputError(f"{where}: found {array.dtype}; expected float32. Convert it first.")
-        if array.ndim > limit or not array.size:
-            raise InputError(f"{where}: found the shape {array.shape}; expected at most {limit} axes, each >= 1")
-    title = _encode_name(path, "a layer", layer)
-    axes = arrays[0].ndim
-    parts: list[BytesLike] = []
-    if v1:
-        parts += encode_delimited(4, title)
-        parts += [encode_varint_field(5, {4: 4, 2: 14}[axes])] if axes in (2, 4) else []
-    else:
-        parts += encode_delimited(1, title)
-        parts += encode_delimited(2, {4: b"Convolution", 2: b"InnerProduct"}[axes]) if axes in (2, 4) else []
-    for array in arrays:
-        if v1:
-            shape = (1,) * (4 - array.ndim) + array.shape
-            parts += encode_delimited(
-                6,
-                *(encode_varint_field(i, length) for i, length in enumerate(shape, 1)),
-                *encode_packed_floats(5, array),
-            )
-        else:
-            parts += encode_delimited(
-                7, *encode_packed_floats(5, array), *encode_delimited(7, encode_packed_varints(1, array.shape))
-            )
-    return encode_delimited(2 if v1 else 100, *parts)
+    return next((f"; it looks like {what}" for applies, what in kinds if applies), "")
 
 
 def _is_same_layout(actual: tuple[int, ...], expected_shapes: tuple[int, ...]) -> bool:

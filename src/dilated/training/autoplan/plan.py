@@ -203,14 +203,19 @@ def _cost_choices(cost: Cost, draft: Recipe, table: dict[str, Any], summary: Dat
 
 
 def _is_overridden(key: str, overrides: Sequence[str]) -> bool:
-    return any(text.partition("=")[0].strip() == key for text in overrides)
+    return any(_overridden_key(text) == key for text in overrides)
+
+
+def _overridden_key(override: str) -> str:
+    """The key of `a.b=c`."""
+    return override.partition("=")[0].strip()
 
 
 def _apply_overrides(table: dict[str, Any], overrides: Sequence[str], include_stages: bool = True) -> dict[str, Any]:
     """A copy of the table with the overrides; those of stages only once there are stages."""
     copy = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
     for text in overrides:
-        if include_stages or not text.strip().startswith("stage."):
+        if include_stages or _overridden_key(text).partition(".")[0] != "stage":
             apply_override(copy, text, Recipe)
     return copy
 

@@ -5,10 +5,10 @@ import torch
 from by_definition import released_tile_probabilities
 from torch import nn
 
-from dilated import published, receptive_field
-from dilated.models.published import PUBLISHED_NETWORKS, caffe_layer_names
+from dilated import InputError, published, receptive_field
 from dilated.palettes import voc_color
 from dilated.paper import VGGSegmenter
+from dilated.weights.published import PUBLISHED_NETWORKS, caffe_layer_names
 
 VOC, CAMVID, KITTI, CITYSCAPES = NAMES = (
     "dilation8_pascal_voc",
@@ -242,7 +242,7 @@ def test_classes_of_ones_own_keep_their_names_and_order(names: Any) -> None:
 
 @pytest.mark.parametrize("name", ["dilation8", "", "Dilation8_camvid"])
 def test_an_unknown_network_is_refused_with_the_names_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match=f"found {name!r}.*{'.*'.join(NAMES)}"):
+    with pytest.raises(InputError, match=f"network: {name!r} is not one of .*{'.*'.join(NAMES)}"):
         published(name)
 
 
