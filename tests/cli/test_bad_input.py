@@ -27,7 +27,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: object, status: in
 
 def test_a_missing_data_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = complaint(capsys, "train", tmp_path / "nowhere", "--out", tmp_path / "run", "--recipe", "quick")
-    assert text == f"error: {tmp_path}/nowhere: no such folder; expected a data folder with images and labels"
+    assert text == f"error: {tmp_path}/nowhere: no such folder hint: give a data folder with images and labels"
     assert not (tmp_path / "run").exists()
 
 
@@ -35,7 +35,7 @@ def test_a_folder_of_another_layout(capsys: pytest.CaptureFixture[str], tmp_path
     (tmp_path / "misc").mkdir()
     (tmp_path / "misc" / "notes.txt").touch()
     text = complaint(capsys, "train", tmp_path / "misc", "--out", tmp_path / "run")
-    assert "found notes.txt; expected images/ and labels/" in text
+    assert "found notes.txt hint: expected images/ and labels/" in text
 
 
 def test_a_data_folder_without_classes_gets_a_table_to_start_from(

@@ -55,7 +55,7 @@ def test_warnings_alone_leave_the_status_0(capsys: pytest.CaptureFixture[str], t
         Cityscapes.save(tmp_path, split, [("ulm_000000_000019", np.zeros((1, 19, 3), np.uint8), ids)])
     text = printed(capsys, "check", tmp_path)
     assert "train: found 1 images with labels; the published split has 2975" in text
-    assert "The data can be had at https://www.cityscapes-dataset.com" in text
+    assert "The data is available at https://www.cityscapes-dataset.com" in text
     assert text.endswith("0 errors, 2 warnings\n")
 
 
@@ -72,7 +72,7 @@ def test_a_format_that_is_named_tells_what_it_lacks(capsys: pytest.CaptureFixtur
     text = printed(capsys, "check", folder, "--format", "kitti2018", status=1)
     assert f"{folder}/training/semantic: no such folder; expected their labels" in text
     assert "expected this layout:" in text
-    assert "The data can be had at https://www.cvlibs.net" in text
+    assert "The data is available at https://www.cvlibs.net" in text
 
 
 def test_a_missing_list_of_classes(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

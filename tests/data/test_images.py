@@ -88,7 +88,7 @@ def test_an_image_too_large_to_be_trusted_is_refused(
     png: Path, monkeypatch: pytest.MonkeyPatch, most: int, size: str
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)  # pillow warns, here an error, or beyond twice that refuses
-    refused(png, f"found an image of {size}; expected at most {most} pixels.*--tile N")
+    refused(png, rf"found an image of too many pixels \(.*{size}.*\); expected at most {most} pixels.*--tile N")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -109,7 +109,7 @@ def test_a_header_of_many_pixels_allocates_none(tmp_path: Path) -> None:
     data = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     tracemalloc.start()
-    refused(tmp_path / "bomb.png", "found an image of 3600000000 pixels")
+    refused(tmp_path / "bomb.png", "found an image of too many pixels .*3600000000 pixels")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 

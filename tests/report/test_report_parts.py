@@ -88,13 +88,13 @@ def test_the_log_gives_stages_times_and_the_best(tmp_path: Path) -> None:
 def test_of_many_labels_some_are_counted_evenly(tmp_path: Path) -> None:
     data = data_folder(tmp_path / "data", ("a", "b"), images=7)
     train, val = count_splits(data, max_labels=3)
-    assert (train.num_images, train.num_counted) == (2, 2)
-    assert (val.num_images, val.num_counted) == (7, 3)
+    assert (train.statistics.images, train.statistics.labels_read) == (2, 2)
+    assert (val.statistics.images, val.statistics.labels_read) == (7, 3)
     pairs = data.samples("val")[::3]
     labels = np.stack([pair.read_label() for pair in pairs])
-    assert val.pixels == tuple(int((labels == i).sum()) for i in range(2))
-    assert val.ignored == 3 * 12
-    assert math.isclose(sum(val.class_fractions), 1)
+    assert val.statistics.pixels == tuple(int((labels == i).sum()) for i in range(2))
+    assert val.statistics.ignored == 3 * 12
+    assert math.isclose(sum(val.statistics.class_fractions), 1)
 
 
 def test_large_images_are_looked_at_in_their_middle(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from dilated import InputError, load, load_recipe, open_dataset
 from dilated.data.dataset import Dataset
 from dilated.data.labels import save_classes
+from dilated.data.statistics import ImageSizes
 from dilated.training.autoplan import plan as planning
 from dilated.training.autoplan.from_data import Choice, choose_crop
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
@@ -159,7 +160,8 @@ def test_without_a_budget_the_passes_make_the_same_number_of_steps(
     recipe = make_plan(data, 0, SMALL).recipe
     assert recipe.budget == 0
     assert all(stage.epochs > 0 and stage.share == 0 for stage in recipe.stage)
-    many = replace(summarize_dataset(data.samples("train"), data.classes), images=100_000)
+    summary = summarize_dataset(data.samples("train"), data.classes)
+    many = replace(summary, statistics=replace(summary.statistics, images=100_000))
     monkeypatch.setattr(planning, "summarize_dataset", lambda *_: many)
     assert make_plan(data, 0, SMALL).recipe.stage[0].epochs == 4
 
@@ -208,7 +210,8 @@ def test_images_without_up_and_down_are_flipped_both_ways(tmp_path: Path, flip_v
     [((40, 56), (64, 64)), ((256, 256), (256, 256)), ((360, 480), (288, 384)), ((1024, 2048), (224, 480))],
 )
 def test_the_crop_follows_the_images(size: tuple[int, int], crop: tuple[int, int], data: Dataset) -> None:
-    summary = replace(summarize_dataset(data.samples("train"), data.classes), median_size=size)
+    summary = summarize_dataset(data.samples("train"), data.classes)
+    summary = replace(summary, statistics=replace(summary.statistics, sizes=ImageSizes(size, size, size, 1)))
     assert choose_crop(summary, 288 * 384)[0] == crop
 
 
@@ -216,8 +219,8 @@ def test_the_survey_counts_what_is_there(folder: Path, data: Dataset) -> None:
     summary = summarize_dataset(data.samples("train"), data.classes)
     labels = [data.classes.decode(np.asarray(draw(i)[1])) for i in range(6)]
     counts = np.bincount(np.concatenate([one.ravel() for one in labels]), minlength=256)[:3]
-    assert (summary.images, summary.images_read, summary.median_size) == (6, 6, (40, 56))
-    assert summary.class_fractions == pytest.approx((counts / counts.sum()).tolist(), abs=1e-3)
+    assert (summary.images, summary.statistics.labels_read, summary.median_size) == (6, 6, (40, 56))
+    assert summary.statistics.class_fractions == pytest.approx((counts / counts.sum()).tolist(), abs=1e-3)
     assert summary.region_sides[2] == pytest.approx((4 * 56) ** 0.5, rel=0.3)  # the bar, cut by the disc at times
     assert summary.decoded_bytes == 6 * 40 * 56 * 4
 
@@ -238,7 +241,7 @@ def test_without_time_planning_reads_one_image_and_estimates_the_rest(
     call = TrainStep.__call__
     monkeypatch.setattr(TrainStep, "__call__", lambda self, image, *rest: steps.append(1) or call(self, image, *rest))
     monkeypatch.setattr(planning, "_PLANNING_SHARE", 0.0)
-    reads = summarize_dataset(data.samples("train"), data.classes, Deadline.after(0.0)).images_read
+    reads = summarize_dataset(data.samples("train"), data.classes, Deadline.after(0.0)).statistics.labels_read
     plan = make_plan(data, 600, SMALL)
     assert (reads, len(steps)) == (1, 1)
     assert choices(plan)["step"][1].startswith("measured in part, since the time for planning was over")

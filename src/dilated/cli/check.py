@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
@@ -11,10 +12,10 @@ from rich.table import Table
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, plain, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
-from dilated.data.check.classes_draft import CLASSES_FILE, write_classes_draft
 from dilated.data.check.finding import Finding
-from dilated.data.check.statistics import DatasetStatistics, ImageSizes, SplitStatistics
+from dilated.data.dataset import CLASSES_FILE, write_classes_draft
 from dilated.data.formats import FORMATS
+from dilated.data.statistics import ImageSizes, SplitStatistics
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.report.check_page import render_check_page
@@ -66,8 +67,8 @@ def run(
         write_line(note)
     if report.splits:
         write_table(class_table(report))
-    if report.statistics and any(split.labels_read for split in report.statistics.splits.values()):
-        write_table(region_table(report.statistics))
+    if report.classes and any(split.labels_read for split in report.splits.values()):
+        write_table(region_table(report, report.classes.names))
     print_findings(report, None if all else _FINDINGS_SHOWN)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -88,8 +89,7 @@ def class_table(report: CheckReport) -> Table:
     table.add_row("images", *(f"{c.images:,}" for c in columns))
     if report.classes is None:
         return table
-    if report.statistics:
-        _add_file_rows(table, [*report.statistics.splits.values(), report.statistics.total])
+    _add_file_rows(table, columns)
     table.add_row("labelled pixels", *(f"{c.labeled_pixels:,}" for c in columns))
     table.add_row("ignored", *(_percentage(c.ignored, c.labeled_pixels + c.ignored) for c in columns))
     table.add_section()
@@ -130,25 +130,25 @@ def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "-"
 
 
-def region_table(statistics: DatasetStatistics) -> Table:
+def region_table(report: CheckReport, names: Sequence[str]) -> Table:
     """In how many images each class is, and how large its regions are."""
     table = Table(title="classes in images, and the side of their regions in pixels", title_justify="left")
     table.add_column("")
-    for split in statistics.splits:
+    for split in report.splits:
         table.add_column(plain(f"in {split}"), justify="right")
     for column in ("regions", "median", "a tenth above", "half its area above"):
         table.add_column(column, justify="right")
-    for i, name in enumerate(statistics.classes):
-        shares = [_percentage(split.images_with_class[i], split.labels_read) for split in statistics.splits.values()]
-        regions = statistics.total.components[i]
+    for i, name in enumerate(names):
+        shares = [_percentage(split.images_with_class[i], split.labels_read) for split in report.splits.values()]
+        regions = report.total.components[i]
         sides = (
             [f"{side:.1f}" for side in (regions.median, regions.p90, regions.area_weighted_median)]
             if regions
             else ["-"] * 3
         )
         table.add_row(plain(name), *shares, f"{regions.count:,}" if regions else "-", *sides)
-    if statistics.total.measured_labels < statistics.total.labels_read:
-        table.caption = f"regions of {statistics.total.measured_labels:,} labels, spread evenly over the splits"
+    if report.total.measured_labels < report.total.labels_read:
+        table.caption = f"regions of {report.total.measured_labels:,} labels, spread evenly over the splits"
     return table
 
 
@@ -164,13 +164,16 @@ def print_findings(report: CheckReport, limit: int | None) -> None:
     for (severity, kind), group in groups.items():
         style = "bold red" if severity == "error" else "bold yellow"
         write_heading(severity, style, f"{kind} ({len(group)})", stderr=False)
-        for finding in group[:limit]:
+        shown = group[:limit]
+        for finding, following in zip(shown, [*shown[1:], None], strict=True):
             write_line(f"  {finding.text}")
+            if finding.hint and (following is None or following.hint != finding.hint):
+                write_line(f"  hint: {finding.hint}")
         if limit is not None and len(group) > limit:
             write_line(f"  ... and {len(group) - limit} more; --all shows them")
     missing = {"layout", "split", "missing file", "number of images", "unreadable image", "unreadable label"}
     if report.source and any(f.kind in missing for f in report.findings):
-        write_line(f"The data can be had at {report.source}")
+        write_line(f"The data is available at {report.source}")
     warnings = len(report.findings) - len(report.errors)
     summary = f"{plural(len(report.errors), 'error')}, {plural(warnings, 'warning')}"
     write_line(summary if report.findings else "Nothing wrong found.")

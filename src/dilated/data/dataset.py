@@ -14,14 +14,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
 from dilated.data.formats._classes import ClassesFile
-from dilated.data.labels import Classes
+from dilated.data.labels import Classes, draft_classes, read_values, save_classes
 from dilated.data.sample import Sample
-from dilated.errors import InputError
+from dilated.errors import InputError, suggest
 
 if TYPE_CHECKING:
     from dilated.data.torch_dataset import SplitDataset
+
+
+CLASSES_FILE = "classes.toml"
+
+
+class UnknownLayoutError(InputError):
+    """A folder looks like no known layout of data."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,7 @@ def open_dataset(root: Path | str, format: str | None = None) -> Dataset:
         MissingClassesError: nothing names the classes; with what to write into a classes.toml.
         InputError: no such folder, an unknown format, or a file that is damaged.
     """
-    root = Path(root)
-    contents, other_formats = _choose_format(root, format)
+    contents, other_formats = read_folder(Path(root), format)
     data = bind_classes(contents)
     if not other_formats:
         return data
@@ -137,24 +145,58 @@ def detect_formats(root: Path) -> list[Format]:
     return [reading for reading in readings if reading.detect()]
 
 
-def _choose_format(root: Path, format: str | None) -> tuple[Format, list[str]]:
-    """The folder as its format reads it, and what it looks like too.
+def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str]]:
+    """Choose the format of a data folder.
+
+    Returns:
+        The folder as its format reads it, and the names of other formats that it looks like too.
 
     Raises:
+        UnknownLayoutError: the folder looks like no format.
         InputError: no such folder, or an unknown format.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected a data folder with images and labels")
+        raise InputError(f"{root}: no such folder", hint="give a data folder with images and labels")
     if format is not None:
         if format not in FORMATS:
-            raise InputError(f"format: found {format!r}; expected one of {', '.join(FORMATS)}")
+            raise InputError(
+                f"format: {format!r} is not a known format", hint=suggest(format, FORMATS, f"give {_list_formats()}")
+            )
         return FORMATS[format](root), []
     detected = detect_formats(root)
     if not detected:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
-        raise InputError(
-            f"{root}: found {names}; expected images/ and labels/ (with train/ and val/ inside or outside them, or "
-            f"with train.txt and val.txt beside them), or the layout of one of {', '.join(FORMATS)}"
+        raise UnknownLayoutError(
+            f"{root}: holds no known layout of data; found {names}",
+            hint="expected images/ and labels/ (with train/ and val/ inside or outside them, or with train.txt and "
+            f"val.txt beside them), or the layout of {_list_formats()}",
         )
     implied = {"folders", *IMPLIED_FORMATS.get(detected[0].name, ())}
     return detected[0], [reading.name for reading in detected[1:] if reading.name not in implied]
+
+
+def _list_formats() -> str:
+    return f"one of {', '.join(FORMATS)}"
+
+
+def write_classes_draft(root: Path) -> Classes:
+    """Write `classes.toml` with a class for each value of the labels; masks of 0 and 255 get background and object.
+
+    Raises:
+        InputError: the file exists, the folder has no label images, a label cannot be read, or too many values.
+    """
+    target = root / CLASSES_FILE
+    if target.exists():
+        raise InputError(f"{target}: the file exists, and a draft would replace it", hint="move it away first")
+    contents = FORMATS["folders"](root)
+    if not contents.detect():
+        raise InputError(
+            f"{root}: holds no images/ and labels/", hint="only a folder of this layout needs classes.toml"
+        )
+    values: set[int] = set()
+    for split in contents.splits:
+        for sample in contents.match_split(split).require_complete():
+            values |= set(np.unique(read_values(sample.label)).tolist())
+    classes = draft_classes(values)
+    save_classes(classes, target)
+    return classes

@@ -9,7 +9,6 @@ cannot be read whole is an error that names the file, never a partial image.
 from __future__ import annotations
 
 import io
-import re
 import struct
 import sys
 import zlib
@@ -113,8 +112,7 @@ def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterat
                 raise _make_too_large_error(path, f"{width}x{height}")
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        count = re.search(r"\((\d+) pixels\)", str(error))
-        raise _make_too_large_error(path, f"{count[1]} pixels" if count else str(error)) from error
+        raise _make_too_large_error(path, f"too many pixels ({error})") from error
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected an image") from error
     except IsADirectoryError as error:
@@ -172,8 +170,8 @@ def _describe_source(source: Path | str | BinaryIO) -> str:
 
 def _make_too_large_error(path: str, size: str) -> ImageTooLargeError:
     return ImageTooLargeError(
-        f"{path}: found an image of {size}; expected at most {get_pixel_limit()} pixels at a time. "
-        "Label it with --tile N, which reads it in windows."
+        f"{path}: found an image of {size}; expected at most {get_pixel_limit()} pixels at a time",
+        hint="label it with --tile N, which reads it in windows",
     )
 
 

@@ -13,10 +13,11 @@ from PIL import Image
 
 from dilated.data.check.check import CheckReport
 from dilated.data.check.finding import MAX_EXAMPLES, Finding
-from dilated.data.check.statistics import DatasetStatistics, SplitStatistics
 from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
+from dilated.data.statistics import SplitStatistics
+from dilated.errors import InputError
 from dilated.report.images import encode_data_uri
 from dilated.report.page import render
 
@@ -53,14 +54,13 @@ def render_check_page(report: CheckReport) -> str:
         True
     """
     classes = report.classes
-    values: dict[str, object] = {"statistics": None}
-    if report.statistics and classes:
+    values: dict[str, object] = {"classes": None}
+    if classes:
         values = {
-            "statistics": report.statistics,
             "samples": {split: _make_figures(_spread(s), classes) for split, s in report.samples.items()},
             "classes": list(zip(classes.names, classes.colors, strict=True)),
-            "columns": [*report.statistics.splits, "all"],
-            "file_rows": _make_file_rows(report.statistics),
+            "columns": [*report.splits, "all"],
+            "file_rows": _make_file_rows([*report.splits.values(), report.total]),
         }
     num_classes = f", {len(classes)} classes" if classes else ""
     return render(
@@ -83,8 +83,13 @@ def _group_findings(report: CheckReport) -> list[_FindingGroup]:
     for (severity, kind), group in groups.items():
         samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
         figures = _make_figures(list(samples.values())[:MAX_EXAMPLES], report.classes)
-        result.append(_FindingGroup(severity, kind, [finding.text for finding in group], figures))
+        result.append(_FindingGroup(severity, kind, _list_texts(group), figures))
     return result
+
+
+def _list_texts(group: list[Finding]) -> list[str]:
+    """The texts of findings, each with its hint."""
+    return [str(InputError(finding.text, finding.hint)) for finding in group]
 
 
 def _spread(samples: list[Sample]) -> list[Sample]:
@@ -150,7 +155,7 @@ def _colorize(values: np.ndarray[tuple[int, ...], np.dtype[np.integer]], classes
     return colored
 
 
-def _make_file_rows(statistics: DatasetStatistics) -> dict[str, list[str]]:
+def _make_file_rows(columns: list[SplitStatistics]) -> dict[str, list[str]]:
     """Write images, sizes, formats, modes and what is ignored, a cell per split and one for all."""
     rows: dict[str, Callable[[SplitStatistics], str]] = {
         "images": lambda s: f"{s.images:,}",
@@ -167,7 +172,6 @@ def _make_file_rows(statistics: DatasetStatistics) -> dict[str, list[str]]:
         "turned by EXIF": lambda s: f"{s.rotated_images:,}",
         "of one color": lambda s: f"{s.blank_images:,}",
     }
-    columns = [*statistics.splits.values(), statistics.total]
     return {title: [cell(column) for column in columns] for title, cell in rows.items()}
 
 

@@ -13,20 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dilated.data.check import statistics as facts_module
+from dilated.data.check import scan
 from dilated.data.check.check import check
-from dilated.data.check.statistics import ComponentSizes, DatasetStatistics, ImageSizes
-
-
-def facts_of(root: Path) -> DatasetStatistics:
-    facts = check(root).statistics
-    assert facts is not None
-    return facts
+from dilated.data.statistics import ComponentSizes, ImageSizes
 
 
 def test_of_nothing_there_are_no_figures() -> None:
     assert ImageSizes.from_counts({}) is None
-    assert ComponentSizes.from_counts([]) is None
+    assert ComponentSizes.from_areas([]) is None
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30))
@@ -44,7 +38,7 @@ def test_objects_are_measured_by_class(tmp_path: Path) -> None:
         return healthy.street(seed)[0][:64, :64], label
 
     root = healthy.save(tmp_path, healthy.CELLS, map(squares, range(4)))
-    train = facts_of(root).splits["train"]
+    train = check(root).splits["train"]
     assert train.components[1] == ComponentSizes(9, 8.0, 8.0, 8.0, 8.0)
     assert train.components[0] is not None
     assert train.components[0].median == pytest.approx((64 * 64 - 192) ** 0.5, abs=0.01)
@@ -55,15 +49,16 @@ def test_large_labels_are_thinned_out_and_keep_their_scale(tmp_path: Path) -> No
     label[100:300, 100:300] = 1
     image = np.repeat(np.repeat(healthy.cells(0)[0], 16, 0), 16, 1)[:1000, :1000]
     root = healthy.save(tmp_path, healthy.CELLS, [(image, label), (255 - image, label)])
-    found = facts_of(root).splits["train"].components[1]
+    found = check(root).splits["train"].components[1]
     assert found is not None
     assert found.median == pytest.approx(200, rel=0.01)
 
 
 def test_only_some_labels_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dilated.data.check.scan.MAX_MEASURED_LABELS", 2)
-    train = facts_of(healthy.streets(tmp_path)).splits["train"]
-    assert (train.measured_labels, train.labels_read, facts_module.MAX_MEASURED_LABELS) == (2, 6, 200)
+    assert scan._MAX_MEASURED_LABELS == 200
+    monkeypatch.setattr(scan, "_MAX_MEASURED_LABELS", 2)
+    train = check(healthy.streets(tmp_path)).splits["train"]
+    assert (train.measured_labels, train.labels_read) == (2, 6)
 
 
 def test_shares_modes_and_formats(tmp_path: Path) -> None:
@@ -75,8 +70,8 @@ def test_shares_modes_and_formats(tmp_path: Path) -> None:
     Image.fromarray(gray).save(images / "s2.png")
     Image.open(images / "s4.png").save(images / "s4.jpg")
     (images / "s4.png").unlink()
-    facts = facts_of(root)
-    train = facts.splits["train"]
+    report = check(root)
+    train = report.splits["train"]
     assert train.modes == {"RGB": 3, "RGBA": 1, "L": 1, "I;16": 1}
     assert train.formats == {"PNG": 5, "JPEG": 1}
     assert (train.label_formats, train.label_modes) == ({"PNG": 6}, {"L": 6})
@@ -84,14 +79,14 @@ def test_shares_modes_and_formats(tmp_path: Path) -> None:
     assert sum(train.class_fractions) == pytest.approx(1)
     assert train.ignored_fraction == 10 / (72 * 96)
     assert train.images_with_class[3] == 6
-    assert facts.total.images == 8
+    assert report.total.images == 8
 
 
 def test_a_report_is_plain_values(tmp_path: Path) -> None:
     root = healthy.streets(tmp_path)
     (root / "images" / "train" / "s0.png").write_bytes(b"")
     table = json.loads(json.dumps(check(root).to_dict()))
-    assert (table["layout"], table["errors"], table["warnings"]) == ("folders", 1, 0)
+    assert (table["format"], table["errors"], table["warnings"]) == ("folders", 1, 0)
     assert table["findings"][0]["kind"] == "unreadable image"
     assert table["statistics"]["splits"]["train"]["sizes"]["median"] == [72, 96]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dilated.data.check.check import CheckReport, check
-from dilated.data.check.pair import find_blended_values
+from dilated.data.check.inspection import find_blended_values
 from dilated.data.labels import Classes, save_classes
 
 
@@ -43,7 +43,7 @@ def test_a_binary_mask_of_255_loses_its_foreground_and_says_how_to_keep_it(tmp_p
     report = check(root)
     (finding,) = [f for f in report.findings if f.kind == "binary mask"]
     assert finding.severity == "error"
-    assert "values = [255] at 'cell'" in finding.text
+    assert "values = [255] at 'cell'" in finding.hint
     assert len(finding.samples) == 8
     save_classes(Classes(healthy.CELLS.names, healthy.CELLS.colors, ((0,), (255,))), root / "classes.toml")
     assert check(root).findings == []
@@ -57,8 +57,7 @@ def test_a_color_palette_is_read_as_indices_and_is_healthy(tmp_path: Path) -> No
         label.save(path)
     report = check(root)
     assert report.findings == []
-    assert report.statistics is not None
-    assert report.statistics.total.label_modes == {"P": 8}
+    assert report.total.label_modes == {"P": 8}
 
 
 def test_classes_counted_from_1_are_told_from_one_that_is_missing(tmp_path: Path) -> None:
@@ -219,7 +218,7 @@ def test_a_label_of_an_image_that_exif_turns_is_told_to_be_turned(tmp_path: Path
     oriented(root / "images" / "train" / "s0.png", 6)
     report = check(root)
     assert found(report) == {("error", "label of another size")}
-    assert report.findings[0].text.endswith("drawn on it unturned: turn the label.")
+    assert report.findings[0].hint.startswith("rotate the label")
 
 
 def test_an_image_upside_down_by_exif_is_a_warning(tmp_path: Path) -> None:
@@ -227,8 +226,7 @@ def test_an_image_upside_down_by_exif_is_a_warning(tmp_path: Path) -> None:
     oriented(root / "images" / "train" / "s0.png", 3)
     report = check(root)
     assert found(report) == {("warning", "rotated image")}
-    assert report.statistics is not None
-    assert report.statistics.splits["train"].rotated_images == 1
+    assert report.splits["train"].rotated_images == 1
 
 
 @settings(max_examples=50, deadline=None)

@@ -14,11 +14,11 @@ from PIL import Image, ImageEnhance
 from dilated.data.check import image_hash
 from dilated.data.check.image_hash import (
     ImageHash,
+    _hamming_distance,
+    _iter_candidate_pairs,
     find_identical,
     find_near_duplicates,
-    hamming_distance,
     hash_image,
-    iter_candidate_pairs,
 )
 
 
@@ -105,25 +105,25 @@ def test_the_search_finds_what_comparing_all_finds(seed: int, number: int) -> No
     words = np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64)
     found = {
         (min(a, b), max(a, b))
-        for first, second, _ in iter_candidate_pairs(words)
+        for first, second, _ in _iter_candidate_pairs(words)
         for a, b in zip(first.tolist(), second.tolist(), strict=True)
-        if hamming_distance(words[[a]], words[[b]])[0] <= image_hash.MAX_HAMMING_DISTANCE
+        if _hamming_distance(words[[a]], words[[b]])[0] <= image_hash._MAX_HAMMING_DISTANCE
     }
     apart = (bits[:, None] != bits[None]).sum(2)
     assert found == {
-        (a, b) for a in range(number) for b in range(a + 1, number) if apart[a, b] <= image_hash.MAX_HAMMING_DISTANCE
+        (a, b) for a in range(number) for b in range(a + 1, number) if apart[a, b] <= image_hash._MAX_HAMMING_DISTANCE
     }
 
 
 def test_a_crowd_is_compared_in_part_and_says_so() -> None:
-    prints = [printed(7, place) for place in range(image_hash.MAX_BUCKET_SIZE + 1)]
+    prints = [printed(7, place) for place in range(image_hash._MAX_BUCKET_SIZE + 1)]
     found = find_near_duplicates(prints)
     assert not found.complete
-    assert {(place, place + 1) for place in range(image_hash.MAX_BUCKET_SIZE)} <= {pair[:2] for pair in found.matches}
+    assert {(place, place + 1) for place in range(image_hash._MAX_BUCKET_SIZE)} <= {pair[:2] for pair in found.matches}
 
 
 def test_a_search_that_finds_too_much_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_hash, "MAX_CLOSE_PAIRS", 3)
+    monkeypatch.setattr(image_hash, "_MAX_CLOSE_PAIRS", 3)
     found = find_near_duplicates([printed(place, place) for place in range(8)])
     assert not found.complete
     assert found.matches

@@ -9,43 +9,44 @@ A bad file is a finding and never stops the scan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dilated.data.check.duplicates import find_duplicates
-from dilated.data.check.finding import TRAINING_SPLITS, Finding, make_split_finding
+from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Severity, choose_severity
 from dilated.data.check.masks import find_suspicious_labels
-from dilated.data.check.scan import SplitCounts, sample_key, scan_samples
-from dilated.data.check.statistics import DatasetStatistics
-from dilated.data.dataset import bind_classes, detect_formats, open_dataset
-from dilated.data.formats import FORMATS, Format
+from dilated.data.check.scan import sample_key, scan_samples
+from dilated.data.dataset import UnknownLayoutError, bind_classes, detect_formats, read_folder
+from dilated.data.formats import Format
 from dilated.data.formats._format import MissingClassesError
 from dilated.data.formats._match import MatchResult
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
+from dilated.data.statistics import SplitStatistics
 from dilated.errors import InputError
 from dilated.files import plural, printable
 from dilated.progress import ProgressCallback
 
+_MAX_NAMES = 8  # classes that a finding names
+
 
 @dataclass(frozen=True, repr=False)
 class CheckReport:
-    """What `check` found; layout and classes are None where they could not be told."""
+    """What `check` found; format and classes are None where the folder does not tell them."""
 
     root: Path
     format: str | None
     classes: Classes | None
-    splits: dict[str, SplitCounts]
-    total: SplitCounts
-    """Over all splits, each pair once."""
+    splits: dict[str, SplitStatistics]
+    total: SplitStatistics
+    """Over all splits, each sample once, but with the regions of all samples that were measured for a split."""
     findings: list[Finding] = field(default_factory=list)
     source: str = ""
-    """Where the data of this layout can be had."""
-    statistics: DatasetStatistics | None = None
-    """None where the classes could not be told."""
+    """Where data of this format can be downloaded."""
     notes: tuple[str, ...] = ()
-    """What the layout says of this folder."""
+    """What was chosen where the folder leaves a choice."""
     samples: dict[str, list[Sample]] = field(default_factory=dict, repr=False)
     """By split."""
 
@@ -64,47 +65,56 @@ class CheckReport:
     def __str__(self) -> str:
         """Return the splits, the classes and all findings, errors first, as text for people."""
         lines = [f"{self.root}: {self.format or 'no known layout'}"]
-        lines += [f"{split}: {plural(counts.images, 'image')}" for split, counts in self.splits.items()]
+        lines += [f"{split}: {plural(statistics.images, 'image')}" for split, statistics in self.splits.items()]
         if self.classes:
-            shares = (count / max(self.total.labeled_pixels, 1) for count in self.total.pixels)
-            lines += [f"{name}: {share:.2%}" for name, share in zip(self.classes.names, shares, strict=True)]
+            fractions = (count / max(self.total.labeled_pixels, 1) for count in self.total.pixels)
+            lines += [f"{name}: {fraction:.2%}" for name, fraction in zip(self.classes.names, fractions, strict=True)]
         findings = sorted(self.findings, key=lambda finding: finding.severity != "error")
-        lines += [f"{f.severity}: {f.kind}: {f.text}" for f in findings] or ["Nothing wrong found."]
+        lines += [f"{f.severity}: {f.kind}: {InputError(f.text, f.hint)}" for f in findings] or ["Nothing wrong found."]
         return "\n".join(map(printable, lines))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        statistics = None
+        if self.classes:
+            by_split = {split: dataclasses.asdict(statistics) for split, statistics in self.splits.items()}
+            total = dataclasses.asdict(self.total)
+            statistics = {"classes": list(self.classes.names), "splits": by_split, "total": total}
         return {
             "root": str(self.root),
-            "layout": self.format,
+            "format": self.format,
             "classes": list(self.classes.names) if self.classes else None,
             "errors": len(self.errors),
             "warnings": len(self.findings) - len(self.errors),
-            "findings": [{"severity": f.severity, "kind": f.kind, "text": f.text} for f in self.findings],
+            "findings": [
+                {"severity": f.severity, "kind": f.kind, "text": f.text, "hint": f.hint} for f in self.findings
+            ],
             "notes": list(self.notes),
-            "statistics": self.statistics.to_dict() if self.statistics else None,
+            "statistics": statistics,
         }
 
 
 def check(
     data: Path | str,
-    layout: str | None = None,
+    format: str | None = None,
     workers: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> CheckReport:
-    """Read every image and label of a data folder, and report what is there and what is wrong.
+    """Read every image and label of a data folder, and report what it holds and what is wrong.
 
     Args:
-        layout: one of `FORMATS`, where the folder should be one but is not recognised.
+        data: the data folder.
+        format: one of `FORMATS`, where the folder should be one but is not recognized.
         workers: threads; as many as processors if not given.
-        progress: called with the number of pairs that are read and that of all.
+        progress: called with the number of samples that are read and that of all.
 
     Raises:
-        InputError: no such folder, or no such layout.
+        InputError: no such folder, or no such format.
 
     Example:
         >>> import tempfile
         >>> import numpy as np
+        >>> from dilated.data.formats import FORMATS
         >>> root = Path(tempfile.mkdtemp())
         >>> FORMATS["kitti2018"].save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8))])
         >>> report = check(root)
@@ -114,51 +124,54 @@ def check(
         ('split', True)
     """
     root = Path(data)
-    if not root.is_dir() or (layout is not None and layout not in FORMATS):
-        open_dataset(root, layout)  # says which
-    contents = FORMATS[layout](root) if layout else _detect_format(root)
-    if contents is None:
-        return CheckReport(root, None, None, {}, SplitCounts(0, (), 0), [_make_layout_finding(root)])
-    name, source = contents.name, contents.source
+    try:
+        contents, _ = read_folder(root, format)
+    except UnknownLayoutError as error:
+        return CheckReport(root, None, None, {}, SplitStatistics(0), [_make_layout_finding(root, error)])
     findings: list[Finding] = []
     splits: list[str] = []
     try:
         splits = list(contents.splits)
     except (InputError, OSError) as error:  # the file that names them is missing or damaged
-        findings.append(Finding("error", "layout", str(error)))
+        findings.append(_make_finding("error", "layout", error))
     matches = {split: _match_split(contents, split) for split in splits}
     findings += [
-        make_split_finding("missing file", split, text) for split in splits for text in matches[split].problems
+        Finding(choose_severity(split), "missing file", text) for split in splits for text in matches[split].problems
     ]
     findings += _find_missing_splits(contents, splits)
     try:
         dataset = bind_classes(contents)
-        classes = dataset.classes
     except InputError as error:
         if splits or not findings:  # in a folder without data the classes do not matter yet
-            findings.append(Finding("error", "classes", _describe_missing_classes(root, error)))
-        counts = {split: SplitCounts(len(matches[split].samples), (), 0) for split in splits}
-        return CheckReport(root, name, None, counts, SplitCounts(_count_distinct(matches), (), 0), findings, source)
-    samples = {split: [replace(s, classes=classes) for s in matches[split].samples] for split in splits}
+            findings.append(_make_missing_classes_finding(root, error))
+        statistics = {split: SplitStatistics(len(matches[split].samples)) for split in splits}
+        total = SplitStatistics(len({sample_key(sample) for match in matches.values() for sample in match.samples}))
+        return CheckReport(root, contents.name, None, statistics, total, findings, contents.source)
+    classes = dataset.classes
+    samples = {split: [dataclasses.replace(s, classes=classes) for s in matches[split].samples] for split in splits}
     scan = scan_samples(samples, classes, workers, progress)
     findings += scan.findings
     for split in splits:
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
-    findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
-    findings += find_duplicates(scan.records, classes)
-    counts, total = scan.splits, scan.total
-    return CheckReport(root, name, classes, counts, total, findings, source, scan.statistics, dataset.notes, samples)
+    suspicious_labels = find_suspicious_labels(scan.accumulators, classes)
+    train_lacks, val_lacks = _find_absent_classes(scan.splits, classes)
+    findings += [*train_lacks, *suspicious_labels, *val_lacks, *find_duplicates(scan.records)]
+    return CheckReport(
+        root, contents.name, classes, scan.splits, scan.total, findings, contents.source, dataset.notes, samples
+    )
 
 
-def _count_distinct(matches: dict[str, MatchResult]) -> int:
-    return len({sample_key(sample) for split_matches in matches.values() for sample in split_matches.samples})
+def _make_finding(severity: Severity, kind: FindingKind, error: Exception) -> Finding:
+    if isinstance(error, InputError):
+        return Finding(severity, kind, error.message, error.hint)
+    return Finding(severity, kind, str(error))
 
 
 def _match_split(contents: Format, split: str) -> MatchResult:
     """The samples of a split, and what is missing; a format that stops at the first thing missing gives only that."""
     try:
         return contents.match_split(split)
-    except FileNotFoundError:  # a split that is not there at all
+    except FileNotFoundError:  # a split that does not exist at all
         return MatchResult([], [])
     except (InputError, OSError) as error:
         return MatchResult([], [str(error)])
@@ -175,62 +188,56 @@ def _find_missing_splits(contents: Format, splits: list[str]) -> list[Finding]:
             texts.update(dict.fromkeys(problems or [default_problem]))
     findings = [Finding("error", "split", text) for text in texts]
     if not splits:
-        layout = contents.describe_layout()
-        findings.append(Finding("error", "layout", f"{root}: expected this layout:\n\n{layout}\n"))
+        findings.append(Finding("error", "layout", f"{root}: expected this layout:\n\n{contents.describe_layout()}\n"))
     return findings
 
 
-def _check_counts(contents: Format, split: str, counts: SplitCounts, is_complete: bool) -> list[Finding]:
-    """What the counts of a split tell: that it is not whole, or has nothing to learn."""
+def _check_counts(contents: Format, split: str, statistics: SplitStatistics, is_complete: bool) -> list[Finding]:
+    """What the counts of a split tell: that it is incomplete, or has nothing to learn."""
     findings = []
-    expected = contents.image_counts.get(split, counts.images)
-    if counts.images != expected:
-        text = f"{split}: found {counts.images} images with labels; the published split has {expected}"
+    images, expected = statistics.images, contents.image_counts.get(split, statistics.images)
+    if images != expected:
+        text = f"{split}: found {images} images with labels; the published split has {expected}"
         findings.append(Finding("warning", "number of images", text))
-    if not counts.images and is_complete:
-        findings.append(
-            make_split_finding("split", split, f"{split}: is empty; expected at least one image with a label")
-        )
-    if counts.ignored and not counts.labeled_pixels:
-        note = contents.split_notes.get(split, "")
-        findings.append(
-            make_split_finding("nothing labelled", split, f"{split}: every pixel is ignored. {note}".strip())
-        )
+    if not images and is_complete:
+        text = f"{split}: is empty; expected at least one image with a label"
+        findings.append(Finding(choose_severity(split), "split", text))
+    if statistics.ignored and not statistics.labeled_pixels:
+        text = f"{split}: every pixel is ignored. {contents.split_notes.get(split, '')}".strip()
+        findings.append(Finding(choose_severity(split), "nothing labelled", text))
     return findings
 
 
-def _find_absent_classes(splits: dict[str, SplitCounts], classes: Classes) -> list[Finding]:
-    train = splits.get("train")
-    if train is None or not train.labeled_pixels:
-        return []
-    return [
-        Finding("warning", "absent class", f"train: no pixel is {name!r}, so it cannot be learnt")
-        for name, pixels in zip(classes.names, train.pixels, strict=True)
-        if not pixels
+def _find_absent_classes(splits: dict[str, SplitStatistics], classes: Classes) -> tuple[list[Finding], list[Finding]]:
+    """The classes that train lacks, one finding each, and those that val lacks, in one finding."""
+    absent = {
+        split: [repr(name) for name, pixels in zip(classes.names, statistics.pixels, strict=True) if not pixels]
+        for split, statistics in splits.items()
+        if statistics.labeled_pixels
+    }
+    in_train = [
+        Finding("warning", "absent class", f"train: no pixel is {name}, so it cannot be learnt")
+        for name in absent.get("train", [])
     ]
+    names = absent.get("val", [])
+    if not names:
+        return in_train, []
+    shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
+    return in_train, [Finding("warning", "absent class", f"val: no pixel is {shown}, so no IoU can be measured of it")]
 
 
-def _describe_missing_classes(root: Path, error: InputError) -> str:
+def _make_missing_classes_finding(root: Path, error: InputError) -> Finding:
     """Why there are no classes; the search for label values ends at the first sample that is not complete."""
     path = root / "classes.toml"
     if path.is_file() or isinstance(error, MissingClassesError):
-        return str(error)
-    return f"{path}: no such file, and nothing else names the classes. Mend the rest, and this shows how to start it."
+        return _make_finding("error", "classes", error)
+    text = f"{path}: no such file, and nothing else names the classes"
+    return Finding("error", "classes", text, "correct the other errors first: then this shows how to start the file")
 
 
-def _make_layout_finding(root: Path) -> Finding:
-    """That no layout fits; and which folder below would."""
-    try:
-        open_dataset(root)
-    except InputError as error:
-        text = str(error)
-    below = [
-        f"{folder} is {contents.name}"
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and (contents := _detect_format(folder))
-    ]
-    return Finding("error", "layout", text + (f". Did you mean: {'; '.join(below[:4])}?" if below else ""))
-
-
-def _detect_format(root: Path) -> Format | None:
-    return next(iter(detect_formats(root)), None)
+def _make_layout_finding(root: Path, error: InputError) -> Finding:
+    """That the folder has no known layout; and which folder below it does."""
+    folders = (folder for folder in sorted(root.iterdir()) if folder.is_dir())
+    below = [f"{folder}, which is {formats[0].name}" for folder in folders if (formats := detect_formats(folder))]
+    hint = f"did you mean {' or '.join(below[:4])}?" if below else error.hint
+    return Finding("error", "layout", error.message, hint)

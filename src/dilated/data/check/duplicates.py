@@ -1,9 +1,9 @@
 """Images that are in a data set more than once: what is wrong with that, and where.
 
-    findings = duplicates(reading.seen, classes)
+    findings = find_duplicates(scan.records)
 
-An image of val that was trained on makes the figures of val too good. The same pixels in train and val are an error,
-since a copy cannot be meant; images that only look the same are a warning, since frames of one film may be.
+An image of val that was trained on makes the metrics of val too good. The same pixels in train and val are an error,
+since no copy is intended; images that only look the same are a warning, since frames of one film may be intended.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, FindingKind, Severity
+from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, FindingKind, choose_severity
 from dilated.data.check.image_hash import ImageHash, find_identical, find_near_duplicates
 from dilated.data.check.scan import SampleRecord
-from dilated.data.labels import Classes
 from dilated.errors import InputError
 
-_MAX_LABEL_DIFFERENCE = 0.01  # of the pixels; labels of the same image that differ in less are drawn by two hands
+_MAX_LABEL_DIFFERENCE = 0.01  # of the pixels; labels of one image that differ in less were drawn by two people
 _MAX_LABEL_COMPARISONS = 100  # the most pairs of labels that are read again to tell how much they differ
+_RecordPair = tuple[SampleRecord, SampleRecord]
 
 _DISJOINT_SPLITS = {*TRAINING_SPLITS, "test"}
 _NO_HASH = ImageHash(b"", 0, b"")
 
 
-def find_duplicates(records: Sequence[SampleRecord], classes: Classes) -> list[Finding]:
+def find_duplicates(records: Sequence[SampleRecord]) -> list[Finding]:
     """Findings about images that are the same or nearly, across splits and within them.
 
     Example:
-        >>> find_duplicates([], Classes(("sky",), ((0, 0, 255),)))
+        >>> find_duplicates([])
         []
     """
     image_hashes = [record.image_hash or _NO_HASH for record in records]
     findings = _find_shared_samples(records)
-    repeats: dict[str, list[tuple[SampleRecord, SampleRecord]]] = {}
+    repeats: dict[str, list[_RecordPair]] = {}
     comparisons_left = _MAX_LABEL_COMPARISONS
     for indices in find_identical(image_hashes):
         group = [records[index] for index in indices]
@@ -52,48 +52,38 @@ def find_duplicates(records: Sequence[SampleRecord], classes: Classes) -> list[F
         differing = next((record for record in labelled if record.label != labelled[0].label), None)
         if differing:
             comparisons_left -= 1
-            findings.append(
-                _make_contradiction_finding(labelled[0], differing, classes if comparisons_left >= 0 else None)
-            )
+            findings.append(_make_contradiction_finding(labelled[0], differing, comparisons_left >= 0))
     text = "have the same pixels as another image of the split"
     for split, pairs in repeats.items():
         if pairs:
-            findings.append(_make_repeat_finding("same image twice", split, pairs, len(pairs), text))
+            findings.append(_make_repeat_finding("same image twice", split, pairs, text))
     return findings + _report_near_duplicates(records, image_hashes)
 
 
 def _make_leak_finding(first: SampleRecord, second: SampleRecord, more: int) -> Finding:
-    """The same pixels in two splits; what is not trained on is wrong in figures only."""
-    text = (
-        f"{second.sample.image} ({_join_splits(second)}): is the same image as {first.sample.image} ({_join_splits(first)})"
-        + (f", like {more} more" if more else "")
-        + ". Remove it from one of them: what was learnt by heart measures nothing"
-    )
-    severity: Severity = (
-        "error" if _get_disjoint_splits(first) | _get_disjoint_splits(second) >= set(TRAINING_SPLITS) else "warning"
-    )
-    return Finding(severity, "same image in two splits", text, (second.sample, first.sample))
+    """The same pixels in two splits; where the model is not trained on either, only a metric is wrong."""
+    text = f"{_describe(second)}: is the same image as {_describe(first)}" + (f", like {more} more" if more else "")
+    hint = "remove it from one of them: a metric on images that were trained on measures nothing"
+    is_error = _get_disjoint_splits(first) | _get_disjoint_splits(second) >= set(TRAINING_SPLITS)
+    samples = second.sample, first.sample
+    return Finding("error" if is_error else "warning", "same image in two splits", text, hint, samples)
 
 
 def _find_shared_samples(records: Sequence[SampleRecord]) -> list[Finding]:
-    """Pairs that are themselves in both splits."""
+    """Samples that are themselves in both splits."""
+    hint = "remove it from one of them"
     return [
-        Finding(
-            "error",
-            "same image in two splits",
-            f"{record.sample.image}: is in train and in val; expected it in one of them",
-            (record.sample,),
-        )
-        for record in records
-        if set(record.splits) >= set(TRAINING_SPLITS)
+        Finding("error", "same image in two splits", f"{r.sample.image}: is in train and in val", hint, (r.sample,))
+        for r in records
+        if set(r.splits) >= set(TRAINING_SPLITS)
     ]
 
 
 def _report_near_duplicates(records: Sequence[SampleRecord], image_hashes: list[ImageHash]) -> list[Finding]:
-    """Images that look the same; of each held back the one most like it, and within a split how many."""
+    """Images that look the same: of each held-out image the one most like it, and within a split how many."""
     near_duplicates = find_near_duplicates(image_hashes)
     best: dict[int, tuple[float, int, int]] = {}
-    within_split: dict[str, dict[int, tuple[SampleRecord, SampleRecord]]] = {}
+    within_split: dict[str, dict[int, _RecordPair]] = {}
     for first, second, bits, correlation in near_duplicates.matches:
         if _crosses_splits(records[first], records[second]):
             reference, held_out = sorted((first, second), key=lambda index: _split_rank(records[index]))
@@ -102,68 +92,70 @@ def _report_near_duplicates(records: Sequence[SampleRecord], image_hashes: list[
             for index in (first, second):
                 within_split.setdefault(split, {}).setdefault(index, (records[first], records[second]))
     findings = []
+    hint = "keep what belongs together in one split"
     for held_out, (correlation, reference, bits) in sorted(best.items(), key=lambda item: (-item[1][0], item[0])):
-        record, other = records[held_out], records[reference]
+        record, similar = records[held_out], records[reference]
         text = (
-            f"{record.sample.image} ({_join_splits(record)}): looks like {other.sample.image} ({_join_splits(other)}); {bits} of 64 bits of "
-            f"their hashes differ, and the correlation is {correlation:.3f}. Keep what belongs together in one split"
+            f"{_describe(record)}: looks like {_describe(similar)}; {bits} of 64 bits of their hashes differ, and the "
+            f"correlation is {correlation:.3f}"
         )
-        findings.append(Finding("warning", "similar image in two splits", text, (record.sample, other.sample)))
+        samples = record.sample, similar.sample
+        findings.append(Finding("warning", "similar image in two splits", text, hint, samples))
     text = "look like another image of the split, as frames of a film do"
     text += "" if near_duplicates.complete else " (at least: too many are alike to compare all)"
     for split, pairs in sorted(within_split.items()):
-        findings.append(_make_repeat_finding("similar images", split, list(pairs.values()), len(pairs), text))
+        findings.append(_make_repeat_finding("similar images", split, list(pairs.values()), text))
     return findings
 
 
-def _make_repeat_finding(
-    kind: FindingKind, split: str, pairs: list[tuple[SampleRecord, SampleRecord]], count: int, text: str
-) -> Finding:
+def _make_repeat_finding(kind: FindingKind, split: str, pairs: list[_RecordPair], text: str) -> Finding:
     first, second = pairs[0]
-    message = f"{split}: {count:,} of its images {text}, such as {first.sample.image} and {second.sample.image.name}"
+    message = (
+        f"{split}: {len(pairs):,} of its images {text}, such as {first.sample.image} and {second.sample.image.name}"
+    )
     shown = {
         (record.sample.image, record.sample.stem): record.sample for pair in pairs[:MAX_EXAMPLES] for record in pair
     }
-    return Finding("warning", kind, message, tuple(shown.values())[:MAX_EXAMPLES])
+    return Finding("warning", kind, message, samples=tuple(shown.values())[:MAX_EXAMPLES])
 
 
-def _make_contradiction_finding(record: SampleRecord, other: SampleRecord, classes: Classes | None) -> Finding:
+def _make_contradiction_finding(record: SampleRecord, other: SampleRecord, is_compared: bool) -> Finding:
     """The same image has two labels; how much they differ where that is still counted."""
-    fraction = _label_difference(record, other, classes) if classes else None
+    fraction = _label_difference(record, other) if is_compared else None
     amount = "" if fraction is None else f" in {fraction:.2%} of the pixels"
     text = (
-        f"{record.sample.image} and {other.sample.image}: are the same image, and their labels {record.sample.label} and "
-        f"{other.sample.label} differ{amount}; expected one label"
+        f"{record.sample.image} and {other.sample.image}: are the same image, and their labels {record.sample.label} "
+        f"and {other.sample.label} differ{amount}"
     )
-    is_error = (fraction is None or fraction > _MAX_LABEL_DIFFERENCE) and {*record.splits, *other.splits} & set(
-        TRAINING_SPLITS
-    )
-    return Finding("error" if is_error else "warning", "same image, other label", text, (record.sample, other.sample))
+    is_large = fraction is None or fraction > _MAX_LABEL_DIFFERENCE
+    severity = choose_severity(*record.splits, *other.splits) if is_large else "warning"
+    samples = record.sample, other.sample
+    return Finding(severity, "same image, other label", text, "keep the label that is right", samples)
 
 
-def _label_difference(record: SampleRecord, other: SampleRecord, classes: Classes) -> float | None:
+def _label_difference(record: SampleRecord, other: SampleRecord) -> float | None:
     try:
         first, second = record.sample.read_label(), other.sample.read_label()
-    except InputError:  # such a label is a finding of its own
+    except InputError:  # reported as a finding of its own
         return None
     return float(np.mean(first != second)) if first.shape == second.shape else None
 
 
 def _get_disjoint_splits(record: SampleRecord) -> set[str]:
-    """Its splits; those that others are the sum of, such as trainval, only where it is in no other."""
+    """Its splits; unions of others, such as trainval, only where it is in no other."""
     return set(record.splits) & _DISJOINT_SPLITS or set(record.splits)
 
 
 def _crosses_splits(record: SampleRecord, other: SampleRecord) -> bool:
-    """Whether the two are in splits that should share nothing."""
+    """Whether the two are in splits that should have nothing in common."""
     left, right = _get_disjoint_splits(record) & _DISJOINT_SPLITS, _get_disjoint_splits(other) & _DISJOINT_SPLITS
     return bool(left and right) and not left & right
 
 
 def _split_rank(record: SampleRecord) -> int:
-    """That of train first, then of val."""
+    """0 for train, 1 for val, 2 for others."""
     return next((rank for rank, split in enumerate(TRAINING_SPLITS) if split in record.splits), len(TRAINING_SPLITS))
 
 
-def _join_splits(record: SampleRecord) -> str:
-    return ", ".join(record.splits)
+def _describe(record: SampleRecord) -> str:
+    return f"{record.sample.image} ({', '.join(record.splits)})"

@@ -15,7 +15,7 @@ TRAINING_SPLITS = ("train", "val")
 """The splits that `dilated train` needs; what is wrong elsewhere is a warning."""
 
 MAX_EXAMPLES = 12
-"""The most pairs that a finding about many keeps, to be shown."""
+"""The most samples that a finding about many keeps, to be shown."""
 
 Severity = Literal["error", "warning"]
 FindingKind = Literal[
@@ -53,16 +53,18 @@ class Finding:
 
     Args:
         severity: with `error`, training would fail or learn wrong labels unnoticed; with `warning` it would not.
-        text: what was found, where, what was expected and what to do.
+        text: where it is and what is wrong, with the value.
+        hint: one imperative step that mends it; empty where the text says all.
         samples: the samples that show it, twelve at most; empty if there is nothing to see.
     """
 
     severity: Severity
     kind: FindingKind
     text: str
+    hint: str = ""
     samples: tuple[Sample, ...] = field(default=(), compare=False, repr=False)
 
 
-def make_split_finding(kind: FindingKind, split: str, text: str, samples: tuple[Sample, ...] = ()) -> Finding:
-    """An error where training needs the split, else a warning."""
-    return Finding("error" if split in TRAINING_SPLITS else "warning", kind, text, samples)
+def choose_severity(*splits: str) -> Severity:
+    """An error where one of the splits is one that training needs, else a warning."""
+    return "error" if set(splits) & set(TRAINING_SPLITS) else "warning"

@@ -1,12 +1,12 @@
 """Images that are the same, or nearly: found among 100,000 in seconds.
 
-    prints = [fingerprint(read_image(path)) for path in paths]
-    identical(prints)                                    # groups of places with the same pixels
-    near(prints).pairs                                   # pairs of places that look the same
+    hashes = [hash_image(read_image(path)) for path in paths]
+    find_identical(hashes)                               # groups of indices with the same pixels
+    find_near_duplicates(hashes).matches                 # pairs of indices that look the same
 
-A fingerprint has 64 bits, each of which says whether a cell of an 8 x 9 reduction is clearly brighter than that to its
-left. Two images whose bits differ in at most 7 places share one of four 16-bit quarters up to one bit (otherwise each
-quarter had two that differ), so only images in equal or neighbouring buckets are compared. What passes is compared
+A hash has 64 bits (dHash), each of which says whether a cell of an 8 x 9 reduction is clearly brighter than that to its
+left. Two images whose bits differ in at most 7 places share one of four 16-bit quarters up to one bit (otherwise two
+bits would differ in each quarter), so only images in equal or neighboring buckets are compared. What passes is compared
 again, by the correlation of 32 x 32 grey reductions.
 
 The limits were set on photographs of streets and on microscope images. Images that were compressed again, enlarged,
@@ -26,43 +26,41 @@ from PIL import Image
 
 from dilated.data.images import ImageArray
 
-MAX_HAMMING_DISTANCE = 7
+_MAX_HAMMING_DISTANCE = 7
 _MIN_CORRELATION = 0.98
 _THUMBNAIL_SIDE = 32
 _MIN_BRIGHTNESS_STEP = 2  # grey levels; with 0 the noise of flat areas would set the bits
-MAX_BUCKET_SIZE = 200  # a bucket of more is compared along its sorted hashes, each with the next `_CROWDED_NEIGHBORS`
+_MAX_BUCKET_SIZE = 200  # a bucket of more is compared along its sorted hashes, each with the next `_CROWDED_NEIGHBORS`
 _CROWDED_NEIGHBORS = 50
-MAX_CLOSE_PAIRS = 2_000_000  # pairs of close hashes after which the search ends
+_MAX_CLOSE_PAIRS = 2_000_000  # pairs of close hashes after which the search ends
 _BLOCK_PAIRS = 1 << 21
 _POPCOUNT = np.array([bin(i).count("1") for i in range(1 << 16)], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class ImageHash:
-    """What is kept of an image to find others like it: about a kilobyte.
-
-    `digest` is of all pixels, empty for an image of a single color: such are no duplicates but have no content.
-    `thumbnail` is the 32 x 32 grey reduction, empty where it is too flat to tell one image from another.
-    """
+    """What is kept of an image to find others like it: about a kilobyte."""
 
     digest: bytes
+    """Of all pixels; empty for an image of a single color, which has no content and so no duplicate."""
     dhash: int
+    """64 bits."""
     thumbnail: bytes
+    """The 32 x 32 grey reduction; empty where it is too flat to tell one image from another."""
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs (first, second, bits that differ, correlation), first < second; and whether all were compared.
-
-    They are not where so many images are alike, as those of a fixed camera, that comparing all would take hours.
-    """
+    """Pairs of images that look the same."""
 
     matches: list[tuple[int, int, int, float]]
+    """First index, second index, bits that differ, correlation; first < second."""
     complete: bool
+    """False where so many images are alike, as those of a fixed camera, that comparing all would take hours."""
 
 
 def hash_image(pixels: ImageArray) -> ImageHash:
-    """The fingerprint of an RGB image.
+    """Hash an RGB image.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -87,10 +85,10 @@ def hash_image(pixels: ImageArray) -> ImageHash:
 
 
 def find_identical(image_hashes: Sequence[ImageHash]) -> list[list[int]]:
-    """The groups of places of the same pixels, of two at least, in order of their first.
+    """Groups of two or more indices with the same pixels, in the order of their first.
 
     Example:
-        >>> find_identical([ImageHash(b"a", 0, b""), ImageHash(b"b", 0, b""), ImageHash(b"a", 0, b""), ImageHash(b"", 0, b"")])
+        >>> find_identical([ImageHash(digest, 0, b"") for digest in (b"a", b"b", b"a", b"")])
         [[0, 2]]
     """
     groups: dict[bytes, list[int]] = {}
@@ -101,7 +99,7 @@ def find_identical(image_hashes: Sequence[ImageHash]) -> list[list[int]]:
 
 
 def find_near_duplicates(image_hashes: Sequence[ImageHash]) -> NearDuplicates:
-    """The pairs that look the same without having the same pixels; of those with the same pixels the first stands.
+    """Find pairs that look the same without having the same pixels; of those with the same pixels the first counts.
 
     Example:
         >>> find_near_duplicates([])
@@ -116,13 +114,13 @@ def find_near_duplicates(image_hashes: Sequence[ImageHash]) -> NearDuplicates:
     keys = [np.zeros(0, dtype=np.int64)]
     complete = True
     num_pairs = 0
-    for first, second, exhaustive in iter_candidate_pairs(bits):
-        close = hamming_distance(bits[first], bits[second]) <= MAX_HAMMING_DISTANCE
+    for first, second, exhaustive in _iter_candidate_pairs(bits):
+        close = _hamming_distance(bits[first], bits[second]) <= _MAX_HAMMING_DISTANCE
         low, high = np.minimum(first[close], second[close]), np.maximum(first[close], second[close])
         keys.append(np.unique(low * len(bits) + high))
         num_pairs += len(keys[-1])
-        complete = complete and exhaustive and num_pairs <= MAX_CLOSE_PAIRS
-        if num_pairs > MAX_CLOSE_PAIRS:
+        complete = complete and exhaustive and num_pairs <= _MAX_CLOSE_PAIRS
+        if num_pairs > _MAX_CLOSE_PAIRS:
             break
     key = np.unique(np.concatenate(keys))
     if not len(key):
@@ -136,7 +134,7 @@ def find_near_duplicates(image_hashes: Sequence[ImageHash]) -> NearDuplicates:
             for a, b in ((first[i : i + 4096], second[i : i + 4096]) for i in range(0, len(key), 4096))
         ]
     )
-    distances = hamming_distance(bits[first], bits[second])
+    distances = _hamming_distance(bits[first], bits[second])
     accepted = correlations >= _MIN_CORRELATION
     rows = zip(
         indices[first[accepted]], indices[second[accepted]], distances[accepted], correlations[accepted], strict=True
@@ -144,21 +142,16 @@ def find_near_duplicates(image_hashes: Sequence[ImageHash]) -> NearDuplicates:
     return NearDuplicates([(int(a), int(b), int(d), float(c)) for a, b, d, c in rows], complete)
 
 
-def hamming_distance(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How many of the 64 bits differ.
-
-    Example:
-        >>> hamming_distance(np.array([0, 7], np.uint64), np.array([1 << 63, 2], np.uint64)).tolist()
-        [1, 2]
-    """
+def _hamming_distance(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many of the 64 bits differ."""
     return _POPCOUNT[(first ^ second).view(np.uint16).reshape(-1, 4)].sum(1, dtype=np.int64)
 
 
-def iter_candidate_pairs(bits: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
-    """Pairs of places among which are all whose bits differ in at most 7, unless a bucket is crowded.
+def _iter_candidate_pairs(bits: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
+    """Yield pairs of indices, among them all whose bits differ in at most 7, unless a bucket is crowded.
 
-    Returns:
-        Blocks of first places, second places, and whether none was left out.
+    Yields:
+        Blocks of first indices, second indices, and whether none was left out.
     """
     for shift in range(0, 64, 16):
         quarter = ((bits >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
@@ -172,7 +165,7 @@ def iter_candidate_pairs(bits: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.
                 buckets = buckets[count[buckets] > 1]
             partners = buckets ^ flip
             pair_counts = count[buckets] * count[partners]
-            crowded = pair_counts > MAX_BUCKET_SIZE * MAX_BUCKET_SIZE
+            crowded = pair_counts > _MAX_BUCKET_SIZE * _MAX_BUCKET_SIZE
             for a, b in _iter_bucket_products(
                 start, count, buckets[~crowded], partners[~crowded], pair_counts[~crowded]
             ):
@@ -190,7 +183,7 @@ def _iter_bucket_products(
     partners: NDArray[np.int64],
     pair_counts: NDArray[np.int64],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs of a place in a bucket and one in the other, in blocks of bounded size."""
+    """Yield all pairs of an index in a bucket and one in its partner, in blocks of bounded size."""
     block = np.cumsum(pair_counts) // _BLOCK_PAIRS
     for number in np.unique(block):
         chosen = block == number
@@ -202,7 +195,7 @@ def _iter_bucket_products(
 
 
 def _correlate_thumbnails(first: list[bytes], second: list[bytes]) -> NDArray[np.float32]:
-    """The normalised correlation of thumbs, pair by pair."""
+    """The normalized correlation of thumbnails, pair by pair."""
     a, b = (
         np.frombuffer(b"".join(t), np.uint8).reshape(-1, _THUMBNAIL_SIDE * _THUMBNAIL_SIDE).astype(np.float32)
         for t in (first, second)

@@ -1,55 +1,121 @@
-"""Reading all pairs of a data set: the pixels of each class by split, what cannot be read, and what looks wrong.
+"""Read all samples of a data set: the statistics of each split, what cannot be read, and what looks wrong.
 
-reading = read_pairs({"train": data.pairs("train")}, data.classes)
-reading.splits["train"].pixels                       # labelled pixels by class
+scan = scan_samples({"train": data.samples("train")}, data.classes)
+scan.splits["train"].pixels                          # labelled pixels by class
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dilated.data.check.accumulator import SplitAccumulator
-from dilated.data.check.finding import TRAINING_SPLITS, Finding, Severity
+import numpy as np
+
+from dilated.data.check.finding import MAX_EXAMPLES, Finding, choose_severity
 from dilated.data.check.image_hash import ImageHash
-from dilated.data.check.pair import SampleInspection, inspect_sample
-from dilated.data.check.statistics import MAX_MEASURED_LABELS, DatasetStatistics
+from dilated.data.check.inspection import SampleInspection, inspect_sample
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
+from dilated.data.statistics import SplitStatistics, StatisticsAccumulator
 from dilated.progress import ProgressCallback, track
 
 _SampleKey = tuple[Path, Path, str]
 
-_MAX_PENDING_PER_WORKER = 64  # pairs that are read before their turn, for each thread; bounds what waits in memory
+_MAX_MEASURED_LABELS = 200  # labels of a split, spread evenly, whose regions are measured
+_MAX_PENDING_PER_WORKER = 64  # samples that are read before their turn, for each thread; bounds what waits in memory
 
 
-@dataclass(frozen=True)
-class SplitCounts:
-    """A split: how many pairs of image and label it has, and the pixels of those that can be read."""
+@dataclass
+class SampleExamples:
+    """Samples that have something in common: how many, and the first of them."""
 
-    images: int
-    pixels: tuple[int, ...]
-    ignored: int
+    count: int = 0
+    examples: list[Sample] = field(default_factory=list)
 
-    @property
-    def labeled_pixels(self) -> int:
-        """Pixels of any class."""
-        return sum(self.pixels)
+    def add(self, sample: Sample) -> None:
+        self.count += 1
+        if len(self.examples) < MAX_EXAMPLES:
+            self.examples.append(sample)
 
-    @property
-    def ignored_fraction(self) -> float:
-        """Ignored pixels of all pixels; NaN without any."""
-        return (
-            self.ignored / (self.labeled_pixels + self.ignored) if self.labeled_pixels + self.ignored else float("nan")
+
+class SplitAccumulator:
+    """The sums over a split, in memory that does not grow with its samples but for a few examples."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.images = 0
+        self.labels = StatisticsAccumulator(num_classes)
+        self._formats: Counter[str] = Counter()
+        self._modes: Counter[str] = Counter()
+        self._label_formats: Counter[str] = Counter()
+        self._label_modes: Counter[str] = Counter()
+        self._blank_images = self._rotated_images = 0
+        self.values: Counter[int] = Counter()
+        """Pixels by value as the files have them, of label images that hold ids."""
+        self.examples_by_value: dict[int, SampleExamples] = defaultdict(SampleExamples)
+        self.labels_with_values = 0
+        """How many labels `values` are of."""
+        self.intermediate_values: set[int] = set()
+        self.blended_labels = SampleExamples()
+        self.jpeg_labels = SampleExamples()
+        self.ambiguous_orientation = SampleExamples()
+        """Images that EXIF rotates and whose size does not tell whether the label was rotated too."""
+        self.single_class: dict[int, SampleExamples] = defaultdict(SampleExamples)
+        """By class, the labels that hold nothing else."""
+
+    def add(self, sample: Sample, inspection: SampleInspection) -> None:
+        self.images += 1
+        if inspection.size:
+            self.labels.add_size(inspection.size)
+        if image := inspection.image:
+            self._formats[image.format] += 1
+            self._modes[image.mode] += 1
+            self._rotated_images += image.orientation > 1
+            is_square = inspection.size is not None and inspection.size[0] == inspection.size[1]
+            if 1 < image.orientation < 5 or (image.orientation >= 5 and is_square):
+                self.ambiguous_orientation.add(sample)
+        if inspection.label:
+            self._label_formats[inspection.label.format] += 1
+            self._label_modes[inspection.label.mode] += 1
+            if inspection.label.format == "JPEG":
+                self.jpeg_labels.add(sample)
+        self._blank_images += inspection.image_hash is not None and not inspection.image_hash.digest
+        self.labels_with_values += bool(inspection.values)
+        self.values.update(inspection.values)
+        for value in inspection.values:
+            self.examples_by_value[value].add(sample)
+        if inspection.intermediate_values:
+            self.intermediate_values |= inspection.intermediate_values
+            self.blended_labels.add(sample)
+        if inspection.counts is not None:
+            self.labels.add_counts(inspection.counts, inspection.areas)
+            present = np.flatnonzero(inspection.counts[:-1])
+            if len(present) == 1:
+                self.single_class[int(present[0])].add(sample)
+
+    def statistics(self, images: int) -> SplitStatistics:
+        """The figures.
+
+        Args:
+            images: the samples of the split, counting one that is listed twice twice.
+        """
+        return replace(
+            self.labels.statistics(images),
+            blank_images=self._blank_images,
+            rotated_images=self._rotated_images,
+            formats=dict(self._formats.most_common()),
+            modes=dict(self._modes.most_common()),
+            label_formats=dict(self._label_formats.most_common()),
+            label_modes=dict(self._label_modes.most_common()),
         )
 
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """What is kept of each pair: its splits, and the fingerprints of its image and its label."""
+    """What is kept of each sample: its splits, and the hashes of its image and its label."""
 
     sample: Sample
     splits: tuple[str, ...]
@@ -59,13 +125,12 @@ class SampleRecord:
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What reading all pairs gave."""
+    """What reading all samples gave."""
 
-    splits: dict[str, SplitCounts]
-    total: SplitCounts
+    splits: dict[str, SplitStatistics]
+    total: SplitStatistics
     findings: list[Finding]
     """One for each bad file."""
-    statistics: DatasetStatistics
     accumulators: dict[str, SplitAccumulator]
     records: list[SampleRecord]
 
@@ -76,18 +141,18 @@ def scan_samples(
     workers: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> ScanResult:
-    """Read every image and label once, though it be in two splits, and count the pixels of those that are whole.
+    """Read every image and label once, also where it is in two splits, and count the pixels of complete samples.
 
     Args:
-        pairs: by split.
+        samples: by split.
         workers: threads; as many as processors if not given.
-        progress: called with the number of pairs that are read and that of all.
+        progress: called with the number of samples that are read and that of all.
 
     Example:
         >>> missing = Sample(Path("a.png"), Path("a_L.png"))
-        >>> reading = scan_samples({"train": [missing]}, Classes(("sky",), ((0, 0, 255),)))
-        >>> reading.total, [finding.kind for finding in reading.findings]
-        (SplitCounts(images=1, pixels=(0,), ignored=0), ['unreadable image', 'unreadable label'])
+        >>> scan = scan_samples({"train": [missing]}, Classes(("sky",), ((0, 0, 255),)))
+        >>> scan.total.images, scan.total.pixels, [finding.kind for finding in scan.findings]
+        (1, (0,), ['unreadable image', 'unreadable label'])
     """
     unique_samples = {sample_key(sample): sample for split in samples.values() for sample in split}
     splits: dict[_SampleKey, tuple[str, ...]] = dict.fromkeys(unique_samples, ())
@@ -96,43 +161,35 @@ def scan_samples(
         keys = list(dict.fromkeys(sample_key(sample) for sample in split_samples))
         for key in keys:
             splits[key] += (split,)
-        step = max(1, -(-len(keys) // MAX_MEASURED_LABELS))
-        measured.update(keys[::step])
-    accumulators = {split: SplitAccumulator(classes) for split in samples}
-    total = SplitAccumulator(classes)
+        measured.update(keys[:: max(1, -(-len(keys) // _MAX_MEASURED_LABELS))])
+
+    def inspect(key: _SampleKey) -> SampleInspection:
+        return inspect_sample(unique_samples[key], classes, choose_severity(*splits[key]), key in measured)
+
+    accumulators = {split: SplitAccumulator(len(classes)) for split in samples}
+    total = SplitAccumulator(len(classes))
     findings: list[Finding] = []
     records: list[SampleRecord] = []
-    inspections = _inspect_all(unique_samples, classes, measured, workers or os.cpu_count() or 1)
+    inspections = _inspect_all(unique_samples, inspect, workers or os.cpu_count() or 1)
     for key, inspection in track(inspections, len(unique_samples), progress):
         sample = unique_samples[key]
         for accumulator in (total, *(accumulators[split] for split in splits[key])):
             accumulator.add(sample, inspection)
-        severity: Severity = "error" if set(splits[key]) & set(TRAINING_SPLITS) else "warning"
-        findings += [Finding(severity, kind, text, (sample,)) for kind, text in inspection.problems]
+        findings += inspection.findings
         records.append(SampleRecord(sample, splits[key], inspection.image_hash, inspection.label_digest))
-    statistics = DatasetStatistics(
-        classes.names,
-        {split: accumulator.statistics() for split, accumulator in accumulators.items()},
-        total.statistics(),
-    )
-    counts = {split: _count_split(accumulator, len(samples[split])) for split, accumulator in accumulators.items()}
-    return ScanResult(counts, _count_split(total, len(unique_samples)), findings, statistics, accumulators, records)
-
-
-def _count_split(accumulator: SplitAccumulator, images: int) -> SplitCounts:
-    *pixels, ignored = accumulator.counts.tolist()
-    return SplitCounts(images, tuple(pixels), ignored)
+    statistics = {split: accumulators[split].statistics(len(samples[split])) for split in samples}
+    return ScanResult(statistics, total.statistics(len(unique_samples)), findings, accumulators, records)
 
 
 def _inspect_all(
-    unique_samples: dict[_SampleKey, Sample], classes: Classes, measured: set[_SampleKey], workers: int
+    unique_samples: dict[_SampleKey, Sample], inspect: Callable[[_SampleKey], SampleInspection], workers: int
 ) -> Iterator[tuple[_SampleKey, SampleInspection]]:
-    """What each pair gave, in order; decoders let other threads run, so threads are enough."""
+    """What each sample gave, in order; decoders let other threads run, so threads are enough."""
     with ThreadPoolExecutor(workers) as pool:
         pending: dict[_SampleKey, Future[SampleInspection]] = {}
         try:
-            for key, sample in unique_samples.items():
-                pending[key] = pool.submit(inspect_sample, sample, classes, key in measured)
+            for key in unique_samples:
+                pending[key] = pool.submit(inspect, key)
                 if len(pending) >= _MAX_PENDING_PER_WORKER * workers:
                     first = next(iter(pending))
                     yield first, pending.pop(first).result()
@@ -145,5 +202,5 @@ def _inspect_all(
 
 
 def sample_key(sample: Sample) -> _SampleKey:
-    """What makes a pair the same one in another split."""
+    """What makes a sample the same one in another split."""
     return sample.image, sample.label, sample.stem

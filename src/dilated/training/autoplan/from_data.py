@@ -42,7 +42,7 @@ class Choice:
 def choose_from_data(summary: DatasetSummary, cuda: bool) -> tuple[dict[str, Any], list[Choice]]:
     """Choose the tables of a recipe, with the reasons."""
     crop, reason = choose_crop(summary, MAX_SAMPLE_PIXELS["cuda" if cuda else "cpu"])
-    rarest_fraction = min((fraction for fraction in summary.class_fractions if fraction > 0), default=1.0)
+    rarest_fraction = min((fraction for fraction in summary.statistics.class_fractions if fraction > 0), default=1.0)
     flip_vertically = summary.vertical_asymmetry < 0.1
     side = finest_region_side(summary)
     table: dict[str, Any] = {
@@ -50,7 +50,7 @@ def choose_from_data(summary: DatasetSummary, cuda: bool) -> tuple[dict[str, Any
         "augment": {"crop": list(crop), "scale": [0.6, 1.8], "vertical_flip": flip_vertically},
         "loss": {"dice": 1.0},
     }
-    notes = [] if min(summary.class_fractions, default=0) > 0 else ["some classes are not in the sample"]
+    notes = [] if min(summary.statistics.class_fractions, default=0) > 0 else ["some classes are not in the sample"]
     choices = [
         Choice("network", "tf_efficientnet_lite0", "its ImageNet weights come with the package, nothing is downloaded"),
         Choice("detail", "64", f"logits at stride 4: the finest class is mostly in regions of some {side:.0f} pixels"),
