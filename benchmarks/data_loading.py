@@ -23,7 +23,7 @@ from dilated.training import stages
 from dilated.training.autoplan.plan import make_plan
 from dilated.training.budget import parse_duration
 from dilated.training.distributed.world import World
-from dilated.training.initial import build_initial_segmenter
+from dilated.training.stages import build_initial_segmenter
 from dilated.training.step import TrainStep
 
 

@@ -38,11 +38,11 @@ from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.training_samples import TrainingSamples
 from dilated.environment import describe_machine
-from dilated.training.autoplan.from_data import MAX_SAMPLE_PIXELS, choose_crop
-from dilated.training.autoplan.survey import summarize_dataset
+from dilated.training.autoplan.choices import MAX_SAMPLE_PIXELS, _choose_crop
+from dilated.training.autoplan.measure import summarize_dataset
 from dilated.training.budget import parse_duration
 from dilated.training.losses import LossConfig, combined_loss
-from dilated.training.stages import has_bf16
+from dilated.training.stages import _has_bf16
 from dilated.weights.catalog import BUNDLED_FILES
 
 ARMS = ("dilated", "deeplabv3plus", "fpn")
@@ -88,7 +88,7 @@ def train_peer(arm: str, data: Dataset, budget: float) -> nn.Module:
     network = peer(arm, len(data.classes)).train()
     pairs = data.samples("train")
     # The peers get our crop too: choosing one is not what is compared.
-    crop, _ = choose_crop(summarize_dataset(pairs, data.classes), MAX_SAMPLE_PIXELS["cpu"])
+    crop, _ = _choose_crop(summarize_dataset(pairs, data.classes), MAX_SAMPLE_PIXELS["cpu"])
     samples = TrainingSamples(pairs, data.classes, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
     encoder = set(network.encoder.parameters())
     groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]
@@ -103,7 +103,7 @@ def train_peer(arm: str, data: Dataset, budget: float) -> nn.Module:
             break
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(1, (step + 1) / 50) * (1 - progress) ** 0.9
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
+        with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16(torch.device("cpu"))):
             logits = network(normalised(image))
         optimizer.zero_grad(set_to_none=True)
         combined_loss(logits.float(), label, options).backward()

@@ -112,6 +112,22 @@ def _convert_value(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+def require_valid(config: object, where: str, rules: dict[str, tuple[bool, str]]) -> None:
+    """Raise for the first value of a dataclass that breaks its rule.
+
+    Args:
+        where: the name of its table in errors.
+        rules: by key, whether its value is valid, and the hint where it is not.
+
+    Raises:
+        InputError: a value is not valid.
+    """
+    for key, (is_valid, hint) in rules.items():
+        if not is_valid:
+            value = getattr(config, key)
+            raise InputError(f"{where}.{key}: found {list(value) if isinstance(value, tuple) else value}", hint=hint)
+
+
 def _field_names(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 

@@ -20,7 +20,7 @@ from dilated.report.charts import Axis, Line, compute_ticks, format_tick, render
 from dilated.report.curves import smooth_points, thin_points
 from dilated.report.field_of_view import measure_center
 from dilated.report.splits import count_splits
-from dilated.training.history import read_history
+from dilated.training.log import read_history
 from dilated.weights.bundled import load
 
 VALUES = st.floats(-1e9, 1e9, allow_nan=False)

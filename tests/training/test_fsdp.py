@@ -24,7 +24,7 @@ from torch import nn
 from dilated import InputError, load_recipe, open_dataset
 from dilated.data.labels import save_classes
 from dilated.errors import Interrupted
-from dilated.training.distributed.fsdp import iter_shard_units
+from dilated.training.distributed.fsdp import _iter_shard_units
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.progress import TrainingProgress
 from dilated.training.train import RunOptions, train
@@ -218,9 +218,9 @@ def test_every_weight_is_in_one_unit_at_most_and_units_are_large() -> None:
         return nn.Sequential(nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.Linear(width, width))
 
     network = nn.Sequential(block(4), nn.ModuleList([block(8), block(16)]), nn.MultiheadAttention(16, 2))
-    found = list(iter_shard_units(network, min_weights=500))
+    found = list(_iter_shard_units(network, min_weights=500))
     assert found == [network[1][0][0], network[1][1][0], network[2]]  # convolutions, and a layer as a whole
-    assert not list(iter_shard_units(nn.Identity(), min_weights=0))
+    assert not list(_iter_shard_units(nn.Identity(), min_weights=0))
 
 
 if __name__ == "__main__":

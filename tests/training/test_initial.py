@@ -12,7 +12,7 @@ from dilated import InputError, Recipe, Segmenter, SegmenterConfig
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.training.config import StageConfig
-from dilated.training.initial import build_initial_segmenter
+from dilated.training.stages import build_initial_segmenter
 
 NETWORK = SegmenterConfig("test_efficientnet", output_stride=8, features=8, detail=4)
 RECIPE = Recipe(network=NETWORK, stage=(StageConfig("frontend", 1),), weights="random")

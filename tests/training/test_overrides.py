@@ -6,7 +6,7 @@ import pytest
 
 from dilated import InputError, load_recipe
 from dilated.training.config import Recipe
-from dilated.training.overrides import apply_override
+from dilated.training.recipe_files import apply_override
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_what_all_stages_share_is_the_authors(name: str, number: int) -> None:
     assert stage.bias_decay == (1.0 if name == "paper-voc-context" else 0.0)  # decay_mult of the prototxts
     assert stage.cache_features == (stage.kind == "context")  # Section 5: the front end is frozen
     assert stage.epochs == 0
-    assert stages.count_steps(stage, recipe, images=367) == stage.iterations
+    assert stages._count_steps(stage, recipe, images=367) == stage.iterations
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -234,20 +234,20 @@ def test_every_stage_is_validated_a_few_times_and_at_its_end(name: str, number: 
     [
         ("augment.kind=scale", "unknown key 'margin'"),
         ("network.kind=timm", "unknown key 'mean'"),
-        ("stage.0.epochs=1", r"found epochs=1\.0 and iterations=40000; expected one of the two above 0"),
-        ("stage.2.iterations=0", r"found epochs=0\.0 and iterations=0; expected one of the two above 0"),
-        ("stage.2.iterations=-1", r"found epochs=0\.0 and iterations=-1; expected one of the two above 0"),
+        ("stage.0.epochs=1", r"found epochs=1\.0, iterations=40000\. Give one of the two above 0"),
+        ("stage.2.iterations=0", r"found epochs=0\.0, iterations=0\. Give one of the two above 0"),
+        ("stage.2.iterations=-1", r"found epochs=0\.0, iterations=-1\. Give one of the two above 0"),
         (
             "stage.0.cache_features=true",
-            r"stage\.cache_features: found it in a frontend stage; expected it in a context stage only",
+            r"stage\.cache_features: found in a frontend stage\. Set it in context stages only",
         ),
         (
             "stage.2.cache_features=true",
-            r"stage\.cache_features: found it in a joint stage; expected it in a context stage only",
+            r"stage\.cache_features: found in a joint stage\. Set it in context stages only",
         ),
         ("augment.crop=[630,628]", r"augment\.crop: found \[630, 628\].*such as 628"),
-        ("stage.0.accumulate=0", r"stage\.accumulate: found 0; expected more than 0"),
-        ("network.context=none", r"a context or joint stage needs network\.context"),
+        ("stage.0.accumulate=0", r"stage\.accumulate: found 0\. Give more than 0"),
+        ("network.context=none", r"network\.context is 'none', and there is a context or joint stage"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(override: str, message: str) -> None:
@@ -265,7 +265,9 @@ def test_the_papers_network_and_its_samples_go_together(tmp_path: Path) -> None:
 
 
 def test_cached_features_are_for_the_papers_network_alone() -> None:
-    with pytest.raises(InputError, match=r"stage.cache_features is for the paper's network"):
+    with pytest.raises(
+        InputError, match=r"stage.cache_features with network.kind='timm'.*for the paper's network only"
+    ):
         load_recipe("default", ["stage.1.kind=context", "stage.1.cache_features=true"])
 
 

@@ -42,7 +42,7 @@ from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
 from dilated.training.budget import StageLimit
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import RunOptions, Trainer, train
+from dilated.training.train import RunOptions, _Trainer, train
 
 RECIPE = """
 weights = "random"
@@ -143,7 +143,7 @@ class Asked(Deadly):
 class Observer(TrainingProgress):
     """Keeps the weights with which each stage begins."""
 
-    training: Trainer | None = None
+    training: _Trainer | None = None
     weights: list[dict[str, Tensor]] = field(default_factory=list)
 
     def on_stage_start(self, number: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
@@ -185,7 +185,7 @@ def whole(data: Dataset, recipe: Callable[..., Recipe], place: Path) -> tuple[Pa
 
 def observed(data: Dataset, plan: Recipe, out: Path, start: BaseSegmenter | None = None) -> Observer:
     observer = Observer()
-    observer.training = Trainer(data, plan, out, False, start, RunOptions(device="cpu", progress=observer))
+    observer.training = _Trainer(data, plan, out, False, start, RunOptions(device="cpu", progress=observer))
     observer.training.run()
     return observer
 

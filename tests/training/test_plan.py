@@ -16,10 +16,9 @@ from dilated.data.dataset import Dataset
 from dilated.data.labels import save_classes
 from dilated.data.statistics import ImageSizes
 from dilated.training.autoplan import plan as planning
-from dilated.training.autoplan.from_data import Choice, choose_crop
+from dilated.training.autoplan.choices import Choice, _choose_crop
+from dilated.training.autoplan.measure import Cost, summarize_dataset
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
-from dilated.training.autoplan.probe import Cost
-from dilated.training.autoplan.survey import summarize_dataset
 from dilated.training.budget import Deadline
 from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
@@ -212,7 +211,7 @@ def test_images_without_up_and_down_are_flipped_both_ways(tmp_path: Path, flip_v
 def test_the_crop_follows_the_images(size: tuple[int, int], crop: tuple[int, int], data: Dataset) -> None:
     summary = summarize_dataset(data.samples("train"), data.classes)
     summary = replace(summary, statistics=replace(summary.statistics, sizes=ImageSizes(size, size, size, 1)))
-    assert choose_crop(summary, 288 * 384)[0] == crop
+    assert _choose_crop(summary, 288 * 384)[0] == crop
 
 
 def test_the_survey_counts_what_is_there(folder: Path, data: Dataset) -> None:

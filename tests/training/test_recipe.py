@@ -31,7 +31,7 @@ def test_overrides_reach_every_depth() -> None:
 
 
 def test_a_context_stage_needs_a_context_module() -> None:
-    with pytest.raises(InputError, match=r"needs network\.context"):
+    with pytest.raises(InputError, match=r"network\.context is 'none'"):
         load_recipe("default", ["network.context=none"])
 
 

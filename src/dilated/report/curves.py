@@ -16,7 +16,7 @@ from dilated.report.markup import (
     render_term,
 )
 from dilated.training.config import Recipe
-from dilated.training.history import History
+from dilated.training.log import History
 
 _StageMarks = list[tuple[float, str]]
 _MAX_UNFOLDED_CLASSES = 30

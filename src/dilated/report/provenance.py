@@ -10,7 +10,7 @@ from dilated.errors import InputError
 from dilated.files import read_json
 from dilated.report.markup import escape_lines, escape_text, render_card, render_note, render_table
 from dilated.run_folder import REASONS_FILE, RECIPE_FILE
-from dilated.training.autoplan.from_data import Choice
+from dilated.training.autoplan.choices import Choice
 
 TRIMAP_WIDTHS = (1, 2, 4, 8, 16, 32)
 """Widths of the trimap bands, in pixels."""

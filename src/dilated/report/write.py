@@ -28,7 +28,7 @@ from dilated.report.markup import escape_text
 from dilated.report.page import Section, render_report
 from dilated.run_folder import BEST_FILE, RECIPE_FILE, REPORT_FILE
 from dilated.training.config import load_recipe
-from dilated.training.history import History, read_history
+from dilated.training.log import History, read_history
 from dilated.weights.bundled import load
 
 _MAX_VALUES_PER_IMAGE = 20_000

@@ -17,7 +17,7 @@ from dilated.files import atomic_path
 from dilated.models.base import BaseSegmenter
 from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
 from dilated.training.config import Recipe, recipe_to_table
-from dilated.training.ema import WeightEMA
+from dilated.training.optim import WeightEMA
 from dilated.weights.bundled import AnyConfig
 
 
@@ -53,7 +53,7 @@ def state_to_dict(state: TrainingState) -> dict[str, Any]:
         "weights": state.segmenter.state_dict(),
         "ema": state.ema.segmenter.state_dict() if state.ema else None,
         "ema_steps": state.ema.steps if state.ema else 0,
-        "random": get_rng_state(),
+        "random": _get_rng_state(),
     }
     del plain["segmenter"]
     return plain
@@ -75,7 +75,7 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
         ema.segmenter.load_state_dict(values["ema"])
         ema.steps = values["ema_steps"]
     rest = {f.name: values[f.name] for f in dataclasses.fields(TrainingState) if f.name not in ("segmenter", "ema")}
-    set_rng_state(values["random"])
+    _set_rng_state(values["random"])
     return TrainingState(segmenter, ema, **rest)
 
 
@@ -155,7 +155,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: the checkpoint is damaged ({type(error).__name__}: {error}); start anew") from error
 
 
-def get_rng_state() -> dict[str, Any]:
+def _get_rng_state() -> dict[str, Any]:
     """The state of every generator that training may draw from."""
     version, state_words, gauss = random.getstate()
     numpy = np.random.get_state()
@@ -169,7 +169,7 @@ def get_rng_state() -> dict[str, Any]:
     return state
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
+def _set_rng_state(state: dict[str, Any]) -> None:
     version, state_words, gauss = state["python"]
     random.setstate((version, tuple(state_words), gauss))
     name, keys, *rest = state["numpy"]

@@ -12,14 +12,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dilated.config import build_dataclass, read_toml
+from dilated.config import build_dataclass, read_toml, require_valid
 from dilated.data.augment import AugmentConfig
 from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.errors import InputError
 from dilated.models.segmenter import SegmenterConfig
 from dilated.training.losses import LossConfig
-from dilated.training.overrides import apply_override
-from dilated.training.recipe_files import find_recipe, list_recipes
+from dilated.training.recipe_files import apply_override, find_recipe, list_recipes
 from dilated.weights.bundled import AnyConfig
 
 
@@ -85,27 +84,25 @@ class StageConfig:
     all. The stage always ends with one."""
 
     def __post_init__(self) -> None:
-        if self.val_interval < 0:
-            raise InputError(f"stage.val_interval: found {self.val_interval}; expected 0 or more")
-        positive = {"lr": self.lr, "accumulate": self.accumulate, "gamma": self.gamma}
-        for key, value in (positive | {"step_size": self.step_size}).items():
-            if not value > 0:
-                raise InputError(f"stage.{key}: found {value}; expected more than 0")
         lengths = (self.epochs, self.iterations, self.share)
+        positive = ("lr", "accumulate", "gamma", "step_size")
+        rules = {
+            "val_interval": (self.val_interval >= 0, "give 0 or more"),
+            **{key: (getattr(self, key) > 0, "give more than 0") for key in positive},
+            "layer_decay": (0 < self.layer_decay <= 1, "give more than 0, at most 1"),
+            "output_stride": (self.output_stride in (8, 16, 32), "give 8, 16 or 32"),
+        }
+        require_valid(self, "stage", rules)
         if sum(length > 0 for length in lengths) != 1 or min(lengths) < 0:
             share = f", share={self.share}" if self.share else ""
             raise InputError(
-                f"stage: found epochs={self.epochs} and iterations={self.iterations}{share}; expected one of the "
-                f"{'three' if share else 'two'} above 0"
+                f"stage: found epochs={self.epochs}, iterations={self.iterations}{share}",
+                hint=f"give one of the {'three' if share else 'two'} above 0",
             )
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(f"stage.layer_decay: found {self.layer_decay}; expected more than 0, at most 1")
         if self.cache_features and self.kind != "context":
             raise InputError(
-                f"stage.cache_features: found it in a {self.kind} stage; expected it in a context stage only"
+                f"stage.cache_features: found in a {self.kind} stage", hint="set it in context stages only"
             )
-        if self.output_stride not in (8, 16, 32):
-            raise InputError(f"stage.output_stride: found {self.output_stride}; expected 8, 16 or 32")
 
 
 @dataclass(frozen=True)
@@ -152,34 +149,40 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not self.stage:
-            raise InputError("recipe: found no [[stage]]; expected at least one")
-        if self.batch < 1 or self.checkpoint_every < 1 or self.workers < 0 or not 0 <= self.ema < 1:
-            raise InputError(
-                f"recipe: found batch={self.batch}, checkpoint_every={self.checkpoint_every}, workers={self.workers}, "
-                f"ema={self.ema}; expected batch and checkpoint_every above 0, workers not below 0, 0 <= ema < 1"
-            )
+            raise InputError("recipe: found no [[stage]]", hint="give at least one")
+        rules = {
+            "batch": (self.batch >= 1, "give 1 or more"),
+            "checkpoint_every": (self.checkpoint_every >= 1, "give 1 or more"),
+            "workers": (self.workers >= 0, "give 0 or more"),
+            "ema": (0 <= self.ema < 1, "give 0 or more and less than 1"),
+        }
+        require_valid(self, "recipe", rules)
         if self.fsdp and self.compile:
-            raise InputError("recipe: found fsdp = true and compile = true; expected one of them at most")
+            raise InputError("recipe: found fsdp = true and compile = true", hint="set one of them at most")
         timed = [stage for stage in self.stage if stage.share]
         if len(timed) not in (0, len(self.stage)) or bool(timed) != (self.budget > 0):
             raise InputError(
-                f"recipe: found budget={self.budget:g} and {len(timed)} of {len(self.stage)} stages with a share of "
-                "it; expected a budget and a share in every stage, or neither"
+                f"recipe: found budget={self.budget:g} and {len(timed)} of {len(self.stage)} stages with a share of it",
+                hint="give a budget and a share in every stage, or neither",
             )
         if self.network.context == "none" and any(s.kind != "frontend" for s in self.stage):
             raise InputError(
-                "recipe: a context or joint stage needs network.context = 'basic' or 'large'; found 'none'"
+                "recipe: network.context is 'none', and there is a context or joint stage",
+                hint="set network.context to 'basic' or 'large'",
             )
         if self.network.has_frontend != (self.augment.kind == "reflect"):
             raise InputError(
-                f"recipe: found network.kind={self.network.kind!r} with augment.kind={self.augment.kind!r}; expected "
-                "'vgg' with 'reflect' or another with 'scale'"
+                f"recipe: found network.kind={self.network.kind!r} with augment.kind={self.augment.kind!r}",
+                hint="set augment.kind to 'reflect' for a network of kind 'vgg', to 'scale' for others",
             )
         for stage in self.stage:
             if any(stage.crop):
                 dataclasses.replace(self.augment, crop=stage.crop)  # raises where it does not fit
         if not self.network.has_frontend and any(s.cache_features for s in self.stage):
-            raise InputError("recipe: stage.cache_features is for the paper's network; expected network.kind = 'vgg'")
+            raise InputError(
+                f"recipe: found stage.cache_features with network.kind={self.network.kind!r}",
+                hint="set it for the paper's network only, network.kind = 'vgg'",
+            )
 
 
 def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyConfig | None = None) -> Recipe:

@@ -1,19 +1,23 @@
-"""Optimizer and learning rate of a stage.
+"""How the weights of a stage move: optimizer, learning rate, moving average.
 
 optimizer = build_optimizer(segmenter, stage)
 set_learning_rate(optimizer, stage, step=0, progress=0.0)
+average = WeightEMA(segmenter, decay=0.998)
 """
 
 from __future__ import annotations
 
+import copy
 import math
 
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.training.config import StageConfig
+from dilated.training.distributed.fsdp import to_local
 
 
 def build_optimizer(segmenter: BaseSegmenter, stage: StageConfig) -> Optimizer:
@@ -78,3 +82,27 @@ def set_learning_rate(optimizer: Optimizer, stage: StageConfig, step: int, progr
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
     return factor
+
+
+class WeightEMA:
+    """A moving average of a network's weights, which generalizes better than the last weights and costs no gradient.
+
+    `weights = decay * weights + (1 - decay) * segmenter's`, with a decay that rises from 0.1 as steps go by.
+    Buffers with fractions (the normalization's statistics) are averaged too; counters are copied.
+    """
+
+    def __init__(self, segmenter: BaseSegmenter, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.segmenter: BaseSegmenter = copy.deepcopy(segmenter).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, segmenter: BaseSegmenter) -> None:
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 9))
+        averages = [to_local(value) for value in self.segmenter.state_dict().values()]
+        weights = [to_local(value) for value in segmenter.state_dict().values()]
+        floats = [i for i, value in enumerate(averages) if value.is_floating_point()]
+        torch._foreach_lerp_([averages[i] for i in floats], [weights[i] for i in floats], 1 - decay)
+        for i, value in enumerate(averages):
+            if not value.is_floating_point():
+                value.copy_(weights[i])

@@ -129,7 +129,7 @@ class TrainStep:
         stage, options = self.stage, self.recipe.loss
         self.optimizer.zero_grad(set_to_none=True)
         label = label.to(self.device, non_blocking=True)
-        normalizer = self.world.all_reduce(losses.loss_normalizer(label, options).double()).float()
+        normalizer = self.world.all_reduce(losses.loss_normalizer(label, options)).float()
         total_loss = torch.zeros((), device=self.device)
         images, labels = image.chunk(self.micro_batches), label.chunk(self.micro_batches)
         for i, (image_part, target) in enumerate(zip(images, labels, strict=True)):

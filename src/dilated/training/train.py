@@ -41,14 +41,13 @@ from dilated.training.checkpoint import TrainingState
 from dilated.training.config import Recipe, StageConfig, recipe_to_table
 from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors, shard_module
 from dilated.training.distributed.world import World, join_process_group
-from dilated.training.divergence import DivergenceMonitor
-from dilated.training.ema import WeightEMA
 from dilated.training.features import FeatureSamples
-from dilated.training.initial import build_initial_segmenter
 from dilated.training.log import Log, NullLog
+from dilated.training.optim import WeightEMA
 from dilated.training.progress import TrainingProgress
-from dilated.training.signals import catch_stop_signals
+from dilated.training.stages import build_initial_segmenter
 from dilated.training.step import TrainStep
+from dilated.training.stopping import DivergenceMonitor, catch_stop_signals
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,10 @@ def train(
         Interrupted: asked to stop; `resume=True` continues.
     """
     with nullcontext(world) if world else join_process_group(options.device) as joined:
-        return Trainer(data, recipe, out, resume, init_from, options, joined).run()
+        return _Trainer(data, recipe, out, resume, init_from, options, joined).run()
 
 
-class Trainer:
+class _Trainer:
     """One training, in one of its processes."""
 
     def __init__(

@@ -26,20 +26,28 @@ from dilated.data.dataset import Dataset
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural
 from dilated.run_folder import PLAN_FILE, REASONS_FILE
-from dilated.training.autoplan.from_data import DEFAULT_TABLE, Choice, choose_from_data
-from dilated.training.autoplan.from_time import (
+from dilated.training.autoplan.choices import (
+    DEFAULT_TABLE,
+    Choice,
     candidate_batch_sizes,
     choose_batch_size,
     choose_ema_decay,
+    choose_from_data,
     plan_stages,
     stage_table,
 )
-from dilated.training.autoplan.probe import Cost, check_network, free_memory, measure_cost
-from dilated.training.autoplan.survey import DatasetSummary, summarize_dataset
+from dilated.training.autoplan.measure import (
+    Cost,
+    DatasetSummary,
+    check_network,
+    free_memory,
+    measure_cost,
+    summarize_dataset,
+)
 from dilated.training.budget import Deadline
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.distributed.world import World
-from dilated.training.overrides import apply_override
+from dilated.training.recipe_files import apply_override
 
 _REPORT_VALIDATIONS = 1.5
 """Validations that the report takes, at the end of a budget."""

@@ -47,7 +47,7 @@ def shard_module(module: nn.Module, world: World) -> None:
     mesh = init_device_mesh(world.device.type, (world.size,))
     min_weights = min(_MAX_UNIT_THRESHOLD, sum(p.numel() for p in module.parameters()) // 32)
     try:
-        for unit in [*iter_shard_units(module, min_weights), module]:
+        for unit in [*_iter_shard_units(module, min_weights), module]:
             fully_shard(unit, mesh=mesh)
     except (ValueError, NotImplementedError) as error:
         raise InputError(
@@ -55,7 +55,7 @@ def shard_module(module: nn.Module, world: World) -> None:
         ) from error
 
 
-def iter_shard_units(module: nn.Module, min_weights: int) -> Iterator[nn.Module]:
+def _iter_shard_units(module: nn.Module, min_weights: int) -> Iterator[nn.Module]:
     """The modules inside that are fetched one at a time, inner ones first.
 
     They are those that are surely called, not just read: elements of lists of layers, and convolutions.
@@ -66,7 +66,7 @@ def iter_shard_units(module: nn.Module, min_weights: int) -> Iterator[nn.Module]
     Example:
         >>> block = lambda: nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
         >>> network = nn.Sequential(block(), nn.ReLU(), block())
-        >>> [type(unit).__name__ for unit in iter_shard_units(network, min_weights=100)]
+        >>> [type(unit).__name__ for unit in _iter_shard_units(network, min_weights=100)]
         ['Conv2d', 'Conv2d']
     """
     seen: set[int] = set()

@@ -3,14 +3,14 @@
     with sync_batch_statistics(world, batch_size=8, sample_offset=0):  # this process's part of a batch of 8
         logits = network(images)
 
-Without it, normalisation by the batch would see a process's part alone, and a training on two processes would be
-another one than that on one.
+Without it, batch normalization would see one process's part alone, and two processes would not learn what one does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class _SyncBatchStatistics(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.batch_norm:
-            return _batch_norm(*args, **kwargs)
+            return _BatchNorm(*args, **kwargs).compute()
         if func in (F.dropout, F.dropout2d):
             return self._dropout(func, *args, **kwargs)
         return func(*args, **kwargs)
@@ -60,44 +60,52 @@ class _SyncBatchStatistics(TorchFunctionMode):
         return x * masks[self.sample_offset : self.sample_offset + len(x)]
 
 
-def _batch_norm(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """(N, C, ...) -> (N, C, ...), by the mean and variance of all processes' values."""
-    if not training:
-        return torch.batch_norm(x, weight, bias, running_mean, running_var, False, momentum, eps, True)
-    shape = [1, -1, *[1] * (x.ndim - 2)]
-    axes = [0, *range(2, x.ndim)]
-    x_float = x.float()
-    # Two passes, sums and then squares about the mean: one pass loses digits where the mean is large.
-    local_sums = torch.cat([x_float.sum(axes), x_float.new_tensor([x.numel() / x.shape[1]])])
-    global_sums = _all_reduce_sum(local_sums)
-    count = global_sums[-1].detach()
-    mean = global_sums[:-1] / count
-    centered = x_float - mean.view(shape)
-    variance = _all_reduce_sum(centered.square().sum(axes)) / count
-    with torch.no_grad():
-        if running_mean is not None:
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        if running_var is not None:
-            running_var.lerp_((variance * count / (count - 1).clamp(min=1)).to(running_var.dtype), momentum)
-    y = centered * (variance + eps).rsqrt().view(shape)
-    if weight is not None:
-        y = y * weight.float().view(shape)
-    if bias is not None:
-        y = y + bias.float().view(shape)
-    return y.to(x.dtype)
+@dataclass(frozen=True)
+class _BatchNorm:
+    """A call of `F.batch_norm`, whose arguments these are, by the mean and variance of all processes' values."""
+
+    input: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def compute(self) -> Tensor:
+        """(N, C, ...) -> (N, C, ...)."""
+        x, running = self.input, (self.running_mean, self.running_var)
+        if not self.training:
+            return torch.batch_norm(x, self.weight, self.bias, *running, False, self.momentum, self.eps, True)
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        axes = [0, *range(2, x.ndim)]
+        x_float = x.float()
+        # Two passes, sums and then squares about the mean: one pass loses digits where the mean is large.
+        local_sums = torch.cat([x_float.sum(axes), x_float.new_tensor([x.numel() / x.shape[1]])])
+        global_sums = _all_reduce_sum(local_sums)
+        count = global_sums[-1].detach()
+        mean = global_sums[:-1] / count
+        centered = x_float - mean.view(shape)
+        variance = _all_reduce_sum(centered.square().sum(axes)) / count
+        with torch.no_grad():
+            unbiased_variance = variance * count / (count - 1).clamp(min=1)
+            for statistic, value in zip(running, (mean, unbiased_variance), strict=True):
+                if statistic is not None:
+                    statistic.lerp_(value.to(statistic.dtype), self.momentum)
+        y = centered * (variance + self.eps).rsqrt().view(shape)
+        if self.weight is not None:
+            y = y * self.weight.float().view(shape)
+        if self.bias is not None:
+            y = y + self.bias.float().view(shape)
+        return y.to(x.dtype)
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """The sum over processes; each one's gradient is the sum of all, since each one's value is in all results."""
+    """The sum over processes, differentiable: a gradient is the sum of all, since each value is in all results.
+
+    `torch.distributed.nn` has the same, deprecated; its successor has no gradient in torch 2.6.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

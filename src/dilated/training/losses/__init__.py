@@ -11,10 +11,8 @@ gradients of exactly 0. Logits are taken to be finite and may be of float32 or f
 
 from __future__ import annotations
 
-from dilated.training.losses.combine import combined_loss, loss_normalizer
-from dilated.training.losses.config import LossConfig
-from dilated.training.losses.lovasz_softmax import lovasz
-from dilated.training.losses.overlap import dice, jaccard
+from dilated.training.losses.combined import LossConfig, combined_loss, loss_normalizer
+from dilated.training.losses.overlap import dice, jaccard, lovasz
 from dilated.training.losses.pixelwise import cross_entropy, focal, ohem
 
 __all__ = [

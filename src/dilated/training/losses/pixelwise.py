@@ -92,12 +92,10 @@ def ohem(
     with torch.no_grad():
         unweighted = not weights and not smoothing
         hardness = per_pixel if unweighted else F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-        pixel_weights = _hard_pixel_weights(hardness, target != IGNORE, keep, min_kept)
-        normalizer = pixel_weights.sum()
-        if weights:
-            normalizer = (
-                _class_weight_tensor(weights, logits)[target.where(target != IGNORE, 0)] * pixel_weights
-            ).sum()
+        labeled, class_ids = mask_ignored(target)
+        pixel_weights = _hard_pixel_weights(hardness, labeled, keep, min_kept)
+        class_weights = _class_weight_tensor(weights, logits)[class_ids] if weights else 1
+        normalizer = (class_weights * pixel_weights).sum()
     value = (per_pixel * pixel_weights).sum()
     return value / _safe_divisor(normalizer, value)
 
@@ -136,16 +134,16 @@ def focal(
     one_minus_p = one_minus_p.clamp(min=torch.finfo(logits.dtype).tiny)  # at 0 a power below 1 has no finite slope
     per_pixel = one_minus_p**gamma * nll
     if weights:
-        per_pixel = per_pixel * _class_weight_tensor(weights, logits)[target.where(target != IGNORE, 0)]
+        per_pixel = per_pixel * _class_weight_tensor(weights, logits)[mask_ignored(target)[1]]
     value = per_pixel.sum()
     return value / _safe_divisor(weight_sum(target, weights) if normalizer is None else normalizer, value)
 
 
 def weight_sum(target: Tensor, weights: Sequence[float] = ()) -> Tensor:
-    """The number of labelled pixels, or the sum of their weights.
+    """Return the number of labelled pixels, or the sum of their weights.
 
     Returns:
-        A scalar: int64 without weights, float64 with them.
+        A scalar: int64 without weights, `accumulation_dtype` with them.
 
     Raises:
         InputError: a label beyond the weights.
@@ -155,12 +153,31 @@ def weight_sum(target: Tensor, weights: Sequence[float] = ()) -> Tensor:
         >>> weight_sum(target).item(), weight_sum(target, (0.5, 2.0)).item()
         (3, 4.5)
     """
+    labeled, _ = mask_ignored(target)
     if not weights:
-        return (target != IGNORE).sum()
-    counts = torch.bincount(target[target != IGNORE], minlength=len(weights))
+        return labeled.sum()
+    counts = torch.bincount(target[labeled], minlength=len(weights))
     if len(counts) > len(weights):
-        raise InputError(f"class_weights: found {len(weights)} for a label {len(counts) - 1}; expected one per class")
-    return (counts * torch.tensor(weights, dtype=torch.float64, device=target.device)).sum()
+        raise InputError(
+            f"class_weights: found {len(weights)} for a label {len(counts) - 1}", hint="give one weight per class"
+        )
+    return (counts * torch.tensor(weights, dtype=accumulation_dtype(target.device), device=target.device)).sum()
+
+
+def mask_ignored(target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which pixels are labelled, and the labels with class 0 in place of `IGNORE`, to index with.
+
+    Example:
+        >>> mask_ignored(torch.tensor([2, 255]))
+        (tensor([ True, False]), tensor([2, 0]))
+    """
+    labeled = target != IGNORE
+    return labeled, target.where(labeled, 0)
+
+
+def accumulation_dtype(device: torch.device) -> torch.dtype:
+    """Return the type to sum over many pixels in: float64, or float32 on MPS, which has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _cross_entropy(
@@ -174,7 +191,9 @@ def _cross_entropy(
 
 def _class_weight_tensor(weights: Sequence[float], logits: Tensor) -> Tensor:
     if len(weights) != logits.shape[1]:
-        raise InputError(f"class_weights: found {len(weights)}; expected {logits.shape[1]}, one per class")
+        raise InputError(
+            f"class_weights: found {len(weights)} for {logits.shape[1]} classes", hint="give one per class"
+        )
     return logits.new_tensor(weights)
 
 
@@ -184,7 +203,7 @@ def _safe_divisor(normalizer: Tensor, value: Tensor) -> Tensor:
 
 
 def _hard_pixel_weights(hardness: Tensor, labeled: Tensor, keep: float, min_kept: int) -> Tensor:
-    """How much each pixel counts: 1 above the threshold, 0 below it or where ignored, a part of 1 where on it."""
+    """Return the weight of each pixel: 1 above the threshold, 0 below it or where ignored, a part of 1 on it."""
     candidates = hardness[labeled]
     count = min(len(candidates), max(min_kept, round(keep * len(candidates))))
     if count == 0:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dilated import Segmenter, SegmenterConfig
-from dilated.training.ema import WeightEMA
+from dilated.training.optim import WeightEMA
 
 
 @pytest.fixture

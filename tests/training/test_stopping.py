@@ -14,7 +14,7 @@ from dilated.errors import InputError
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
 from dilated.training.config import StageConfig
-from dilated.training.divergence import DivergenceMonitor
+from dilated.training.stopping import DivergenceMonitor
 
 STAGE = StageConfig("frontend", iterations=100, optimizer="sgd", lr=1e-3, momentum=0.99, warmup=0)
 

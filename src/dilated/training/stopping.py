@@ -1,4 +1,7 @@
-"""A training that has gone astray is stopped, with what to change.
+"""What stops a training before its end: a signal, or a loss that has diverged.
+
+A training that is asked to stop does so after a whole step, with a checkpoint; one that has diverged says what to
+change.
 
 The trouble most often reported of the authors' code: the loss jumps from 3 to 50 or 80 and stays there. A network that
 knows nothing and says so has a loss of ln C, 3.0 for 19 classes; one whose loss stays at several times that is surely
@@ -8,6 +11,10 @@ wrong nearly everywhere, and does not come back.
 from __future__ import annotations
 
 import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -19,6 +26,21 @@ _MAX_CHANCE_RATIO = 4
 """A loss above so many times ln C, or above 10 where there are few classes, ..."""
 _PATIENCE = 3
 """... so often in a row, is divergence."""
+
+
+@contextmanager
+def catch_stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, instead of ending the process in the middle of a step."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous_handlers = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signal_number, handler in previous_handlers.items():
+            signal.signal(signal_number, handler)
 
 
 @dataclass
