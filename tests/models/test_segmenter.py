@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from footprint import linear
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated import AdapterConfig, Segmenter, SegmenterConfig
+from dilated import AdapterConfig, Segmenter, SegmenterConfig, load, save
 from dilated.models.segmenter import make_non_negative
 from dilated.paper import VGGConfig
 
@@ -256,3 +258,22 @@ def test_the_auxiliary_pass_gives_the_logits_of_the_plain_one_and_the_level_it_n
     assert torch.equal(logits, segmenter(images))
     assert features.shape[1] == channels
     assert features.shape[-1] == -(-56 // int(grid.stride))
+
+
+def test_a_copy_has_the_same_digest_and_any_change_another(tmp_path: Path) -> None:
+    segmenter = build()
+    digest = segmenter.digest()
+    save(segmenter, tmp_path / "copy.safetensors", half=False)
+    assert load(tmp_path / "copy.safetensors").digest() == digest
+    assert segmenter.rebuild(context="basic").digest() != digest
+    config, mean = segmenter.config, (0.5, 0.5, 0.5)
+    others = [
+        Segmenter(["a", "b", "c"], COLORS, config),
+        Segmenter(CLASSES, COLORS[::-1], config),
+        Segmenter(CLASSES, COLORS, config, mean),
+    ]
+    for other in others:
+        other.load_state_dict(segmenter.state_dict())
+        assert other.digest() != digest
+    segmenter.classifier.bias.data[0] += 1
+    assert segmenter.digest() != digest

@@ -63,6 +63,15 @@ def test_a_tile_is_refused_for_a_network_that_sees_the_whole_image(tile: int, fl
             call(make_image(91, 50))
 
 
+def test_the_error_names_all_layers_that_see_the_whole_image() -> None:
+    segmenter = Segmenter(["a", "b"], config=SegmenterConfig("efficientnet_b0", features=8))
+    gates = [name for name, module in segmenter.named_modules() if type(module).__name__ == "SqueezeExcite"]
+    assert len(gates) == 16
+    with pytest.raises(InputError) as error:
+        Predictor(segmenter, device="cpu", tile=64)(make_image(70, 40))
+    assert f"({', '.join(gates)})" in str(error.value)
+
+
 def test_no_layer_is_named_that_sees_its_own_place_only() -> None:
     with pytest.raises(InputError) as error:
         Predictor(gated(), device="cpu", tile=8)(make_image(30, 40))

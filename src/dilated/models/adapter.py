@@ -48,15 +48,11 @@ class AdapterConfig(BaseConfig):
     size_divisor: int = 1
     """The number of which the sides of images must be multiples; they are extended by zeros."""
     context: Literal["none", "basic", "large"] = "none"
-    """Width of the context module (paper, Table 1), which reads the class logits."""
     dilations: tuple[int, ...] = DILATIONS
-    """Dilations of the context module's 3x3 layers."""
     padding: Literal["same", "once"] = "same"
-    """Zeros that the context module sees beyond the border: at each layer, or once at the first."""
     init: Literal["identity", "random"] = "identity"
-    """Initialization of the context module."""
     sigma: float = 0.0
-    """Noise on the identity; `large` needs some, such as 0.001, so that copies of a channel can become different."""
+    """Standard deviation of the noise on the identity; `large` needs some, such as 0.001, so that copies of a channel can become different."""
     kind: Literal["adapter"] = "adapter"
     """A network of another library."""
 

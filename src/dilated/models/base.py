@@ -13,10 +13,13 @@ windows can be laid side by side.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.fields.arithmetic import ReceptiveField
+from dilated.fields.effective import effective_field
 from dilated.fields.measured import measure_field
 from dilated.fields.probing import eval_mode
 from dilated.files import plural
@@ -38,6 +42,16 @@ class BaseConfig(ABC):
 
     has_frontend: ClassVar[bool] = False
     """Whether a front end makes the logits that the context module reads from images extended by its margin."""
+    context: Literal["none", "basic", "large"]
+    """Width of the context module (paper, Table 1), which reads the class logits unless `context_on` says otherwise."""
+    dilations: tuple[int, ...]
+    """Dilations of the context module's 3x3 layers; Dilation7 lacks the 16, Dilation10 has 32 and 64 too."""
+    padding: Literal["same", "once"]
+    """Zeros that the context module sees beyond the border: at each layer (streets), or once at the first (VOC)."""
+    init: Literal["identity", "random"]
+    """Initialization of the context module."""
+    sigma: float
+    """Standard deviation of the noise on the identity; 0.01 in the authors' code, for 11 to 21 channels."""
 
     @abstractmethod
     def build(
@@ -52,10 +66,8 @@ class BaseConfig(ABC):
         """Build a segmenter with fresh weights.
 
         Args:
-            classes: names, in the order of the label ids.
-            colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
+            classes, colors, card: as of `BaseSegmenter`.
             mean, std: of RGB in 0..1, where the settings leave them to the backbone; others ignore them.
-            card: facts about the network that travel in its file.
 
         Raises:
             InputError: settings that do not fit each other, or that nothing can be built of.
@@ -70,10 +82,9 @@ class BaseConfig(ABC):
 
     def build_context(self, channels: int) -> ContextModule | None:
         """A context module with these settings for so many channels; None where they ask for none."""
-        config: Any = self
-        if config.context == "none":
+        if self.context == "none":
             return None
-        return ContextModule(channels, config.context, config.dilations, config.padding, config.init, config.sigma)
+        return ContextModule(channels, self.context, self.dilations, self.padding, self.init, self.sigma)
 
 
 class AuxiliaryLevel(NamedTuple):
@@ -81,6 +92,20 @@ class AuxiliaryLevel(NamedTuple):
 
     channels: int
     grid: Grid
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """What the logit nearest an image's middle depends on."""
+
+    field: Tensor
+    """(H, W), the effective field."""
+    center: tuple[int, int]
+    """(row, column) of the pixel at which the logit sits."""
+    theoretical_size: int | None
+    """The span of pixels along an axis on which the logit can depend; None for the whole image."""
+    class_name: str
+    """The class whose logit it is."""
 
 
 class BaseSegmenter(nn.Module, ABC):
@@ -155,6 +180,29 @@ class BaseSegmenter(nn.Module, ABC):
         """
         with eval_mode(self):
             return measure_field(self.logits, next(self.parameters()).device)
+
+    def measure_field_of_view(self, images: Tensor) -> FieldOfView:
+        """Measure what the winning class's logit in the middle of an image depends on, in evaluation mode.
+
+        Args:
+            images: (1, 3, H, W) on the network's device.
+
+        Raises:
+            InputError: a gradient that is zero everywhere or not finite.
+        """
+        with eval_mode(self), torch.no_grad():
+            logits = self.logits(images)[0]
+        sides, grid = images.shape[-2:], self.grid
+        row, column = (
+            min(max(round((side // 2 - grid.start) / grid.stride), 0), count - 1)
+            for side, count in zip(sides, logits.shape[1:], strict=True)
+        )
+        y, x = (
+            min(round(grid.start + grid.stride * k), side - 1) for k, side in zip((row, column), sides, strict=True)
+        )
+        field = effective_field(self.logits, images, reduce="max", position=(row, column))
+        class_name = self.classes[int(logits[:, row, column].argmax())]
+        return FieldOfView(field, (y, x), self.theoretical_field(), class_name)
 
     @property
     def required_label_grid(self) -> tuple[int, int] | None:
@@ -308,6 +356,25 @@ class BaseSegmenter(nn.Module, ABC):
             "card": self.card,
         }
         write_network_file(Path(path), self.state_dict(), description, half)
+
+    def digest(self) -> str:
+        """A hash of all that labels depend on: config, classes, normalization, weights."""
+        settings = {
+            "network": dataclasses.asdict(self.config),
+            "classes": self.classes,
+            "colors": self.colors,
+            "mean": self.mean,
+            "std": self.std,
+        }
+        return self._digest(settings, self)
+
+    @staticmethod
+    def _digest(settings: Mapping[str, object], module: nn.Module) -> str:
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = tuple(mean), tuple(std)

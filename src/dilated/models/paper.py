@@ -17,7 +17,6 @@ shifts the tiles after it by 4 pixels: here tiles that have neighbors are 1264 w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -43,15 +42,10 @@ class VGGConfig(BaseConfig):
     mean: tuple[float, float, float] = (102.93, 111.36, 116.52)
     """Blue, green and red in 0..255, subtracted from images; VOC's by default. Nothing is divided."""
     context: Literal["none", "basic", "large"] = "none"
-    """Width of the context module (paper, Table 1), which reads the class logits."""
     dilations: tuple[int, ...] = DILATIONS
-    """Dilations of the context module's 3x3 layers; Dilation7 lacks the 16, Dilation10 has 32 and 64 too."""
     padding: Literal["same", "once"] = "same"
-    """Zeros that the context module sees beyond the border: at each layer (streets) or at the first (VOC)."""
     init: Literal["identity", "random"] = "identity"
-    """Initialization of the context module."""
     sigma: float = 0.01
-    """Noise on the identity, as in the authors' code."""
     upsampling: Literal["interpolation", "deconvolution"] = "interpolation"
     """`interpolation` is of probabilities; `deconvolution` of logits, by a fixed bilinear kernel (Cityscapes)."""
     inference: Literal["whole", "authors"] = "whole"
@@ -235,13 +229,8 @@ class VGGSegmenter(BaseSegmenter):
 
     def frontend_digest(self) -> str:
         """A hash of all that decides the front end's logits: its build, its mean, its weights."""
-        config = self.config
-        settings = (config.mean, config.pools, config.frontend_padding, config.fc6, config.width)
-        digest = hashlib.sha256(repr(settings).encode())
-        for name, tensor in self.frontend.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        keys = ("mean", "pools", "frontend_padding", "fc6", "width")
+        return self._digest({key: getattr(self.config, key) for key in keys}, self.frontend)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB in 0..1 as the layers read it: blue, green, red in 0..255, less the mean; (N, 3, H, W)."""

@@ -50,17 +50,14 @@ class SegmenterConfig(BaseConfig):
     features: int = 128
     """F, the number of feature channels that are classified."""
     context: Literal["none", "basic", "large"] = "none"
-    """Width of the context module (paper, Table 1)."""
     context_on: Literal["features", "logits"] = "features"
     """What the context module reads: the F features before the classifier, or the C logits after it (as the paper)."""
     dilations: tuple[int, ...] = DILATIONS
-    """Dilations of the context module's 3x3 layers."""
     padding: Literal["same", "once"] = "same"
-    """Zeros that the context module sees beyond the border: at each layer, or once at the first."""
     init: Literal["identity", "random"] = "identity"
-    """Initialization of the context module."""
     sigma: float = 0.001
-    """Noise on the identity. The authors' 0.01 is for 11 to 21 channels; the noise added grows with sqrt(9 F)."""
+    """Standard deviation of the noise on the identity. The authors' 0.01 is for 11 to 21 channels; the noise added
+    grows with sqrt(9 F)."""
     detail: int = 0
     """Channels of the correction that brings logits to stride 4 with the backbone's stride-4 features; 0 for none."""
     detail_reads: Literal["logits", "features"] = "logits"

@@ -11,8 +11,6 @@ small image of the labels.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -142,22 +140,6 @@ def predict_raster(
     )
 
 
-def _hash_segmenter(segmenter: BaseSegmenter) -> str:
-    """Hash all of a segmenter that labels depend on: config, classes, normalization, weights."""
-    settings = {
-        "network": dataclasses.asdict(segmenter.config),
-        "classes": segmenter.classes,
-        "colors": segmenter.colors,
-        "mean": segmenter.mean,
-        "std": segmenter.std,
-    }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(segmenter.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:
     """Return the classes' names for readers (ImageDescription, as JSON) and for GDAL (metadata CLASS_0, ...)."""
     text = json.dumps({"classes": segmenter.classes, "no data": nodata})
@@ -234,7 +216,7 @@ def _provenance(predictor: Predictor, source: Path, bands: Sequence[int] | None)
     return {
         "source": identify_source(source),
         "bands": bands,
-        "network": _hash_segmenter(predictor.segmenter),
+        "network": predictor.segmenter.digest(),
         "predictor": predictor.settings,
         "versions": {"dilated": __version__, "torch": str(torch.__version__)},
     }

@@ -13,8 +13,7 @@ from dilated.data.images import ImageArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
-from dilated.models.base import BaseSegmenter
-from dilated.models.field_of_view import FieldOfView, measure_field_of_view
+from dilated.models.base import BaseSegmenter, FieldOfView
 from dilated.report.images import encode_jpeg, resize_image
 from dilated.report.markup import escape_text, format_count, render_card, render_note, render_table, render_term
 from dilated.report.receptive_field import HEAT_DECADES, blend_heat
@@ -46,7 +45,7 @@ def measure_center(segmenter: BaseSegmenter, image: ImageArray, device: torch.de
     top, left = (max(0, (side - _MAX_SIDE) // 2) for side in image.shape[:2])
     pixels = image[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
     images = to_tensor(pixels, device)  # (1, 3, H, W)
-    return MeasuredCrop(pixels, measure_field_of_view(segmenter, images), pixels.shape != image.shape)
+    return MeasuredCrop(pixels, segmenter.measure_field_of_view(images), pixels.shape != image.shape)
 
 
 def render_field_of_view(segmenter: BaseSegmenter, sample: Sample, device: torch.device) -> str:
