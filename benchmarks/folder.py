@@ -28,7 +28,7 @@ from dilated.environment import describe_machine
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.pipeline import predict_sources
 from dilated.prediction.sources import Source
-from dilated.prediction.writers.choose import make_writers
+from dilated.prediction.writers import make_writers
 
 
 @dataclass(frozen=True)

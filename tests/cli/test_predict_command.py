@@ -98,18 +98,29 @@ def test_bad_images_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: p
     (tmp_path / "in/6.png").symlink_to("gone.png")
     status, out, err = predict(tmp_path / "in")
     assert (status, out) == (1, "1 of 7 images labelled in out/\n")
-    assert err.splitlines() == [
+    lines = err.splitlines()
+    assert lines[5].startswith("error: in/5.png: found an image of ")
+    assert lines[:5] + lines[6:] == [
         "error: in/0.png: found 9 bytes that are no image format known to pillow; expected an image such as PNG, "
         "JPEG or TIFF",
         "error: in/1.png: found an empty file; expected an image such as PNG, JPEG or TIFF",
         "error: in/2.png: the image is damaged (image file is truncated); expected a whole file. Copy it again.",
-        "error: in/4.png: found an image of 41x30; expected at most 1200 pixels at a time. Label it with --tile N, "
-        "which reads it in windows.",
-        "error: in/5.png: found an image of 123000 pixels; expected at most 1200 pixels at a time. Label it with "
-        "--tile N, which reads it in windows.",
+        "error: in/4.png: found an image of 41x30; expected at most 1200 pixels at a time",
+        "hint: label it with --tile N, which reads it in windows",
+        "hint: label it with --tile N, which reads it in windows",
         "error: in/6.png: no such file; expected an image",
     ]
     assert files(tmp_path / "out") == ["3.png"]
+
+
+def test_the_network_is_checked_before_the_inputs_are_listed(
+    predict: Run, tmp_path: Path, network_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network_file.write_bytes(b"x")
+    monkeypatch.setattr("dilated.cli.predict.find_sources", lambda *_, **__: pytest.fail("the inputs were listed"))
+    status, _, err = predict(tmp_path)
+    assert status == 1
+    assert err.startswith(f"error: {network_file.name}: ")
 
 
 def test_nothing_is_written_when_two_inputs_collide(predict: Run, tmp_path: Path) -> None:
@@ -123,15 +134,15 @@ def test_nothing_is_written_when_two_inputs_collide(predict: Run, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", ["--batch", "--frames"])
+@pytest.mark.parametrize("option", ["--batch", "--frames", "--workers"])
 def test_a_number_that_is_none_is_refused(predict: Run, tmp_path: Path, option: str) -> None:
     status, _, err = predict(photo(tmp_path / "a.png"), option, 0)
-    assert (status, err) == (1, f"error: {option[2:]}: found 0; expected a positive number\n")
+    assert (status, err) == (1, f"error: {option[2:]}: 0 is not a positive number\nhint: give 1 or more\n")
 
 
 def test_an_output_folder_that_is_a_file_is_refused(predict: Run, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    expected = "error: out: found a file; expected a folder to write the labels to, or nothing\n"
+    expected = "error: out: out is a file\nhint: give a folder to write the labels to, or a new name\n"
     assert predict(photo(tmp_path / "a.png")) == (1, "", expected)
 
 
@@ -163,7 +174,7 @@ def test_the_options_reach_the_predictor(
     predict: Run, network_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, object] = {}
-    monkeypatch.setattr("dilated.cli.predict.Predictor", lambda s, **more: given.update(more) or Predictor(s))
+    monkeypatch.setattr("dilated.prediction.predictor.Predictor", lambda s, **more: given.update(more) or Predictor(s))
     options = ["--tile", 64, "--flips", "--scales", 0.5, 1, "--blend", "--precision", "bf16", "--batch", 2]
     assert predict(photo(tmp_path / "a.png"), *options)[0] == 0
     assert given == {

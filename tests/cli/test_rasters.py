@@ -54,7 +54,7 @@ def test_an_image_above_the_limit_is_a_raster_if_there_is_a_tile(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
     with pytest.raises(SystemExit, match="1"):
         run("predict", network, image.parent, "--out", tmp_path / "out", "--device", "cpu")
-    assert "Label it with --tile N" in capsys.readouterr().err
+    assert "hint: label it with --tile N" in capsys.readouterr().err
     run("predict", network, image.parent, "--out", tmp_path / "out", "--tile", 32, "--device", "cpu")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"city.tif", "city.quicklook.png", "small.png"}
 

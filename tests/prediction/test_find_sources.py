@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dilated import InputError
 from dilated.prediction.sources import Frame, InputImage, Source, _match_pattern, find_sources
+from dilated.prediction.writers import make_writers
 from dilated.prediction.writers.base import check_outputs
-from dilated.prediction.writers.choose import make_writers
 
 
 def touch(root: Path, *names: str) -> Path:

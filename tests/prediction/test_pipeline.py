@@ -23,8 +23,8 @@ from dilated.prediction import pipeline
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
 from dilated.prediction.sources import Frame, InputImage, Source, find_sources
+from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter
-from dilated.prediction.writers.choose import OutputFormat, make_writers
 
 
 class Fake:
@@ -32,7 +32,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
-        self.segmenter = self
+        self.segmenter, self.device = self, torch.device("cpu")
         self.classes, self.colors = ["a", "b"], [(0, 0, 0), (255, 0, 0)]
         self.error: BaseException | None = None
 
@@ -100,7 +100,7 @@ def test_every_image_is_written_once_in_batches_of_one_size(
     outcome, fake = ran(
         make_sources(folder, *sizes),
         writer,
-        batch_size=batch,
+        batch=batch,
         workers=workers,
         progress=lambda *step: steps.append(step),
     )
@@ -116,13 +116,13 @@ def test_every_image_is_written_once_in_batches_of_one_size(
 
 def test_images_of_one_size_are_batched_though_others_lie_between(tmp_path: Path) -> None:
     sources = make_sources(tmp_path / "in", *[(2, 3), (3, 2)] * 4)
-    _, fake = ran(sources, Memory(), batch_size=4)
+    _, fake = ran(sources, Memory(), batch=4)
     assert fake.batches == [(4, 2, 3), (4, 3, 2)]
 
 
 def test_no_image_waits_for_ever_for_others_of_its_size(tmp_path: Path) -> None:
     sources = make_sources(tmp_path / "in", (5, 5), *[(1, i) for i in range(1, 9)], (5, 5))
-    _, fake = ran(sources, Memory(), batch_size=2)
+    _, fake = ran(sources, Memory(), batch=2)
     assert fake.batches[0] == (1, 5, 5), "two batches wait at most"
 
 
@@ -133,7 +133,7 @@ def test_the_labels_are_those_of_the_predictor_one_by_one(network_file: Path, tm
         pixels = np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
     outcome = predict_sources(
-        predictor, find_sources([tmp_path / "in"]), make_writers([], tmp_path / "out"), PipelineOptions(batch_size=2)
+        predictor, find_sources([tmp_path / "in"]), make_writers([], tmp_path / "out"), PipelineOptions(batch=2)
     )
     assert (outcome.images, outcome.failures) == (5, [])
     for i in range(5):
@@ -147,7 +147,7 @@ def test_bad_images_are_one_line_each_in_the_order_of_the_sources(tmp_path: Path
     (tmp_path / "in" / "03.png").unlink()
     (tmp_path / "in" / "04.png").write_bytes((tmp_path / "in" / "02.png").read_bytes()[:40])
     listed = Source(Path("x.png"), Path("x"), problem="list.txt, line 7: found no such file")
-    outcome, _ = ran([listed, *sources], writer := Memory(), batch_size=2, workers=3)
+    outcome, _ = ran([listed, *sources], writer := Memory(), batch=2, workers=3)
     assert sorted(writer.names) == ["00", "02", "05"]
     reasons = [failure.reason.removeprefix(f"{tmp_path}/in/") for failure in outcome.failures]
     assert reasons[0] == "list.txt, line 7: found no such file"
@@ -168,7 +168,7 @@ def test_what_does_not_fit_in_memory_is_told_and_the_rest_labelled(tmp_path: Pat
     assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
         (f"{tmp_path}/in/01.png: 5x9 pixels do not fit in memory", "give --tile N, such as --tile 512")
     ]
-    outcome, _ = ran(make_sources(tmp_path / "two", (9, 5), (9, 5)), Memory(), fake=Small(), batch_size=2)
+    outcome, _ = ran(make_sources(tmp_path / "two", (9, 5), (9, 5)), Memory(), fake=Small(), batch=2)
     assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
         (f"{tmp_path}/two/0{i}.png: 2 images of 5x9 do not fit in memory", "give a smaller --batch") for i in range(2)
     ]
@@ -257,7 +257,7 @@ def test_ctrl_c_ends_a_camera_but_breaks_off_a_video(kind: Any, endless: None, t
 def test_videos_are_labelled_in_order_and_end_after_their_last_frame(endless: None, tmp_path: Path) -> None:
     one, damaged = (Source(Path(name), Path(name), "video") for name in ("one", "damaged"))
     still = make_sources(tmp_path / "in", (2, 2))
-    outcome, fake = ran([one, *still, damaged], writer := Memory(), batch_size=4, workers=3, max_frames=5)
+    outcome, fake = ran([one, *still, damaged], writer := Memory(), batch=4, workers=3, frames=5)
     assert writer.names == [*(f"one/{i:06}" for i in range(1, 6)), "00", *(f"damaged/{i:06}" for i in range(1, 4))]
     assert writer.ended == [("one", True), ("damaged", True)]
     assert (outcome.frames, outcome.videos, outcome.images) == (8, 1, 1)

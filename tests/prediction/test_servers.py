@@ -18,8 +18,8 @@ from dilated.data.formats import cityscapes, voc
 from dilated.data.formats.cityscapes import Cityscapes
 from dilated.data.labels import Classes, decode_label, read_values
 from dilated.prediction.sources import find_sources
+from dilated.prediction.writers import make_writers
 from dilated.prediction.writers.base import check_outputs
-from dilated.prediction.writers.choose import make_writers
 from dilated.prediction.writers.servers import SERVERS
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 from dilated import InputError, Prediction
 from dilated.data.masks import decode_rle, decompress_rle, rasterize_polygon
 from dilated.prediction.sources import InputImage, Source
+from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter, output_file
-from dilated.prediction.writers.choose import OutputFormat, make_writers
 from dilated.prediction.writers.vectors import _make_annotations, _make_feature_collection
 
 CLASSES = ["sky", "straße", "a,b"]

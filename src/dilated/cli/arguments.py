@@ -12,10 +12,12 @@ def run(network: Network, data: Data, /, options: Options[EvaluateOptions]) -> N
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from tyro.conf import DisallowNone, FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 PARSER_CONFIG = (DisallowNone, OmitArgPrefixes)
 
@@ -51,3 +53,53 @@ Counts = Annotated[tuple[int, ...], arg(metavar="N...", help_behavior_hint="")]
 OptionalCounts = Annotated[tuple[int, ...] | None, arg(metavar="N...", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], arg(metavar="X...")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")]
+
+
+_METAVARS = {
+    int: "N",
+    int | None: "N",
+    float: "X",
+    float | None: "X",
+    tuple[int, ...]: "N...",
+    tuple[float, ...]: "X...",
+}
+
+
+def make_registry() -> ConstructorRegistry:
+    """Return the parser's rule for options whose dataclass lies in another layer: plain types become those above."""
+    registry = ConstructorRegistry()
+    is_nested = False
+
+    @registry.struct_rule
+    def annotate_options(info: StructTypeInfo) -> StructConstructorSpec | None:
+        nonlocal is_nested
+        if is_nested or not dataclasses.is_dataclass(info.type):
+            return None
+        is_nested = True  # once more, without this rule
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            is_nested = False
+        assert isinstance(spec, StructConstructorSpec)
+        return dataclasses.replace(spec, fields=tuple(map(_annotate_field, spec.fields)))
+
+    return registry
+
+
+def _annotate_field(field: StructFieldSpec) -> StructFieldSpec:
+    """Give a field of a plain type its metavar, no hint of an empty default, and help that the parser wraps."""
+    annotated: Any = field.type
+    if field.type is bool:
+        annotated = Switch if field.default else Flag
+    else:
+        metavar = field.name.upper() if field.type == str | None else _METAVARS.get(field.type)
+        hint = "" if field.default in (None, ()) else None
+        if metavar or hint is not None:
+            annotated = Annotated[field.type, arg(metavar=metavar, help_behavior_hint=hint)]
+    return dataclasses.replace(field, type=annotated, helptext=lambda: _to_help(field))
+
+
+def _to_help(field: StructFieldSpec) -> str | None:
+    """Return a field's docstring as a line that begins like those of arguments."""
+    text = " ".join(((field.helptext() if callable(field.helptext) else field.helptext) or "").split())
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

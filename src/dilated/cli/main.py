@@ -108,13 +108,13 @@ def parse(verb: str, words: list[str]) -> Callable[[], None]:
     """
     import tyro
 
-    from dilated.cli.arguments import PARSER_CONFIG
+    from dilated.cli.arguments import PARSER_CONFIG, make_registry
 
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
             bound: Callable[[], None] = tyro.cli(
-                load_verb(verb), prog=f"dilated {verb}", args=words, config=PARSER_CONFIG
+                load_verb(verb), prog=f"dilated {verb}", args=words, config=PARSER_CONFIG, registry=make_registry()
             )
     except SystemExit as stop:
         if stop.code in (0, None):

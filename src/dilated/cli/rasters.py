@@ -11,7 +11,7 @@ from dilated.errors import InputError
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.raster_prediction import predict_raster
 from dilated.prediction.sources import Source
-from dilated.prediction.writers.choose import OutputFormat
+from dilated.prediction.writers import OutputFormat
 
 
 def select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], tile: int | None) -> list[Source]:

@@ -1,8 +1,8 @@
 """From sources to writers: read ahead, predict on this thread, write behind; one bad image never stops the rest.
 
-    writers = make_writers(["palette", "csv"], Path("out"))
-    outcome = predict_sources(predictor, find_sources(["photos/"]), writers, PipelineOptions(batch_size=8))
-    outcome.images, outcome.failures
+    options, sources = PipelineOptions(save=("palette", "csv"), batch=8), find_sources(["photos/"])
+    result = predict_sources(predictor, sources, options.make_writers(Path("out"), sources), options)
+    result.images, result.failures
 
     reader thread -> images (at most `depth`) -> the network, here -> predictions (at most `depth`) -> writer thread
 
@@ -13,6 +13,7 @@ all, so the memory is bounded by the queues.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -20,15 +21,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+import torch
+
 from dilated.data.images import ImageArray, read_image
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
-from dilated.prediction.predictor import Predictor
+from dilated.prediction.predictor import Predictor, SizeBatcher
 from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
 from dilated.prediction.sources import InputImage, Source, SourceKind
 from dilated.prediction.video import read_frames
-from dilated.prediction.writers.base import PredictionWriter, first_image
+from dilated.prediction.writers import OutputFormat, make_writers
+from dilated.prediction.writers.base import PredictionWriter, check_outputs, first_image
+from dilated.prediction.writers.servers import SERVERS, ServerFormat
 from dilated.progress import ProgressCallback
 
 _FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -39,24 +44,70 @@ _AFTER_ALL_FRAMES = sys.maxsize
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """How sources are read and predicted.
+    """What `dilated predict` writes, and how it reads: its options, with `dilated.prediction.predictor.PredictorOptions`.
 
-    Args:
-        batch_size: how many images of one size are predicted at a time at most.
-        workers: threads that read, and threads that write unless there is a video, whose frames have an order.
-        max_frames: how many frames of each video at most; all by default.
-        skip_existing: leave out the sources whose outputs all exist.
+    Raises:
+        InputError: a number that is not positive.
     """
 
-    batch_size: int = 1
-    workers: int = 1
-    max_frames: int | None = None
+    save: tuple[OutputFormat, ...] = ()
+    """What to write, one or several; if nothing is named, palette, or the server's files. An image: palette (PNG of
+    ids, shown in colors), ids (grey PNG), color (RGB PNG), overlay (STEM.overlay.jpg), probabilities (STEM.npz),
+    probabilities-tif, geojson (polygons), labelme (STEM.json). For all images: coco (annotations.json), csv
+    (class_fractions.csv). Of a video, each frame's, in the folder STEM. Alone, with --tile: tif (tiled TIFF with the
+    image's georeference and overviews, and STEM.quicklook.png), read and written block by block; a second call goes on
+    after a kill."""
+    format: ServerFormat = "palette"
+    """Palette, or voc-comp6 for PASCAL VOC's server (OUT/results/VOC2012/Segmentation/comp6_test_cls), or cityscapes
+    for Cityscapes' (OUT/CITY_SEQUENCE_FRAME_pred.png, of its label ids)."""
+    overlay: bool = False
+    """Write STEM.overlay.jpg too: the image tinted, with a legend."""
     skip_existing: bool = False
+    """Leave out images whose outputs all exist."""
+    frames: int | None = None
+    """Label at most this many frames of each video or camera; all of them if not given."""
+    batch: int | None = None
+    """Label at most this many images of one size together; 1 on the CPU and 8 on CUDA if not given."""
+    workers: int | None = None
+    """Threads that read images, and that write them unless there is a video; 1 on the CPU and up to 8 on CUDA if not
+    given."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "batch", "workers"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"{name}: {number} is not a positive number", hint="give 1 or more")
+
+    def make_writers(self, out: Path, sources: Sequence[Source]) -> list[PredictionWriter]:
+        """Return the writers of these formats, after checking that no two outputs are one file and none is an input.
+
+        Raises:
+            InputError: see `check_outputs`.
+        """
+        videos = any(source.kind != SourceKind.IMAGE for source in sources)
+        writers = make_writers(self.save, out, SERVERS.get(self.format), self.overlay, videos) if sources else []
+        check_outputs(sources, writers)
+        return writers
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The sizes that a run works with."""
+
+    batch: int
+    workers: int
+    frames: int | None
+
+    @classmethod
+    def resolve(cls, options: PipelineOptions, device: torch.device) -> _Limits:
+        """Fill in what depends on the device where it is not given."""
+        batch, workers = (8, min(8, os.cpu_count() or 1)) if device.type == "cuda" else (1, 1)
+        return cls(options.batch or batch, options.workers or workers, options.frames)
 
     @property
     def depth(self) -> int:
         """How many images, and how many predictions, wait in the queues at most."""
-        return max(2, 2 * self.batch_size, 2 * self.workers)
+        return max(2, 2 * self.batch, 2 * self.workers)
 
 
 @dataclass(frozen=True)
@@ -129,132 +180,115 @@ def predict_sources(
     Args:
         predictor: called on this thread.
         sources: from `find_sources`; `check_outputs` makes sure that no output is an input or another output.
-        writers: from `make_writers`.
+        writers: from `PipelineOptions.make_writers`.
+        options: all but the formats of the writers, which exist already.
         progress: called after each image and frame, by several threads; the total grows when a video is opened.
 
     Raises:
         InputError: a writer that cannot be opened; nothing has been written by then.
     """
     options = options or PipelineOptions()
-    outputs = _Outputs(writers, _Journal(sources, progress))
+    outputs = _Outputs(writers, sources, progress)
     for writer in writers:
         writer.open(predictor.segmenter.classes, predictor.segmenter.colors, options.skip_existing)
     remaining = [source for source in sources if not (options.skip_existing and outputs.exist(source))]
-    journal = outputs.journal
-    journal.outcome.skipped = len(sources) - len(remaining)
-    journal.add_total(sum(source.kind == SourceKind.IMAGE for source in remaining))
-    write_threads = options.workers if all(source.kind == SourceKind.IMAGE for source in remaining) else 1
-    with AsyncWriter(write_threads, options.depth) as async_writer:
-        run = _PipelineRun(predictor, outputs, async_writer, options.batch_size)
+    outputs.result.skipped = len(sources) - len(remaining)
+    images = sum(source.kind == SourceKind.IMAGE for source in remaining)
+    outputs.add_total(images)
+    limits = _Limits.resolve(options, predictor.device)
+    with AsyncWriter(limits.workers if images == len(remaining) else 1, limits.depth) as async_writer:
+        run = _PipelineRun(predictor, outputs, async_writer, limits.batch)
         try:
-            with closing(Prefetcher(_read_events(remaining, options), options.depth)) as events:
+            with closing(Prefetcher(_read_events(remaining, limits), limits.depth)) as events:
                 run.process(events)
             async_writer.wait()
         except KeyboardInterrupt:
             run.interrupt()
-    outputs.close()
-    return journal.finish()
-
-
-class _Journal:
-    """What has been done and what has failed; several threads write to it."""
-
-    def __init__(self, sources: Sequence[Source], progress: ProgressCallback | None) -> None:
-        self.order = {source: i for i, source in enumerate(sources)}
-        self.progress, self.done, self.total = progress, 0, 0
-        self.outcome = PipelineResult()
-        self.failures_by_position: list[tuple[tuple[int, int], Failure]] = []
-        self.lock = Lock()
-
-    def add_total(self, count: int) -> None:
-        with self.lock:
-            self.total += count
-
-    def record_written(self, image: InputImage) -> None:
-        with self.lock:
-            if image.frame:
-                self.outcome.frames += 1
-            else:
-                self.outcome.images += 1
-            self._report_step()
-
-    def record_failure(self, source: Source, number: int, reason: str, hint: str = "") -> None:
-        with self.lock:
-            self.failures_by_position.append(((self.order[source], number), Failure(source.path, reason, hint)))
-            self._report_step()
-
-    def record_failures(self, items: list[_LoadedImage], reason: str, hint: str) -> None:
-        for item in items:
-            self.record_failure(item.image.source, _frame_number(item.image), f"{item.image}: {reason}", hint)
-
-    def record_write_error(self, path: Path, error: OSError, source: Source, number: int) -> None:
-        fatal = error.errno in _FATAL_ERRNOS
-        with self.lock:
-            is_first = not self.outcome.stopped
-            self.outcome.stopped |= fatal
-        if is_first:
-            stopped, hint = ("; the run was stopped", "mend that and go on with --skip-existing") if fatal else ("", "")
-            reason = f"{path}: could not be written ({error.strerror or error}){stopped}"
-            self.record_failure(source, number, reason, hint)
-
-    def record_close_error(self, path: Path, error: OSError) -> None:
-        reason = f"{path}: could not be written ({error.strerror or error})"
-        self.failures_by_position.append(((len(self.order), 0), Failure(path, reason, "mend that and run it again")))
-
-    def _report_step(self) -> None:
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-    def finish(self) -> PipelineResult:
-        """Return the outcome, with the failures in the order of the sources."""
-        failures = sorted(self.failures_by_position, key=lambda entry: entry[0])
-        self.outcome.failures = [failure for _, failure in failures]
-        return self.outcome
+    return outputs.close()
 
 
 class _Outputs:
-    """All writers; `write` and `finish_video` run on the threads that write."""
+    """All writers, and what has been written and what has failed; several threads use it."""
 
-    def __init__(self, writers: Sequence[PredictionWriter], journal: _Journal) -> None:
-        self.writers, self.journal = writers, journal
+    def __init__(
+        self, writers: Sequence[PredictionWriter], sources: Sequence[Source], progress: ProgressCallback | None
+    ) -> None:
+        self.writers, self.progress = writers, progress
         self.needs_logits = any(writer.needs_logits for writer in writers)
+        self.order = {source: i for i, source in enumerate(sources)}
+        self.result = PipelineResult()
+        self.failures_by_position: list[tuple[tuple[int, int], Failure]] = []
+        self.done = self.total = 0
+        self.lock = Lock()
 
     def exist(self, source: Source) -> bool:
         """Return whether a former run has written all outputs of a source."""
         return not source.problem and all(writer.has(first_image(source)) for writer in self._writers_of(source))
 
+    def add_total(self, count: int) -> None:
+        with self.lock:
+            self.total += count
+
     def write(self, image: InputImage, prediction: Prediction) -> None:
-        if self.journal.outcome.stopped:
+        if self.result.stopped:
             return
         for writer in self._writers_of(image.source):
             try:
                 writer.write(image, prediction)
             except InputError as error:
-                self.journal.record_failure(image.source, _frame_number(image), error.message, error.hint)
+                self.fail(image.source, _frame_number(image), error.message, error.hint)
                 return
             except OSError as error:
-                self.journal.record_write_error(writer.path(image), error, image.source, _frame_number(image))
+                self._fail_to_write(writer.path(image), error, image.source, _frame_number(image))
                 return
-        self.journal.record_written(image)
+        with self.lock:
+            if image.frame:
+                self.result.frames += 1
+            else:
+                self.result.images += 1
+            self._report_step()
 
     def finish_video(self, source: Source, complete: bool, readable: bool) -> None:
-        outcome = self.journal.outcome
         for writer in self._writers_of(source):
             try:
-                writer.finish_video(source, complete and not outcome.stopped)
+                writer.finish_video(source, complete and not self.result.stopped)
             except OSError as error:
-                self.journal.record_write_error(writer.path(first_image(source)), error, source, _AFTER_ALL_FRAMES)
+                self._fail_to_write(writer.path(first_image(source)), error, source, _AFTER_ALL_FRAMES)
                 return
-        outcome.videos += complete and readable and not outcome.stopped
+        self.result.videos += complete and readable and not self.result.stopped
 
-    def close(self) -> None:
+    def fail(self, source: Source, number: int, reason: str, hint: str = "") -> None:
+        """Record that a source, or a frame of it, has failed."""
+        with self.lock:
+            self.failures_by_position.append(((self.order[source], number), Failure(source.path, reason, hint)))
+            self._report_step()
+
+    def close(self) -> PipelineResult:
+        """Close the writers and return what was done, with the failures in the order of the sources."""
         for writer in self.writers:
             try:
                 writer.close()
             except OSError as error:
-                path = error.filename2 or error.filename or writer.out  # filename2 is the target of a failed rename
-                self.journal.record_close_error(Path(path), error)
+                path = Path(error.filename2 or error.filename or writer.out)  # filename2 is the target of a rename
+                failure = Failure(path, _describe_write_error(path, error), "mend that and run it again")
+                self.failures_by_position.append(((len(self.order), 0), failure))
+        self.failures_by_position.sort(key=lambda entry: entry[0])
+        self.result.failures = [failure for _, failure in self.failures_by_position]
+        return self.result
+
+    def _fail_to_write(self, path: Path, error: OSError, source: Source, number: int) -> None:
+        fatal = error.errno in _FATAL_ERRNOS
+        with self.lock:
+            is_first = not self.result.stopped
+            self.result.stopped |= fatal
+        if is_first:
+            stopped, hint = ("; the run was stopped", "mend that and go on with --skip-existing") if fatal else ("", "")
+            self.fail(source, number, f"{_describe_write_error(path, error)}{stopped}", hint)
+
+    def _report_step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
 
     def _writers_of(self, source: Source) -> list[PredictionWriter]:
         return [writer for writer in self.writers if source.kind in writer.kinds]
@@ -265,18 +299,17 @@ class _PipelineRun:
 
     def __init__(self, predictor: Predictor, outputs: _Outputs, async_writer: AsyncWriter, batch_size: int) -> None:
         self.predictor, self.outputs, self.async_writer = predictor, outputs, async_writer
-        self.journal, self.batch_size = outputs.journal, batch_size
-        self.pending: dict[tuple[int, ...], list[_LoadedImage]] = {}  # images by their size
+        self.batches: SizeBatcher[_LoadedImage] = SizeBatcher(batch_size)
         self.current_video: Source | None = None
 
     def process(self, events: Iterator[_ReadEvent]) -> None:
         for event in events:
-            if self.journal.outcome.stopped:
+            if self.outputs.result.stopped:
                 if self.current_video is not None:
                     self.async_writer.submit(self.outputs.finish_video, self.current_video, False, False)
                 return
             if isinstance(event, _FailedSource):
-                self.journal.record_failure(event.source, _AFTER_ALL_FRAMES, event.reason, event.hint)
+                self.outputs.fail(event.source, _AFTER_ALL_FRAMES, event.reason, event.hint)
             elif isinstance(event, _LoadedImage):
                 self._add(event)
             else:
@@ -288,7 +321,7 @@ class _PipelineRun:
     def interrupt(self) -> None:
         """End the stream of a camera, which is complete with Ctrl-C; anything else is not."""
         is_live = self.current_video is not None and self.current_video.kind == SourceKind.CAMERA
-        self.journal.outcome.interrupted = not is_live
+        self.outputs.result.interrupted = not is_live
         if self.current_video is not None:
             self.async_writer.submit(self.outputs.finish_video, self.current_video, is_live, is_live)
 
@@ -296,24 +329,20 @@ class _PipelineRun:
         frame = event.image.frame
         self.current_video = event.image.source if frame else None
         if frame and frame.number == 1:
-            self.journal.add_total(frame.total)
-        size = event.pixels.shape
-        self.pending.setdefault(size, []).append(event)
-        if len(self.pending[size]) == self.batch_size:
-            self._predict(self.pending.pop(size))
-        elif sum(map(len, self.pending.values())) >= 2 * self.batch_size:
-            self._predict(self.pending.pop(next(iter(self.pending))))  # the size that has waited longest
+            self.outputs.add_total(frame.total)
+        if batch := self.batches.add(event.pixels.shape, event):
+            self._predict(batch)
 
     def _flush(self) -> None:
-        while self.pending:
-            self._predict(self.pending.pop(next(iter(self.pending))))
+        while batch := self.batches.pop():
+            self._predict(batch)
 
     def _predict(self, items: list[_LoadedImage]) -> None:
         pixels = [item.pixels for item in items]
         try:
             predictions = self.predictor.batch(pixels, logits=self.outputs.needs_logits, batch_size=len(items))
         except InputError as error:
-            self.journal.record_failures(items, error.message, error.hint)
+            self._fail(items, error.message, error.hint)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -322,26 +351,34 @@ class _PipelineRun:
                 reason, hint = f"{width}x{height} pixels do not fit in memory", "give --tile N, such as --tile 512"
             else:
                 reason, hint = f"{len(items)} images of {width}x{height} do not fit in memory", "give a smaller --batch"
-            self.journal.record_failures(items, reason, hint)
+            self._fail(items, reason, hint)
         else:
             for item, prediction in zip(items, predictions, strict=True):
                 self.async_writer.submit(self.outputs.write, item.image, prediction)
+
+    def _fail(self, items: list[_LoadedImage], reason: str, hint: str) -> None:
+        for item in items:
+            self.outputs.fail(item.image.source, _frame_number(item.image), f"{item.image}: {reason}", hint)
+
+
+def _describe_write_error(path: Path, error: OSError) -> str:
+    return f"{path}: could not be written ({error.strerror or error})"
 
 
 def _frame_number(image: InputImage) -> int:
     return image.frame.number if image.frame else 0
 
 
-def _read_events(sources: Sequence[Source], options: PipelineOptions) -> Generator[_ReadEvent, None, None]:
+def _read_events(sources: Sequence[Source], limits: _Limits) -> Generator[_ReadEvent, None, None]:
     """Yield all that is read, in the order of the sources; on the reader's thread."""
     first = 0
     while first < len(sources):
         last = first
         while last < len(sources) and sources[last].kind == SourceKind.IMAGE:
             last += 1
-        yield from map_ordered(_read_image, sources[first:last], options.workers, options.depth)
+        yield from map_ordered(_read_image, sources[first:last], limits.workers, limits.depth)
         if last < len(sources):
-            yield from _read_video(sources[last], options.max_frames)
+            yield from _read_video(sources[last], limits.frames)
         first = last + 1
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -37,7 +38,36 @@ from dilated.weights.bundled import load
 MAX_BLOCK_BYTES = 128 * 2**20
 """Bytes that the maps of one block may take, unless it is a single tile."""
 
+_T = TypeVar("_T")
 _SkipBlock = Callable[[Block], bool]
+
+
+@dataclass(frozen=True)
+class PredictorOptions:
+    """How an image is predicted: the options of `Predictor` in one value."""
+
+    tile: int | None = None
+    """Label this many pixels along a side at a time; the whole image if not given. Memory is bounded, the labels are
+    the same. An image too large to be held in memory is written as --save tif has it."""
+    flips: bool = False
+    """Predict the mirror image too; the probabilities are averaged."""
+    scales: tuple[float, ...] = (1.0,)
+    """Predict the image in these sizes, such as 0.75 1 1.25; the probabilities are averaged."""
+    blend: bool = False
+    """With --tile, for networks with layers that see the whole image: tiles overlap and are blended. The labels are not
+    those of the whole image."""
+    device: str | None = None
+    """Run on cpu, cuda, cuda:1 or mps; CUDA where there is one if not given."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Compute in fp32, or in bf16, which is faster on some machines and changes a few pixels."""
+
+    def make_predictor(self, segmenter: BaseSegmenter | Path | str) -> Predictor:
+        """Return a predictor of a segmenter, a network file, a run or a bundled network.
+
+        Raises:
+            InputError: see `Predictor`.
+        """
+        return Predictor(segmenter, **vars(self))
 
 
 class Predictor:
@@ -124,20 +154,17 @@ class Predictor:
         if isinstance(images, str | bytes | Path):
             raise InputError(f"images: {type(images).__name__} is one image", hint="call predictor(image)")
         predictions: dict[int, Prediction] = {}
-        pending: dict[tuple[int, ...], list[tuple[int, ImageArray]]] = {}  # images by their size
+        batches: SizeBatcher[tuple[int, ImageArray]] = SizeBatcher(batch_size)
 
-        def flush(items: list[tuple[int, ImageArray]]) -> None:
-            pixels = [image for _, image in items]
-            predictions.update(zip((i for i, _ in items), self._predict_same_size(pixels, logits), strict=True))
+        def predict(batch: list[tuple[int, ImageArray]]) -> None:
+            pixels = [image for _, image in batch]
+            predictions.update(zip((i for i, _ in batch), self._predict_same_size(pixels, logits), strict=True))
 
         for i, image in enumerate(images):
             pixels = to_pixels(image)
-            items = pending.setdefault(pixels.shape, [])
-            items.append((i, pixels))
-            if len(items) == batch_size:
-                flush(pending.pop(pixels.shape))
-        for items in pending.values():
-            flush(items)
+            predict(batches.add(pixels.shape, (i, pixels)))
+        while batch := batches.pop():
+            predict(batch)
         return [predictions[i] for i in range(len(predictions))]
 
     def logits(self, pixels: ImageArray) -> Tensor:
@@ -272,6 +299,8 @@ class Predictor:
 
     def _predict_same_size(self, images: list[ImageArray], logits: bool) -> list[Prediction]:
         """Label images of one size, together if the network takes them whole."""
+        if not images:
+            return []
         image_logits: Iterable[Tensor]
         if self.is_single_pass:
             image_logits = self._forward(np.stack(images))
@@ -304,6 +333,31 @@ class Predictor:
 
     def _make_prediction(self, pixels: ImageArray, labels: LabelMap, logits: Tensor | None) -> Prediction:
         return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors)
+
+
+class SizeBatcher(Generic[_T]):
+    """Collects items into batches of images of one size; while one fills, at most two batches wait in all.
+
+    Example:
+        >>> batches = SizeBatcher(2)
+        >>> [batches.add(size, name) for size, name in [((4, 4), "a"), ((8, 8), "b"), ((4, 4), "c")]], batches.pop()
+        ([[], [], ['a', 'c']], ['b'])
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.waiting: dict[tuple[int, ...], list[_T]] = {}
+
+    def add(self, size: tuple[int, ...], item: _T) -> list[_T]:
+        """Add an item and return the batch to be predicted now: nothing if none is full and few items wait."""
+        self.waiting.setdefault(size, []).append(item)
+        if len(self.waiting[size]) == self.batch_size:
+            return self.waiting.pop(size)
+        return self.pop() if sum(map(len, self.waiting.values())) >= 2 * self.batch_size else []
+
+    def pop(self) -> list[_T]:
+        """Return the batch that has waited longest; nothing if none waits."""
+        return self.waiting.pop(next(iter(self.waiting))) if self.waiting else []
 
 
 def _load_segmenter(segmenter: BaseSegmenter | Path | str) -> BaseSegmenter:
