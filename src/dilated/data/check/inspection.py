@@ -95,20 +95,20 @@ def inspect_sample(
     histogram = _count_values(values)
     distinct = np.flatnonzero(histogram)
     counts = areas = None
-    looks_like_image = values is None and label_info is not None and label_info.mode in ("RGB", "RGBA", "CMYK")
+    resembles_image = values is None and label_info is not None and label_info.mode in ("RGB", "RGBA", "CMYK")
     if values is not None:
         try:
             counts = _count_classes(values, histogram, classes, str(sample.label))
         except InputError as error:
             problems.append(("unknown label value", error))
-            looks_like_image = holds_values and len(distinct) > 2 * len(classes) + 8
+            resembles_image = holds_values and len(distinct) > 2 * len(classes) + 8
         if holds_values and pixels is not None and image_hash and image_hash.digest and _is_same_image(pixels, values):
             text = f"{sample.label}: holds the same values as {sample.image.name}"
             problems.append(("label is the image", InputError(text, hint="export the label again")))
         if measure_regions and not problems:
             step = max(1, int(np.ceil(np.sqrt(values.size / _MAX_COMPONENT_PIXELS))))
             areas = measure_region_areas(classes.decode(values[::step, ::step]), step * step)
-    if looks_like_image and pixels is not None and _is_swapped(sample, pixels):
+    if resembles_image and pixels is not None and _is_swapped(sample, pixels):
         text = f"{sample.image}: has few flat colors like a label, and {sample.label} has many like an image"
         problems.append(("image and label swapped", InputError(text, hint="swap the two files")))
     return SampleInspection(
