@@ -11,37 +11,46 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_run import data_folder, run_folder
+from PIL import Image
 
+from dilated.data.sample import Sample
 from dilated.environment import describe_machine
-from dilated.report.charts import Axis, Line, compute_ticks, format_tick, render_line_chart
-from dilated.report.curves import smooth_points, thin_points
-from dilated.report.field_of_view import measure_center
-from dilated.report.splits import count_splits
+from dilated.report.charts import Axis, Chart, Line, _compute_ticks, _format_tick
+from dilated.report.curves import _smooth_points, _thin_points
+from dilated.report.field_of_view import _measure_center, show_field
+from dilated.report.page import _environment
+from dilated.report.tables import count_splits
 from dilated.training.log import read_history
 from dilated.weights.bundled import load
 
 VALUES = st.floats(-1e9, 1e9, allow_nan=False)
 
 
+def draw(lines: list[Line], x: Axis, y: Axis, stages: tuple[tuple[float, str], ...] = ()) -> str:
+    chart = Chart("a chart", x, y, lines, vertical_lines=stages)
+    return str(_environment().get_template("macros.html").module.line_chart(chart))  # type: ignore[attr-defined]
+
+
 @given(VALUES, VALUES)
+@example(0.0, 5e-324)
 @settings(max_examples=200, deadline=None)
 def test_ticks_lie_between_the_ends_and_are_few(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
-    found = compute_ticks(low, high)
+    found = _compute_ticks(low, high)
     assert len(found) <= 7
     room = (high - low) * 1e-4 + 1e-12
     assert all(low - room <= one <= high + room for one in found)
-    assert all(format_tick(one) for one in found)
+    assert all(_format_tick(one) for one in found)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(2, 80))
 @settings(max_examples=60, deadline=None)
 def test_thinning_keeps_the_extremes_and_the_order(values: list[float], most: int) -> None:
     points = [(float(i), value) for i, value in enumerate(values)]
-    found = thin_points(points, most)
+    found = _thin_points(points, most)
     assert len(found) <= most
     assert set(found) <= set(points)
     assert found == sorted(found)
@@ -52,16 +61,14 @@ def test_thinning_keeps_the_extremes_and_the_order(values: list[float], most: in
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300))
 @settings(max_examples=60, deadline=None)
 def test_smoothing_stays_within_the_values(values: list[float]) -> None:
-    found = [value for _, value in smooth_points([(float(i), value) for i, value in enumerate(values)])]
+    found = [value for _, value in _smooth_points([(float(i), value) for i, value in enumerate(values)])]
     assert len(found) == len(values)
     assert min(values) - 1e-9 <= min(found)
     assert max(found) <= max(values) + 1e-9
 
 
 def test_points_are_drawn_where_they_belong_and_names_are_escaped() -> None:
-    drawn = render_line_chart(
-        [Line([(0, 0), (10, 1)], markers=True)], Axis("<x>", 0, 10), Axis("y", 0, 1), "l", [(5, "<s>")]
-    )
+    drawn = draw([Line([(0, 0), (10, 1)], markers=True)], Axis("<x>", 0, 10), Axis("y", 0, 1), ((5, "<s>"),))
     (points,) = re.findall(r'<polyline class="main" points="([^"]*)"', drawn)
     assert points == "72.0,196.0 342.0,22.0"
     assert "<x>" not in drawn
@@ -70,7 +77,7 @@ def test_points_are_drawn_where_they_belong_and_names_are_escaped() -> None:
 
 
 def test_a_chart_of_one_point_has_no_division_by_zero() -> None:
-    drawn = render_line_chart([Line([(3, 0.5)], markers=True)], Axis("x", 3, 3), Axis("y", 0.5, 0.5), "one")
+    drawn = draw([Line([(3, 0.5)], markers=True)], Axis("x", 3, 3), Axis("y", 0.5, 0.5))
     assert "nan" not in drawn
     assert "inf" not in drawn
 
@@ -100,14 +107,15 @@ def test_of_many_labels_some_are_counted_evenly(tmp_path: Path) -> None:
 def test_large_images_are_looked_at_in_their_middle(tmp_path: Path) -> None:
     segmenter = load(run_folder(tmp_path / "run", ("a", "b")))
     image = np.random.default_rng(0).integers(0, 256, (40, 700, 3)).astype(np.uint8)
-    shown = measure_center(segmenter, image, torch.device("cpu"))
-    one = shown.field_of_view
-    assert shown.pixels.shape == (40, 512, 3)
-    assert (shown.pixels == image[:, 94:606]).all()
-    assert shown.is_crop
-    assert one.field.shape == (40, 512)
-    assert float(one.field.sum()) == pytest.approx(1)
-    assert abs(one.center[1] - 256) <= segmenter.output_stride
+    pixels, view = _measure_center(segmenter, image, torch.device("cpu"))
+    assert pixels.shape == (40, 512, 3)
+    assert (pixels == image[:, 94:606]).all()
+    assert view.field.shape == (40, 512)
+    assert float(view.field.sum()) == pytest.approx(1)
+    assert abs(view.center[1] - 256) <= segmenter.output_stride
+    Image.fromarray(image).save(tmp_path / "wide.png")
+    shown = show_field(segmenter, Sample(tmp_path / "wide.png", tmp_path / "none.png"), torch.device("cpu"))
+    assert (shown.is_crop, shown.shape) == (True, (40, 512))
 
 
 def test_the_machine_is_told_without_names_of_hosts_and_users() -> None:
@@ -119,14 +127,14 @@ def test_the_machine_is_told_without_names_of_hosts_and_users() -> None:
 
 
 def test_a_curve_of_one_point_is_seen_and_steps_are_whole_numbers() -> None:
-    drawn = render_line_chart([Line([(1, 0.5)])], Axis("step", 0, 1, whole_numbers=True), Axis("loss", 0, 1), "one")
+    drawn = draw([Line([(1, 0.5)])], Axis("step", 0, 1, whole_numbers=True), Axis("loss", 0, 1))
     assert drawn.count("<circle") == 1
     assert re.findall(r'<text class="middle"[^>]*>([^<]*)<', drawn) == ["0", "1"]
 
 
 @pytest.mark.parametrize("high", [0.00025, 0.0123, 1500, 150_000])
 def test_the_title_of_an_axis_is_left_of_its_labels(high: float) -> None:
-    drawn = render_line_chart([Line([(0, high)])], Axis("x", 0, 1), Axis("y", 0, high), "chart")
+    drawn = draw([Line([(0, high)])], Axis("x", 0, 1), Axis("y", 0, high))
     labels = re.findall(r'<text class="end" x="(\d+)"[^>]*>([^<]*)<', drawn)
     title = re.search(r"translate\((\d+) ", drawn)
     assert title is not None

@@ -37,6 +37,12 @@ class ReliabilityCounts(ImageCounts):
     def zeros(cls, num_images: int) -> ReliabilityCounts:
         return cls(*np.zeros((3, num_images, NUM_BINS), dtype=np.int64))
 
+    @property
+    def mean_confidence(self) -> float:
+        """The mean over all pixels; NaN without pixels."""
+        total = sum(_pool_images(self.pixels))
+        return sum(_pool_images(self.confidence)) / total / 2**CONFIDENCE_BITS if total else float("nan")
+
 
 @dataclass(frozen=True)
 class ReliabilityBin:

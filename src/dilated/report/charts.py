@@ -1,6 +1,6 @@
-"""Charts as SVG, from values.
+"""Charts and where their points lie, in the units of an SVG; macros.html draws them.
 
-    render_line_chart([Line([(0, 2.3), (10, 1.1)])], Axis("step", 0, 10), Axis("loss", 0, 2.5), "loss by step")
+    Chart("loss by step", Axis("step", 0, 10), Axis("loss", 0, 2.5), lines=[Line([(0, 2.3), (10, 1.1)])])
 
 Colors are the page's own (see style.css), so charts follow its light and dark forms. Points carry their values as
 tooltips.
@@ -11,12 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from dilated.report.markup import escape_text
-
-Point = tuple[float, float]
-_WIDTH, _HEIGHT = 360, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 18, 22, 44
+from dilated.training.log import Point
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Axis:
     high: float
     percent: bool = False
     tick_values: tuple[float, ...] = ()
-    """Where the marks are; found if not given."""
+    """Where the marks are; round numbers if not given."""
     tick_labels: tuple[str, ...] = ()
     """What the marks are called, where it is not their number."""
     whole_numbers: bool = False
@@ -36,11 +33,13 @@ class Axis:
 
     def tick_label(self, value: float) -> str:
         """Write a value, such as at a mark."""
-        return self.tick_labels[self.tick_values.index(value)] if self.tick_labels else format_tick(value, self.percent)
+        if self.tick_labels:
+            return self.tick_labels[self.tick_values.index(value)]
+        return _format_tick(value, self.percent)
 
     @property
     def tick_positions(self) -> list[float]:
-        ticks = list(self.tick_values) or compute_ticks(self.low, self.high)
+        ticks = list(self.tick_values) or _compute_ticks(self.low, self.high)
         return [tick for tick in ticks if tick == int(tick)] if self.whole_numbers else ticks
 
     def to_fraction(self, value: float) -> float:
@@ -67,14 +66,74 @@ class Bar:
     title: str
 
 
-def compute_ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
+@dataclass(frozen=True)
+class Chart:
+    """Lines and bars over two axes.
+
+    Example:
+        >>> chart = Chart("loss by step", Axis("step", 0, 4), Axis("loss", 0, 2), lines=[Line([(0, 1), (4, 2)])])
+        >>> chart.polyline(chart.lines[0])
+        '72.0,109.0 342.0,22.0'
+    """
+
+    WIDTH: ClassVar[int] = 360
+    HEIGHT: ClassVar[int] = 240
+    LEFT: ClassVar[int] = 72
+    RIGHT: ClassVar[int] = 342
+    TOP: ClassVar[int] = 22
+    BOTTOM: ClassVar[int] = 196
+
+    label: str
+    """What a screen reader says."""
+    x: Axis
+    y: Axis
+    lines: Sequence[Line] = ()
+    bars: Sequence[Bar] = ()
+    """Drawn below the lines, from y's low end."""
+    vertical_lines: Sequence[tuple[float, str]] = ()
+    """Positions on x with a name each."""
+
+    def to_x(self, value: float) -> float:
+        return round(self.LEFT + self.x.to_fraction(value) * (self.RIGHT - self.LEFT), 1)
+
+    def to_y(self, value: float) -> float:
+        return round(self.BOTTOM - self.y.to_fraction(value) * (self.BOTTOM - self.TOP), 1)
+
+    def polyline(self, line: Line) -> str:
+        return " ".join(f"{self.to_x(x)},{self.to_y(y)}" for x, y in line.points)
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """A small line of values of 0 to 1 over an axis, without marks."""
+
+    WIDTH: ClassVar[int] = 120
+    HEIGHT: ClassVar[int] = 40
+
+    label: str
+    x: Axis
+    points: Sequence[Point]
+
+    @property
+    def positions(self) -> list[Point]:
+        wide, high, margin = self.WIDTH - 6, self.HEIGHT - 6, 3
+        return [
+            (round(margin + self.x.to_fraction(x) * wide, 1), round(margin + (1 - y) * high, 1)) for x, y in self.points
+        ]
+
+    @property
+    def polyline(self) -> str:
+        return " ".join(f"{x},{y}" for x, y in self.positions)
+
+
+def _compute_ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
     """Choose round numbers between two values, `max_ticks` at most where there is a distance between them.
 
     Example:
-        >>> compute_ticks(0, 1377), compute_ticks(0, 0.004), compute_ticks(3, 3)
+        >>> _compute_ticks(0, 1377), _compute_ticks(0, 0.004), _compute_ticks(3, 3)
         ([0.0, 500.0, 1000.0], [0.0, 0.001, 0.002, 0.003, 0.004], [3])
     """
-    if not high > low:
+    if not high - low > 1e-300:  # below it, the distance of two marks is not a normal float
         return [low]
     least = (high - low) / (max_ticks - 1)
     power = 10.0 ** math.floor(math.log10(least))
@@ -84,13 +143,13 @@ def compute_ticks(low: float, high: float, max_ticks: int = 6) -> list[float]:
     return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 
-def format_tick(value: float, percent: bool = False) -> str:
+def _format_tick(value: float, percent: bool = False) -> str:
     """Write the mark of an axis.
 
     Example:
-        >>> format_tick(1500), format_tick(0.004), format_tick(0.00025), format_tick(2_000_000)
+        >>> _format_tick(1500), _format_tick(0.004), _format_tick(0.00025), _format_tick(2_000_000)
         ('1,500', '0.004', '2.5e-4', '2e6')
-        >>> format_tick(0.25, percent=True)
+        >>> _format_tick(0.25, percent=True)
         '25%'
     """
     if percent:
@@ -101,92 +160,3 @@ def format_tick(value: float, percent: bool = False) -> str:
         return f"{value:.3g}"
     digits, power = f"{value:.2e}".split("e")
     return f"{float(digits):g}e{int(power)}"
-
-
-def render_line_chart(
-    lines: Sequence[Line],
-    x: Axis,
-    y: Axis,
-    label: str,
-    vertical_lines: Sequence[tuple[float, str]] = (),
-    bars: Sequence[Bar] = (),
-) -> str:
-    """Draw lines and bars over two axes.
-
-    Args:
-        label: what a screen reader says.
-        vertical_lines: positions on x with a name each.
-        bars: drawn below the lines, from y's low end.
-
-    Example:
-        >>> drawn = render_line_chart([Line([(0, 1), (4, 2)])], Axis("step", 0, 4), Axis("loss", 0, 2), "a <loss>")
-        >>> 'points="72.0,109.0 342.0,22.0"' in drawn, "a &lt;loss&gt;" in drawn
-        (True, True)
-    """
-    plot = [*_render_grid(x, y), *(_render_bar(bar, x, y) for bar in bars)]
-    for place, name in vertical_lines:
-        line_x = _to_svg_x(place, x)
-        plot.append(f'<line class="mark" x1="{line_x:.1f}" x2="{line_x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        plot.append(f'<text class="small" x="{line_x + 3:.1f}" y="{_TOP - 6}">{escape_text(name)}</text>')
-    for line in lines:
-        polyline_points = " ".join(f"{_to_svg_x(a, x):.1f},{_to_svg_y(b, y):.1f}" for a, b in line.points)
-        plot.append(f'<polyline class="{line.css_class}" points="{polyline_points}"/>')
-        if line.markers or len(line.points) == 1:  # a single point has no line to be seen by
-            plot += [
-                f'<circle class="{line.css_class}" cx="{_to_svg_x(a, x):.1f}" cy="{_to_svg_y(b, y):.1f}" r="3.2">'
-                f"<title>{escape_text(x.title)} {escape_text(x.tick_label(a))}: {b:.4g}</title></circle>"
-                for a, b in line.points
-            ]
-    return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape_text(label)}">'
-        f"<title>{escape_text(label)}</title>{''.join(plot)}</svg>"
-    )
-
-
-def render_sparkline(points: Sequence[Point], x: Axis, label: str) -> str:
-    """Draw a small line of values of 0 to 1, without marks."""
-    wide, high = 120, 40
-    places = [(3 + x.to_fraction(a) * (wide - 6), high - 3 - b * (high - 6)) for a, b in points]
-    polyline_points = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-    last = f'<circle class="main" cx="{places[-1][0]:.1f}" cy="{places[-1][1]:.1f}" r="2.6"/>' if places else ""
-    return (
-        f'<svg class="spark" viewBox="0 0 {wide} {high}" role="img" aria-label="{escape_text(label)}">'
-        f'<title>{escape_text(label)}</title><rect width="{wide}" height="{high}"/>'
-        f'<polyline class="main" points="{polyline_points}"/>{last}</svg>'
-    )
-
-
-def _render_grid(x: Axis, y: Axis) -> list[str]:
-    """Draw marks, their labels, and the axes' titles."""
-    middle = (_TOP + _HEIGHT - _BOTTOM) / 2
-    parts = [
-        f'<text class="title" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">{escape_text(x.title)}</text>',
-        f'<text class="title" transform="translate(11 {middle:.0f}) rotate(-90)">{escape_text(y.title)}</text>',
-    ]
-    for mark in y.tick_positions:
-        line_y = _to_svg_y(mark, y)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{line_y:.1f}" y2="{line_y:.1f}"/>')
-        parts.append(f'<text class="end" x="{_LEFT - 6}" y="{line_y + 4:.1f}">{escape_text(y.tick_label(mark))}</text>')
-    for mark in x.tick_positions:
-        tick_label = escape_text(x.tick_label(mark))
-        parts.append(
-            f'<text class="middle" x="{_to_svg_x(mark, x):.1f}" y="{_HEIGHT - _BOTTOM + 17}">{tick_label}</text>'
-        )
-    return parts
-
-
-def _render_bar(bar: Bar, x: Axis, y: Axis) -> str:
-    left, right = _to_svg_x(bar.low, x), _to_svg_x(bar.high, x)
-    top, bottom = _to_svg_y(bar.value, y), _to_svg_y(y.low, y)
-    return (
-        f'<rect class="column" x="{left + 0.8:.1f}" y="{top:.1f}" width="{max(right - left - 1.6, 0.5):.1f}" '
-        f'height="{max(bottom - top, 0):.1f}"><title>{escape_text(bar.title)}</title></rect>'
-    )
-
-
-def _to_svg_x(value: float, axis: Axis) -> float:
-    return _LEFT + axis.to_fraction(value) * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _to_svg_y(value: float, axis: Axis) -> float:
-    return _HEIGHT - _BOTTOM - axis.to_fraction(value) * (_HEIGHT - _TOP - _BOTTOM)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from dilated.data.check.check import CheckReport
@@ -31,7 +32,7 @@ class _Figure:
     """An image beside itself with its label; what cannot be read is left out."""
 
     name: str
-    images: list[str]
+    images: list[Markup]
 
 
 @dataclass(frozen=True)

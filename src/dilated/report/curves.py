@@ -1,136 +1,154 @@
-"""How training went: curves of loss, validation, learning rate, and of each class."""
+"""The charts of the page: how training went, how reliable the probabilities are, and the labels near borders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dilated.data.labels import Classes
-from dilated.report.charts import Axis, Line, Point, render_line_chart, render_sparkline
-from dilated.report.markup import (
-    escape_text,
-    format_count,
-    format_number,
-    render_card,
-    render_class_name,
-    render_note,
-    render_term,
-)
-from dilated.training.config import Recipe
-from dilated.training.log import History
+from dilated.evaluation.boundary import TrimapCounts
+from dilated.evaluation.calibration import compute_reliability_bins, expected_calibration_error
+from dilated.evaluation.result import EvaluationResult
+from dilated.report.charts import Axis, Bar, Chart, Line, Sparkline
+from dilated.training.log import History, Point
 
-_StageMarks = list[tuple[float, str]]
-_MAX_UNFOLDED_CLASSES = 30
-"""Classes above which their curves are folded away."""
+_FIFTHS = tuple(k / 5 for k in range(6))
 
 
-def render_training(history: History | None, recipe: Recipe | None, classes: Classes) -> str:
-    """Render the charts; a sentence where there is nothing to draw.
+@dataclass(frozen=True)
+class TrainingCurves:
+    """Charts over the steps of a training; None where the log has nothing to draw."""
 
-    Args:
-        recipe: for the stages' names.
-    """
-    if history is None or not history.steps:
-        return render_card("<p>The run holds no log of its training, so there are no curves.</p>")
+    loss: Chart | None
+    """As logged, and smoothed."""
+    validation: Chart | None
+    learning_rate: Chart | None
+    highest_learning_rate: float
+    by_class: list[Sparkline]
+    """The validation IoU of each class, in the order of the data; empty where no class was validated."""
+
+
+@dataclass(frozen=True)
+class ReliabilityCharts:
+    """Charts of the probabilities and of the borders; None where nothing is labelled."""
+
+    reliability: Chart | None
+    confidence: Chart | None
+    borders: Chart | None
+    calibration_error: float
+
+
+def draw_training(history: History, classes: Classes) -> TrainingCurves:
+    """Draw the curves of a training's log."""
     x = Axis("step", 0, history.steps, whole_numbers=True)
-    stage_marks: _StageMarks = [(step, str(stage)) for step, stage in history.stages] if len(history.stages) > 1 else []
-    charts = [
-        _render_loss(history, x, stage_marks),
-        _render_validation(history, x, stage_marks),
-        _render_learning_rate(history, x, stage_marks),
-    ]
-    stages = _render_stages(history, recipe)
-    figures_html = "".join(f"<figure>{chart}</figure>" for chart in charts if chart)
-    body = render_card(f'<div class="charts">{figures_html}</div>{stages}')
-    return body + _render_class_curves(history, x, classes)
-
-
-def _render_loss(history: History, x: Axis, stage_marks: _StageMarks) -> str:
-    if not history.loss:
-        return ""
-    smooth = thin_points(smooth_points(history.loss))
-    top = max(value for _, value in history.loss)
-    low = min(0.0, *(value for _, value in history.loss))
-    chart = render_line_chart(
-        [Line(thin_points(history.loss), "faint"), Line(smooth)],
+    stages = [(step, str(stage)) for step, stage in history.stages] if len(history.stages) > 1 else []
+    highest = max((value for _, value in history.lr), default=0.0)
+    learning_rate = Chart(
+        f"Learning rate by step, at most {highest:.3g}",
         x,
-        Axis("loss", low, top * 1.04 if top > 0 else 1.0),
-        f"Training loss by step: from {history.loss[0][1]:.3g} to {history.loss[-1][1]:.3g}",
-        stage_marks,
+        Axis("learning rate", 0, highest * 1.04),
+        [Line(_thin_points(history.lr))],
+        vertical_lines=stages,
     )
-    caption = f"Strong: {render_term('smoothed')}, {format_number(smooth[-1][1])} at the end. Faint: as logged."
-    return f"<h3>{render_term('loss', 'Loss')}</h3>{chart}<figcaption>{caption}</figcaption>"
+    by_class = []
+    if any(validation.iou for validation in history.validations):
+        by_class = [_draw_class(history, x, name) for name in classes.names]
+    loss, validation = _draw_loss(history, x, stages), _draw_validation(history, x, stages)
+    return TrainingCurves(loss, validation, learning_rate if highest > 0 else None, highest, by_class)
 
 
-def _render_validation(history: History, x: Axis, stage_marks: _StageMarks) -> str:
-    points = [(float(one.step), one.mean_iou) for one in history.validations if one.mean_iou is not None]
+def _draw_loss(history: History, x: Axis, stages: Sequence[tuple[float, str]]) -> Chart | None:
+    if not history.loss:
+        return None
+    values = [value for _, value in history.loss]
+    return Chart(
+        f"Training loss by step: from {values[0]:.3g} to {values[-1]:.3g}",
+        x,
+        Axis("loss", min(0.0, *values), max(values) * 1.04 if max(values) > 0 else 1.0),
+        [Line(_thin_points(history.loss), "faint"), Line(_thin_points(_smooth_points(history.loss)))],
+        vertical_lines=stages,
+    )
+
+
+def _draw_validation(history: History, x: Axis, stages: Sequence[tuple[float, str]]) -> Chart | None:
     best = history.best
     if best is None or best.mean_iou is None:
-        return "<h3>Validation</h3><p>The log holds no validation.</p>"
+        return None
+    points = [(float(row.step), row.mean_iou) for row in history.validations if row.mean_iou is not None]
     low = min(value for _, value in points)
-    y = Axis("mean IoU", 0.0 if low < 0.4 else 0.4 if low < 0.7 else 0.7, 1.0)
-    chart = render_line_chart(
-        [Line(points, markers=True), Line([(best.step, best.mean_iou)], "best", markers=True)],
-        x,
-        y,
+    return Chart(
         f"Validation mean IoU by step: {len(points)} validations, best {best.mean_iou:.4f} at step {best.step}",
-        stage_marks,
+        x,
+        Axis("mean IoU", 0.0 if low < 0.4 else 0.4 if low < 0.7 else 0.7, 1.0),
+        [Line(points, markers=True), Line([(best.step, best.mean_iou)], "best", markers=True)],
+        vertical_lines=stages,
     )
-    steps = f"step {format_count(best.step)} of {format_count(history.steps)}"
-    caption = f"Best: {format_number(best.mean_iou, 4)} at {steps}; it was kept."
-    truncation_note = f" The axis begins at {y.low:g}." if y.low else ""
-    return f"<h3>Validation {render_term('mean IoU')}</h3>{chart}<figcaption>{caption}{truncation_note}</figcaption>"
 
 
-def _render_learning_rate(history: History, x: Axis, stage_marks: _StageMarks) -> str:
-    top = max((value for _, value in history.lr), default=0.0)
-    if not top > 0:
-        return ""
-    label = f"Learning rate by step, at most {top:.3g}"
-    chart = render_line_chart(
-        [Line(thin_points(history.lr))], x, Axis("learning rate", 0, top * 1.04), label, stage_marks
+def _draw_class(history: History, x: Axis, name: str) -> Sparkline:
+    points = [(float(row.step), value) for row in history.validations if (value := row.iou.get(name)) is not None]
+    ends = f"{points[0][1]:.3f} to {points[-1][1]:.3f}" if points else "none"
+    return Sparkline(f"Validation IoU of {name} by step: {ends}", x, points)
+
+
+def draw_reliability(result: EvaluationResult) -> ReliabilityCharts:
+    """Draw how often the network is right by how sure it is, how sure it is, and how good it is near borders."""
+    counts = result.calibration
+    bins = [row for row in compute_reliability_bins(counts) if row.pixels] if counts else []
+    if counts is None or not bins:
+        return ReliabilityCharts(None, None, None, float("nan"))
+    x = Axis("confidence", 0, 1, percent=True, tick_values=_FIFTHS)
+    error, total = expected_calibration_error(counts), sum(row.pixels for row in bins)
+    accuracy_bars, pixel_bars = [], []
+    for row in bins:
+        span, pixels = f"{row.low:.0%} to {row.high:.0%}", f"{row.pixels:,} pixels"
+        accuracy_bars.append(Bar(row.low, row.high, row.accuracy, f"{span} sure: {row.accuracy:.1%} right, {pixels}"))
+        pixel_bars.append(Bar(row.low, row.high, row.pixels / total, f"{span}: {pixels}"))
+    reliability = Chart(
+        f"Share of right pixels by confidence; calibration error {error:.4f}",
+        x,
+        Axis("right", 0, 1, percent=True, tick_values=_FIFTHS),
+        [Line([(0, 0), (1, 1)], "dashed")],
+        accuracy_bars,
     )
-    caption = f"<figcaption>At most {format_number(top, 6)}.</figcaption>"
-    return f"<h3>{render_term('learning rate', 'Learning rate')}</h3>{chart}{caption}"
-
-
-def _render_stages(history: History, recipe: Recipe | None) -> str:
-    """Explain the numbers above the vertical lines."""
-    stage_configs = recipe.stage if recipe is not None else []
-    captions = []
-    for step, stage in history.stages:
-        text = ""
-        if stage < len(stage_configs):
-            config = stage_configs[stage]
-            text = f": {escape_text(config.kind)}, output stride {config.output_stride}"
-        captions.append(f"<b>{stage}</b>{text}, from step {step:,}")
-    return render_note(f"{render_term('stage', 'Stages')}: {'; '.join(captions)}.") if len(captions) > 1 else ""
-
-
-def _render_class_curves(history: History, x: Axis, classes: Classes) -> str:
-    """Render a small curve of the validation IoU of each class."""
-    if not any(one.iou for one in history.validations):
-        return ""
-    figures = []
-    for name, color in zip(classes.names, classes.colors, strict=True):
-        points = [(float(one.step), value) for one in history.validations if (value := one.iou.get(name)) is not None]
-        last = points[-1][1] if points else None
-        label = f"Validation IoU of {name} by step" + (f": {points[0][1]:.3f} to {last:.3f}" if points else ": none")
-        caption = f"<figcaption>{render_class_name(name, color)} {format_number(last)}</figcaption>"
-        figures.append(f"<figure>{render_sparkline(points, x, label)}{caption}</figure>")
-    body = f'<div class="sparks">{"".join(figures)}</div>'
-    if len(figures) > _MAX_UNFOLDED_CLASSES:
-        body = f"<details><summary>All {len(figures)} classes</summary>{body}</details>"
-    remark = render_note(
-        f"From 0 (bottom) to 1 (top), step 0 (left) to {history.steps:,} (right); the number is the last."
+    most = max(bar.value for bar in pixel_bars)
+    confidence = Chart(
+        "Share of labelled pixels by confidence",
+        x,
+        Axis("share of pixels", 0, most * 1.04, percent=True),
+        bars=pixel_bars,
     )
-    return render_card(body + remark, f"Validation {render_term('IoU')} by class")
+    return ReliabilityCharts(reliability, confidence, _draw_borders(result.trimap) if result.trimap else None, error)
 
 
-def smooth_points(points: Sequence[Point]) -> list[Point]:
+def _draw_borders(counts: TrimapCounts) -> Chart | None:
+    """Draw mean IoU and accuracy near true borders; widths double, so they are spaced evenly."""
+    mean_iou, accuracy = (
+        [(float(i), float(value)) for i, value in enumerate(counts.curve(metric)) if value == value]
+        for metric in ("mean_iou", "pixel_accuracy")
+    )
+    if not mean_iou:
+        return None
+    positions = tuple(map(float, range(len(counts.widths))))
+    return Chart(
+        "Mean IoU and pixel accuracy near true borders, by distance",
+        Axis(
+            "distance to a true border, at most, pixels",
+            0,
+            positions[-1],
+            tick_values=positions,
+            tick_labels=tuple(map(str, counts.widths)),
+        ),
+        Axis("share", 0, 1, tick_values=_FIFTHS),
+        [Line(mean_iou, markers=True), Line(accuracy, "second", markers=True)],
+    )
+
+
+def _smooth_points(points: Sequence[Point]) -> list[Point]:
     """Smooth a curve: the mean over the nearest twentieth of the points, fewer at the ends.
 
     Example:
-        >>> smooth_points([(0, 1.0), (1, 2.0), (2, 6.0)])
+        >>> _smooth_points([(0, 1.0), (1, 2.0), (2, 6.0)])
         [(0, 1.5), (1, 3.0), (2, 4.0)]
     """
     half_window = max(1, len(points) // 40)
@@ -144,11 +162,11 @@ def smooth_points(points: Sequence[Point]) -> list[Point]:
     return result
 
 
-def thin_points(points: Sequence[Point], max_points: int = 600) -> list[Point]:
+def _thin_points(points: Sequence[Point], max_points: int = 600) -> list[Point]:
     """Reduce a curve to few enough points to draw: of each run of them, the lowest and the highest.
 
     Example:
-        >>> thin_points([(i, float(i % 10)) for i in range(40)], max_points=4)
+        >>> _thin_points([(i, float(i % 10)) for i in range(40)], max_points=4)
         [(0, 0.0), (9, 9.0), (20, 0.0), (29, 9.0)]
     """
     if len(points) <= max_points:

@@ -2,7 +2,7 @@
 
 recorder = PredictionRecorder(segmenter.classes)
 result = evaluate(predictor, samples, classes, on_prediction=recorder)
-render_images(result, recorder, samples, classes)
+worst, best = show_images(result, recorder, samples, classes)
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import base64
 import io
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,23 +23,25 @@ from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import build_class_id_lut
+from dilated.evaluation.per_image import ImageResult
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.prediction import Prediction
-from dilated.report.markup import (
-    escape_text,
-    format_number,
-    render_card,
-    render_class_name,
-    render_note,
-    render_swatch,
-    render_term,
-)
 
 _MAX_SIDE = 560
 """The longest side of an image in the page, in pixels."""
 _NUM_WORST, _NUM_BEST = 6, 3
-_IMAGE_IOU_TERM = "image's IoU"
-_ERROR_COLOR = (214, 40, 57)
+ERROR_COLOR = (214, 40, 57)
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """An image of the page with what was measured on it."""
+
+    result: ImageResult
+    panels: dict[str, Markup]
+    """The image, its truth, its prediction and what is wrong, as data URIs by what they show."""
+    width: int
+    height: int
 
 
 class PredictionRecorder:
@@ -78,60 +82,33 @@ def _sample_positions(length: int, count: int) -> NDArray[np.int64]:
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
-def render_images(
+def show_images(
     result: EvaluationResult, recorder: PredictionRecorder, samples: Sequence[Sample], classes: Classes
-) -> str:
-    """Render six of the worst images, three of the best, and what the colors mean."""
+) -> tuple[list[ShownImage], list[ShownImage]]:
+    """Show six of the worst images, worst first, and three of the best, best first; none of them twice."""
     ranked = [(row.mean_iou, i) for i, row in enumerate(result.image_results) if row.mean_iou is not None]
     order = [i for _, i in sorted(ranked)]
-    if not order:
-        return render_card("<p>No image has a labelled pixel, so none is better than another.</p>")
-    worst = order[: min(_NUM_WORST, -(-2 * len(order) // 3))]
-    best = order[len(worst) :][::-1][:_NUM_BEST]
-    parts = [_render_legend(classes), "<h3>Worst</h3>"]
-    parts += [_render_image(result, i, recorder, samples[i], classes) for i in worst]
-    parts += ["<h3>Best</h3>", *(_render_image(result, i, recorder, samples[i], classes) for i in best)] if best else []
-    return render_card("".join(parts))
+    num_worst = min(_NUM_WORST, -(-2 * len(order) // 3))
+    lut = build_class_id_lut(recorder.classes, classes.names)
+
+    def show(i: int) -> ShownImage:
+        return _show_image(result.image_results[i], samples[i], lut[recorder.labels(i)], classes)
+
+    return [show(i) for i in order[:num_worst]], [show(i) for i in order[num_worst:][::-1][:_NUM_BEST]]
 
 
-def _render_image(
-    result: EvaluationResult, index: int, recorder: PredictionRecorder, sample: Sample, classes: Classes
-) -> str:
-    """Render an image and its three maps."""
-    row = result.image_results[index]
+def _show_image(result: ImageResult, sample: Sample, prediction: LabelArray, classes: Classes) -> ShownImage:
     image = sample.read_image()
     truth = _subsample(sample.read_label((image.shape[0], image.shape[1])))
-    prediction = build_class_id_lut(recorder.classes, classes.names)[recorder.labels(index)]
-    small = resize_image(image, (truth.shape[1], truth.shape[0]))
-    panels = [
-        ("image", encode_jpeg(small)),
-        ("truth", _encode_png(_colorize(truth, classes))),
-        ("prediction", _encode_png(_colorize(prediction, classes))),
-        ("errors", encode_jpeg(_draw_errors(small, truth, prediction))),
-    ]
-    figures = "".join(
-        f'<figure><img src="{source}" alt="{kind} of {escape_text(row.name)}" width="{small.shape[1]}" '
-        f'height="{small.shape[0]}"><figcaption>{kind}</figcaption></figure>'
-        for kind, source in panels
-    )
-    caption = (
-        f"{render_term(_IMAGE_IOU_TERM, 'IoU')} {format_number(row.mean_iou)}, "
-        f"{render_term('pixel accuracy')} {format_number(row.pixel_accuracy)}"
-    )
-    title = f'<p><b class="name">{escape_text(row.name)}</b> {caption}</p>'
-    return f'<div class="row">{title}<div class="panels">{figures}</div></div>'
-
-
-def _render_legend(classes: Classes) -> str:
-    entries = "".join(
-        f"<li>{render_class_name(name, color)}</li>" for name, color in zip(classes.names, classes.colors, strict=True)
-    )
-    entries += '<li><span class="of"><span class="swatch hatched"></span><span>not labelled</span></span></li>'
-    legend = f'<ul class="legend">{entries}</ul>'
-    if len(classes) > 30:
-        legend = f"<details><summary>Colors of {len(classes)} classes</summary>{legend}</details>"
-    caption = f"In the error map {render_swatch(_ERROR_COLOR)}red is wrong, pale is right, dark is not labelled."
-    return legend + render_note(f"{caption} Images are made smaller to be shown; the figures are of their full size.")
+    height, width = truth.shape
+    small = resize_image(image, (width, height))
+    panels = {
+        "image": encode_jpeg(small),
+        "truth": _encode_png(_colorize(truth, classes)),
+        "prediction": _encode_png(_colorize(prediction, classes)),
+        "errors": encode_jpeg(_draw_errors(small, truth, prediction)),
+    }
+    return ShownImage(result, panels, width, height)
 
 
 def _colorize(labels: LabelArray, classes: Classes) -> ImageArray:
@@ -150,7 +127,7 @@ def _draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) -
     pixels = np.repeat((150 + gray * 0.41)[..., None], 3, axis=2)
     pixels[truth == IGNORE] = (30 + gray * 0.25)[truth == IGNORE, None]
     wrong = (truth != IGNORE) & (truth != prediction)
-    pixels[wrong] = 0.25 * pixels[wrong] + 0.75 * np.array(_ERROR_COLOR)
+    pixels[wrong] = 0.25 * pixels[wrong] + 0.75 * np.array(ERROR_COLOR)
     return pixels.round().astype(np.uint8)
 
 
@@ -161,18 +138,18 @@ def resize_image(image: ImageArray, size: tuple[int, int]) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
-def encode_jpeg(pixels: ImageArray) -> str:
+def encode_jpeg(pixels: ImageArray) -> Markup:
     """Encode a photograph as a data URI."""
     return encode_data_uri(pixels, "jpeg", quality=82)
 
 
-def _encode_png(pixels: ImageArray) -> str:
+def _encode_png(pixels: ImageArray) -> Markup:
     """Encode a map of few colors as a data URI."""
     return encode_data_uri(pixels, "png", optimize=True)
 
 
-def encode_data_uri(pixels: ImageArray, format_name: str, **options: Any) -> str:
-    """Encode an image as a data URI."""
+def encode_data_uri(pixels: ImageArray, format_name: str, **options: Any) -> Markup:
+    """Encode an image as a data URI, which has no character to escape."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format_name, **options)
-    return f"data:image/{format_name};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return Markup(f"data:image/{format_name};base64,{base64.b64encode(file.getvalue()).decode('ascii')}")

@@ -1,16 +1,16 @@
-"""The frame of all pages: one Jinja2 environment, one base template, one stylesheet.
+"""The frame of all pages: one Jinja2 environment, whose templates hold all HTML, and what the words of a page mean.
 
-    render("report.html", title="my run", subtitle="on val", sections=[Section("classes", "Classes", "<p>...")])
+    render("check.html", title="my data", subtitle="/home/me/data", report=report, ...)
 
 Templates escape what they are given, and show control characters as text: all that comes from data, a run or a user
 may hold any. Only `Markup`, made by this package, is taken as HTML.
+
+>>> TERMS["step"]
+'One update of the weights, from one batch of samples.'
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,40 +18,59 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dilated.files import plural, printable, printable_lines
-from dilated.report.glossary import TERMS
 
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page about a run; `body` is HTML that was escaped, the rest plain text."""
-
-    anchor: str
-    title: str
-    body: str
+TERMS = {
+    "IoU": (
+        "Intersection over union: of the pixels that the truth or the network gives to the class, the share that both "
+        "do. 1 is perfect, 0 is no overlap. Pooled over all measured images, at their own resolution."
+    ),
+    "mean IoU": "The mean of the IoU over the classes that occur in the truth or the predictions.",
+    "95% interval": (
+        "The middle 95% of the figure over 2,000 redraws of the measured images, with replacement (bootstrap)."
+    ),
+    "pixel accuracy": "The share of labelled pixels whose predicted class is right. Frequent classes dominate it.",
+    "boundary IoU": (
+        "IoU of the bands inside the outlines of truth and prediction, 2% of the image's diagonal wide. Large areas "
+        "cannot hide poor outlines."
+    ),
+    "mean boundary IoU": "The mean of the boundary IoU over the classes that occur.",
+    "precision": (
+        "Of the pixels that the network gives to the class, the share that truly is of it. Pooled over all measured "
+        "images."
+    ),
+    "recall": ("Of the pixels that are truly of the class, the share that was found. Pooled over all measured images."),
+    "Dice": "Twice the overlap over the sum of both areas; the same as F1. Never below the IoU.",
+    "share of pixels": "Of all labelled pixels of the measured images, the share that is truly of the class.",
+    "labelled pixels": "Pixels to which the data gives a class. All others count nowhere.",
+    "ignored": "The share of all pixels to which the data gives no class; they count nowhere.",
+    "image's IoU": "The mean IoU of one image, over the classes that its truth or its prediction has.",
+    "loss": "What training minimises, on the samples of a step; what it is made of is in the recipe.",
+    "smoothed": "The mean over the nearest twentieth of the logged values.",
+    "step": "One update of the weights, from one batch of samples.",
+    "learning rate": "How far one step moves the weights: the rate that the log has, which is the heads'.",
+    "stage": "A part of the training with settings of its own; the recipe lists them.",
+    "confidence": "The greatest of a pixel's class probabilities.",
+    "ECE": (
+        "Expected calibration error: how far the share of right pixels is from the confidence, in 15 bins of equal "
+        "width, as a mean over pixels. 0 is perfect."
+    ),
+    "trimap": "Pixels of which a pixel of another true class lies within so many pixels.",
+    "theoretical field": "The side of the square of pixels on which one logit can depend at all.",
+    "effective field": (
+        "How strongly one logit depends on each pixel: the size of its gradient. The squares hold half and 95% of it."
+    ),
+}
 
 
 def render(template: str, **values: Any) -> str:
     """Render a page from one of the templates.
 
     Example:
-        >>> page = render_report("<my run>", "", [Section("a", "A", "<p>text</p>")], {"name": "</script>"})
-        >>> page.count("</script>"), "&lt;my run&gt;" in page
-        (1, True)
+        >>> page = render("base.html", title="<my run>", subtitle="")
+        >>> "<title>&lt;my run&gt;</title>" in page
+        True
     """
     return _environment().get_template(template).render(values)
-
-
-def render_report(title: str, subtitle: str, sections: Sequence[Section], metrics: Mapping[str, Any]) -> str:
-    """Render the page about a run.
-
-    Args:
-        subtitle: a line below the title; HTML if `Markup`.
-        sections: the first is shown above the contents.
-        metrics: all metrics, kept in the page as JSON under the id `figures`.
-    """
-    embedded = json.dumps(metrics, allow_nan=False).replace("<", "\\u003c")  # cannot end its element
-    values = {"sections": sections, "terms": TERMS, "metrics": Markup(embedded)}
-    return render("report.html", title=title, subtitle=subtitle, **values)
 
 
 @cache
@@ -64,6 +83,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    environment.globals.update(terms=TERMS, zip=zip)
     environment.filters["plural"] = plural
     environment.filters["lines"] = lambda text: Markup.escape(printable_lines(text))
     return environment

@@ -12,25 +12,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from markupsafe import Markup
-
 from dilated.data.dataset import Dataset
 from dilated.environment import describe_machine, format_duration
 from dilated.errors import InputError
 from dilated.evaluation.evaluate import MetricsConfig, evaluate, require_same_classes
 from dilated.evaluation.result import EvaluationResult
-from dilated.files import atomic_write
+from dilated.files import atomic_write, read_json
+from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
-from dilated.report import calibration, curves, field_of_view, images, provenance, splits, tables
-from dilated.report.markup import escape_text
-from dilated.report.page import Section, render_report
-from dilated.run_folder import BEST_FILE, RECIPE_FILE, REPORT_FILE
+from dilated.report import images
+from dilated.report.curves import draw_reliability, draw_training
+from dilated.report.field_of_view import show_field
+from dilated.report.page import render
+from dilated.report.tables import count_splits, find_confusions
+from dilated.run_folder import BEST_FILE, REASONS_FILE, RECIPE_FILE, REPORT_FILE
+from dilated.training.autoplan.choices import Choice
 from dilated.training.config import load_recipe
 from dilated.training.log import History, read_history
 from dilated.weights.bundled import load
 
+_TRIMAP_WIDTHS = (1, 2, 4, 8, 16, 32)
+"""Widths of the trimap bands, in pixels."""
 _MAX_VALUES_PER_IMAGE = 20_000
 """Number of metrics of single images up to which the page holds them for machines."""
 
@@ -68,55 +71,45 @@ def write_report(
     segmenter = load(run / BEST_FILE)
     require_same_classes(segmenter.classes, data.classes)
     samples = data.samples(split)
-    history, reasons, recipe_file = read_history(run), provenance.read_reasons(run), run / RECIPE_FILE
+    history, reasons, recipe_file = read_history(run), _read_reasons(run), run / RECIPE_FILE
     recipe = load_recipe(str(recipe_file)) if recipe_file.is_file() else None
     predictor, recorder = Predictor(segmenter, device=device), images.PredictionRecorder(segmenter.classes)
     result = evaluate(
         predictor,
         samples,
         data.classes,
-        MetricsConfig(boundary=True, trimap=provenance.TRIMAP_WIDTHS, calibration=True),
+        MetricsConfig(boundary=True, trimap=_TRIMAP_WIDTHS, calibration=True),
         on_progress,
         recorder,
     )
-    evaluation_seconds = time.monotonic() - started_at
-    classes = data.classes
-    sections = [
-        Section("figures-first", "In short", tables.render_headline(result, split, split == "val")),
-        Section("data", "Data", splits.render_splits(data, splits.count_splits(data), split)),
-        Section("training", "Training", curves.render_training(history, recipe, classes)),
-        Section("classes", "Classes", tables.render_class_table(result, classes)),
-        Section("confusions", "Confusions", tables.render_confusions(result, classes)),
-        Section("images", "Best and worst images", images.render_images(result, recorder, samples, classes)),
-        Section("trust", "Confidence and borders", calibration.render_calibration(result)),
-        Section(
-            "field", "What it looks at", field_of_view.render_field_of_view(segmenter, samples[0], predictor.device)
-        ),
-        Section(
-            "made",
-            "How it was made",
-            provenance.render_provenance(
-                recipe_file.read_text(encoding="utf-8") if recipe is not None else None,
-                reasons,
-                describe_machine(predictor.device.type),
-                _describe_times(history, len(samples), evaluation_seconds, time.monotonic() - started_at),
-            ),
-        ),
-        Section(
-            "again",
-            "Do it again",
-            provenance.render_commands(
-                run, data.root, split, layout, recipe is not None and recipe.weights == "init-from"
-            ),
-        ),
-    ]
-    name = run.name or run.resolve().name
-    subtitle = (
-        f"{escape_text(type(segmenter).__name__)} with {_format_parameter_count(segmenter)} parameters, output stride "
-        f"{segmenter.output_stride}{_describe_stage(segmenter.card)}; measured on {escape_text(split)} of "
-        f"{escape_text(data.root.name)}."
+    seconds = time.monotonic() - started_at
+    worst, best = images.show_images(result, recorder, samples, data.classes)
+    page = render(
+        "report.html",
+        title=f"{run.name or run.resolve().name}: report",
+        network=_describe_network(segmenter),
+        data=data,
+        split=split,
+        classes=data.classes,
+        result=result,
+        splits=count_splits(data),
+        history=history,
+        curves=draw_training(history, data.classes) if history is not None else None,
+        confusions=find_confusions(result, data.classes),
+        worst=worst,
+        best=best,
+        error_color=images.ERROR_COLOR,
+        trust=draw_reliability(result),
+        field=show_field(segmenter, samples[0], predictor.device),
+        reasons=reasons,
+        recipe=recipe,
+        recipe_text=recipe_file.read_text(encoding="utf-8") if recipe is not None else "",
+        facts=_describe_times(history, len(samples), seconds, time.monotonic() - started_at)
+        | describe_machine(predictor.device.type),
+        commands=_list_commands(run, data.root, split, layout, recipe is not None and recipe.weights == "init-from"),
+        metrics=_page_metrics(result),
     )
-    atomic_write(out, render_report(f"{name}: report", Markup(subtitle), sections, _page_metrics(result)))
+    atomic_write(out, page)
     return out
 
 
@@ -151,18 +144,55 @@ def _describe_times(
     return times
 
 
-def _format_parameter_count(segmenter: torch.nn.Module) -> str:
-    count = sum(parameter.numel() for parameter in segmenter.parameters())
-    return f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count:,}"
+def _describe_network(segmenter: BaseSegmenter) -> dict[str, object]:
+    """Say what the network is, and at which stage and step of its training it was kept."""
+    count, card = sum(parameter.numel() for parameter in segmenter.parameters()), segmenter.card
+    kept = (card["stage"], card["step"]) if {"stage", "step"} <= card.keys() else (None, None)
+    return {
+        "kind": type(segmenter).__name__,
+        "parameters": f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count:,}",
+        "output_stride": segmenter.output_stride,
+        "stage": kept[0],
+        "step": kept[1],
+    }
 
 
-def _describe_stage(card: dict[str, object]) -> str:
-    """Say at which stage and step of its training the network was kept."""
-    return (
-        f", of stage {escape_text(card['stage'])}, step {escape_text(card['step'])}"
-        if {"stage", "step"} <= card.keys()
-        else ""
-    )
+def _read_reasons(run: Path) -> list[Choice]:
+    """Read why a planned run is as it is; empty for a run that was not planned.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    path = run / REASONS_FILE
+    if not path.is_file():
+        return []
+    try:
+        return [Choice(str(row["choice"]), str(row["value"]), str(row["reason"])) for row in read_json(path)]
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a list of choices with value and reason", hint="delete the file") from error
+
+
+def _list_commands(run: Path, data: Path, split: str, layout: str | None, needs_init: bool) -> dict[str, str]:
+    """List the commands that do it all again, by what they do.
+
+    Args:
+        layout: the name of the data's layout, where it has to be given.
+        needs_init: whether training started from a network that has to be given.
+    """
+    name, root = shlex.quote(str(run)), shlex.quote(str(data))
+    new_run = shlex.quote(f"{run}-again")
+    option = f" --format {layout}" if layout else ""
+    init_from = " --init-from NETWORK" if needs_init else ""
+    split = "" if split == "val" else f" --split {shlex.quote(split)}"
+    recipe = shlex.quote(str(run / RECIPE_FILE))
+    return {
+        "train": f"dilated train {root} --recipe {recipe} --out {new_run}{init_from}{option}",
+        "evaluate": (
+            f"dilated evaluate {name} {root}{split}{option} --trimap {' '.join(map(str, _TRIMAP_WIDTHS))} --calibration"
+        ),
+        "predict": f"dilated predict {name} PICTURE --out LABELS",
+        "this page": f"dilated report {name} {root}{split}{option}",
+    }
 
 
 def _page_metrics(result: EvaluationResult) -> dict[str, Any]:
