@@ -12,8 +12,9 @@ such, lists should keep each video on one side.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -21,6 +22,7 @@ from dilated.files import read_lines
 
 _VAL_FRACTION, _SEED = 0.2, 0
 HASH_SPLITS = ("train", "val")
+_Value = TypeVar("_Value")
 
 
 def split_by_hash(stems: Sequence[str], val_fraction: float = _VAL_FRACTION, seed: int = _SEED) -> dict[str, list[str]]:
@@ -35,10 +37,10 @@ def split_by_hash(stems: Sequence[str], val_fraction: float = _VAL_FRACTION, see
     """
     if not 0 < val_fraction < 1:
         raise InputError(
-            f"val: found the fraction {val_fraction:g}; expected one between 0 and 1, such as {_VAL_FRACTION}"
+            f"val: the fraction {val_fraction:g} is not between 0 and 1", hint=f"give one such as {_VAL_FRACTION}"
         )
     if len(set(stems)) < 2:
-        raise InputError(f"found {len(stems)} labeled images without splits; expected at least two, to split them")
+        raise InputError(f"found {len(stems)} labeled images without splits", hint="add images: two or more divide")
     fractions = {stem: _hash_fraction(stem, seed) for stem in stems}
     ordered = sorted(fractions, key=lambda stem: (fractions[stem], stem))
     count = min(max(1, sum(value < val_fraction for value in fractions.values())), len(ordered) - 1)
@@ -56,11 +58,6 @@ def find_split_lists(root: Path) -> list[str]:
     return [split for split in (*HASH_SPLITS, "test") if (root / f"{split}.txt").is_file()]
 
 
-def list_splits(root: Path) -> list[str]:
-    """The splits of data without folders for them."""
-    return find_split_lists(root) or list(HASH_SPLITS)
-
-
 def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Sample]:
     """The samples of a split: by the list file of its name, or where there are no lists, by hash.
 
@@ -70,23 +67,44 @@ def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Samp
     by_stem: dict[str, Sample] = {}
     for sample in samples:
         if sample.name in by_stem:
-            other_image = by_stem[sample.name].image
-            raise InputError(f"{sample.image}: has the stem of {other_image}; expected distinct stems, to split them")
+            raise InputError(
+                f"{sample.image}: has the stem of {by_stem[sample.name].image}",
+                hint="rename one: data without splits is divided by the images' stems",
+            )
         by_stem[sample.name] = sample
-    if not find_split_lists(root):
-        if split not in HASH_SPLITS:
-            raise InputError(f"{root}: found the split {split!r}; expected train or val")
-        try:
-            return [by_stem[stem] for stem in split_by_hash(list(by_stem))[split]]
-        except InputError as error:
-            raise InputError(f"{root}: {error}") from error
-    chosen = []
-    for number, name in read_lines(root / f"{split}.txt"):
-        stem = name if name in by_stem else Path(name).stem
-        if stem not in by_stem:
-            raise InputError(f"{root / split}.txt, line {number}: found {name!r}, which is no labeled image's stem")
-        chosen.append(by_stem[stem])
-    return chosen
+    if find_split_lists(root):
+        chosen, problems = resolve_list(root / f"{split}.txt", by_stem)
+        if problems:
+            raise InputError(problems[0])
+        return chosen
+    try:
+        return [by_stem[stem] for stem in split_by_hash(list(by_stem))[split]]
+    except InputError as error:
+        raise InputError(f"{root}: {error.message}", hint=error.hint) from error
+
+
+def resolve_list(listing: Path, by_stem: Mapping[str, _Value]) -> tuple[list[_Value], list[str]]:
+    """What a list file names, in its order: a stem or a file name per line, with or without folders.
+
+    Returns:
+        The values of the stems, and a problem for each line that names none.
+
+    Raises:
+        InputError: the list is not text.
+    """
+    values, problems = [], []
+    for number, name in read_lines(listing):
+        stem = find_stem(name, by_stem)
+        if stem in by_stem:
+            values.append(by_stem[stem])
+        else:
+            problems.append(f"{listing}, line {number}: found {name!r}, and no such image")
+    return values, problems
+
+
+def find_stem(name: str, stems: Container[str]) -> str:
+    """The stem that a line of a list means: the line itself where that is a stem, else the stem of its file name."""
+    return name if name in stems else Path(name).stem
 
 
 def describe_hash_split(root: Path) -> list[str]:
@@ -95,6 +113,6 @@ def describe_hash_split(root: Path) -> list[str]:
         return []
     return [
         f"The data has no splits: by the hashes of their stems about {_VAL_FRACTION:.0%} of the images are val, the "
-        "rest train. To choose yourself, write train.txt and val.txt, one stem per line, into the data folder, or write "
-        "a copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
+        "rest train. To choose yourself, write train.txt and val.txt, one stem per line, into the data folder, or "
+        "write a copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
     ]

@@ -57,13 +57,16 @@ def rasterize_polygon(polygon: NDArray[np.float64], size: tuple[int, int]) -> Ma
     return mask
 
 
-def merge_masks(masks: Iterable[tuple[int, Mask]], size: tuple[int, int], background: int = 0) -> NDArray[np.uint8]:
-    """Masks over each other as a label map: the smaller on top, of equals the later.
+def merge_masks(
+    masks: Iterable[tuple[int, Mask]], size: tuple[int, int], background: int = 0, smaller_on_top: bool = True
+) -> NDArray[np.uint8]:
+    """Draw masks over each other as a label map: the smaller on top, of equals the later.
 
     Args:
         masks: the value of each, and the mask (H, W); taken one by one and kept cropped, for there may be thousands.
         size: (H, W).
-        ground: the value where there is no mask.
+        background: the value where there is no mask.
+        smaller_on_top: whether masks are sorted by size first; otherwise the later is on top.
 
     Returns:
         (H, W) uint8.
@@ -80,7 +83,9 @@ def merge_masks(masks: Iterable[tuple[int, Mask]], size: tuple[int, int], backgr
             place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
             cropped.append((int(mask.sum()), value, place, mask[place].copy()))
     label = np.full(size, background, dtype=np.uint8)
-    for _, value, place, mask in sorted(cropped, key=lambda entry: entry[0], reverse=True):
+    if smaller_on_top:
+        cropped.sort(key=lambda entry: entry[0], reverse=True)
+    for _, value, place, mask in cropped:
         label[place][mask] = value
     return label
 

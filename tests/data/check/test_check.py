@@ -12,7 +12,7 @@ from PIL import Image
 
 from dilated.data.check.check import CheckReport, check
 from dilated.data.formats import FORMATS
-from dilated.data.formats.camvid701 import CamVid701
+from dilated.data.formats.camvid import CamVid701
 from dilated.data.formats.cityscapes import Cityscapes
 from dilated.data.formats.voc import VOC
 from dilated.errors import InputError

@@ -149,11 +149,11 @@ def test_a_category_called_background_is_the_background_and_may_be_on_top(tmp_pa
 
 
 def test_cocos_own_categories_are_read_as_vocs_classes_and_others_never(tmp_path: Path) -> None:
-    own = instances(thing(3, box(0, 0, 1, 1)), names=dict(coco.CATEGORIES))
+    own = instances(thing(3, box(0, 0, 1, 1)), names=dict(coco._CATEGORIES))
     assert (
         open_dataset(write(tmp_path / "a", own, "annotations/instances_train2017.json", "train2017")).format == "coco"
     )
-    more = instances(thing(3, box(0, 0, 1, 1)), names={**dict(coco.CATEGORIES), 91: "drone"})
+    more = instances(thing(3, box(0, 0, 1, 1)), names={**dict(coco._CATEGORIES), 91: "drone"})
     assert open_dataset(write(tmp_path / "b", more, "annotations/instances_train2017.json", "train2017")).format == (
         "coco_json"
     )
@@ -185,7 +185,7 @@ def test_one_default_file_is_parted_by_lists_where_there_are_some(tmp_path: Path
         (instances(thing(3, [])), "found no polygon .*a bounding box alone"),
         (instances(thing(4, box(0, 0, 1, 1))), "found category_id 4, which the file does not have"),
         (instances(thing(3, {"size": [6, 4], "counts": [24]})), r"a mask of size \[6, 4\]; expected \[4, 6\]"),
-        (instances(names={1: "a", 2: "a"}), "categories: found 'a' twice"),
+        (instances(names={1: "a", 2: "a"}), "categories: the name 'a' occurs twice"),
         (instances({"segments_info": [], "image_id": 1}), "panoptic"),
         ([], "found None as 'categories'"),
         (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats import Format, cityscapes, kitti
-from dilated.data.formats.kitti import KITTI, KITTI2018
+from dilated.data.formats import Format, cityscapes
+from dilated.data.formats.cityscapes import KITTI, KITTI2018
 from dilated.data.images import read_image
 from dilated.errors import InputError
 
@@ -94,7 +94,7 @@ def test_lists_make_the_splits_of_the_benchmark(tmp_path: Path) -> None:
 
 
 def test_the_classes_are_those_of_cityscapes() -> None:
-    assert kitti.CLASSES_2018 == cityscapes.CLASSES
+    assert KITTI2018.fixed_classes == cityscapes.CLASSES
 
 
 @settings(max_examples=15, deadline=None)

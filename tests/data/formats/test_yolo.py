@@ -228,7 +228,7 @@ def test_names_are_the_words_that_were_written_and_never_booleans_or_numbers(
         ("names: {0: a, 2: b}", "names: found the keys"),
         ("names:\n  a:\n    b: c\n", "names: found the keys"),
         ("names: [a, '']", "names: found ''"),
-        ("names: [a, a]", "names: found 'a' twice"),
+        ("names: [a, a]", "names: the name 'a' occurs twice"),
         ("names: []", r"names: found \[\]"),
         ("- names: [a]", "expected the names and folders"),
         ("names: [ce\0ll]", "not YAML"),

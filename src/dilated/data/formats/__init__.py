@@ -10,19 +10,16 @@ Formats that share files or rules with another say so by importing it: SBD and C
 from dilated.data.formats._format import Format as Format
 from dilated.data.formats._format import IgnoredPixelsError as IgnoredPixelsError
 from dilated.data.formats.ade20k import ADE20K
-from dilated.data.formats.camvid import CamVid
-from dilated.data.formats.camvid701 import CamVid701
-from dilated.data.formats.cityscapes import Cityscapes
+from dilated.data.formats.camvid import CamVid, CamVid701
+from dilated.data.formats.cityscapes import KITTI, KITTI2018, Cityscapes
 from dilated.data.formats.coco import COCO
 from dilated.data.formats.coco_json import COCOInstances
 from dilated.data.formats.cvat import CVAT
 from dilated.data.formats.folders import ColorMasks, Folders
-from dilated.data.formats.kitti import KITTI, KITTI2018
 from dilated.data.formats.labelme import LabelMe
 from dilated.data.formats.mapillary import Mapillary
-from dilated.data.formats.sbd import SBD, VOCWithSBD
 from dilated.data.formats.tiff_pages import TIFFPages
-from dilated.data.formats.voc import VOC
+from dilated.data.formats.voc import SBD, VOC, VOCWithSBD
 from dilated.data.formats.yolo import YOLO
 
 FORMATS: dict[str, type[Format]] = {

@@ -1,24 +1,30 @@
-"""Classes of formats whose files name them: in the data's own order, or in that of classes.toml.
+"""Classes of formats whose files name them, and masks of colors or values, read and written.
 
     >>> from dilated.data.formats._classes import classes_from_names
     >>> classes_from_names(["background", "cell"], "an example").colors
     ((0, 0, 0), (128, 0, 0))
 
-Such formats give ids as values: the class's index in classes.toml where there is one, otherwise its index in the
-data's own list. Colors that a format lacks are those of PASCAL VOC's color map.
+Formats that name classes give ids as values: the class's index in classes.toml where there is one, otherwise its index
+in the data's own list. Colors that a format lacks are those of PASCAL VOC's color map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from dilated.data.labels import Classes, load_classes
-from dilated.errors import InputError
-from dilated.palettes import Color, voc_color
+import numpy as np
+from numpy.typing import NDArray
 
+from dilated.data.images import open_image
+from dilated.data.labels import IGNORE, Classes, LabelArray, assert_raw_values, assert_single_frame, load_classes
+from dilated.errors import InputError
+from dilated.palettes import VOC_CLASSES, Color, voc_color
+
+PASCAL_CLASSES = Classes(VOC_CLASSES, tuple(voc_color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
+"""Those of VOC, SBD and the paper's COCO."""
 BACKGROUND = "background"
 """Class 0 of formats in which pixels of no object are labeled nonetheless."""
 
@@ -54,8 +60,8 @@ class ClassesFile:
         missing = [name for name in names if name not in self.classes.names]
         if missing:
             raise InputError(
-                f"{self.path}: has no class {missing[0]!r} ({len(missing)} such), which {source} has; expected one "
-                "[[class]] for each of its names"
+                f"{self.path}: has no class {missing[0]!r} ({len(missing)} such), which {source} has",
+                hint="write one [[class]] for each of its names",
             )
         return {name: self.classes.names.index(name) for name in names}
 
@@ -77,7 +83,7 @@ def require_distinct_names(names: Sequence[str], where: str) -> None:
     """
     duplicates = [name for i, name in enumerate(names) if name in names[:i]]
     if duplicates:
-        raise InputError(f"{where}: found {duplicates[0]!r} twice; expected distinct names")
+        raise InputError(f"{where}: the name {duplicates[0]!r} occurs twice", hint="give each class a name of its own")
 
 
 def prepend_background(names: Iterable[str]) -> list[str]:
@@ -92,14 +98,16 @@ def require_background_first(classes: Classes, root: Path) -> None:
         InputError: the background is not first, or the only class.
     """
     if len(classes) < 2 or classes.names[0] != BACKGROUND:
-        raise InputError(f"{root}: found the classes {list(classes.names)}; expected background and at least one more")
+        raise InputError(
+            f"{root}: the classes are {list(classes.names)}", hint="give background, then at least one more"
+        )
 
 
 def move_background_first(classes: Classes) -> Classes:
     """Classes as formats of objects keep them: the background first, added where there is none."""
     if BACKGROUND not in classes.names:
         if len(classes) == 255:
-            raise InputError(f"{classes.source}: found 255 classes; expected at most 254 beside the background")
+            raise InputError(f"{classes.source}: 255 classes leave no room for the background", hint="merge two")
         names, colors = (BACKGROUND, *classes.names), (find_unused_color(classes), *classes.colors)
         return reset_values(classes, names, colors)
     color_by_name = dict(zip(classes.names, classes.colors, strict=True))
@@ -132,7 +140,103 @@ def require_default_values(classes: Classes, source: str) -> None:
     for i, (name, values) in enumerate(zip(classes.names, classes.values, strict=True)):
         if values != (i,):
             raise InputError(
-                f"{classes.source}: {name}: found values = {list(values)}, but the labels of {source} hold no values; "
-                "expected none",
+                f"{classes.source}: {name}: found values = {list(values)}, but the labels of {source} hold no values",
                 hint="leave `values` out: the order of the classes is that of their ids",
             )
+
+
+def require_distinct_colors(classes: Classes) -> None:
+    """Raise where two classes, or a class and an ignored color, have one color, which masks could not tell apart.
+
+    Raises:
+        InputError: the two and their color.
+    """
+    seen: dict[Color, str] = {}
+    ignored = (("ignore_colors", color) for color in classes.ignore_colors)
+    for name, color in [*zip(classes.names, classes.colors, strict=True), *ignored]:
+        if color in seen:
+            raise InputError(
+                f"{classes.source}: {seen[color]!r} and {name!r} are both {color}", hint="give each a color of its own"
+            )
+        seen[color] = name
+
+
+@dataclass(frozen=True)
+class ColorReader:
+    """Read a mask of colors as values: the `label_reader` of formats that keep labels so.
+
+    Args:
+        names: what each color means, for messages.
+        colors: the colors.
+        values: the value of each color; by default its index.
+
+    Example:
+        >>> import os, tempfile
+        >>> from PIL import Image
+        >>> path = Path(tempfile.mkdtemp()) / "mask.png"
+        >>> Image.fromarray(np.array([[[128, 64, 128], [128, 128, 128]]], np.uint8)).save(path)
+        >>> ColorReader(("Sky", "Road"), ((128, 128, 128), (128, 64, 128)))(path).tolist()
+        [[1, 0]]
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    values: tuple[int, ...] = ()
+
+    def __call__(self, path: Path) -> NDArray[np.int64]:
+        """Read a mask, (H, W).
+
+        Raises:
+            InputError: an unreadable file, an image of values, or an unknown color, with its position.
+        """
+        with open_image(path) as image:
+            if image.mode not in ("RGB", "RGBA", "P"):
+                raise InputError(
+                    f"{path}: the label has the mode {image.mode!r} (values), not colors such as "
+                    f"{_format_color(self.colors[0])} for {self.names[0]}",
+                    hint="get the original, if it was converted already",
+                )
+            assert_single_frame(image, path)
+            assert_raw_values(image, path)
+            mask = np.asarray(image.convert("RGB"))
+        codes = _pack_rgb(mask)
+        known = _pack_rgb(np.array(self.colors, dtype=np.uint8))
+        order = np.argsort(known)
+        indices = order[np.searchsorted(known[order], codes).clip(max=len(order) - 1)]
+        unknown = known[indices] != codes
+        if unknown.any():
+            y, x = (int(v[0]) for v in np.nonzero(unknown))
+            distance = ((np.array(self.colors, dtype=np.int64) - mask[y, x].astype(np.int64)) ** 2).sum(1)
+            i = int(distance.argmin())
+            raise InputError(
+                f"{path}: found the color {_format_color(mask[y, x])} at x={x}, y={y} ({int(unknown.sum())} such "
+                f"pixels of unknown colors); the nearest known is {_format_color(self.colors[i])} {self.names[i]}",
+                hint="save masks without smoothing when they are resized, and not as JPEG",
+            )
+        return np.array(self.values or range(len(self.colors)), dtype=np.int64)[indices]
+
+
+def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.uint8]:
+    """Ids -> values as files of these classes have them, which `classes.decode` reads back as the same ids.
+
+    Args:
+        ids: (H, W) uint8, 255 where ignored.
+        ignored: the value that is written there.
+
+    Example:
+        >>> classes = Classes(("road", "car"), ((128, 64, 128), (0, 0, 142)), ((7,), (26, 29)), ignore=(0,))
+        >>> encode_ids(np.array([[1, 0, 255]], np.uint8), classes, 0).tolist()
+        [[26, 7, 0]]
+    """
+    table = np.full(IGNORE + 1, ignored, dtype=np.uint8)
+    table[: len(classes)] = [group[0] for group in classes.values]
+    return table[ids]
+
+
+def _pack_rgb(colors: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(..., 3) -> (...), one number per color."""
+    return colors.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+
+
+def _format_color(color: Color | NDArray[np.uint8]) -> str:
+    return f"({', '.join(str(int(c)) for c in color)})"

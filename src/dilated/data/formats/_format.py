@@ -5,32 +5,37 @@ data.detect()                                        # whether the folder looks 
 data.splits, data.classes, data.notes                # read when first asked for, and then kept
 data.samples("train")                                # [Sample(image, label), ...], or an error with what is missing
 VOC.save(Path("copy"), "train", samples)             # writes what `VOC(Path("copy"))` reads
+
+A new format is one subclass in a file of its own, listed in `FORMATS`. Its docstring describes the layout to users.
+`detect` looks at names; `parse` reads the files that describe the folder and returns one `Parsed`: the splits, a
+function that lists the samples of one, and where the names of the classes come from. `_write` writes arrays. Labels
+that are images need `match_folders`, with a `ColorReader` for masks of colors; labels that are objects need a picklable
+`label_reader` that draws polygons and masks with `merge_masks`, and `map_names_to_ids` for their values. The base class
+does the rest: it keeps what was read, divides data whose one split is `UNDIVIDED`, refuses splits that do not exist,
+applies classes.toml, writes the notes on missing colors, and checks arrays before they are written.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import cleandoc
 from pathlib import Path
-from typing import ClassVar
+from types import UnionType
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from dilated.data.auto_split import describe_hash_split, find_split_lists, list_splits
+from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split
 from dilated.data.formats._classes import ClassesFile, reset_values
-from dilated.data.formats._match import MatchResult
+from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
 from dilated.data.images import ImageArray, open_image
 from dilated.data.labels import IGNORE, Classes, LabelArray, format_classes_template
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-
-SPLITS = ("train", "val", "test")
-SPLIT_ALIASES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""The split that each name of a folder or a list file means, in lower case."""
 
 SampleArrays = tuple[str, ImageArray, LabelArray]
 """A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) uint8, 255 where ignored."""
@@ -42,6 +47,20 @@ class IgnoredPixelsError(InputError):
 
 class MissingClassesError(InputError):
     """Neither a classes.toml nor the format or its files name the classes of a data set."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What the files that describe a folder say."""
+
+    splits: Iterable[str]
+    """The splits of which at least a part exists; `UNDIVIDED` alone where nothing divides the images."""
+    match: Callable[[str], MatchResult]
+    """Lists the samples of one of these splits, or of `Format.expected_splits`, and everything that is missing."""
+    read_classes: Callable[[], Classes] | None = None
+    """Reads the classes that the folder's own files name; None where they name none."""
+    describe: Callable[[], list[str]] = list
+    """What was chosen where the folder leaves a choice, a line each."""
 
 
 class Format(ABC):
@@ -59,6 +78,8 @@ class Format(ABC):
     """What the label values mean, where the format defines it; None where the data folder does."""
     source: ClassVar[str] = ""
     """Where the data can be downloaded; empty for layouts of one's own data."""
+    expected_splits: ClassVar[Sequence[str]] = ()
+    """The splits of which `Parsed.match` says what is missing, even where nothing of them exists."""
     image_counts: ClassVar[Mapping[str, int]] = {}
     """The published number of images by split."""
     split_notes: ClassVar[Mapping[str, str]] = {}
@@ -74,6 +95,8 @@ class Format(ABC):
     """Whether the stems of what was written are read back."""
     image_suffix: ClassVar[str] = ""
     """What the stem of each image ends in, which other formats do not need."""
+    lacks_colors: ClassVar[str] = ""
+    """What a note says has no colors, with its verb, where a format names classes without colors."""
 
     def __init__(self, root: Path, classes_file: ClassesFile | None = None) -> None:
         self.root = root
@@ -84,6 +107,23 @@ class Format(ABC):
     def detect(self) -> bool:
         """Whether the folder looks like this format, by names and at most the beginnings and ends of a few files."""
 
+    @abstractmethod
+    def parse(self) -> Parsed:
+        """Read the files that describe the folder.
+
+        Raises:
+            InputError: the file that names the splits is damaged.
+        """
+
+    @classmethod
+    @abstractmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None: ...
+
+    @cached_property
+    def _parsed(self) -> Parsed:
+        parsed = self.parse()
+        return replace(parsed, splits=tuple(parsed.splits))
+
     @cached_property
     def splits(self) -> tuple[str, ...]:
         """The splits of which at least a part exists.
@@ -91,7 +131,9 @@ class Format(ABC):
         Raises:
             InputError: the file that names them is damaged.
         """
-        return tuple(self._list_splits())
+        if self._is_undivided:
+            return tuple(find_split_lists(self.root) or HASH_SPLITS)
+        return tuple(split for split in self._parsed.splits if split != UNDIVIDED)
 
     @cached_property
     def classes(self) -> Classes:
@@ -101,17 +143,24 @@ class Format(ABC):
             MissingClassesError: nothing names the classes.
             InputError: the file that names them is damaged.
         """
-        return self.classes_file.classes or self._own_classes()
+        classes = self.classes_file.classes or self.fixed_classes
+        if classes is None and (read_classes := self._parsed.read_classes):
+            classes = read_classes()
+        if classes is None:
+            samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
+            raise MissingClassesError(_describe_missing_classes(self.classes_file.path, samples))
+        return classes
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What was chosen where the folder leaves a choice, a line each."""
-        return tuple(self._describe())
-
-    @cached_property
-    def has_no_splits(self) -> bool:
-        """Whether neither folders nor files of the format divide the images into splits."""
-        return False
+        notes = describe_hash_split(self.root) if self._is_undivided else []
+        notes += self._parsed.describe()
+        if self.lacks_colors and not self.classes_file.path.is_file():
+            notes.append(
+                f"{self.lacks_colors} no colors: others are given, which differ; a classes.toml overrides them."
+            )
+        return tuple(notes)
 
     def match_split(self, split: str) -> MatchResult:
         """The samples of a split, and everything that is missing.
@@ -123,6 +172,21 @@ class Format(ABC):
             self._matches[split] = self._match(split)
         return self._matches[split]
 
+    def _match(self, split: str) -> MatchResult:
+        if split not in self.splits and split not in self.expected_splits:
+            raise InputError(f"{self.root}: has no split {split!r}; found {', '.join(self.splits) or 'none'}")
+        if self._is_undivided:
+            return MatchResult(select_split(self.root, self._undivided_samples, split))
+        return self._parsed.match(split)
+
+    @cached_property
+    def _undivided_samples(self) -> list[Sample]:
+        return self._parsed.match(UNDIVIDED).require_complete()
+
+    @property
+    def _is_undivided(self) -> bool:
+        return self._parsed.splits == (UNDIVIDED,)
+
     def samples(self, split: str) -> list[Sample]:
         """The samples of a split, which know their classes.
 
@@ -131,6 +195,10 @@ class Format(ABC):
         """
         complete = self.match_split(split).require_complete()
         return [replace(sample, classes=self.classes) for sample in complete]
+
+    def has_listed_or_own_splits(self) -> bool:
+        """Whether anything but the hashes of the stems divides the images."""
+        return not self._is_undivided or bool(find_split_lists(self.root))
 
     @classmethod
     def save(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes | None = None) -> None:
@@ -152,7 +220,12 @@ class Format(ABC):
             raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(cls.writable_splits)}")
         if classes is None:
             raise InputError(f"{root}: the format {cls.name} has no classes of its own", hint="pass the classes")
-        cls._write(root, split, validate_arrays(samples, classes, cls.ignores_pixels), classes)
+        cls._write(root, split, _validate_arrays(samples, classes, cls.can_ignore(classes)), classes)
+
+    @classmethod
+    def can_ignore(cls, classes: Classes) -> bool:
+        """Whether ignored pixels can be written with these classes."""
+        return cls.ignores_pixels
 
     @classmethod
     def adapt_classes(cls, classes: Classes) -> Classes:
@@ -168,44 +241,9 @@ class Format(ABC):
         """The folders and files of this format, for people: its docstring without the examples."""
         return cleandoc(cls.__doc__ or "").split("\n\nExample:")[0]
 
-    @abstractmethod
-    def _list_splits(self) -> Iterable[str]: ...
 
-    @abstractmethod
-    def _match(self, split: str) -> MatchResult: ...
-
-    @classmethod
-    @abstractmethod
-    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None: ...
-
-    def _own_classes(self) -> Classes:
-        if self.fixed_classes is None:
-            samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
-            raise MissingClassesError(_describe_missing_classes(self.classes_file.path, samples))
-        return self.fixed_classes
-
-    def _describe(self) -> list[str]:
-        return describe_hash_split(self.root) if self.has_no_splits else []
-
-    def _splits_or_hash_splits(self, existing: Iterable[str]) -> Iterable[str]:
-        """The splits that exist, or those made from data without splits."""
-        return list_splits(self.root) if self.has_no_splits else existing
-
-    def has_listed_or_own_splits(self) -> bool:
-        """Whether anything but the hashes of the stems divides the images."""
-        return not self.has_no_splits or bool(find_split_lists(self.root))
-
-
-def validate_arrays(
-    samples: Iterable[SampleArrays], classes: Classes, ignores_pixels: bool = True
-) -> Iterator[SampleArrays]:
-    """The samples, each checked before it is written.
-
-    Raises:
-        IgnoredPixelsError: ignored pixels, unless `ignores_pixels`.
-        InputError: a stem that is not a file name or occurs twice, an image or label of another shape, an id outside
-            the classes.
-    """
+def _validate_arrays(samples: Iterable[SampleArrays], classes: Classes, can_ignore: bool) -> Iterator[SampleArrays]:
+    """The samples, each checked before it is written."""
     seen = set()
     for stem, image, ids in samples:
         if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
@@ -225,35 +263,71 @@ def validate_arrays(
                 f"samples: {stem}: found the id {ids[y, x]} at x={x}, y={y}; expected 0 to {len(classes) - 1}, or "
                 f"{IGNORE}"
             )
-        if not ignores_pixels and (ids == IGNORE).any():
+        if not can_ignore and (ids == IGNORE).any():
             y, x = (int(v[0]) for v in np.nonzero(ids == IGNORE))
             raise IgnoredPixelsError(
-                f"samples: {stem}: found ignored pixels at x={x}, y={y}; expected classes alone, for the format cannot "
-                "express others"
+                f"samples: {stem}: found ignored pixels at x={x}, y={y}, which the format cannot express"
             )
         yield stem, image, ids
 
 
-def make_folders(root: Path, *names: str) -> None:
-    """Create folders below `root` where they do not exist."""
-    for name in names:
-        (root / name).mkdir(parents=True, exist_ok=True)
+def save_pairs(
+    samples: Iterable[SampleArrays],
+    images: Path,
+    labels: Path,
+    encode: Callable[[LabelArray], LabelArray | Image.Image],
+    label_suffix: str = "",
+    image_type: str = "png",
+) -> list[str]:
+    """Write each image into one folder and its label as PNG into another, and create both folders.
+
+    Args:
+        encode: ids (H, W) uint8 -> the label as it is written: values (H, W), colors (H, W, 3) or a palette image.
+        label_suffix: what follows the stem in the label's name.
+
+    Returns:
+        The stems.
+    """
+    make_folders(images, labels)
+    stems = []
+    for stem, image, ids in samples:
+        save_image(image, images / f"{stem}.{image_type}")
+        save_image(encode(ids), labels / f"{stem}{label_suffix}.png")
+        stems.append(stem)
+    return stems
 
 
-def save_image(array: ImageArray | LabelArray, path: Path) -> None:
-    """Write an array as an image of the kind that the file's suffix says; JPEG at quality 95."""
-    image = Image.fromarray(array)
-    if path.suffix == ".jpg":
-        image.save(path, quality=95)
-    else:
-        image.save(path)
+def make_folders(*folders: Path) -> None:
+    """Create folders, and those above them, where they do not exist."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
-def save_palette_image(values: LabelArray, path: Path, colors: Iterable[Sequence[int]]) -> None:
-    """Write values (H, W) as a palette image."""
+def save_image(array: ImageArray | LabelArray | Image.Image, path: Path) -> None:
+    """Write an image of the kind that the file's suffix says; JPEG at quality 95."""
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    options = {"quality": 95} if path.suffix == ".jpg" else {}
+    image.save(path, None, **options)
+
+
+def make_palette_image(values: LabelArray, colors: Iterable[Sequence[int]]) -> Image.Image:
+    """Values (H, W) as a palette image."""
     image = Image.fromarray(values)
     image.putpalette([channel for color in colors for channel in color])
-    image.save(path)
+    return image
+
+
+def require_field(where: str, entry: object, key: str, kind: type | UnionType) -> Any:
+    """A value of an object of a JSON file, if it exists and is of the kind expected.
+
+    Raises:
+        InputError: it is missing, or of another kind.
+    """
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        kinds = getattr(kind, "__name__", kind)
+        raise InputError(f"{where}: found {value!r:.60} as {key!r} in {entry!r:.80}; expected a {kinds}")
+    return value
 
 
 def _colors_by_name(classes: Classes) -> dict[str, tuple[int, int, int]]:

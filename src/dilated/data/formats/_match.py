@@ -1,6 +1,6 @@
 """Which image belongs to which label, and everything that is missing, so that a check can list it.
 
-matches = match_labels(list_image_files(images), list_image_files(labels), labels, label_suffix="_L")
+matches = match_folders(images, labels, ("the images", "their labels"), label_suffix="_L")
 matches.samples                                      # those that are complete
 matches.require_complete()                           # the same, or an error where something is missing
 """
@@ -8,17 +8,25 @@ matches.require_complete()                           # the same, or an error whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dilated.data.auto_split import resolve_list
 from dilated.data.images import is_folder, list_image_files
 from dilated.data.labels import read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_lines
+
+SPLITS = ("train", "val", "test")
+UNDIVIDED = "default"
+"""The split of data that neither folders nor files divide."""
+SPLIT_ALIASES = {**{split: split for split in (*SPLITS, UNDIVIDED)}, "valid": "val", "validation": "val"}
+"""The split that each name of a folder or a list file means, in lower case."""
+_LABEL_SUFFIXES = ("_mask", "_label")
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class MatchResult:
     """The samples of a split, and a line for each thing that is missing, which starts with the file."""
 
     samples: list[Sample]
-    problems: list[str]
+    problems: list[str] = field(default_factory=list)
 
     def require_complete(self) -> list[Sample]:
         """The samples.
@@ -41,14 +49,53 @@ class MatchResult:
         return self.samples
 
 
-def list_images(folder: Path, what: str) -> tuple[list[Path], list[str]]:
-    """The images in a folder, or the problem that it does not exist; `what` says what it should hold."""
-    if not folder.is_dir():
-        return [], [f"{folder}: no such folder; expected {what}"]
-    return list_image_files(folder), []
+def match_folders(
+    images: Path,
+    labels: Path,
+    what: tuple[str, str],
+    label_suffix: str | None = "",
+    label_reader: Callable[[Path], NDArray[np.integer]] = read_values,
+    listing: Path | None = None,
+    keep: Callable[[str], bool] | None = None,
+) -> MatchResult:
+    """Match the images of one folder with the labels of another, by stem.
+
+    Args:
+        what: what the folders should hold, for messages.
+        label_suffix: what the stem of a label ends in; None for `_mask` or `_label` where all labels do.
+        label_reader: how the labels are read.
+        listing: a list file of the images to keep; None for all.
+        keep: whether to keep the images and labels of a stem; None for all.
+
+    Raises:
+        InputError: the list is not text, or two images have one stem.
+    """
+    if missing := find_missing_folders((images, labels), what):
+        return MatchResult([], missing)
+    problems: list[str] = []
+    image_paths, label_paths = list_image_files(images), list_image_files(labels)
+    if label_suffix is None:
+        label_suffix = find_label_suffix(image_paths, label_paths)
+    if listing is not None:
+        image_paths, problems = resolve_list(listing, index_by_stem(image_paths))
+        keep = {image.stem for image in image_paths}.__contains__
+    if keep is not None:
+        image_paths = [path for path in image_paths if keep(path.stem)]
+        label_paths = [path for path in label_paths if keep(path.stem.removesuffix(label_suffix))]
+    matches = _match_labels(image_paths, label_paths, labels, label_suffix, label_reader)
+    return MatchResult(matches.samples, problems + matches.problems)
 
 
-def match_labels(
+def find_missing_folders(folders: Iterable[Path], what: Iterable[str]) -> list[str]:
+    """A problem for each folder that does not exist; `what` says what each should hold."""
+    return [
+        f"{folder}: no such folder; expected {content}"
+        for folder, content in zip(folders, what, strict=True)
+        if not folder.is_dir()
+    ]
+
+
+def _match_labels(
     images: Iterable[Path],
     labels: Iterable[Path],
     folder: Path,
@@ -57,13 +104,8 @@ def match_labels(
 ) -> MatchResult:
     """Match images with labels whose stem is the image's and a suffix, in the images' order.
 
-    Args:
-        folder: where the labels should be, for messages.
-        label_suffix: what the stem of a label ends in.
-        label_reader: how the labels are read.
-
     Example:
-        >>> match_labels([Path("a.png"), Path("b.png")], [Path("a_L.png"), Path("c_L.png")], Path("m"), "_L").problems
+        >>> _match_labels([Path("a.png"), Path("b.png")], [Path("a_L.png"), Path("c_L.png")], Path("m"), "_L").problems
         ['b.png: has no label; expected m/b_L.png', 'c_L.png: has no image; expected one of the stem c']
     """
     by_stem: dict[str, Path] = {}
@@ -88,32 +130,18 @@ def match_labels(
     return MatchResult(samples, problems)
 
 
-def match_folders(
-    images: Path,
-    labels: Path,
-    what: tuple[str, str],
-    label_suffix: str = "",
-    label_reader: Callable[[Path], NDArray[np.integer]] = read_values,
-    listing: Path | None = None,
-) -> MatchResult:
-    """Match the images of one folder with the labels of another.
+def find_label_suffix(images: Sequence[Path], labels: Sequence[Path]) -> str:
+    """What the stem of every label ends in and those of the images do not; "" if nothing.
 
-    Args:
-        what: what the folders should hold, for messages.
-        label_suffix: what the stem of a label ends in.
-        label_reader: how the labels are read.
-        listing: a list file of the images to keep; None for all.
+    Example:
+        >>> find_label_suffix([Path("a.jpg")], [Path("a_mask.png")])
+        '_mask'
     """
-    image_paths, image_problems = list_images(images, what[0])
-    label_paths, label_problems = list_images(labels, what[1])
-    if image_problems or label_problems:
-        return MatchResult([], image_problems + label_problems)
-    problems: list[str] = []
-    if listing is not None:
-        image_paths, problems = read_image_list(listing, image_paths)
-        label_paths = filter_labels(label_paths, image_paths, label_suffix)
-    matches = match_labels(image_paths, label_paths, labels, label_suffix, label_reader)
-    return MatchResult(matches.samples, problems + matches.problems)
+    for suffix in _LABEL_SUFFIXES:
+        all_labels, all_images = (all(path.stem.endswith(suffix) for path in paths) for paths in (labels, images))
+        if labels and all_labels and not all_images:
+            return suffix
+    return ""
 
 
 def index_by_stem(images: Iterable[Path]) -> dict[str, Path]:
@@ -130,31 +158,6 @@ def index_by_stem(images: Iterable[Path]) -> dict[str, Path]:
     return by_stem
 
 
-def read_image_list(listing: Path, images: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The images that a list file names, in its order: by stem or by file name, with or without folders, one per line.
-
-    Returns:
-        The images, and a problem for each line that names none.
-
-    Raises:
-        InputError: the list is not text, or two images have one stem.
-    """
-    by_stem = index_by_stem(images)
-    chosen, problems = [], []
-    for number, name in read_lines(listing):
-        stem = find_stem(name, by_stem)
-        if stem in by_stem:
-            chosen.append(by_stem[stem])
-        else:
-            problems.append(f"{listing}, line {number}: found {name!r}, and no such image; expected one that exists")
-    return chosen, problems
-
-
-def find_stem(name: str, stems: Iterable[str]) -> str:
-    """The stem that a line of a list means: the line itself where that is a stem, else the stem of its file name."""
-    return name if name in stems else Path(name).stem
-
-
 def read_stems(listing: Path, source: str) -> list[str]:
     """The stems in a list file, one per line, for files whose place and suffix are known.
 
@@ -163,25 +166,37 @@ def read_stems(listing: Path, source: str) -> list[str]:
     """
     hint = f"get the list from {source}"
     if not listing.exists():
-        raise InputError(f"{listing}: no such list; expected the stems of its split", hint=hint)
+        raise InputError(f"{listing}: no such list", hint=hint)
     stems: dict[str, None] = {}
     for number, stem in read_lines(listing):
         if Path(stem).name != stem or stem in stems:
-            problem = "a second time" if stem in stems else "; expected a stem without folders"
+            problem = "a second time" if stem in stems else ", which is not a stem without folders"
             raise InputError(f"{listing}, line {number}: found {stem[:80]!r} {problem}", hint=hint)
         stems[stem] = None
     return list(stems)
 
 
+def index_by_split(named_paths: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """The path of each split, for files or folders that are named after it; other names are left out.
+
+    Raises:
+        InputError: two paths of one split.
+    """
+    by_split: dict[str, Path] = {}
+    for name, path in named_paths:
+        split = SPLIT_ALIASES.get(name.lower())
+        if split in by_split:
+            raise InputError(
+                f"{path}: is a second file of {split}, beside {by_split[split]}", hint="move one of them away"
+            )
+        if split:
+            by_split[split] = path
+    return by_split
+
+
 def write_stems(listing: Path, stems: Iterable[str]) -> None:
     """Write a list file, one stem per line."""
     atomic_write(listing, "".join(f"{stem}\n" for stem in stems))
-
-
-def filter_labels(labels: Iterable[Path], images: Iterable[Path], label_suffix: str = "") -> list[Path]:
-    """The labels of these images, so that those of other splits are not reported as superfluous."""
-    stems = {image.stem for image in images}
-    return [label for label in labels if label.stem.removesuffix(label_suffix) in stems]
 
 
 def require_files(paths: Sequence[Path], listing: Path, source: str) -> None:
@@ -193,12 +208,11 @@ def require_files(paths: Sequence[Path], listing: Path, source: str) -> None:
     names_by_folder = {folder: list_names(folder) for folder in {path.parent for path in paths}}
     missing = [path for path in paths if path.name not in names_by_folder[path.parent]]
     if missing:
-        first_missing = missing[0]
-        folder_exists = is_folder(first_missing.parent)
-        problem = f"{first_missing}: no such file" if folder_exists else f"{first_missing.parent}: no such folder"
+        folder = missing[0].parent
+        problem = f"{missing[0]}: no such file" if is_folder(folder) else f"{folder}: no such folder"
         raise InputError(
             f"{problem}; {len(missing)} of the {len(paths)} such files that {listing} names are missing, the first is "
-            f"{first_missing.name}",
+            f"{missing[0].name}",
             hint=f"get them from {source}",
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dilated.data.formats._classes import classes_from_names
-from dilated.data.formats._format import Format, SampleArrays, make_folders, save_image
+from dilated.data.formats._format import Format, Parsed, SampleArrays, save_pairs
 from dilated.data.formats._match import MatchResult, match_folders
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
@@ -31,24 +31,29 @@ class ADE20K(Format):
 
     name = "ade20k"
     source = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
-    writable_splits = tuple(_SPLIT_FOLDERS)
+    writable_splits = expected_splits = tuple(_SPLIT_FOLDERS)
+    lacks_colors = f"{_CLASS_TABLE} has"
 
     def detect(self) -> bool:
-        kinds = ("images", "annotations")
-        return any((self.root / kind / folder).is_dir() for kind in kinds for folder in _SPLIT_FOLDERS.values())
+        return bool(self.splits)
 
-    def _list_splits(self) -> list[str]:
+    def parse(self) -> Parsed:
         kinds = ("images", "annotations")
-        return [s for s, f in _SPLIT_FOLDERS.items() if any((self.root / kind / f).is_dir() for kind in kinds)]
+        splits = [s for s, f in _SPLIT_FOLDERS.items() if any((self.root / kind / f).is_dir() for kind in kinds)]
+        return Parsed(splits, self._match_folders, self._read_classes)
 
-    def _own_classes(self) -> Classes:
+    def _match_folders(self, split: str) -> MatchResult:
+        images, labels = (self.root / kind / _SPLIT_FOLDERS[split] for kind in ("images", "annotations"))
+        return match_folders(images, labels, ("the images", "their labels, images of class numbers"))
+
+    def _read_classes(self) -> Classes:
         """The classes of the folder's own table; ADE20K's colors are not in it, so others are given."""
         path = self.root / _CLASS_TABLE
         if not path.is_file():
             raise InputError(
-                f"{path}: no such file, and nothing else names the classes; expected it, as it comes with the data of "
-                f"{self.source}, or a classes.toml with [[class]] name, color and values, from values = [1] on, and "
-                "ignore = [0]"
+                f"{path}: no such file, and nothing else names the classes",
+                hint=f"get it with the data of {self.source}, or write a classes.toml with [[class]] name, color and "
+                "values, from values = [1] on, and ignore = [0]",
             )
         names = _read_class_table(path)
         short_names = [name.split(",")[0].strip() for name in names]
@@ -56,20 +61,7 @@ class ADE20K(Format):
             short_name if short_names.count(short_name) == 1 else name
             for short_name, name in zip(short_names, names, strict=True)
         ]
-        named_classes = classes_from_names(unique_names, str(path))
-        return _number_from_one(named_classes, str(path))
-
-    def _describe(self) -> list[str]:
-        if self.classes_file.path.is_file():
-            return []
-        return [f"{_CLASS_TABLE} has no colors: others are given, which differ; a classes.toml overrides them."]
-
-    def _match(self, split: str) -> MatchResult:
-        if split not in _SPLIT_FOLDERS:
-            return MatchResult([], [f"{self.root}: found the split {split!r}; expected train or val"])
-        folder = _SPLIT_FOLDERS[split]
-        images, labels = self.root / "images" / folder, self.root / "annotations" / folder
-        return match_folders(images, labels, ("the images", "their labels, images of class numbers"))
+        return _number_from_one(classes_from_names(unique_names, str(path)), str(path))
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -80,12 +72,8 @@ class ADE20K(Format):
             raise InputError(
                 f"{root}: found the class {invalid_names[0]!r}; expected a name without commas that fits on a line"
             )
-        folder = _SPLIT_FOLDERS[split]
-        make_folders(root, f"images/{folder}", f"annotations/{folder}")
-        for stem, image, ids in samples:
-            save_image(image, root / "images" / folder / f"{stem}.png")
-            values = np.where(ids == IGNORE, 0, ids + np.uint8(1)).astype(np.uint8)
-            save_image(values, root / "annotations" / folder / f"{stem}.png")
+        images, labels = (root / kind / _SPLIT_FOLDERS[split] for kind in ("images", "annotations"))
+        save_pairs(samples, images, labels, lambda ids: np.where(ids == IGNORE, 0, ids + np.uint8(1)).astype(np.uint8))
         rows = [f"{number}\t0\t0\t0\t{name}\n" for number, name in enumerate(classes.names, 1)]
         atomic_write(root / _CLASS_TABLE, "".join(["Idx\tRatio\tTrain\tVal\tName\n", *rows]))
 

@@ -1,18 +1,21 @@
-"""Cityscapes with the 19 classes of its benchmark."""
+"""Cityscapes with the 19 classes of its benchmark, and KITTI, whose benchmark of 2018 has them too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._colors import encode_ids
-from dilated.data.formats._format import SPLITS, Format, SampleArrays, save_image
-from dilated.data.formats._match import MatchResult
-from dilated.data.labels import IGNORE, Classes, read_values
+from dilated.data.auto_split import find_split_lists
+from dilated.data.formats import camvid
+from dilated.data.formats._classes import encode_ids
+from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image, save_pairs
+from dilated.data.formats._match import SPLITS, MatchResult, find_missing_folders, match_folders, write_stems
+from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.palettes import CITYSCAPES_COLORS
@@ -24,9 +27,11 @@ CLASSES = Classes(
     ignore=(*range(7), 9, 10, 14, 15, 16, 18, 29, 30, 65535),  # -1 is 255 in 8 bits, 65535 in 16
     source="Cityscapes",
 )
-UNLABELED = 0
+_UNLABELED = 0
 _IMAGE_FOLDER, _LABEL_FOLDER = "leftImg8bit", "gtFine"
 _IMAGE_SUFFIX = "_leftImg8bit"
+_KITTI_TRAIN_FOLDER, _KITTI_TEST_FOLDER = "Training_00", "Validation_07"
+_KITTI_2018_IMAGE_FOLDER, _KITTI_2018_LABEL_FOLDER = "training/image_2", "training/semantic"
 
 
 class Cityscapes(Format):
@@ -44,6 +49,7 @@ class Cityscapes(Format):
     name = "cityscapes"
     fixed_classes = CLASSES
     source = "https://www.cityscapes-dataset.com (leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip)"
+    expected_splits = SPLITS
     image_counts: ClassVar = {"train": 2975, "val": 500, "test": 1525}
     split_notes: ClassVar = {
         "test": "The public labels of test are dummies: the true ones are held back. Write labels for the evaluation "
@@ -55,18 +61,15 @@ class Cityscapes(Format):
     def detect(self) -> bool:
         return (self.root / _IMAGE_FOLDER).is_dir() or (self.root / _LABEL_FOLDER).is_dir()
 
-    def _list_splits(self) -> list[str]:
+    def parse(self) -> Parsed:
         images, labels = self.root / _IMAGE_FOLDER, self.root / _LABEL_FOLDER
-        return [s for s in SPLITS if (labels / s).is_dir() or (s != "test" and (images / s).is_dir())]
+        splits = [s for s in SPLITS if (labels / s).is_dir() or (s != "test" and (images / s).is_dir())]
+        return Parsed(splits, self._match_cities)
 
-    def _match(self, split: str) -> MatchResult:
-        images, labels = self.root / _IMAGE_FOLDER / split, self.root / _LABEL_FOLDER / split
-        problems = [
-            f"{folder}: no such folder; expected a folder for each city with {what}"
-            for folder, what in ((images, "*_leftImg8bit.png"), (labels, "*_gtFine_labelIds.png"))
-            if not folder.is_dir()
-        ]
-        if problems:
+    def _match_cities(self, split: str) -> MatchResult:
+        images, labels = folders = self.root / _IMAGE_FOLDER / split, self.root / _LABEL_FOLDER / split
+        what = (f"a folder for each city with {files}" for files in ("*_leftImg8bit.png", "*_gtFine_labelIds.png"))
+        if problems := find_missing_folders(folders, what):
             return MatchResult([], problems)
         samples, names = [], set()
         for image in sorted(images.glob("*/*_leftImg8bit.png")):
@@ -89,9 +92,9 @@ class Cityscapes(Format):
             for kind in ("labelIds.png", "labelTrainIds.png", "polygons.json")
         )
         if label_ids.is_file():
-            return MatchResult([Sample(image, label_ids)], [])
+            return MatchResult([Sample(image, label_ids)])
         if train_ids.is_file():
-            return MatchResult([Sample(image, train_ids, _read_train_ids)], [])
+            return MatchResult([Sample(image, train_ids, _read_train_ids)])
         if not polygons.is_file():
             return MatchResult([], [f"{image}: has no label; expected {label_ids}"])
         draw = f"`pip install cityscapesscripts`, then `CITYSCAPES_DATASET={self.root} csCreateTrainIdLabelImgs`"
@@ -104,17 +107,113 @@ class Cityscapes(Format):
         for stem, image, ids in samples:
             name = stem.removesuffix(_IMAGE_SUFFIX)
             images, labels = (root / f / split / name.split("_")[0] for f in (_IMAGE_FOLDER, _LABEL_FOLDER))
-            for folder in (images, labels):
-                folder.mkdir(parents=True, exist_ok=True)
+            make_folders(images, labels)
             save_image(image, images / f"{name}_leftImg8bit.png")
-            save_image(encode_ids(ids, CLASSES, UNLABELED), labels / f"{name}_gtFine_labelIds.png")
+            save_image(_encode_ids(ids), labels / f"{name}_gtFine_labelIds.png")
+
+
+class KITTI(Format):
+    """KITTI with the 11 classes of Ros et al., which the paper uses.
+
+        Training_00/{RGB,GT}/*.png (100)  Validation_07/{RGB,GT}/*.png (46)
+
+    Ros et al., "Vision-based offline-online perception paradigm for autonomous driving", 2015. The masks are in
+    CamVid's colors. The paper tests on Validation_07, so that is the split `test`. There is no `val`: the list files
+    train.txt and val.txt, one stem per line, divide Training_00 in two.
+    """
+
+    name = "kitti"
+    fixed_classes = replace(camvid.CLASSES_32, source="KITTI of Ros et al.")
+    source = "http://adas.cvc.uab.es/s2uad/ (KITTI_SEMANTIC)"
+    expected_splits = SPLITS
+    image_counts: ClassVar = {"train": 100, "test": 46}
+    takes_any_classes = False
+
+    def detect(self) -> bool:
+        folders = (_KITTI_TRAIN_FOLDER, _KITTI_TEST_FOLDER)
+        return any((self.root / folder / kind).is_dir() for folder in folders for kind in ("RGB", "GT"))
+
+    def parse(self) -> Parsed:
+        splits = [s for s in find_split_lists(self.root) if s != "test"]
+        if not splits and (self.root / _KITTI_TRAIN_FOLDER).is_dir():
+            splits = ["train"]
+        return Parsed([*splits, *["test"] * (self.root / _KITTI_TEST_FOLDER).is_dir()], self._match_folders)
+
+    def _match_folders(self, split: str) -> MatchResult:
+        folder = self.root / (_KITTI_TEST_FOLDER if split == "test" else _KITTI_TRAIN_FOLDER)
+        folders, what = (folder / "RGB", folder / "GT"), ("KITTI's images", "their masks in CamVid's colors")
+        listing = self.root / f"{split}.txt" if split != "test" else None
+        if listing and not listing.is_file():
+            if split == "val":
+                return _match_nothing(
+                    folders,
+                    what,
+                    f"{listing}: no such file; expected the stems of {_KITTI_TRAIN_FOLDER} to validate with, and "
+                    "train.txt the rest",
+                )
+            listing = None
+        return match_folders(*folders, what, label_reader=camvid.COLOR_READER, listing=listing)
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        folder = root / (_KITTI_TEST_FOLDER if split == "test" else _KITTI_TRAIN_FOLDER)
+        stems = save_pairs(samples, folder / "RGB", folder / "GT", camvid.encode_colors)
+        if split != "test":
+            write_stems(root / f"{split}.txt", stems)
+
+
+class KITTI2018(Format):
+    """KITTI's semantic benchmark of 2018, 200 labeled images.
+
+        training/image_2/*.png  training/semantic/*.png
+
+    Alhaija et al., "Augmented reality meets computer vision", 2018. The labels are Cityscapes' label ids, and the
+    classes its 19. The benchmark has no official `val`: the list files train.txt, val.txt and test.txt, one stem per
+    line, divide the 200; without any, all are `train`. The images of testing/ come without labels.
+    """
+
+    name = "kitti2018"
+    fixed_classes = replace(CLASSES, source="KITTI 2018")
+    source = "https://www.cvlibs.net/datasets/kitti/eval_semseg.php?benchmark=semantics2015 (data_semantics.zip)"
+    expected_splits = SPLITS
+    takes_any_classes = False
+
+    def detect(self) -> bool:
+        return (self.root / _KITTI_2018_LABEL_FOLDER).is_dir()
+
+    def parse(self) -> Parsed:
+        return Parsed(find_split_lists(self.root) or ["train"] * self.detect(), self._match_folders)
+
+    def _match_folders(self, split: str) -> MatchResult:
+        folders = self.root / _KITTI_2018_IMAGE_FOLDER, self.root / _KITTI_2018_LABEL_FOLDER
+        what = ("KITTI's images", "their labels, images of Cityscapes' label ids")
+        listing = self.root / f"{split}.txt"
+        if listing.is_file() or (split == "train" and self.splits == ("train",)):
+            return match_folders(*folders, what, listing=listing if listing.is_file() else None)
+        return _match_nothing(
+            folders,
+            what,
+            f"{listing}: no such file; expected the stems of {split}, one per line, chosen from "
+            f"{_KITTI_2018_IMAGE_FOLDER}",
+        )
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        folders = root / _KITTI_2018_IMAGE_FOLDER, root / _KITTI_2018_LABEL_FOLDER
+        write_stems(root / f"{split}.txt", save_pairs(samples, *folders, _encode_ids))
+
+
+def _match_nothing(folders: tuple[Path, Path], what: tuple[str, str], problem: str) -> MatchResult:
+    """No samples for a split without a list, and what is missing."""
+    return MatchResult([], [*find_missing_folders(folders, what), problem])
+
+
+def _encode_ids(ids: LabelArray) -> LabelArray:
+    return encode_ids(ids, CLASSES, _UNLABELED)
 
 
 def _read_train_ids(path: Path) -> NDArray[np.int64]:
-    """Read an image of train ids (0 to 18, 255 ignored) as label ids, which `CLASSES` decodes.
-
-    Returns:
-        (H, W) int64.
+    """Read an image of train ids (0 to 18, 255 ignored) as label ids (H, W), which `CLASSES` decodes.
 
     Raises:
         InputError: an unreadable file, or another value.
@@ -128,4 +227,4 @@ def _read_train_ids(path: Path) -> NDArray[np.int64]:
             f"expected 0 to {len(CLASSES) - 1}, or {IGNORE}",
             hint="create the file again with the official label table",
         )
-    return encode_ids(train_ids.astype(np.uint8), CLASSES, UNLABELED).astype(np.int64)
+    return _encode_ids(train_ids.astype(np.uint8)).astype(np.int64)

@@ -1,42 +1,39 @@
-"""COCO as label maps of PASCAL VOC's classes.
-
->>> from dilated.data.formats import coco
->>> coco.VOC_IDS["airplane"], coco.VOC_IDS["tv"]
-(1, 20)
-"""
+"""COCO as label maps of PASCAL VOC's classes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._format import Format, SampleArrays, save_image
-from dilated.data.formats._instances import (
+from dilated.data.formats._classes import PASCAL_CLASSES
+from dilated.data.formats._format import Format, Parsed, SampleArrays
+from dilated.data.formats._match import MatchResult, require_files
+from dilated.data.formats.coco_json import (
+    InstanceReader,
     make_annotation,
     parse_instances,
-    rasterize_instances,
     read_instances_file,
-    write_instances_file,
+    write_instances,
 )
-from dilated.data.formats._match import MatchResult, require_files
-from dilated.data.formats.voc import CLASSES
 from dilated.data.images import list_image_files
-from dilated.data.labels import IGNORE, Classes, read_values
+from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
-SOURCE = "https://cocodataset.org/#download"
-YEARS = ("2017", "2014")
-SPLITS = ("train", "val")
-_SCAN_BYTES = 1 << 18  # bytes
-CATEGORIES = (  # COCO's id and name of VOC's classes 1 to 20
+_SOURCE = "https://cocodataset.org/#download"
+_YEARS = ("2017", "2014")
+_SPLITS = ("train", "val")
+_SCAN_BYTES = 1 << 18
+_PERSON = 1
+_CATEGORIES = (  # COCO's id and name of VOC's classes 1 to 20
     *((5, "airplane"), (2, "bicycle"), (16, "bird"), (9, "boat"), (44, "bottle"), (6, "bus"), (3, "car"), (17, "cat")),
     *((62, "chair"), (21, "cow"), (67, "dining table"), (18, "dog"), (19, "horse"), (4, "motorcycle"), (1, "person")),
     *((64, "potted plant"), (20, "sheep"), (63, "couch"), (7, "train"), (72, "tv")),
@@ -50,17 +47,14 @@ _OTHER_CATEGORIES = {  # the rest of its 80 things
     *("oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
     "toothbrush",
 }
-VOC_IDS = {  # by the name of either
-    **{name: value for value, name in enumerate(CLASSES.names) if value},
-    **{name: value for value, (_, name) in enumerate(CATEGORIES, 1)},
+_VOC_IDS = {  # by the name of either
+    **{name: value for value, name in enumerate(PASCAL_CLASSES.names) if value},
+    **{name: value for value, (_, name) in enumerate(_CATEGORIES, 1)},
 }
-_VOC_VALUES = [(entry_id - 1,) for entry_id, _ in CATEGORIES]
-_BACKGROUND_VALUES = tuple(sorted(set(range(182)).difference(*_VOC_VALUES)))
-_PIXEL_MAP_CLASSES = Classes(
-    CLASSES.names,
-    CLASSES.colors,
-    (_BACKGROUND_VALUES, *_VOC_VALUES),
-    ignore=(IGNORE,),
+_VOC_VALUES = [(category - 1,) for category, _ in _CATEGORIES]
+_PIXEL_MAP_CLASSES = replace(
+    PASCAL_CLASSES,
+    values=(tuple(sorted(set(range(182)).difference(*_VOC_VALUES))), *_VOC_VALUES),
     source="COCO-Stuff's pixel maps",
 )
 
@@ -76,81 +70,75 @@ class COCO(Format):
 
     Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/{train,val}2017/NAME.png`, or
     `annotations/stuff_*.json` are read. All maps are examined to find the images, which takes minutes.
-
-    Example:
-        >>> import tempfile
-        >>> root = Path(tempfile.mkdtemp())
-        >>> COCO.save(root, "val", [("a", np.zeros((2, 3, 3), np.uint8), np.array([[0, 15, 255]] * 2, np.uint8))])
-        >>> COCO(root).samples("val")[0].read_label().tolist()
-        [[0, 15, 255], [0, 15, 255]]
     """
 
     name = "coco"
-    fixed_classes = CLASSES
-    source = SOURCE
-    writable_splits = SPLITS
+    fixed_classes = PASCAL_CLASSES
+    source = _SOURCE
+    writable_splits = expected_splits = _SPLITS
     takes_any_classes = False
     writes_jpeg = True
 
     def detect(self) -> bool:
         """Whether it is COCO itself: a file of the same form with other categories is `coco_json`'s."""
-        folder = self._folder
+        folder = _find_folder(self.root)
         if folder is None:
             return False
-        paths = (_instances_path(folder, name) for name in _split_names())
-        path = next((path for path in paths if path.is_file()), None)
+        path = next((path for name in _split_names() if (path := _instances_path(folder, name)).is_file()), None)
         return path is None or _has_coco_categories(path)
 
-    def _list_splits(self) -> list[str]:
-        folder = self._folder
+    def parse(self) -> Parsed:
+        folder = _find_folder(self.root)
         if folder is None:
-            return []
-        year = _year(folder)
-        return [s for s in SPLITS if _labels_path(folder, f"{s}{year}") or _image_folder(folder, f"{s}{year}").is_dir()]
+            return Parsed((), self._match_labels)
+        names = {split: f"{split}{_year(folder)}" for split in _SPLITS}
+        splits = [s for s, n in names.items() if _labels_path(folder, n) or _image_folder(folder, n).is_dir()]
+        return Parsed(splits, self._match_labels)
 
-    def _match(self, split: str) -> MatchResult:
+    def _match_labels(self, split: str) -> MatchResult:
         """The samples in the order of the file's images; of pixel maps in the order of names."""
-        folder, hint = self._folder, f"see {SOURCE}"
-        if folder is None or split not in SPLITS:
-            raise InputError(f"{self.root}: found no {split} of COCO; expected annotations/instances_*.json", hint=hint)
-        name = f"{split}{_year(folder)}"
-        labels, images = _labels_path(folder, name), _image_folder(folder, name)
+        hint = f"see {_SOURCE}"
+        name = f"{split}{_year(self._folder)}"
+        labels, images = _labels_path(self._folder, name), _image_folder(self._folder, name)
         if labels is None:
-            path = _instances_path(folder, name)
-            raise InputError(f"{path}: no such file; expected the labels of {images}", hint=hint)
+            path = _instances_path(self._folder, name)
+            raise InputError(f"{path}: no such file, which has the labels of {images}", hint=hint)
         if not images.is_dir():
-            raise InputError(f"{images}: no such folder; expected the images of {labels}", hint=hint)
-        samples = _load_pixel_maps(images, labels) if labels.is_dir() else _load_instances(images, labels)
-        return MatchResult(samples, [])
+            raise InputError(f"{images}: no such folder, which has the images of {labels}", hint=hint)
+        return MatchResult(_load_pixel_maps(images, labels) if labels.is_dir() else _load_instances(images, labels))
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        """One mask per class, the instances file last.
+        """Write one mask per class.
 
         Ignored pixels are written as a crowd of persons, for COCO has no other way. An image with neither objects nor
         ignored pixels is written, but left out when the data is read, as any such image is.
         """
-        folder = cls(root)._folder or root
+        folder = cls(root)._folder
         name = f"{split}{_year(folder)}"
-        image_folder = _image_folder(folder, name)
-        image_folder.mkdir(parents=True, exist_ok=True)
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for number, (stem, image, ids) in enumerate(samples, 1):
-            save_image(image, image_folder / f"{stem}.jpg")
-            height, width = ids.shape
-            images.append({"id": number, "file_name": f"{stem}.jpg", "height": height, "width": width})
-            for value in np.unique(ids[ids > 0]).tolist():
-                category = CATEGORIES[14 if value == IGNORE else value - 1][0]
-                entry = {"image_id": number, "category_id": category, "iscrowd": int(value == IGNORE)}
-                annotations.append(make_annotation(ids == value, **entry))
-        write_instances_file(_instances_path(folder, name), images, annotations, CATEGORIES)
+        path, images = _instances_path(folder, name), _image_folder(folder, name)
+        write_instances(path, images, ".jpg", samples, dict(_CATEGORIES), _describe_masks)
 
     @cached_property
-    def _folder(self) -> Path | None:
-        """The folder that contains annotations/ and the images, if the data folder has one."""
-        folders = (self.root / "coco", self.root)
-        return next((f for f in folders if any(_labels_path(f, name) for name in _split_names())), None)
+    def _folder(self) -> Path:
+        """The folder that contains annotations/ and the images, or where they should be."""
+        return _find_folder(self.root) or self.root
+
+
+def _describe_masks(ids: LabelArray) -> list[dict[str, Any]]:
+    return [
+        make_annotation(
+            ids == value,
+            category_id=_PERSON if value == IGNORE else _CATEGORIES[value - 1][0],
+            iscrowd=int(value == IGNORE),
+        )
+        for value in np.unique(ids[ids > 0]).tolist()
+    ]
+
+
+def _find_folder(root: Path) -> Path | None:
+    folders = (root / "coco", root)
+    return next((f for f in folders if any(_labels_path(f, name) for name in _split_names())), None)
 
 
 def _has_coco_categories(file: Path) -> bool:
@@ -169,8 +157,8 @@ def _has_coco_categories(file: Path) -> bool:
         except (ValueError, LookupError, TypeError):
             continue
         return (
-            known.issuperset(CATEGORIES)
-            and {name for _, name in known} <= {n for _, n in CATEGORIES} | _OTHER_CATEGORIES
+            known.issuperset(_CATEGORIES)
+            and {name for _, name in known} <= {n for _, n in _CATEGORIES} | _OTHER_CATEGORIES
         )
     return False
 
@@ -187,7 +175,7 @@ def _read_pixel_map(path: Path) -> NDArray[np.uint8]:
 def _load_pixel_maps(images: Path, labels: Path) -> list[Sample]:
     image_paths = list_image_files(images)
     maps = [labels / f"{image.stem}.png" for image in image_paths]
-    require_files(maps, images, SOURCE)
+    require_files(maps, images, _SOURCE)
     with ThreadPoolExecutor() as pool:
         kept = list(pool.map(_has_object, maps))
     return [Sample(p, m, _read_pixel_map) for p, m, keep in zip(image_paths, maps, kept, strict=True) if keep]
@@ -199,33 +187,28 @@ def _has_object(path: Path) -> bool:
 
 
 def _load_instances(images: Path, path: Path) -> list[Sample]:
-    file = read_instances_file(path, SOURCE)
-    values = {entry_id: VOC_IDS.get(name, 0) for entry_id, name in file.categories.items()}
-    if not any(values.values()):
-        problem = "has no category that VOC has; expected an instances file"
-        raise InputError(f"{path}: {problem}", hint=f"get it from {SOURCE}")
+    file = read_instances_file(path, _SOURCE)
+    values = {category: _VOC_IDS[name] for category, name in file.categories.items() if name in _VOC_IDS}
+    if not values:
+        raise InputError(f"{path}: has no category that VOC has", hint=f"get an instances file from {_SOURCE}")
     instances = parse_instances(path, file, values)
-    kept = {entry_id: (images / name, size) for entry_id, (name, size) in file.images.items() if entry_id in instances}
-    require_files([image for image, _ in kept.values()], path, SOURCE)
+    kept = {image_id: (images / name, size) for image_id, (name, size) in file.images.items() if image_id in instances}
+    require_files([image for image, _ in kept.values()], path, _SOURCE)
     return [
-        Sample(
-            image,
-            path,
-            partial(rasterize_instances, image=image, size=size, image_instances=tuple(instances[entry_id])),
-        )
-        for entry_id, (image, size) in kept.items()
+        Sample(image, path, InstanceReader(image, size, tuple(instances[image_id])))
+        for image_id, (image, size) in kept.items()
     ]
 
 
 def _split_names() -> list[str]:
-    return [f"{split}{year}" for year in YEARS for split in SPLITS]
+    return [f"{split}{year}" for year in _YEARS for split in _SPLITS]
 
 
 def _year(folder: Path) -> str:
     """The first year with images and labels of a split, otherwise that with labels of one, otherwise the first."""
     labeled_splits = [name for name in _split_names() if _labels_path(folder, name)]
     complete_splits = [name for name in labeled_splits if _image_folder(folder, name).is_dir()]
-    return [*complete_splits, *labeled_splits, YEARS[0]][0][-4:]
+    return [*complete_splits, *labeled_splits, _YEARS[0]][0][-4:]
 
 
 def _image_folder(folder: Path, name: str) -> Path:

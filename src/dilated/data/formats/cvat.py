@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dilated.data.auto_split import select_split
-from dilated.data.formats._colors import ColorIdReader, ColorIndexReader, require_distinct_colors
-from dilated.data.formats._format import SPLIT_ALIASES, SPLITS, Format, SampleArrays, make_folders, save_image
-from dilated.data.formats._match import MatchResult, write_stems
+from dilated.data.formats._classes import ColorReader, require_distinct_colors
+from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_pairs
+from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, index_by_split, write_stems
 from dilated.data.images import IMAGE_SUFFIXES, is_file
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
@@ -40,30 +39,18 @@ class CVAT(Format):
     def detect(self) -> bool:
         return (self.root / "labelmap.txt").is_file() and (self.root / "SegmentationClass").is_dir()
 
-    @cached_property
-    def has_no_splits(self) -> bool:
-        return list(self._lists_by_split) == ["default"]
+    def parse(self) -> Parsed:
+        paths = sorted((self.root / "ImageSets" / "Segmentation").glob("*.txt"))
+        lists = index_by_split((path.stem, path) for path in paths)
+        splits = [split for split in (*SPLITS, UNDIVIDED) if split in lists]
+        return Parsed(splits, lambda split: self._match_list(lists[split]), lambda: self._labelmap)
 
-    def _list_splits(self) -> Iterable[str]:
-        return self._splits_or_hash_splits(s for s in SPLITS if s in self._lists_by_split)
-
-    def _own_classes(self) -> Classes:
-        """The labels of labelmap.txt with their colors."""
-        return self._labelmap
-
-    def _match(self, split: str) -> MatchResult:
+    def _match_list(self, listing: Path) -> MatchResult:
         """The samples in the order of the split's list."""
         names = self._labelmap.names
         ids = self.classes_file.map_names_to_ids(names, self._labelmap.source)
-        reader = ColorIdReader(ColorIndexReader(names, self._labelmap.colors), tuple(ids[name] for name in names))
-        listing = self._lists_by_split.get("default" if self.has_no_splits else split)
-        if listing is None:
-            raise InputError(
-                f"{self.root}: found no list ImageSets/Segmentation/{split}.txt; found "
-                f"{', '.join(self._lists_by_split) or 'none'}"
-            )
-        samples = [self._load_sample(name, reader, listing) for name in _read_names(listing)]
-        return MatchResult(select_split(self.root, samples, split) if self.has_no_splits else samples, [])
+        reader = ColorReader(names, self._labelmap.colors, tuple(ids[name] for name in names))
+        return MatchResult([self._load_sample(name, reader, listing) for name in _read_names(listing)])
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -73,33 +60,13 @@ class CVAT(Format):
                 raise InputError(
                     f"{root}: found the class {name!r}; expected a name without `:` and without `#` at its beginning"
                 )
-        make_folders(root, "images", "SegmentationClass", "ImageSets/Segmentation")
+        listing = root / "ImageSets" / "Segmentation" / f"{_LIST_NAMES[split]}.txt"
+        make_folders(listing.parent)
         named_colors = zip(classes.names, classes.colors, strict=True)
         rows = [f"{name}:{','.join(map(str, color))}::" for name, color in named_colors]
         atomic_write(root / "labelmap.txt", "\n".join([_HEADER, *rows]) + "\n")
         colors = np.array(classes.colors, dtype=np.uint8)
-        stems = []
-        for stem, image, ids in samples:
-            save_image(image, root / "images" / f"{stem}.png")
-            save_image(colors[ids], root / "SegmentationClass" / f"{stem}.png")
-            stems.append(stem)
-        write_stems(root / "ImageSets" / "Segmentation" / f"{_LIST_NAMES[split]}.txt", stems)
-
-    @cached_property
-    def _lists_by_split(self) -> dict[str, Path]:
-        """The list file of each split; `default` where the task had none.
-
-        Raises:
-            InputError: two of one split.
-        """
-        lists: dict[str, Path] = {}
-        for path in sorted((self.root / "ImageSets" / "Segmentation").glob("*.txt")):
-            split = {**SPLIT_ALIASES, "default": "default"}.get(path.stem.lower())
-            if split in lists:
-                raise InputError(f"{path}: is a second list of {split}, beside {lists[split].name}; expected one")
-            if split:
-                lists[split] = path
-        return lists
+        write_stems(listing, save_pairs(samples, root / "images", root / "SegmentationClass", lambda ids: colors[ids]))
 
     @cached_property
     def _labelmap(self) -> Classes:
@@ -126,7 +93,7 @@ class CVAT(Format):
         require_distinct_colors(labelmap)
         return labelmap
 
-    def _load_sample(self, name: str, reader: ColorIdReader, listing: Path) -> Sample:
+    def _load_sample(self, name: str, reader: ColorReader, listing: Path) -> Sample:
         mask = self.root / "SegmentationClass" / f"{name}.png"
         if not is_file(mask):
             raise InputError(f"{mask}: no such file, which {listing} names; expected the mask")

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from dilated.data.auto_split import select_split
-from dilated.data.formats._classes import find_unused_color, require_default_values, reset_values
-from dilated.data.formats._colors import ColorIdReader, ColorIndexReader, encode_ids, require_distinct_colors
-from dilated.data.formats._format import (
-    SPLITS,
-    Format,
-    IgnoredPixelsError,
-    MissingClassesError,
-    SampleArrays,
-    make_folders,
-    save_image,
+from dilated.data.auto_split import find_split_lists, find_stem
+from dilated.data.formats._classes import (
+    ColorReader,
+    encode_ids,
+    find_unused_color,
+    require_default_values,
+    require_distinct_colors,
+    reset_values,
 )
-from dilated.data.formats._match import MatchResult, find_stem, index_by_stem, list_images, match_labels
+from dilated.data.formats._format import Format, MissingClassesError, Parsed, SampleArrays, save_pairs
+from dilated.data.formats._match import (
+    SPLITS,
+    UNDIVIDED,
+    MatchResult,
+    find_label_suffix,
+    index_by_stem,
+    match_folders,
+)
 from dilated.data.images import IMAGE_SUFFIXES, is_file, list_image_files, open_image
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
@@ -29,7 +33,6 @@ from dilated.errors import InputError
 from dilated.files import read_lines
 
 _LABEL_FOLDERS = ("labels", "masks", "annotations")
-_LABEL_SUFFIXES = ("_mask", "_label")
 
 
 class Folders(Format):
@@ -50,35 +53,26 @@ class Folders(Format):
     def detect(self) -> bool:
         return (self.root / "images").is_dir() or any((self.root / s / "images").is_dir() for s in SPLITS)
 
-    def _list_splits(self) -> Iterable[str]:
-        return self._splits_or_hash_splits(self._named_splits)
-
-    @cached_property
-    def _named_splits(self) -> list[str]:
+    def parse(self) -> Parsed:
         """The splits that folders or lists name."""
-        return [
-            split
-            for split in SPLITS
-            if self._is_inside(split) or self._is_outside(split) or (self.root / f"{split}.txt").is_file()
-        ]
-
-    @cached_property
-    def has_no_splits(self) -> bool:
+        lists = find_split_lists(self.root)
+        splits = [s for s in SPLITS if self._is_inside(s) or self._is_outside(s) or s in lists]
         images = self.root / "images"
-        return not self._named_splits and images.is_dir() and bool(list_image_files(images))
+        if not splits and images.is_dir() and list_image_files(images):
+            splits = [UNDIVIDED]
+        return Parsed(splits, self._match_files, describe=self._describe)
 
-    def _match(self, split: str) -> MatchResult:
+    def _match_files(self, split: str) -> MatchResult:
         if self._is_outside(split):
             return _match_folders(self.root / split / "images", _label_folder(self.root / split))
         if self._is_inside(split):
             return _match_folders(self.root / "images" / split, _label_folder(self.root) / split)
-        if self.has_no_splits:
-            matches = _match_folders(self.root / "images", _label_folder(self.root))
-            return MatchResult(select_split(self.root, matches.require_complete(), split), [])
-        return MatchResult(_match_listed(self.root, self.root / f"{split}.txt"), [])
+        if split == UNDIVIDED:
+            return _match_folders(self.root / "images", _label_folder(self.root))
+        return MatchResult(_match_listed(self.root, self.root / f"{split}.txt"))
 
     def _describe(self) -> list[str]:
-        lines = super()._describe()
+        lines = []
         for parent in (self.root, *(self.root / s for s in SPLITS)):
             existing = [name for name in _LABEL_FOLDERS if (parent / name).is_dir()]
             if not (parent / "images").is_dir() or not existing:
@@ -93,10 +87,8 @@ class Folders(Format):
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """The labels have the values of the classes, 255 where ignored."""
-        make_folders(root, f"images/{split}", f"labels/{split}")
-        for stem, image, ids in samples:
-            save_image(image, root / "images" / split / f"{stem}.png")
-            save_image(encode_ids(ids, classes, IGNORE), root / "labels" / split / f"{stem}.png")
+        folders = root / "images" / split, root / "labels" / split
+        save_pairs(samples, *folders, lambda ids: encode_ids(ids, classes, IGNORE))
 
     def _is_outside(self, split: str) -> bool:
         return (self.root / split / "images").is_dir()
@@ -133,23 +125,32 @@ class ColorMasks(Folders):
         except InputError:
             return False
 
-    def _own_classes(self) -> Classes:
-        """Never any: the colors must be named."""
+    def parse(self) -> Parsed:
+        return replace(super().parse(), read_classes=self._refuse_missing_classes)
+
+    def _refuse_missing_classes(self) -> Classes:
         raise MissingClassesError(
             f"{self.classes_file.path}: no such file, and nothing else says what the labels' colors mean; expected "
             "[[class]] tables with name and color, and ignore_colors = [[0, 0, 0]] above them for those that count "
             "nowhere"
         )
 
-    def _match(self, split: str) -> MatchResult:
+    def _match_files(self, split: str) -> MatchResult:
         classes = self.classes
         require_default_values(classes, "colors")
         require_distinct_colors(classes)
         ignored = classes.ignore_colors
-        reader = ColorIndexReader((*classes.names, *["ignored"] * len(ignored)), (*classes.colors, *ignored))
-        id_reader = ColorIdReader(reader, (*range(len(classes)), *[IGNORE] * len(ignored)))
-        matches = super()._match(split)
-        return replace(matches, samples=[replace(sample, label_reader=id_reader) for sample in matches.samples])
+        reader = ColorReader(
+            (*classes.names, *["ignored"] * len(ignored)),
+            (*classes.colors, *ignored),
+            (*range(len(classes)), *[IGNORE] * len(ignored)),
+        )
+        matches = super()._match_files(split)
+        return replace(matches, samples=[replace(sample, label_reader=reader) for sample in matches.samples])
+
+    @classmethod
+    def can_ignore(cls, classes: Classes) -> bool:
+        return bool(classes.ignore_colors)
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -157,14 +158,8 @@ class ColorMasks(Folders):
         require_distinct_colors(classes)
         colors = np.zeros((256, 3), dtype=np.uint8)
         colors[: len(classes)] = classes.colors
-        if classes.ignore_colors:
-            colors[IGNORE] = classes.ignore_colors[0]
-        make_folders(root, f"images/{split}", f"labels/{split}")
-        for stem, image, ids in samples:
-            if not classes.ignore_colors and (ids == IGNORE).any():
-                raise IgnoredPixelsError(f"samples: {stem}: found ignored pixels, for which the classes have no color")
-            save_image(image, root / "images" / split / f"{stem}.png")
-            save_image(colors[ids], root / "labels" / split / f"{stem}.png")
+        colors[IGNORE] = (*classes.ignore_colors, (0, 0, 0))[0]
+        save_pairs(samples, root / "images" / split, root / "labels" / split, lambda ids: colors[ids])
 
     @classmethod
     def adapt_classes(cls, classes: Classes) -> Classes:
@@ -188,32 +183,14 @@ def _label_folder(parent: Path) -> Path:
 
 
 def _match_folders(images: Path, labels: Path) -> MatchResult:
-    image_paths, image_problems = list_images(images, "the images")
-    label_paths, label_problems = list_images(labels, f"the labels of {images}")
-    if image_problems or label_problems:
-        return MatchResult([], image_problems + label_problems)
-    return match_labels(image_paths, label_paths, labels, _find_label_suffix(image_paths, label_paths))
-
-
-def _find_label_suffix(images: Sequence[Path], labels: Sequence[Path]) -> str:
-    """What the stem of every label ends in and those of the images do not; "" if nothing.
-
-    Example:
-        >>> _find_label_suffix([Path("a.jpg")], [Path("a_mask.png")])
-        '_mask'
-    """
-    for suffix in _LABEL_SUFFIXES:
-        all_labels, all_images = (all(path.stem.endswith(suffix) for path in paths) for paths in (labels, images))
-        if labels and all_labels and not all_images:
-            return suffix
-    return ""
+    return match_folders(images, labels, ("the images", f"the labels of {images}"), label_suffix=None)
 
 
 def _match_listed(root: Path, listing: Path) -> list[Sample]:
     """The samples that a list file names, in its order."""
     folders = root / "images", _label_folder(root)
     images, labels = (index_by_stem(list_image_files(f)) if f.is_dir() else {} for f in folders)
-    label_suffix = _find_label_suffix(list(images.values()), list(labels.values()))
+    label_suffix = find_label_suffix(list(images.values()), list(labels.values()))
     labels = {stem.removesuffix(label_suffix): path for stem, path in labels.items()}
     samples = []
     for number, name in read_lines(listing):
@@ -226,10 +203,9 @@ def _match_listed(root: Path, listing: Path) -> list[Sample]:
         elif stem in images and stem in labels:
             sample = Sample(images[stem], labels[stem])
         else:
-            where = folders[stem in images]
             raise InputError(
-                f"{listing}, line {number}: found {name!r}, which is not in {where}; expected a stem or a file name "
-                "that exists, or an image and a label as paths"
+                f"{listing}, line {number}: found {name!r}, which is not in {folders[stem in images]}",
+                hint="give a stem or a file name that exists, or an image and a label as paths",
             )
         samples.append(sample)
     return samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.auto_split import select_split
 from dilated.data.formats._classes import (
     BACKGROUND,
     classes_from_names,
     move_background_first,
     prepend_background,
 )
-from dilated.data.formats._format import SPLIT_ALIASES, SPLITS, Format, SampleArrays, save_image
-from dilated.data.formats._match import MatchResult
+from dilated.data.formats._format import Format, Parsed, SampleArrays, require_field, save_image
+from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult
 from dilated.data.images import image_size, is_file, list_image_files
-from dilated.data.labels import IGNORE, Classes, make_size_error
-from dilated.data.masks import Mask, rasterize_polygon
+from dilated.data.labels import IGNORE, Classes, LabelArray, make_size_error
+from dilated.data.masks import Mask, merge_masks, rasterize_polygon
 from dilated.data.polygons import compute_signed_area, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -43,42 +42,67 @@ class LabelMe(Format):
     """
 
     name = "labelme"
+    lacks_colors = "labelme's files have"
 
     def detect(self) -> bool:
-        return bool(self._split_folders) or self.has_no_splits
+        return bool(self._folders)
+
+    def parse(self) -> Parsed:
+        return Parsed(self._folders, self._match_folder, self._read_classes, self._describe)
 
     @cached_property
-    def has_no_splits(self) -> bool:
-        return not self._split_folders and _is_labelme_folder(self.root)
+    def _folders(self) -> dict[str, Path]:
+        """The folder of each split that has files of labelme, otherwise the data folder."""
+        folders: dict[str, Path] = {}
+        for name, split in SPLIT_ALIASES.items():
+            if (self.root / name).is_dir():
+                folders.setdefault(split, self.root / name)
+        existing = {s: folders[s] for s in SPLITS if s in folders and _is_labelme_folder(folders[s])}
+        return existing or ({UNDIVIDED: self.root} if _is_labelme_folder(self.root) else {})
 
-    def _list_splits(self) -> Iterable[str]:
-        return self._splits_or_hash_splits(self._split_folders)
+    @cached_property
+    def _files(self) -> dict[str, list[_File]]:
+        """The files of each split."""
+        return {
+            split: [_File.read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+            for split, folder in self._folders.items()
+        }
 
-    def _own_classes(self) -> Classes:
+    @cached_property
+    def _class_names(self) -> list[str]:
+        """The classes, the background first.
+
+        Raises:
+            InputError: labels.txt is not text, or where there is none, a damaged file.
+        """
+        listing = self.root / "labels.txt"
+        if listing.is_file():
+            return prepend_background(_class_name(line) for _, line in read_lines(listing) if line != _IGNORE_LABEL)
+        labels = {_class_name(label) for files in self._files.values() for file in files for label in file.labels}
+        return prepend_background(sorted(labels - {_IGNORE_LABEL}))
+
+    def _read_classes(self) -> Classes:
         listing = self.root / "labels.txt"
         return classes_from_names(self._class_names, str(listing) if listing.is_file() else "labelme")
 
+    def _match_folder(self, split: str) -> MatchResult:
+        """The samples in the order of the files' names."""
+        ids = tuple(self.classes_file.map_names_to_ids(self._class_names, "the data").items())
+        images = [file.find_image() for file in self._files[split]]
+        return MatchResult(
+            [
+                Sample(image, file.path, _ShapeReader(image, ids), stem=file.path.stem)
+                for image, file in zip(images, self._files[split], strict=True)
+            ]
+        )
+
     def _describe(self) -> list[str]:
-        lines = super()._describe()
-        for folder in [self.root] if self.has_no_splits else self._split_folders.values():
+        lines = []
+        for folder in self._folders.values():
             unlabeled = [p for p in list_image_files(folder) if not p.with_suffix(".json").is_file()]
             if unlabeled:
                 lines.append(f"{len(unlabeled)} images without a .json are left out, the first is {unlabeled[0]}.")
-        lines.append("Pixels of no shape are the class background; later shapes are drawn over earlier ones.")
-        if not self.classes_file.path.is_file():
-            lines.append(
-                "labelme's files have no colors: others are given, which differ; a classes.toml overrides them."
-            )
-        return lines
-
-    def _match(self, split: str) -> MatchResult:
-        """The samples in the order of the files' names."""
-        ids = tuple(self.classes_file.map_names_to_ids(self._class_names, "the data").items())
-        if self.has_no_splits:
-            return MatchResult(select_split(self.root, self._load_samples(self.root, ids), split), [])
-        if split not in self._split_folders:
-            raise InputError(f"{self.root}: found no folder {split}/ with labelme's files")
-        return MatchResult(self._load_samples(self._split_folders[split], ids), [])
+        return [*lines, "Pixels of no shape are the class background; later shapes are drawn over earlier ones."]
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -109,48 +133,6 @@ class LabelMe(Format):
     @classmethod
     def adapt_classes(cls, classes: Classes) -> Classes:
         return move_background_first(classes)
-
-    @cached_property
-    def _split_folders(self) -> dict[str, Path]:
-        """The folder of each split that has files of labelme."""
-        folders: dict[str, Path] = {}
-        for name in SPLIT_ALIASES:
-            folder = self.root / name
-            if folder.is_dir():
-                folders.setdefault(SPLIT_ALIASES[name], folder)
-        return {split: folders[split] for split in SPLITS if split in folders and _is_labelme_folder(folders[split])}
-
-    @cached_property
-    def _class_names(self) -> list[str]:
-        """The classes, the background first.
-
-        Raises:
-            InputError: labels.txt is not text, or where there is none, a damaged file.
-        """
-        listing = self.root / "labels.txt"
-        if listing.is_file():
-            return prepend_background(_class_name(line) for _, line in read_lines(listing) if line != _IGNORE_LABEL)
-        folders = [self.root] if self.has_no_splits else self._split_folders.values()
-        labels = {_class_name(label) for f in folders for file in self._read_folder(f) for label in file.labels}
-        return prepend_background(sorted(labels - {_IGNORE_LABEL}))
-
-    @cached_property
-    def _files(self) -> dict[Path, list[_File]]:
-        return {}
-
-    def _read_folder(self, folder: Path) -> list[_File]:
-        """The files of a folder, read when first asked for."""
-        if folder not in self._files:
-            paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
-            self._files[folder] = [_File.read(path) for path in paths]
-        return self._files[folder]
-
-    def _load_samples(self, folder: Path, ids: tuple[tuple[str, int], ...]) -> list[Sample]:
-        samples = []
-        for file in self._read_folder(folder):
-            image = file.find_image()
-            samples.append(Sample(image, file.path, _ShapeReader(image, ids), stem=file.path.stem))
-        return samples
 
 
 @dataclass(frozen=True)
@@ -185,17 +167,14 @@ class _File:
 
 @dataclass(frozen=True)
 class _ShapeReader:
-    """Read a file of shapes as a label map.
-
-    Args:
-        image: the image, whose size is compared.
-        ids: the classes' names and ids.
-    """
+    """Read a file of shapes as a label map."""
 
     image: Path
+    """The image, whose size is compared."""
     ids: tuple[tuple[str, int], ...]
+    """The classes' names and ids."""
 
-    def __call__(self, path: Path) -> NDArray[np.int64]:
+    def __call__(self, path: Path) -> LabelArray:
         """The label map (H, W).
 
         Raises:
@@ -205,14 +184,18 @@ class _ShapeReader:
         size = image_size(self.image)
         _require_size(path, (data.get("imageHeight"), data.get("imageWidth")), size)
         ids = {**dict(self.ids), _IGNORE_LABEL: IGNORE}
-        label = np.full(size, ids[BACKGROUND], dtype=np.int64)
-        for number, shape in enumerate(data["shapes"]):
+        masks = self._rasterize_shapes(path, data["shapes"], ids, size)
+        return merge_masks(masks, size, ids[BACKGROUND], smaller_on_top=False)
+
+    def _rasterize_shapes(
+        self, path: Path, shapes: list[dict[str, Any]], ids: dict[str, int], size: tuple[int, int]
+    ) -> Iterator[tuple[int, Mask]]:
+        for number, shape in enumerate(shapes):
             name = _class_name(shape["label"])
             where = f"{path}: shapes[{number}] {shape['label']!r}"
             if name not in ids:
                 raise InputError(f"{where}: is no class; expected one of {', '.join(dict(self.ids))}")
-            label[_rasterize_shape(shape, size, where)] = ids[name]
-        return label
+            yield ids[name], _rasterize_shape(shape, size, where)
 
 
 def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int]) -> None:
@@ -232,19 +215,10 @@ def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int
 
 
 def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -> Mask:
-    """The pixels whose centers a shape contains.
-
-    Args:
-        shape: with shape_type and points.
-        size: (H, W) of the mask.
+    """The pixels whose centers a shape contains, (H, W).
 
     Raises:
         InputError: a shape of another type, or without the points that it needs.
-
-    Example:
-        >>> rectangle = {"shape_type": "rectangle", "points": [[2, 1], [0, 0]]}
-        >>> _rasterize_shape(rectangle, (2, 3), "here").astype(int).tolist()
-        [[1, 1, 0], [0, 0, 0]]
     """
     kind = shape.get("shape_type") or "polygon"  # old files have none
     required_points = {"polygon": "three points or more", "rectangle": "two points", "circle": "two points"}
@@ -302,13 +276,9 @@ def _class_name(label: str) -> str:
 
 def _read_shapes(path: Path) -> dict[str, Any]:
     """A file, with the parts that are used checked."""
-    data = read_json(path)
-    shapes = data.get("shapes") if isinstance(data, dict) else None
-    if not isinstance(shapes, list):
-        raise InputError(f"{path}: found no list of shapes; expected a file of labelme")
-    for number, shape in enumerate(shapes):
-        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
-            raise InputError(f"{path}: shapes[{number}]: found {str(shape)[:80]}; expected a label and points")
+    data: dict[str, Any] = read_json(path)
+    for number, shape in enumerate(require_field(f"{path}: the file", data, "shapes", list)):
+        require_field(f"{path}: shapes[{number}]", shape, "label", str)
     return data
 
 

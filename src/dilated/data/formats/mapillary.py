@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._format import Format, SampleArrays, make_folders, save_image, save_palette_image
+from dilated.data.formats._format import Format, Parsed, SampleArrays, make_palette_image, require_field, save_pairs
 from dilated.data.formats._match import MatchResult, match_folders
 from dilated.data.images import open_image
 from dilated.data.labels import IGNORE, Classes, read_values
@@ -36,48 +36,23 @@ class Mapillary(Format):
 
     name = "mapillary"
     source = "https://www.mapillary.com/dataset/vistas"
-    writable_splits = tuple(_SPLIT_FOLDERS)
+    writable_splits = expected_splits = tuple(_SPLIT_FOLDERS)
 
     def detect(self) -> bool:
-        return bool(self._configs()) and bool(self._list_splits())
+        return bool(self._configs) and bool(self.splits)
 
-    def _list_splits(self) -> list[str]:
-        return [s for s, folder in _SPLIT_FOLDERS.items() if (self.root / folder / "images").is_dir()]
+    def parse(self) -> Parsed:
+        splits = [s for s, folder in _SPLIT_FOLDERS.items() if (self.root / folder / "images").is_dir()]
+        return Parsed(splits, self._match_folders, self._read_classes, self._describe)
 
-    def _own_classes(self) -> Classes:
-        """The evaluated labels of the config, by their `name`; the others are ignored."""
-        configs = self._configs()
-        if not configs:
-            raise InputError(
-                f"{self.root}: found no config.json; expected that of Mapillary Vistas, which names the labels"
-            )
-        path = configs[0]
-        names, colors, values, ignore = [], [], [], []
-        for index, label in enumerate(_read_config_labels(path)):
-            name, color, evaluate = (label.get(key) for key in ("name", "color", "evaluate"))
-            if not isinstance(name, str) or not isinstance(color, list) or not isinstance(evaluate, bool):
-                raise InputError(f"{path}: labels[{index}]: found {label!r:.80}; expected name, color and evaluate")
-            if evaluate:
-                names.append(name)
-                colors.append(tuple(color))
-                values.append((index,))
-            else:
-                ignore.append(index)
-        return Classes(tuple(names), tuple(colors), tuple(values), tuple(ignore), source=str(path))
+    @cached_property
+    def _configs(self) -> list[Path]:
+        """The configs of the versions that exist, the newest first."""
+        return [self.root / name for name in _CONFIG_FILES if (self.root / name).is_file()]
 
-    def _describe(self) -> list[str]:
-        names = [path.name for path in self._configs()]
-        if len(names) < 2:
-            return []
-        return [f"The labels are those of {names[0]}; to read those of {names[1]}, move {names[0]} elsewhere."]
-
-    def _match(self, split: str) -> MatchResult:
-        if split not in _SPLIT_FOLDERS:
-            problem = f"{self.root}: found the split {split!r}; expected train or val, for test has no labels"
-            return MatchResult([], [problem])
+    def _match_folders(self, split: str) -> MatchResult:
         folder = self.root / _SPLIT_FOLDERS[split]
-        configs = self._configs()
-        version = configs[0].stem.removeprefix("config").lstrip("_") if configs else ""
+        version = self._configs[0].stem.removeprefix("config").lstrip("_") if self._configs else ""
         label_root = folder / version if version and (folder / version).is_dir() else folder
         has_instances_alone = not (label_root / "labels").is_dir() and (label_root / "instances").is_dir()
         return match_folders(
@@ -87,40 +62,52 @@ class Mapillary(Format):
             label_reader=_read_instance_labels if has_instances_alone else read_values,
         )
 
+    def _read_classes(self) -> Classes:
+        """The evaluated labels of the config, by their `name`; the others are ignored."""
+        if not self._configs:
+            raise InputError(f"{self.root}: has no config.json of Mapillary Vistas, which names the labels")
+        path = self._configs[0]
+        names, colors, values, ignore = [], [], [], []
+        for index, label in enumerate(require_field(f"{path}: the file", read_json(path), "labels", list)):
+            where = f"{path}: labels[{index}]"
+            if require_field(where, label, "evaluate", bool):
+                names.append(require_field(where, label, "name", str))
+                colors.append(tuple(require_field(where, label, "color", list)))
+                values.append((index,))
+            else:
+                ignore.append(index)
+        return Classes(tuple(names), tuple(colors), tuple(values), tuple(ignore), source=str(path))
+
+    def _describe(self) -> list[str]:
+        names = [path.name for path in self._configs]
+        if len(names) < 2:
+            return []
+        return [f"The labels are those of {names[0]}; to read those of {names[1]}, move {names[0]} elsewhere."]
+
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """Ignored pixels are a last label that is not evaluated."""
         if len(classes) > 254:
             raise InputError(f"{root}: found {len(classes)} classes; expected at most 254 beside the ignored label")
-        folder = root / _SPLIT_FOLDERS[split]
-        make_folders(folder, "images", "labels")
         entries = [*zip(classes.names, classes.colors, strict=True), ("void--unlabeled", (0, 0, 0))]
+        colors = [color for _, color in entries]
         labels = [
             {"color": list(color), "evaluate": i < len(classes), "instances": False, "name": name, "readable": name}
             for i, (name, color) in enumerate(entries)
         ]
         config = {"labels": labels, "version": "1.1", "folder_structure": "{split}/{content}/{image_id}.{extension}"}
+        folder = root / _SPLIT_FOLDERS[split]
+        save_pairs(
+            samples,
+            folder / "images",
+            folder / "labels",
+            lambda ids: make_palette_image(np.where(ids == IGNORE, len(classes), ids).astype(np.uint8), colors),
+        )
         atomic_write(root / "config.json", json.dumps(config, indent=1))
-        for stem, image, ids in samples:
-            save_image(image, folder / "images" / f"{stem}.png")
-            values = np.where(ids == IGNORE, len(classes), ids).astype(np.uint8)
-            save_palette_image(values, folder / "labels" / f"{stem}.png", [color for _, color in entries])
 
     @classmethod
     def adapt_classes(cls, classes: Classes) -> Classes:
         return Classes(classes.names, classes.colors, ignore=(len(classes),) if len(classes) < 255 else ())
-
-    def _configs(self) -> list[Path]:
-        """The configs of the versions that exist, the newest first."""
-        return [self.root / name for name in _CONFIG_FILES if (self.root / name).is_file()]
-
-
-def _read_config_labels(path: Path) -> list[dict[str, Any]]:
-    data = read_json(path)
-    labels = data.get("labels") if isinstance(data, dict) else None
-    if not isinstance(labels, list) or not all(isinstance(label, dict) for label in labels):
-        raise InputError(f"{path}: found no list of labels; expected Mapillary's config")
-    return labels
 
 
 def _read_instance_labels(path: Path) -> NDArray[np.int64]:

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
-from dilated.data.formats._colors import encode_ids
-from dilated.data.formats._format import SPLITS, Format, SampleArrays
-from dilated.data.formats._match import MatchResult
-from dilated.data.images import ImageArray, open_image
+from dilated.data.formats._classes import encode_ids
+from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders
+from dilated.data.formats._match import SPLITS, MatchResult
+from dilated.data.images import ImageArray, open_image, to_rgb_array
 from dilated.data.labels import IGNORE, Classes, assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
-_MODES_16_BIT = ("I;16", "I;16B", "I;16L")
 
 
 class TIFFPages(Format):
@@ -37,18 +36,14 @@ class TIFFPages(Format):
     keeps_names = False
 
     def detect(self) -> bool:
-        return any(self._find_files(split) for split in SPLITS)
+        return bool(self.splits)
 
-    def _list_splits(self) -> list[str]:
-        return [split for split in SPLITS if self._find_files(split)]
+    def parse(self) -> Parsed:
+        files = {split: files for split in SPLITS if (files := self._find_files(split))}
+        return Parsed(files, lambda split: self._match_pages(split, files[split]))
 
-    def _match(self, split: str) -> MatchResult:
+    def _match_pages(self, split: str, files: tuple[Path, Path]) -> MatchResult:
         """A sample for each page."""
-        files = self._find_files(split)
-        if files is None:
-            raise InputError(
-                f"{self.root}: found no {split}/images.tif with {split}/labels.tif, nor images/{split}.tif"
-            )
         image_sizes, label_sizes = map(_page_sizes, files)
         if len(image_sizes) != len(label_sizes):
             raise InputError(
@@ -65,12 +60,12 @@ class TIFFPages(Format):
             Sample(*files, _PageLabelReader(page), _PageImageReader(page), stem=f"{split}_{page + 1:0{digits}}")
             for page in range(len(image_sizes))
         ]
-        return MatchResult(samples, [])
+        return MatchResult(samples)
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """The labels have the values of the classes, 255 where ignored; stems are lost."""
-        (root / split).mkdir(parents=True, exist_ok=True)
+        make_folders(root / split)
         with (
             AppendingTiffWriter(str(root / split / "images.tif"), True) as images,
             AppendingTiffWriter(str(root / split / "labels.tif"), True) as labels,
@@ -108,7 +103,7 @@ class _PageLabelReader:
         where = f"{path}, page {self.page + 1}"
         with open_image(path) as image:
             image.seek(self.page)
-            if image.mode not in ("L", "P", "1", "I", *_MODES_16_BIT):
+            if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
                 raise InputError(f"{where}: found a label of mode {image.mode!r}; expected one channel of class values")
             assert_raw_values(image, where)
             return np.asarray(image).astype(np.int64)
@@ -128,15 +123,7 @@ class _PageImageReader:
         """
         with open_image(path) as image:
             image.seek(self.page)
-            if image.mode in _MODES_16_BIT:
-                gray = (np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8)
-                return np.repeat(gray[:, :, None], 3, axis=2)
-            if image.mode in ("I", "F"):
-                raise InputError(
-                    f"{path}, page {self.page + 1}: found an image of mode {image.mode!r}, whose range of values is "
-                    "not fixed; expected 8 or 16 bits per channel"
-                )
-            return np.asarray(image.convert("RGB"))
+            return to_rgb_array(image, f"{path}, page {self.page + 1}")
 
 
 def _page_sizes(path: Path) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 as its devkit has it.
+"""PASCAL VOC 2012, SBD, the Semantic Boundaries Dataset, and the paper's training set made of both and COCO.
 
 >>> from dilated.data.formats import voc
 >>> voc.CLASSES.names[15], voc.CLASSES.colors[15]
@@ -9,17 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from importlib import import_module
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from dilated.data.formats._format import Format, SampleArrays, make_folders, save_image, save_palette_image
+import numpy as np
+from numpy.typing import NDArray
+
+from dilated.data.formats._classes import PASCAL_CLASSES
+from dilated.data.formats._format import (
+    Format,
+    Parsed,
+    SampleArrays,
+    make_folders,
+    make_palette_image,
+    save_image,
+    save_pairs,
+)
 from dilated.data.formats._match import MatchResult, list_names, read_stems, require_files, write_stems
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.formats.coco import COCO
+from dilated.data.labels import Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.palettes import VOC_CLASSES, voc_color
+from dilated.palettes import voc_color
 
-CLASSES = Classes(VOC_CLASSES, tuple(voc_color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
-SPLITS = ("train", "val", "trainval", "test")
+CLASSES = PASCAL_CLASSES
+_VOC_SPLITS = ("train", "val", "trainval", "test")
+_SBD_SPLITS = ("train", "val")
+_SBD_SOURCE = "http://home.bharathh.info/pubs/codes/SBD/download.html"
+_SBD_LABELS = (("cls_png", ".png"), ("cls", ".mat"), ("cls", ".png"))
+"""The folder and suffix of SBD's labels, the preferred ones first."""
 
 
 class VOC(Format):
@@ -33,7 +53,6 @@ class VOC(Format):
 
     Example:
         >>> import tempfile
-        >>> import numpy as np
         >>> root = Path(tempfile.mkdtemp())
         >>> VOC.save(root, "train", [("a", np.zeros((2, 3, 3), np.uint8), np.array([[0, 15, 255]] * 2, np.uint8))])
         >>> VOC(root).samples("train")[0].read_label().tolist()
@@ -43,67 +62,234 @@ class VOC(Format):
     name = "voc"
     fixed_classes = CLASSES
     source = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-    writable_splits = SPLITS
+    writable_splits = expected_splits = _VOC_SPLITS
     writes_jpeg = True
 
     def detect(self) -> bool:
-        return self._folder is not None
+        return _find_voc_folder(self.root) is not None
 
-    def _list_splits(self) -> list[str]:
-        return [s for s in SPLITS if self._folder and _list_path(self._folder, s).is_file()]
+    def parse(self) -> Parsed:
+        return Parsed([s for s in _VOC_SPLITS if self._list_path(s).is_file()], self._match_list)
 
     def read_stems(self, split: str) -> list[str]:
         """The stems that the list of a split names, whether or not their files exist.
 
         Raises:
-            InputError: no devkit, no such list, or a list that is damaged.
+            InputError: no such list, or a list that is damaged.
         """
-        return read_stems(_list_path(self._require_folder(), split), self.source)
+        return read_stems(self._list_path(split), self.source)
 
-    def _match(self, split: str) -> MatchResult:
+    def _match_list(self, split: str) -> MatchResult:
         """The samples in the order of the split's list."""
-        folder = self._require_folder()
-        stems, listing = self.read_stems(split), _list_path(folder, split)
-        labels = [folder / "SegmentationClass" / f"{stem}.png" for stem in stems]
-        if split == "test" and not {label.name for label in labels} <= list_names(folder / "SegmentationClass"):
+        stems, listing = self.read_stems(split), self._list_path(split)
+        labels = [self._folder / "SegmentationClass" / f"{stem}.png" for stem in stems]
+        if split == "test" and not {label.name for label in labels} <= list_names(self._folder / "SegmentationClass"):
             raise InputError(
-                f"{listing}: the images of VOC's test split have no labels, which stay with its evaluation server; "
-                "expected train, val or trainval",
-                hint="label the images with `dilated predict`",
+                f"{listing}: the images of VOC's test split have no labels, which stay with its evaluation server",
+                hint="use train, val or trainval, or label the images with `dilated predict`",
             )
-        images = [folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
+        images = [self._folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
         require_files(images, listing, self.source)
         require_files(labels, listing, self.source)
-        return MatchResult([Sample(image, label) for image, label in zip(images, labels, strict=True)], [])
+        return MatchResult([Sample(image, label) for image, label in zip(images, labels, strict=True)])
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        folder = cls(root)._folder or root / "VOCdevkit" / "VOC2012"
-        make_folders(folder, "JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
+        data = cls(root)
+        images, labels = data._folder / "JPEGImages", data._folder / "SegmentationClass"
+        make_folders(data._list_path(split).parent)
         colors = [*classes.colors, *(voc_color(i) for i in range(len(classes), 256))]
-        stems = []
-        for stem, image, ids in samples:
-            save_image(image, folder / "JPEGImages" / f"{stem}.jpg")
-            save_palette_image(ids, folder / "SegmentationClass" / f"{stem}.png", colors)
-            stems.append(stem)
-        write_stems(_list_path(folder, split), stems)
+        stems = save_pairs(samples, images, labels, lambda ids: make_palette_image(ids, colors), image_type="jpg")
+        write_stems(data._list_path(split), stems)
 
     @cached_property
-    def _folder(self) -> Path | None:
-        """The folder that contains JPEGImages/ and the rest, if the data folder has one."""
-        for folder in (self.root / "VOCdevkit" / "VOC2012", self.root / "VOC2012"):
-            if folder.is_dir():
-                return folder
-        return self.root if (self.root / "ImageSets" / "Segmentation").is_dir() else None
+    def _folder(self) -> Path:
+        """The folder that contains JPEGImages/ and the rest, or where it should be."""
+        return _find_voc_folder(self.root) or self.root / "VOCdevkit" / "VOC2012"
 
-    def _require_folder(self) -> Path:
-        if self._folder is None:
-            raise InputError(
-                f"{self.root}: no such folder as VOCdevkit/VOC2012 in it; expected the devkit of VOC 2012",
-                hint=f"get it from {self.source}",
-            )
-        return self._folder
+    def _list_path(self, split: str) -> Path:
+        return self._folder / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
-def _list_path(folder: Path, split: str) -> Path:
-    return folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+class SBD(Format):
+    """SBD, the Semantic Boundaries Dataset: benchmark_RELEASE/dataset/ with labels for 11,355 images of PASCAL VOC.
+
+        img/NAME.jpg  cls/NAME.mat  train.txt  val.txt
+
+    Hariharan et al., "Semantic contours from inverse detectors", 2011. The classes are VOC's. A label is a MATLAB file
+    whose struct GTcls has the field Segmentation, or a PNG of the same values: `cls_png/NAME.png` is preferred, then
+    `cls/NAME.mat`, then `cls/NAME.png`. The data folder is the one that contains `benchmark_RELEASE/`, or that folder,
+    or `dataset`. Its own lists are its splits; they overlap with those of VOC 2012, for which see `voc_sbd`.
+    """
+
+    name = "sbd"
+    fixed_classes = CLASSES
+    source = _SBD_SOURCE
+    writable_splits = expected_splits = _SBD_SPLITS
+    takes_any_classes = False
+    writes_jpeg = True
+
+    def detect(self) -> bool:
+        return _find_sbd_folder(self.root) is not None
+
+    def parse(self) -> Parsed:
+        return Parsed([s for s in _SBD_SPLITS if (self._folder / f"{s}.txt").is_file()], self._match_list)
+
+    def _match_list(self, split: str) -> MatchResult:
+        """The samples in the order of the split's list."""
+        folder = self._folder
+        listing = folder / f"{split}.txt"
+        stems = read_stems(listing, self.source)
+        images = [folder / "img" / f"{stem}.jpg" for stem in stems]
+        require_files(images, listing, self.source)
+        existing = {f"{subfolder}/{name}" for subfolder, _ in _SBD_LABELS for name in list_names(folder / subfolder)}
+        labels = []
+        for stem in stems:
+            candidates = [f"{subfolder}/{stem}{suffix}" for subfolder, suffix in _SBD_LABELS]
+            labels.append(folder / next((path for path in candidates if path in existing), f"cls/{stem}.mat"))
+        require_files(labels, listing, self.source)
+        return MatchResult(
+            [
+                Sample(image, label, read_mat if label.suffix == ".mat" else read_values)
+                for image, label in zip(images, labels, strict=True)
+            ]
+        )
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        folder = cls(root)._folder
+        make_folders(folder / "img", folder / "cls")
+        stems = []
+        for stem, image, ids in samples:
+            shadowing_label = folder / "cls_png" / f"{stem}.png"
+            if shadowing_label.is_file():
+                raise InputError(
+                    f"{shadowing_label}: found a label that goes before the one to write", hint="remove it"
+                )
+            save_image(image, folder / "img" / f"{stem}.jpg")
+            present = np.array([i for i in np.unique(ids) if 0 < i < len(CLASSES)], np.uint8).reshape(-1, 1)
+            path = folder / "cls" / f"{stem}.mat"
+            label = {"GTcls": {"Segmentation": ids, "CategoriesPresent": present}}
+            _import_scipy_io(path).savemat(path, label, appendmat=False, do_compression=True)
+            stems.append(stem)
+        write_stems(folder / f"{split}.txt", stems)
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The folder that contains img/, cls/ and the lists, or where it should be."""
+        return _find_sbd_folder(self.root) or self.root / "benchmark_RELEASE" / "dataset"
+
+
+class VOCWithSBD(Format):
+    """The paper's training set: VOC 2012's train split and SBD, without VOC's val split; with COCO beside, that too.
+
+        VOCdevkit/VOC2012/  benchmark_RELEASE/dataset/  coco/ (optional)
+
+        train        VOC's train, then the images of SBD's train and val that are neither in VOC's train nor in its val:
+                     1,464 + 9,118 = 10,582 images of the real data; where both have a label, VOC's is taken
+        val          VOC's val, 1,449 images
+        train+coco   train, then the images of COCO's train with an object of a class of VOC (Section 5, first stage)
+
+    Each of the three is read as on its own, by `voc`, `sbd` and `coco`.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for split in ("train", "val"):
+        ...     VOCWithSBD.save(root, split, [(split, np.zeros((2, 2, 3), np.uint8), np.full((2, 2), 15, np.uint8))])
+        >>> [sample.name for sample in VOCWithSBD(root).samples("train")]
+        ['train']
+    """
+
+    name = "voc_sbd"
+    fixed_classes = CLASSES
+    source = f"{VOC.source} and {SBD.source}; for train+coco also {COCO.source}"
+    writable_splits = expected_splits = ("train", "val")
+    takes_any_classes = False
+    writes_jpeg = True
+
+    @cached_property
+    def _parts(self) -> tuple[VOC, SBD, COCO]:
+        return VOC(self.root), SBD(self.root), COCO(self.root)
+
+    def detect(self) -> bool:
+        voc, sbd, _ = self._parts
+        return voc.detect() and sbd.detect()
+
+    def parse(self) -> Parsed:
+        voc, _, coco = self._parts
+        splits = [s for s in self.expected_splits if s in voc.splits]
+        if "train" in splits and "train" in coco.splits:
+            splits.append("train+coco")
+        return Parsed(splits, self._match_parts)
+
+    def _match_parts(self, split: str) -> MatchResult:
+        voc, sbd, coco = self._parts
+        if split == "val":
+            return voc.match_split("val")
+        samples = list(voc.match_split("train").samples)
+        seen = {*voc.read_stems("train"), *voc.read_stems("val")}
+        for sample in [*sbd.match_split("train").samples, *sbd.match_split("val").samples]:
+            if sample.name not in seen:
+                seen.add(sample.name)
+                samples.append(sample)
+        return MatchResult(samples + coco.match_split("train").samples if split == "train+coco" else samples)
+
+    @classmethod
+    def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
+        """All samples become VOC's; where there is no SBD, one without images is written."""
+        sbd = SBD(root)
+        if not sbd.detect():
+            for sbd_split in _SBD_SPLITS:
+                SBD.save(root, sbd_split, [])
+        elif split == "train" and any(sbd.samples(sbd_split) for sbd_split in sbd.splits):
+            raise InputError(f"{root}: found an SBD with images", hint="write VOC's own split, in the format voc")
+        VOC.save(root, split, samples)
+
+
+def read_mat(path: Path) -> NDArray[np.int64]:
+    """The values of a label of SBD, (H, W), from the field Segmentation of the struct GTcls.
+
+    Raises:
+        InputError: scipy is missing, or the file is, is damaged, or holds something else.
+    """
+    scipy_io = _import_scipy_io(path)
+    try:
+        file = BytesIO(path.read_bytes())
+        values = scipy_io.loadmat(file, variable_names=["GTcls"])["GTcls"]["Segmentation"].item()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except Exception as error:  # a damaged file makes scipy raise almost anything
+        raise InputError(
+            f"{path}: has no GTcls.Segmentation that can be read ({type(error).__name__}: {error})",
+            hint=f"get this MATLAB 5 file again from {_SBD_SOURCE}",
+        ) from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iu":
+        actual = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise InputError(f"{path}: GTcls.Segmentation: found {actual}; expected integers (H, W)")
+    return values.astype(np.int64)
+
+
+def _find_voc_folder(root: Path) -> Path | None:
+    if (folder := root / "VOCdevkit" / "VOC2012").is_dir() or (folder := root / "VOC2012").is_dir():
+        return folder
+    return root if (root / "ImageSets" / "Segmentation").is_dir() else None
+
+
+def _find_sbd_folder(root: Path) -> Path | None:
+    if (root / "benchmark_RELEASE").is_dir():
+        return root / "benchmark_RELEASE" / "dataset"
+    for folder in (root / "dataset", root):
+        if (folder / "img").is_dir() and ((folder / "cls").is_dir() or (folder / "cls_png").is_dir()):
+            return folder
+    return None
+
+
+def _import_scipy_io(path: Path) -> Any:
+    """scipy.io, imported by name since it carries no types."""
+    try:
+        return import_module("scipy.io")
+    except ImportError as error:
+        raise InputError(
+            f"{path}: MATLAB files need the package scipy", hint="install it with `pip install 'dilated[formats]'`"
+        ) from error

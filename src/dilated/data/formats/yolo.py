@@ -21,10 +21,10 @@ from dilated.data.formats._classes import (
     require_background_first,
     require_distinct_names,
 )
-from dilated.data.formats._format import SPLITS, Format, SampleArrays, make_folders, save_image
-from dilated.data.formats._match import MatchResult
+from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image
+from dilated.data.formats._match import SPLITS, MatchResult
 from dilated.data.images import IMAGE_SUFFIXES, image_size, is_file, is_folder, list_image_files
-from dilated.data.labels import Classes
+from dilated.data.labels import Classes, LabelArray
 from dilated.data.masks import merge_masks, rasterize_polygon
 from dilated.data.polygons import trace_polygons
 from dilated.data.sample import Sample
@@ -49,6 +49,7 @@ class YOLO(Format):
 
     name = "yolo"
     ignores_pixels = False
+    lacks_colors = "YOLO has"
 
     def detect(self) -> bool:
         """Whether there is a data.yaml with names, and labels that are not images."""
@@ -63,10 +64,11 @@ class YOLO(Format):
         suffixes = {p.suffix.lower() for parent in parents if parent.is_dir() for p in parent.iterdir() if p.suffix}
         return ".txt" in suffixes or not suffixes.intersection(IMAGE_SUFFIXES)
 
-    def _list_splits(self) -> list[str]:
-        return [split for split in SPLITS if self._image_entries(split)]
+    def parse(self) -> Parsed:
+        splits = [split for split in SPLITS if self._image_entries(split)]
+        return Parsed(splits, self._match_images, self._read_classes, self._describe)
 
-    def _own_classes(self) -> Classes:
+    def _read_classes(self) -> Classes:
         """The background and the names of data.yaml."""
         return classes_from_names(prepend_background(self._class_names), str(self._config_path))
 
@@ -82,11 +84,9 @@ class YOLO(Format):
                     f"{split}: {len(missing)} images have no file of labels and are background alone, as in "
                     f"Ultralytics; the first is {missing[0].image}."
                 )
-        if not self.classes_file.path.is_file():
-            lines.append("YOLO has no colors: others are given, which differ; a classes.toml overrides them.")
         return lines
 
-    def _match(self, split: str) -> MatchResult:
+    def _match_images(self, split: str) -> MatchResult:
         """The samples sorted by name; of a list file in its order.
 
         Images without a file of labels are background, unless none has one, or there are labels of no image.
@@ -95,18 +95,16 @@ class YOLO(Format):
         ids = self.classes_file.map_names_to_ids(prepend_background(names), str(self._config_path))
         yolo_ids = tuple(ids[name] for name in names)
         images = [image for entry in self._image_entries(split) for image in self._list_images(entry)]
-        labels = [_label_path(image) for image in images]
         _require_no_orphans(images)
-        if images and not any(label.is_file() for label in labels):
-            raise InputError(
-                f"{labels[0]}: no such file, nor any other of the {len(labels)} of {split}; expected the polygons of "
-                f"{images[0]}"
-            )
         samples = [
-            Sample(image, label, _PolygonReader(image, yolo_ids, ids[BACKGROUND]))
-            for image, label in zip(images, labels, strict=True)
+            Sample(image, _label_path(image), _PolygonReader(image, yolo_ids, ids[BACKGROUND])) for image in images
         ]
-        return MatchResult(samples, [])
+        if samples and not any(sample.label.is_file() for sample in samples):
+            raise InputError(
+                f"{samples[0].label}: no such file, nor any other of the {len(samples)} of {split}",
+                hint=f"write the polygons of {images[0]} into it",
+            )
+        return MatchResult(samples)
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -116,16 +114,10 @@ class YOLO(Format):
         if unprintable:
             raise InputError(f"{root}: found the class {unprintable[0]!r}; expected a name that fits on a line")
         images, labels = root / "images" / split, root / "labels" / split
-        make_folders(root, f"images/{split}", f"labels/{split}")
+        make_folders(images, labels)
         for stem, image, ids in samples:
-            scale = np.array(ids.shape[::-1], dtype=np.float64)
-            lines = []
-            for outline in trace_polygons(ids):
-                if outline.value:
-                    corners = (_join_rings(outline.rings) / scale).ravel().tolist()
-                    lines.append(f"{outline.value - 1} {' '.join(map(repr, corners))}\n")
             save_image(image, images / f"{stem}.png")
-            atomic_write(labels / f"{stem}.txt", "".join(lines))
+            atomic_write(labels / f"{stem}.txt", _format_polygons(ids))
         existing_splits = [s for s in SPLITS if (root / "images" / s).is_dir()]
         text = [f"{s}: images/{s}\n" for s in existing_splits] + ["names:\n"]
         text += [f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in enumerate(classes.names[1:])]
@@ -291,6 +283,16 @@ class _PolygonReader:
             outside = next(w for w, n in zip(fields[1:], numbers[1:], strict=True) if not 0 <= n <= 1)
             raise InputError(f"{location}: found the corner {outside}; expected 0 to 1, fractions of width and height")
         return int(numbers[0]), numbers[1:].reshape(-1, 2)
+
+
+def _format_polygons(ids: LabelArray) -> str:
+    scale = np.array(ids.shape[::-1], dtype=np.float64)
+    lines = []
+    for outline in trace_polygons(ids):
+        if outline.value:
+            corners = (_join_rings(outline.rings) / scale).ravel().tolist()
+            lines.append(f"{outline.value - 1} {' '.join(map(repr, corners))}\n")
+    return "".join(lines)
 
 
 def _join_rings(rings: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:

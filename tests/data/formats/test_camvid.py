@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats import camvid, camvid701
-from dilated.data.formats._colors import ColorIndexReader, encode_ids
-from dilated.data.formats.camvid701 import CamVid701
+from dilated.data.formats import camvid
+from dilated.data.formats._classes import ColorReader
+from dilated.data.formats.camvid import CamVid701
 from dilated.data.images import read_image
 from dilated.errors import InputError
 
@@ -22,7 +22,7 @@ from dilated.errors import InputError
 def mask(path: Path, *names: str) -> None:
     """A mask of one row, a pixel a name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.array([[camvid701.COLORS[n] for n in names]], np.uint8)).save(path)
+    Image.fromarray(np.array([[camvid.COLORS_32[n] for n in names]], np.uint8)).save(path)
 
 
 def image(path: Path, width: int = 3) -> None:
@@ -50,9 +50,9 @@ def frames() -> list[str]:
 
 
 def test_the_split_is_that_of_sturgess_and_others() -> None:
-    splits = [camvid701.official_split(stem) for stem in frames()]
-    assert {split: splits.count(split) for split in ("train", "val", "test")} == camvid701.IMAGE_COUNTS
-    assert sum(camvid701.IMAGE_COUNTS.values()) == 701
+    splits = [camvid.official_split(stem) for stem in frames()]
+    assert {split: splits.count(split) for split in ("train", "val", "test")} == CamVid701.image_counts
+    assert sum(CamVid701.image_counts.values()) == 701
 
 
 @pytest.mark.parametrize(
@@ -70,19 +70,19 @@ def test_the_split_is_that_of_sturgess_and_others() -> None:
     ],
 )
 def test_the_ends_of_the_ranges_are_where_they_should_be(stem: str, split: str) -> None:
-    assert camvid701.official_split(stem) == split
+    assert camvid.official_split(stem) == split
 
 
 def test_all_32_colors_are_in_one_group_or_void() -> None:
-    values = sorted(v for group in (*camvid701.CLASSES.values, camvid701.CLASSES.ignore) for v in group)
+    values = sorted(v for group in (*camvid.CLASSES_32.values, camvid.CLASSES_32.ignore) for v in group)
     assert values == list(range(32))
-    assert len(set(camvid701.COLORS.values())) == 32
+    assert len(set(camvid.COLORS_32.values())) == 32
 
 
 def test_a_class_is_written_in_the_papers_color() -> None:
-    assert camvid701.CLASSES.names == camvid.CLASSES.names
-    first = [camvid701.NAMES[group[0]] for group in camvid701.CLASSES.values]
-    assert tuple(camvid701.COLORS[name] for name in first) == camvid.CLASSES.colors
+    assert camvid.CLASSES_32.names == camvid.CLASSES.names
+    first = [camvid.NAMES_32[group[0]] for group in camvid.CLASSES_32.values]
+    assert tuple(camvid.COLORS_32[name] for name in first) == camvid.CLASSES.colors
 
 
 def test_the_published_folder_is_read_without_any_list(tmp_path: Path) -> None:
@@ -97,11 +97,11 @@ def test_the_published_folder_is_read_without_any_list(tmp_path: Path) -> None:
 
 
 def test_every_color_is_decoded_to_its_class(tmp_path: Path) -> None:
-    published(tmp_path, "0001TP_006690", names=camvid701.NAMES)
+    published(tmp_path, "0001TP_006690", names=camvid.NAMES_32)
     data = open_dataset(tmp_path)
     (ids,) = data.samples("train")[0].read_label().tolist()
-    for name, i in zip(camvid701.NAMES, ids, strict=True):
-        assert (i == 255) if name == "Void" else name in camvid701.GROUPS[data.classes.names[i]]
+    for name, i in zip(camvid.NAMES_32, ids, strict=True):
+        assert (i == 255) if name == "Void" else name in camvid._GROUPS[data.classes.names[i]]
 
 
 def test_list_files_go_before_the_names(tmp_path: Path) -> None:
@@ -122,13 +122,13 @@ def test_a_line_that_names_no_image_is_an_error(tmp_path: Path) -> None:
 def test_the_copy_with_masks_of_values_is_read(tmp_path: Path) -> None:
     image(tmp_path / "images" / "0016E5_07961.png")
     (tmp_path / "labels").mkdir()
-    values = [[camvid701.NAMES.index(n) for n in ("Road", "LaneMkgsDriv", "Void")]]
+    values = [[camvid.NAMES_32.index(n) for n in ("Road", "LaneMkgsDriv", "Void")]]
     Image.fromarray(np.array(values, np.uint8)).save(tmp_path / "labels" / "0016E5_07961_P.png")
-    (tmp_path / "codes.txt").write_text("\n".join(camvid701.NAMES))
+    (tmp_path / "codes.txt").write_text("\n".join(camvid.NAMES_32))
     data = open_dataset(tmp_path)
     assert (data.format, data.splits) == ("camvid701", ("val",))
     assert data.samples("val")[0].read_label().tolist() == [[3, 3, 255]]
-    (tmp_path / "codes.txt").write_text("\n".join(("Animal", "Bicyclist", *camvid701.NAMES)))
+    (tmp_path / "codes.txt").write_text("\n".join(("Animal", "Bicyclist", *camvid.NAMES_32)))
     with pytest.raises(InputError, match=r"codes\.txt: found Bicyclist; expected CamVid's 32"):
         open_dataset(tmp_path).samples("val")
 
@@ -148,7 +148,7 @@ def test_the_folders_own_colors_go_before_the_published(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[9, 9, 9]] * 3], np.uint8)).save(
         tmp_path / "LabeledApproved_full" / "0001TP_006690_L.png"
     )
-    table = {**camvid701.COLORS, "Road": (9, 9, 9)}
+    table = {**camvid.COLORS_32, "Road": (9, 9, 9)}
     (tmp_path / "label_colors.txt").write_text("".join(f"{r} {g} {b}\t\t{n}\n" for n, (r, g, b) in table.items()))
     data = open_dataset(tmp_path)
     assert data.samples("train")[0].read_label().tolist() == [[3, 3, 3]]
@@ -157,9 +157,9 @@ def test_the_folders_own_colors_go_before_the_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("1 2 3\tHouse\n", "line 1: found .*House"),
-        ("1 2 300\tSky\n", "line 1: found"),
-        ("\n1 2\tSky\n", "line 2: found"),
+        ("1 2 3\tHouse\n", "line 1: .*House"),
+        ("1 2 300\tSky\n", "line 1: .*RED GREEN BLUE NAME"),
+        ("\n1 2\tSky\n", "line 2: .*RED GREEN BLUE NAME"),
         ("128 64 128\t\tRoad", "has no Animal, Archway"),
     ],
 )
@@ -186,8 +186,10 @@ def test_an_unknown_color_is_an_error_with_its_place_and_the_nearest_known(tmp_p
 
 def test_a_mask_that_was_converted_already_is_an_error(tmp_path: Path) -> None:
     Image.new("L", (2, 2), 3).save(tmp_path / "x.png")
-    with pytest.raises(InputError, match=r"x\.png: found a label of mode 'L' \(values\); expected a mask of colors"):
-        ColorIndexReader(("Sky",), ((128, 128, 128),))(tmp_path / "x.png")
+    with pytest.raises(
+        InputError, match=r"x\.png: the label has the mode 'L' \(values\), not colors such as \(128, 128, 128\) for Sky"
+    ):
+        ColorReader(("Sky",), ((128, 128, 128),))(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -195,8 +197,8 @@ def test_masks_of_any_color_mode_are_read(mode: str, tmp_path: Path) -> None:
     mask(tmp_path / "x.png", "Sky", "Road")
     with Image.open(tmp_path / "x.png") as found:
         found.convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / f"{mode}.png")
-    read = ColorIndexReader(camvid701.NAMES, tuple(camvid701.COLORS.values()))
-    assert read(tmp_path / f"{mode}.png").tolist() == [[camvid701.NAMES.index(n) for n in ("Sky", "Road")]]
+    read = ColorReader(camvid.NAMES_32, tuple(camvid.COLORS_32.values()))
+    assert read(tmp_path / f"{mode}.png").tolist() == [[camvid.NAMES_32.index(n) for n in ("Sky", "Road")]]
 
 
 def test_what_is_missing_is_all_found(tmp_path: Path) -> None:
@@ -257,9 +259,10 @@ def test_a_stem_that_is_no_file_name_is_not_saved(stem: str, tmp_path: Path) -> 
         CamVid701.save(tmp_path, "train", [sample])
 
 
-def test_an_id_that_is_none_is_not_saved() -> None:
-    with pytest.raises(InputError, match="found the id 11; expected 0 to 10, or 255"):
-        encode_ids(np.array([[0, 11]], np.uint8), camvid701.CLASSES, 30)
+def test_an_id_that_is_none_is_not_saved(tmp_path: Path) -> None:
+    sample = ("a", np.zeros((1, 2, 3), np.uint8), np.array([[0, 11]], np.uint8))
+    with pytest.raises(InputError, match="a: found the id 11 at x=1, y=0; expected 0 to 10, or 255"):
+        CamVid701.save(tmp_path, "train", [sample])
 
 
 def test_the_other_copy_of_camvid_is_not_mistaken(tmp_path: Path) -> None:
