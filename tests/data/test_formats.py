@@ -33,7 +33,7 @@ def test_no_folder_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [[], ["photos/a.png"]])
 def test_an_unknown_layout_is_an_error_that_says_what_was_found(files: list[str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"found {'photos' if files else 'nothing'}; expected images/ and labels/"):
+    with pytest.raises(InputError, match=f"found {'photos' if files else 'nothing'}. Expected images/ and labels/"):
         open_dataset(tree(tmp_path, *files, toml=None))
 
 

@@ -130,7 +130,7 @@ def test_a_json_that_is_no_file_does_not_stop_the_search_for_the_layout(what: st
         (tmp_path / "a.json").mkdir()
     else:
         (tmp_path / "a.json").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"found a\.json; expected images/ and labels/"):
+    with pytest.raises(InputError, match=r"found a\.json. Expected images/ and labels/"):
         open_dataset(tmp_path)
 
 

@@ -81,5 +81,5 @@ def test_a_damaged_config_of_mapillary_is_an_error(content: str, tmp_path: Path)
 
 def test_a_config_that_is_a_folder_does_not_stop_the_search_for_the_layout(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(InputError, match=r"found config\.json; expected"):
+    with pytest.raises(InputError, match=r"found config\.json. Expected"):
         open_dataset(tmp_path)
