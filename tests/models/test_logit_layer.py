@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits, temporary_forward_hook
+from dilated.fields.probing import temporary_hooks
+from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits
 
 
 class Branches(nn.Module):
@@ -125,7 +126,7 @@ def test_hooks_go_when_the_network_fails() -> None:
     with pytest.raises(RuntimeError):
         find_logit_layer(network, 2, 64)
     assert not any(module._forward_hooks for module in network.modules())
-    with pytest.raises(RuntimeError), temporary_forward_hook(network[0], lambda *_: None):
+    with pytest.raises(RuntimeError), temporary_hooks([network[0].register_forward_hook(lambda *_: None)]):
         network(torch.rand(1, 3, 8, 8))
     assert not network[0]._forward_hooks
 

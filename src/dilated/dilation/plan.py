@@ -3,22 +3,26 @@
 The order of preference: nothing, where the layer has no operation of its own that a dense map changes; dilation, for a
 convolution or pooling; statistics on samples; the layer on phases of its maps. A layer that cannot run on phases alone,
 since rows and columns are already mixed where it begins, makes the layer around it run on phases.
+
+Attention between positions cannot be dilated, so networks with it on coarse maps are refused. An attention whose
+products sum the positions out (between channels, or a weighted mean over the map) is a statistic and does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from torch import nn
 
-from dilated.dilation.attention import HINT, refuse_attention, refuse_untracked_attention
 from dilated.dilation.layout import SpatialLayout, format_stride
 from dilated.dilation.rewrite import PhaseLayout, SampledCalls, SampleGrid, run_on_phases, run_on_samples
 from dilated.dilation.trace import DilationError, ModuleCall, Operation, Trace, enclosing_names, is_inside
 from dilated.dilation.windows import dilate_layer, is_dilatable
 from dilated.errors import InputError
+
+_HINT = "choose a greater output stride, or a network that is convolutional there"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def plan_dilation(trace: Trace, network: nn.Module, output_stride: int) -> Dilat
     Raises:
         DilationError: a layer cannot be rewritten; the message names it.
     """
-    refuse_untracked_attention(trace, network)
+    _refuse_untracked_attention(trace, network)
     forced_on_phases: dict[str, DilationError] = {}  # layers that run on phases for the sake of one inside
     while trace.max_stride() > output_stride:
         try:
@@ -111,7 +115,7 @@ class _Planner:
                     functions_by_layer[name] = {operation.name for operation in own_operations}
                     continue
             try:
-                refuse_attention(self.trace, self.network, name, self.output_stride)
+                self._refuse_attention(name)
                 layout = self._plan_phases(name, layer, calls)
             except _UnsupportedLayerError as error:
                 failure = self.forced_on_phases.get(name) or self._layer_error(name, layer, error)
@@ -208,7 +212,7 @@ class _Planner:
             ]
             if any(calls != sampled_calls[0] for calls in sampled_calls):
                 layer = type(self.network.get_submodule(name))
-                raise DilationError("it runs at several strides", HINT, layer=(name, layer))
+                raise DilationError("it runs at several strides", _HINT, layer=(name, layer))
             if sampled_calls[0]:
                 samples[name] = sampled_calls[0]
         return samples
@@ -223,7 +227,7 @@ class _Planner:
         """How a layer's maps fall apart; None if it may stay, since it is coarse inside only."""
         layouts = {self._phase_layout(call) for call in calls}
         if len(layouts) != 1:
-            raise DilationError("it runs at several strides", HINT, layer=(name, type(layer)))
+            raise DilationError("it runs at several strides", _HINT, layer=(name, type(layer)))
         (layout,) = layouts
         has_phases = layout.rate != (1, 1) or layout.phase_counts != (1, 1)
         if (not has_phases or not name) and self._contains_strides(name):
@@ -259,7 +263,7 @@ class _Planner:
                 f"found inputs of strides {sorted(map(format_stride, strides))} and results of "
                 f"{sorted(map(format_stride, output_strides))}; expected maps of one stride each that keep rows and "
                 "columns apart",
-                HINT,
+                _HINT,
             )
         shift = self._kept_stride(input_layouts[0], output_layouts[0]) if output_layouts else (1, 1)
         return PhaseLayout(
@@ -269,8 +273,48 @@ class _Planner:
             tuple((self._rate(layout), layout.axes) if layout else None for layout in call.outputs),
         )
 
+    def _refuse_attention(self, name: str) -> None:
+        """Raise DilationError if a layer, or one inside it, attends on maps coarser than the output stride."""
+        for inner, operation in _attention_operations(self.trace):
+            if inner != name and not is_inside(inner, name):
+                continue
+            if operation.input_layout is None or self._is_coarse(operation.input_layout):
+                stride = f" at stride {format_stride(operation.input_layout.stride)}" if operation.input_layout else ""
+                raise DilationError(
+                    f"found attention between positions ({operation.name}){stride}; expected convolutions above "
+                    f"output_stride={self.output_stride}",
+                    _HINT,
+                    layer=(inner, type(self.network.get_submodule(inner))),
+                )
+
     def _layer_error(self, name: str, layer: nn.Module, error: InputError) -> DilationError:
         return DilationError(error.message, error.hint, layer=(name, type(layer)))
+
+
+def _refuse_untracked_attention(trace: Trace, network: nn.Module) -> None:
+    """Raise DilationError if a layer attends to positions whose stride is not known (any more).
+
+    Windows that are cut from a map and put back in the same layer do no harm.
+    """
+    for inner, operation in _attention_operations(trace):
+        if operation.input_layout is None and not any(_keeps_layout(trace, name) for name in enclosing_names(inner)):
+            raise DilationError(
+                f"found attention between positions ({operation.name}) of which the stride is unknown, since rows and "
+                "columns were given up before; expected convolutions",
+                _HINT,
+                layer=(inner, type(network.get_submodule(inner))),
+            )
+
+
+def _attention_operations(trace: Trace) -> Iterator[tuple[str, Operation]]:
+    for inner, calls in trace.calls.items():
+        for call in calls:
+            yield from ((inner, operation) for operation in call.operations if operation.kind == "attention")
+
+
+def _keeps_layout(trace: Trace, name: str) -> bool:
+    """Whether each call of a module takes maps and returns maps."""
+    return all(any(call.inputs) and any(call.outputs) for call in trace.calls.get(name, [])) and name in trace.calls
 
 
 class _UnsupportedLayerError(InputError):

@@ -208,7 +208,7 @@ class _SamplingMode(TorchFunctionMode):
             )
         grid = grids[call_index]
         if grid is not None:
-            args = [_subsample(args[0], grid), *args[1:]]
+            args = [subsample(args[0], grid), *args[1:]]
         with torch._C.DisableTorchFunction():  # an enclosing layer counts only its own calls
             return func(*args, **kwargs)
 
@@ -218,8 +218,8 @@ def run_on_samples(layer: nn.Module, calls: SampledCalls) -> None:
     rewrite(layer, Sampled, sampled_calls=dict(calls))
 
 
-def _subsample(x: Tensor, grid: SampleGrid) -> Tensor:
-    """X[::d, ::d] along the rows and columns."""
+def subsample(x: Tensor, grid: SampleGrid) -> Tensor:
+    """Take X[::d, ::d] along the rows and columns of a map."""
     (rows, columns), rate = grid
     index = [slice(None)] * x.ndim
     index[rows], index[columns] = slice(None, None, rate[0]), slice(None, None, rate[1])

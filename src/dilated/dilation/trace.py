@@ -1,8 +1,8 @@
 """At what stride every layer of a network runs: one run on a probe image, every operation followed.
 
     >>> trace = trace_network(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2)))
-    >>> [(operation.module_name, operation.name, operation.input_layout.stride[0]) for operation in trace.operations]
-    [('0', 'conv2d', Fraction(1, 1)), ('1', 'relu', Fraction(2, 1)), ('2', 'max_pool2d', Fraction(2, 1))]
+    >>> [(name, op.name, int(op.input_layout.stride[0])) for name, call in trace.calls.items() for op in call[0].operations]
+    [('0', 'conv2d', 1), ('1', 'relu', 2), ('2', 'max_pool2d', 2)]
 
 Each tensor carries its `SpatialLayout`. An operation is recorded for the innermost module that issued it. What the run
 cannot see (scripted functions) is bridged by the sizes of the tensors that go in and come out.
@@ -59,35 +59,23 @@ class DilationError(InputError):
         super().__init__(f"dilate: {where}{problem}", hint)
         self.only_at_border = only_at_border
 
-    def __reduce__(self) -> Any:
-        return _restore_error, (self.message, self.hint, self.only_at_border)
-
-
-def _restore_error(message: str, hint: str, only_at_border: bool) -> DilationError:
-    return DilationError(message.removeprefix("dilate: "), hint, only_at_border=only_at_border)
-
 
 @dataclass(frozen=True)
 class Operation:
     """One call of a PyTorch function."""
 
-    module_name: str
-    """The innermost module that issued it."""
     name: str
     kind: OperationKind
     input_layout: SpatialLayout | None
     """Of its largest argument; None if no argument has a layout."""
     output_layout: SpatialLayout | None
     """Of its result."""
-    index: int
-    """How many calls of the same function the module made before, within the same call of the module."""
 
 
 @dataclass
 class ModuleCall:
     """A call of a module: the layouts of the tensors among its arguments and results, in the order of their leaves."""
 
-    module_name: str
     inputs: list[SpatialLayout | None]
     outputs: list[SpatialLayout | None] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
@@ -99,7 +87,6 @@ class Trace:
 
     size: tuple[int, int]
     channels: int
-    operations: list[Operation] = field(default_factory=list)
     calls: dict[str, list[ModuleCall]] = field(default_factory=dict)
     """By module; in the order in which the calls began."""
     size_dependent: set[str] = field(default_factory=set)
@@ -107,8 +94,11 @@ class Trace:
 
     def max_stride(self) -> int:
         """The largest stride of any tensor."""
-        layouts = [layout for op in self.operations for layout in (op.input_layout, op.output_layout)]
-        layouts += [layout for calls in self.calls.values() for call in calls for layout in call.outputs]
+        calls = [call for calls in self.calls.values() for call in calls]
+        layouts = [layout for call in calls for layout in call.outputs]
+        layouts += [
+            layout for call in calls for op in call.operations for layout in (op.input_layout, op.output_layout)
+        ]
         return int(max((max(layout.stride) for layout in layouts if layout), default=1))
 
 
@@ -190,7 +180,7 @@ class _LayoutTracker(TorchFunctionMode):
         """Hooks that tell which module is running."""
 
         def before_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-            call = ModuleCall(name, [self.layouts.get(x) for x in tensor_leaves((args, kwargs))])
+            call = ModuleCall([self.layouts.get(x) for x in tensor_leaves((args, kwargs))])
             self.open_calls.append(call)
             self.trace.calls.setdefault(name, []).append(call)
 
@@ -243,13 +233,8 @@ class _LayoutTracker(TorchFunctionMode):
             elif result_layout is None and (untracked or layouts) and result.ndim > 2:
                 self.untracked[result] = True
             layout = layout or result_layout
-        call = self.open_calls[-1]
         input_layout = max(layouts.values(), key=lambda p: p.size[0] * p.size[1]) if layouts else None
-        index = sum(operation.name == name for operation in call.operations)
-        operation = Operation(call.module_name, name, kind, input_layout, layout, index)
-        call.operations.append(operation)
-        if input_layout is not None or kind == "attention":
-            self.trace.operations.append(operation)
+        self.open_calls[-1].operations.append(Operation(name, kind, input_layout, layout))
         return output
 
 

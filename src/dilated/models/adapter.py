@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
+from dilated.fields.probing import temporary_hooks
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS
 from dilated.models.factory import WEIGHT_OPTIONS, build_from_factory
-from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits, temporary_forward_hook
+from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid
 from dilated.models.segmenter import make_non_negative
 from dilated.palettes import Color
@@ -173,7 +174,8 @@ class AdaptedSegmenter(BaseSegmenter):
         height, width = images.shape[-2:]
         x = self._normalize_and_pad(images, self.config.size_divisor)
         padded_size = x.shape[-2], x.shape[-1]
-        with temporary_forward_hook(self.model.get_submodule(self.config.layer), insert_context):
+        layer = self.model.get_submodule(self.config.layer)
+        with temporary_hooks([layer.register_forward_hook(insert_context)]):
             output = binary_to_two_class(find_logits(self.model(x), len(self.classes)), len(self.classes))
         if output.shape[-2:] != padded_size:
             output = F.interpolate(output, padded_size, mode="bilinear", align_corners=False)

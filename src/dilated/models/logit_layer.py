@@ -1,14 +1,11 @@
 """The layer of a network that makes its class logits, found by running the network once.
 
 find_logit_layer(network, classes=21, side=128).name   # "classifier.4" of torchvision's FCN
-with temporary_forward_hook(network.get_submodule("classifier.4"), hook):
-    network(images)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dilated.errors import InputError
-from dilated.fields.probing import eval_mode
+from dilated.fields.probing import eval_mode, temporary_hooks
 from dilated.files import plural
 
 
@@ -58,20 +55,18 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
                 f"layer: the network has no layer {name!r}",
                 hint=f"give one of its layers, such as {list(layers)[-1]!r}",
             )
-        handles = [layer.register_forward_hook(record(key)) for key, layer in layers.items()]
-        try:
+        with temporary_hooks(layer.register_forward_hook(record(key)) for key, layer in layers.items()):
             reference = find_logits(network(image), classes)
-        finally:
-            for handle in handles:
-                handle.remove()
         candidates = [key for key, out in outputs.items() if out.shape[1] == reference.shape[1]]
         candidates = [key for key in candidates if key == name or (not name and isinstance(layers[key], nn.Conv2d))]
         for key in reversed(candidates):
-            with temporary_forward_hook(layers[key], lambda layer, inputs, output: output + 1 + output.abs()):
+            change = layers[key].register_forward_hook(lambda layer, inputs, output: output + 1 + output.abs())
+            with temporary_hooks([change]):
                 changed = find_logits(network(image), classes)
             if torch.equal(changed, reference):
                 continue
-            with temporary_forward_hook(layers[key], lambda layer, inputs, output: torch.zeros_like(output)):
+            erase = layers[key].register_forward_hook(lambda layer, inputs, output: torch.zeros_like(output))
+            with temporary_hooks([erase]):
                 is_only_source = name or torch.equal(
                     find_logits(network(image), classes), find_logits(network(other_image), classes)
                 )
@@ -123,13 +118,3 @@ def _iter_tensors(output: Any) -> Iterator[Tensor]:
 def binary_to_two_class(logits: Tensor, classes: int) -> Tensor:
     """Logits with a channel per class: one channel for two classes becomes (0, logit)."""
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 and classes == 2 else logits
-
-
-@contextmanager
-def temporary_forward_hook(layer: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """A forward hook that is removed at the end of the block, so no copy of the network takes it along."""
-    handle = layer.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()

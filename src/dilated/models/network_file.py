@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,9 @@ from dilated.files import atomic_path
 if TYPE_CHECKING:
     from torch import Tensor
 
-METADATA_KEY = "dilated"
+_METADATA_KEY = "dilated"
 """The key of the header's metadata that holds the description, as JSON."""
-FORMAT_VERSION = 1
-_LENGTH_BYTES = 8  # of the header's size, little-endian, before the header
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_FORMAT_VERSION = 1
 _BUFFER_SUFFIXES = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -64,10 +63,11 @@ def read_description(path: Path) -> NetworkDescription:
     Raises:
         InputError: no such file, no network file of this program, another version, a damaged header.
     """
-    header = _read_header(path)
-    metadata = header.pop("__metadata__", None) or {}
+    with _open_safetensors(path, "numpy", "give a network file that `dilated train` wrote") as file:
+        metadata = file.metadata() or {}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     try:
-        description = dict(json.loads(metadata[METADATA_KEY]))
+        description = dict(json.loads(metadata[_METADATA_KEY]))
         version = description["version"]
     except KeyError as error:
         raise InputError(
@@ -76,8 +76,8 @@ def read_description(path: Path) -> NetworkDescription:
         ) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: a network file of version {version}; this program reads version {FORMAT_VERSION}")
+    if version != _FORMAT_VERSION:
+        raise InputError(f"{path}: a network file of version {version}; this program reads version {_FORMAT_VERSION}")
     try:
         return NetworkDescription(
             path,
@@ -88,7 +88,7 @@ def read_description(path: Path) -> NetworkDescription:
             description["mean"] and tuple(map(float, description["mean"])),
             description["std"] and tuple(map(float, description["std"])),
             dict(description["card"] or {}),
-            {name: tuple(map(int, entry["shape"])) for name, entry in header.items()},
+            shapes,
         )
     except KeyError as error:
         raise InputError(f"{path}: the metadata lacks {error}", hint="give a whole network file") from error
@@ -96,26 +96,15 @@ def read_description(path: Path) -> NetworkDescription:
         raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """The JSON at the start of a safetensors file: its size in 8 bytes, then the text."""
+@contextmanager
+def _open_safetensors(path: Path, framework: str, hint: str) -> Iterator[Any]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file", hint="give a .safetensors network file")
+        raise InputError(f"{path}: no such file", hint="give a .safetensors file")
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if not 0 < size <= min(_MAX_HEADER_BYTES, path.stat().st_size - _LENGTH_BYTES):
-                raise ValueError(f"a header of {size} bytes in a file of {path.stat().st_size}")
-            header = json.loads(file.read(size))
-        end = max((int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"), default=0)
-        if path.stat().st_size != _LENGTH_BYTES + size + end:
-            raise ValueError(f"{path.stat().st_size} bytes; the header asks for {_LENGTH_BYTES + size + end}")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not a complete safetensors file ({error})", hint="give a network file that `dilated train` wrote"
-        ) from error
-    return dict(header)
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a complete safetensors file ({error})", hint=hint) from error
 
 
 def write_network_file(path: Path, state: Mapping[str, Tensor], description: Mapping[str, object], half: bool) -> None:
@@ -132,7 +121,7 @@ def write_network_file(path: Path, state: Mapping[str, Tensor], description: Map
     from safetensors.torch import save_file  # here, as PyTorch takes seconds to import and headers are read without
 
     tensors = {name: to_storage_dtype(tensor, half) for name, tensor in state.items()}
-    metadata = {METADATA_KEY: json.dumps({"version": FORMAT_VERSION, **description})}
+    metadata = {_METADATA_KEY: json.dumps({"version": _FORMAT_VERSION, **description})}
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
@@ -157,15 +146,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InputError: a missing, damaged or foreign file.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", hint="give a .safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: not a complete safetensors file ({error})", hint="copy or download it again"
-        ) from error
+    with _open_safetensors(path, "pt", "copy or download it again") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
 def require_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
