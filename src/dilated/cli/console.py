@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Container, Iterable, Sequence
 from typing import Self
 
-from rich.box import SQUARE
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD, SQUARE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -54,6 +54,7 @@ def make_table(
     rows: Iterable[Sequence[object] | None],
     title: str = "",
     left: Container[int] = (0,),
+    compact: bool = False,
 ) -> Table:
     """A table of plain text.
 
@@ -61,12 +62,14 @@ def make_table(
         columns: the headings; empty for none at all.
         rows: the cells of each row; None for a line between rows.
         left: the columns that are aligned to the left; the others are to the right.
+        compact: draw no lines but the one under the headings.
     """
     table = Table(
         title=plain(title) if title else None,
         title_justify="left",
         show_header=any(columns),
-        box=SQUARE if not any(columns) else Table().box,
+        box=SIMPLE_HEAD if compact else HEAVY_HEAD if any(columns) else SQUARE,
+        collapse_padding=compact,
     )
     for i, column in enumerate(columns):
         table.add_column(plain(column), justify="left" if i in left else "right")

@@ -6,6 +6,7 @@ import json
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_line
@@ -102,7 +103,7 @@ def _print_result(result: EvaluationResult, paired_result: Comparison | None, wo
     if paired_result is not None:
         parts += render_comparison(paired_result)
     for part in parts:
-        Console(soft_wrap=isinstance(part, str)).print(part, highlight=False)
+        Console(soft_wrap=isinstance(part, Text)).print(part, highlight=False)
 
 
 def _to_dict(
