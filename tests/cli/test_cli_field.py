@@ -42,7 +42,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_without_a_network_it_draws_figure_1(dilated: Run, tmp_path: Path) -> None:
     out = tmp_path / "new" / "figure.svg"
     done = dilated("field", "--out", out)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"drawn in {out}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"The figure is {out}\n", "")
     assert out.read_text().startswith("<?xml")
 
 
@@ -63,7 +63,7 @@ def test_with_a_network_it_draws_and_prints_its_fields(
     rows = [line.strip("│ ").split() for line in text.splitlines() if "layers." in line or "final" in line]
     assert [(row[-3], row[-1]) for row in rows][-2:] == [("67", "529"), ("67", "529")]
     assert "photo.png, 88x64" in text
-    assert "the same backbone and weights, the context module left out" in text
+    assert "the same backbone and weights without the context module" in text
     for start in ("whole network", "without context"):
         (row,) = (line for line in text.splitlines() if line.startswith(f"│ {start}"))
         cells = [cell.strip() for cell in row.strip("│").split("│")]
@@ -94,8 +94,10 @@ def test_options_that_mean_nothing_together_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, network_file: Path, photo: Path
 ) -> None:
     out = tmp_path / "figure.svg"
-    assert "no network to look at it" in complaint(capsys, "--out", out, "--image", photo)
-    assert "found a network too" in complaint(capsys, network_file, "--out", out, "--dilations", 1, 2)
+    assert "given without a network" in complaint(capsys, "--out", out, "--image", photo)
+    assert "given with a network, which has its own" in complaint(
+        capsys, network_file, "--out", out, "--dilations", 1, 2
+    )
     assert "found 1 0; expected 1 to 12" in complaint(capsys, "--out", out, "--dilations", 1, 0)
     assert "nowhere.png: no such file" in complaint(capsys, network_file, "--out", out, "--image", "nowhere.png")
     assert not out.exists()
@@ -106,7 +108,7 @@ def test_an_image_too_large_for_a_gradient_is_refused(
 ) -> None:
     Image.new("L", (2049, 1024)).save(tmp_path / "large.png")
     text = complaint(capsys, network_file, "--out", tmp_path / "a.svg", "--image", tmp_path / "large.png")
-    assert "found 2049x1024; expected at most 2,097,152 pixels" in text
+    assert "2049x1024 pixels, and the gradient takes too much memory above 2,097,152" in text
 
 
 def test_the_default_image_is_a_sample_of_the_package() -> None:

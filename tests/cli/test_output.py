@@ -28,20 +28,20 @@ usage: dilated VERB ...
 Semantic segmentation with dilated convolutions.
 
   demo          label the sample photographs with a bundled network
-  check         what a data set is, and what is wrong with it
+  check         read a data set: layout, classes, statistics, and everything that is wrong with it
   train         train a network on a folder of images and labels
   evaluate      measure a network: mean IoU, per class, pixel accuracy
-  report        one page about a run: figures, curves, best and worst images
+  report        write a page about a run: metrics, curves, best and worst images
   predict       label images, folders, videos, rasters of any size
-  convert       the authors' .caffemodel files to network files, and back
-  convert-data  a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...
-  info          what a network file holds: classes, layers, receptive field, card
-  field         draw receptive fields: the paper's Figure 1, or what a network looks at
-  networks      the networks that come with the package: licence, size, figures
-  recipes       the recipes that come with the package, and what each is for
+  convert       convert the authors' .caffemodel files to network files
+  convert-data  convert a data set to another layout: VOC, COCO, YOLO, LabelMe, CVAT, ...
+  info          show what a network file holds: classes, layers, receptive field, card
+  field         draw receptive fields: the paper's Figure 1, or the effective field of a network
+  networks      list the bundled networks: license, size, mean IoU
+  recipes       list the bundled recipes, and what each is for
   completion    print the script that completes this command in bash, zsh or fish
 
-`dilated VERB --help` or `dilated help VERB` tells the rest; -V prints the version.
+`dilated VERB --help` or `dilated help VERB` shows the options; -V prints the version.
 """
     )
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import environment
 
 from dilated import __version__, load
@@ -125,36 +124,3 @@ def test_the_command_that_resumes_is_quoted_for_the_shell() -> None:
 
     text = command("train", Path("d"), "--out", Path("my runs/tiny a"), "--resume")
     assert text == "dilated train d --out 'my runs/tiny a' --resume"
-
-
-def test_bad_input_to_any_verb_is_an_error_line_and_no_traceback(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: Path, network_file: Path
-) -> None:
-    out, dead = tmp_path / "out", tmp_path / "dead.safetensors"
-    segmenter = load(network_file)
-    for parameter in segmenter.parameters():
-        torch.nn.init.zeros_(parameter)
-    segmenter.save(str(dead))
-    for words in (
-        ("field", dead, "--out", tmp_path / "dead.svg"),
-        ("evaluate", network_file, folder, "--device", "mps"),
-        ("demo", "--network", "streat", "--out", out),
-        ("check", tmp_path / "nowhere"),
-        ("check", folder, "--format", "vco"),
-        ("train", tmp_path / "nowhere", "--out", out),
-        ("train", folder, "--out", out, "--recipe", "quick", "--set", "epochs=5"),
-        ("train", folder, "--out", out, "--recipe", "quick", "--set", "network.features=-4"),
-        ("train", folder, "--out", out, "--init-from", "streat"),
-        ("evaluate", "streat", folder),
-        ("evaluate", network_file, folder, "--device", "gpu"),
-        ("predict", network_file, folder / "images", "--out", out, "--device", "gpu"),
-        ("predict", network_file, folder / "images", "--out", out, "--scales", "-1"),
-        ("report", tmp_path / "nowhere", folder),
-        ("convert", folder / "classes.toml", "--network", "x", "--out", out),
-        ("convert-data", folder, out, "--format", "vco"),
-        ("info", folder / "classes.toml"),
-        ("field", "streat", "--out", tmp_path / "a.svg"),
-    ):
-        lines = complaint(capsys, *words)
-        assert lines[0].startswith("error: "), (words, lines)
-        assert not any("Traceback" in line for line in lines)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import tyro
 from rich.table import Table
 
 from dilated.cli import arguments
-from dilated.cli.console import ProgressBar, plain, write_heading, write_line, write_table
+from dilated.cli.console import ProgressBar, make_table, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
 from dilated.data.check.finding import Finding
 from dilated.data.dataset import CLASSES_FILE, write_classes_draft
 from dilated.data.formats import FORMATS
 from dilated.data.statistics import ImageSizes, SplitStatistics
 from dilated.errors import InputError
-from dilated.files import plural
+from dilated.files import atomic_write, plural
 from dilated.report.check_page import render_check_page
 
 _FINDINGS_SHOWN = 10
@@ -31,31 +31,33 @@ def run(
         tyro.conf.arg(
             name="format",
             metavar="NAME",
-            help=f"the layout that it should have, where it is not recognized: {', '.join(FORMATS)}.",
+            help=f"the data's layout, where it is not recognized: {', '.join(FORMATS)}.",
             help_behavior_hint="",
         ),
     ] = None,
-    all: bool = False,
+    all: arguments.Flag = False,
     out: arguments.OptionalPath = None,
     json_file: arguments.JsonFile = None,
     workers: arguments.OptionalCount = None,
-    write_classes: bool = False,
+    write_classes: arguments.Flag = False,
 ) -> None:
-    """Read every image and label of a data set: its layout, splits and class frequencies, and all that is wrong.
+    """Read every image and label of a data set; show its layout, splits and class frequencies, and all that is wrong.
 
     The exit status is 1 if training would go wrong.
 
     Args:
         data: a data folder.
-        all: show every finding, not the first ten of a kind.
-        out: write a page with images of what was found there; it is one file that needs nothing else.
-        json_file: write the findings and the figures there.
-        workers: threads; as many as processors if not given.
-        write_classes: first write a draft of the missing classes.toml: a class for each value that the labels hold.
+        all: show every finding, not only the first ten of each kind.
+        out: an HTML page to write, with images of the findings; one file that needs no other.
+        json_file: a file to write the findings and the statistics to.
+        workers: the number of threads; by default one per processor.
+        write_classes: first write a draft of the missing classes.toml: a class for each value in the labels.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers: {workers} threads", hint="give 1 or more")
     for file in (out, json_file):
         if file is not None and not file.parent.is_dir():
-            raise InputError(f"{file}: there is no folder {file.parent}; expected one that is there")
+            raise InputError(f"{file}: there is no folder {file.parent}", hint="create it, or give another path")
     if write_classes:
         draft = write_classes_draft(data)
         write_line(f"{data / CLASSES_FILE}: drafted {', '.join(draft.names)}; change names and colors there")
@@ -66,62 +68,54 @@ def run(
     for note in report.notes:
         write_line(note)
     if report.splits:
-        write_table(class_table(report))
+        write_table(_class_table(report))
     if report.classes and any(split.labels_read for split in report.splits.values()):
-        write_table(region_table(report, report.classes.names))
-    print_findings(report, None if all else _FINDINGS_SHOWN)
+        write_table(_region_table(report, report.classes.names))
+    _print_findings(report, None if all else _FINDINGS_SHOWN)
     if json_file is not None:
-        json_file.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        atomic_write(json_file, json.dumps(report.to_dict(), indent=2) + "\n")
     if out is not None:
-        out.write_text(render_check_page(report), encoding="utf-8")
+        atomic_write(out, render_check_page(report))
         write_line(f"The page is {out}")
     if report.errors:
         raise SystemExit(1)
 
 
-def class_table(report: CheckReport) -> Table:
-    """Images, files, pixels and the share of each class, by split and over all."""
-    table = Table()
-    table.add_column("")
-    for split in (*report.splits, "all"):
-        table.add_column(plain(split), justify="right")
+def _class_table(report: CheckReport) -> Table:
+    """Images, files, pixels and the fraction of each class, by split and over all."""
     columns = [*report.splits.values(), report.total]
-    table.add_row("images", *(f"{c.images:,}" for c in columns))
-    if report.classes is None:
-        return table
-    _add_file_rows(table, columns)
-    table.add_row("labelled pixels", *(f"{c.labeled_pixels:,}" for c in columns))
-    table.add_row("ignored", *(_percentage(c.ignored, c.labeled_pixels + c.ignored) for c in columns))
-    table.add_section()
-    for i, name in enumerate(report.classes.names):
-        table.add_row(plain(name), *(_percentage(c.pixels[i], c.labeled_pixels) for c in columns))
-    return table
+    rows: list[list[str] | None] = [["images", *(f"{c.images:,}" for c in columns)]]
+    if report.classes is not None:
+        rows += _file_rows(columns)
+        rows.append(["labelled pixels", *(f"{c.labeled_pixels:,}" for c in columns)])
+        rows.append(["ignored", *(_percentage(c.ignored, c.labeled_pixels + c.ignored) for c in columns)])
+        rows.append(None)
+        for i, name in enumerate(report.classes.names):
+            rows.append([name, *(_percentage(c.pixels[i], c.labeled_pixels) for c in columns)])
+    return make_table(("", *report.splits, "all"), rows)
 
 
-def _add_file_rows(table: Table, statistics: list[SplitStatistics]) -> None:
+def _file_rows(statistics: list[SplitStatistics]) -> Iterator[list[str]]:
     """Sizes, formats and modes; those of labels where they are images."""
-    table.add_row("size", *(_format_sizes(f.sizes) for f in statistics))
-    if any(f.formats for f in statistics):
-        table.add_row("image files", *(f"{_format_counts(f.formats)}\n{_format_counts(f.modes)}" for f in statistics))
-    if any(f.label_formats for f in statistics):
-        table.add_row(
-            "label files", *(f"{_format_counts(f.label_formats)}\n{_format_counts(f.label_modes)}" for f in statistics)
-        )
-    for name, counts in (
-        ("turned by EXIF", [f.rotated_images for f in statistics]),
-        ("of one color", [f.blank_images for f in statistics]),
-    ):
-        if any(counts):
-            table.add_row(name, *(f"{count:,}" for count in counts))
+    yield ["size", *(_format_sizes(s.sizes) for s in statistics)]
+    if any(s.formats for s in statistics):
+        yield ["image files", *(f"{_format_counts(s.formats)}\n{_format_counts(s.modes)}" for s in statistics)]
+    if any(s.label_formats for s in statistics):
+        files = (f"{_format_counts(s.label_formats)}\n{_format_counts(s.label_modes)}" for s in statistics)
+        yield ["label files", *files]
+    if any(s.rotated_images for s in statistics):
+        yield ["turned by EXIF", *(f"{s.rotated_images:,}" for s in statistics)]
+    if any(s.blank_images for s in statistics):
+        yield ["of one color", *(f"{s.blank_images:,}" for s in statistics)]
 
 
 def _format_sizes(sizes: ImageSizes | None) -> str:
     if sizes is None:
         return "-"
-    least, median, greatest = sizes.as_text()
+    smallest, median, largest = sizes.as_text()
     if sizes.distinct == 1:
         return median
-    return f"{least} to\n{greatest},\nmedian {median},\n{sizes.distinct} distinct"
+    return f"{smallest} to\n{largest},\nmedian {median},\n{sizes.distinct} distinct"
 
 
 def _format_counts(counts: dict[str, int]) -> str:
@@ -130,33 +124,29 @@ def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "-"
 
 
-def region_table(report: CheckReport, names: Sequence[str]) -> Table:
+def _region_table(report: CheckReport, names: Sequence[str]) -> Table:
     """In how many images each class is, and how large its regions are."""
-    table = Table(title="classes in images, and the side of their regions in pixels", title_justify="left")
-    table.add_column("")
-    for split in report.splits:
-        table.add_column(plain(f"in {split}"), justify="right")
-    for column in ("regions", "median", "a tenth above", "half its area above"):
-        table.add_column(column, justify="right")
+    splits, total = report.splits, report.total
+    rows = []
     for i, name in enumerate(names):
-        shares = [_percentage(split.images_with_class[i], split.labels_read) for split in report.splits.values()]
-        regions = report.total.components[i]
-        sides = (
-            [f"{side:.1f}" for side in (regions.median, regions.p90, regions.area_weighted_median)]
-            if regions
-            else ["-"] * 3
-        )
-        table.add_row(plain(name), *shares, f"{regions.count:,}" if regions else "-", *sides)
-    if report.total.measured_labels < report.total.labels_read:
-        table.caption = f"regions of {report.total.measured_labels:,} labels, spread evenly over the splits"
+        frequencies = [_percentage(split.images_with_class[i], split.labels_read) for split in splits.values()]
+        regions = total.components[i]
+        if regions:
+            sides = (regions.median, regions.p90, regions.area_weighted_median)
+            sizes = [f"{regions.count:,}", *(f"{side:.1f}" for side in sides)]
+        rows.append([name, *frequencies, *(sizes if regions else ["-"] * 4)])
+    columns = ("", *(f"in {split}" for split in splits), "regions", "median", "90th percentile", "median by area")
+    table = make_table(columns, rows, "classes in images, and the side of their regions in pixels")
+    if total.measured_labels < total.labels_read:
+        table.caption = f"regions of {total.measured_labels:,} labels, spread evenly over the splits"
     return table
 
 
-def _percentage(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else "-"
+def _percentage(part: int, total: int) -> str:
+    return f"{part / total:.2%}" if total else "-"
 
 
-def print_findings(report: CheckReport, limit: int | None) -> None:
+def _print_findings(report: CheckReport, limit: int | None) -> None:
     """Print the findings by kind, errors first, then how many there are."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in sorted(report.findings, key=lambda f: f.severity != "error"):

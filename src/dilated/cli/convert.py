@@ -18,7 +18,7 @@ def run(
     /,
     network: arguments.Name,
     out: arguments.RequiredPath,
-    half: bool = False,
+    half: arguments.Flag = False,
 ) -> None:
     """Convert the .caffemodel of a released network to a network file.
 

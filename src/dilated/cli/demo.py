@@ -17,10 +17,10 @@ from dilated.weights.bundled import load
 
 
 def run(out: arguments.RequiredPath = Path("demo"), network: arguments.Name = "street") -> None:
-    """Label the sample photographs with a bundled network and say which part of each is what.
+    """Label the sample photographs with a bundled network, and list the classes in each.
 
     Args:
-        out: where the images are written: STEM.png (label ids) and STEM.overlay.jpg.
+        out: the folder for the images: STEM.png (label ids) and STEM.overlay.jpg.
         network: a bundled network.
     """
     start = time.perf_counter()
@@ -38,13 +38,13 @@ def run(out: arguments.RequiredPath = Path("demo"), network: arguments.Name = "s
 
 
 def _class_table(title: str, prediction: Prediction) -> Table:
-    """What is in the image, how much of it, and where."""
+    """The classes in the image, with their fraction of the pixels and their position."""
     height, width = prediction.labels.shape
     rows = []
     for name, fraction in prediction.class_fractions().items():
         mask = prediction.labels == list(prediction.classes).index(name)
         rows.append((name, f"{fraction:.1%}", _describe_position(mask)))
-    return make_table(("class", "share", "where"), rows, title=f"{title}, {width}x{height}", left=(0, 2))
+    return make_table(("class", "fraction", "where"), rows, title=f"{title}, {width}x{height}", left=(0, 2))
 
 
 def _describe_position(mask: np.ndarray) -> str:

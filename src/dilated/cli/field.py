@@ -32,21 +32,23 @@ def run(
     dilations: arguments.OptionalCounts = None,
     image: arguments.OptionalPath = None,
 ) -> None:
-    """Draw how fields grow (the paper's Figure 1), or, with a network, what it looks at in the middle of an image.
+    """Draw how receptive fields grow (the paper's Figure 1), or the effective receptive field of a network.
 
-    With a network, its effective receptive field (the gradient of the winning class's logit) is drawn over the image
-    and measured, also for the same backbone without the context module.
+    The effective receptive field (the gradient of the winning class's logit in the middle) is drawn over an image and
+    measured, also for the same backbone without the context module.
 
     Args:
-        network: a network file, a run's folder, or a bundled name; Figure 1 if not given.
+        network: a network file, a run's folder, or a bundled name; by default Figure 1 is drawn.
         out: the figure's file, .svg, .png or .pdf.
-        dilations: of Figure 1, one per layer; 1 2 4 if not given.
-        image: the image that the network looks at; a sample photograph if not given.
+        dilations: the dilations of Figure 1, one per layer; by default 1 2 4.
+        image: the input of the network; by default a sample photograph.
     """
     if network is None and image is not None:
-        raise InputError(f"--image: found {image}, but no network to look at it; expected `dilated field NETWORK ...`")
+        raise InputError(
+            f"--image: {image} given without a network", hint="give the network: dilated field NETWORK ..."
+        )
     if network is not None and dilations is not None:
-        raise InputError("--dilations: found a network too, which has its own; expected one of the two")
+        raise InputError("--dilations: given with a network, which has its own", hint="give one of the two")
     draw.check_figure_path(out)
     if network is None:
         figure = draw.draw_field_growth((1, 2, 4) if dilations is None else dilations)
@@ -57,9 +59,8 @@ def run(
         height, width = pixels.shape[:2]
         if height * width > _MAX_PIXELS:
             raise InputError(
-                f"{image_path}: found {width}x{height}; expected at most {_MAX_PIXELS:,} pixels, as the gradient takes "
-                "much memory for each",
-                hint="crop the image; a smaller copy would be seen differently",
+                f"{image_path}: {width}x{height} pixels, and the gradient takes too much memory above {_MAX_PIXELS:,}",
+                hint="crop the image; resizing it would change what is measured",
             )
         images = to_tensor(pixels)  # (1, 3, H, W)
         field_of_view = segmenter.measure_field_of_view(images)
@@ -69,14 +70,14 @@ def run(
             fields_of_view["without context"] = segmenter.rebuild(context="none").measure_field_of_view(images)
         write_table(_make_table(fields_of_view, f"the logit nearest the middle of {image_path.name}, {width}x{height}"))
         if segmenter.context is not None:
-            write_line("without context: the same backbone and weights, the context module left out")
+            write_line("without context: the same backbone and weights without the context module")
         title = f"What the logit of {field_of_view.class_name} in the middle depends on"
         figure = draw.draw_effective_field(
             field_of_view.field, field_of_view.theoretical_size, pixels, title, field_of_view.center
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     draw.save_figure(figure, out)
-    write_line(f"drawn in {out}")
+    write_line(f"The figure is {out}")
 
 
 def _make_table(fields_of_view: dict[str, FieldOfView], title: str) -> Table:

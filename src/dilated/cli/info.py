@@ -16,16 +16,16 @@ if TYPE_CHECKING:  # PyTorch takes seconds, and the header alone answers most qu
     from dilated.models.base import BaseSegmenter
 
 
-def run(network: arguments.Network, /, *, layers: bool = False) -> None:
+def run(network: arguments.Network, /, *, layers: arguments.Flag = False) -> None:
     """Show a network's classes, architecture, parameters and card.
 
     Args:
-        layers: load the network too, and show the receptive field of its layers and where its logits sit.
+        layers: load the network too, and show the receptive fields of its layers and the pixels of its logits.
     """
     description = read_description(find_network(network))
     write_table(_network_table(description))
     if not layers:
-        write_line("--layers shows the receptive field of the layers")
+        write_line("--layers shows the receptive fields of the layers")
         return
     from dilated.weights.bundled import load
 

@@ -16,7 +16,7 @@ from dilated.weights.catalog import BUNDLED_NETWORKS, find_network
 
 
 def networks() -> None:
-    """List the bundled networks: what each is for, the licence of its data, its size and its mean IoU on val."""
+    """List the bundled networks: what each is for, the license of its data, its size and its mean IoU on val."""
     rows = []
     for name, purpose in BUNDLED_NETWORKS.items():
         network = read_description(find_network(name))
@@ -25,7 +25,7 @@ def networks() -> None:
         mean_iou = (network.card.get("val") or {}).get("mean_iou")
         figure = "-" if mean_iou is None else f"{mean_iou:.4f}"
         rows.append((name, purpose, *size, figure, network.card.get("data_licence", "-")))
-    columns = ("name", "for", "classes", "parameters", "file", "val mean IoU", "licence of the data")
+    columns = ("name", "for", "classes", "parameters", "file", "val mean IoU", "license of the data")
     write_table(make_table(columns, rows, left=(0, 1, 6)))
     write_line("The weights have the license of the package (Apache-2.0); `dilated info NAME` shows the rest.")
 

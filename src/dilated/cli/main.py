@@ -18,17 +18,17 @@ from dilated.errors import InputError, suggest
 
 VERBS = {
     "demo": "label the sample photographs with a bundled network",
-    "check": "what a data set is, and what is wrong with it",
+    "check": "read a data set: layout, classes, statistics, and everything that is wrong with it",
     "train": "train a network on a folder of images and labels",
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
-    "report": "one page about a run: figures, curves, best and worst images",
+    "report": "write a page about a run: metrics, curves, best and worst images",
     "predict": "label images, folders, videos, rasters of any size",
-    "convert": "the authors' .caffemodel files to network files",
-    "convert-data": "a data set from one layout to another: VOC, COCO, YOLO, LabelMe, CVAT, ...",
-    "info": "what a network file holds: classes, layers, receptive field, card",
-    "field": "draw receptive fields: the paper's Figure 1, or what a network looks at",
-    "networks": "the networks that come with the package: licence, size, figures",
-    "recipes": "the recipes that come with the package, and what each is for",
+    "convert": "convert the authors' .caffemodel files to network files",
+    "convert-data": "convert a data set to another layout: VOC, COCO, YOLO, LabelMe, CVAT, ...",
+    "info": "show what a network file holds: classes, layers, receptive field, card",
+    "field": "draw receptive fields: the paper's Figure 1, or the effective field of a network",
+    "networks": "list the bundled networks: license, size, mean IoU",
+    "recipes": "list the bundled recipes, and what each is for",
     "completion": "print the script that completes this command in bash, zsh or fish",
 }
 _EXTRA = ("help", "version")
@@ -64,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str]) -> None:
     verb, *rest = words or ["help"]
     if verb in ("-V", "--version", "version"):
+        if rest:
+            raise _UsageError(
+                f"{verb}: takes no options, and {rest[0]!r} is given", hint=f"give `dilated {verb}` alone"
+            )
         print(__version__)
         return
     if verb in ("-h", "--help", "help"):
@@ -76,7 +80,9 @@ def _run(words: list[str]) -> None:
         raise _UsageError(f"there is no verb {verb!r} (there are {', '.join(VERBS)})", hint=hint)
     for word in rest:
         if _URL.match(word):
-            raise InputError(f"{word}: a URL, and only files and folders are read", hint="download it first")
+            raise InputError(
+                f"{word}: a URL, and only files and folders are read", hint="download it, and give the file"
+            )
     parse(verb, rest)()
 
 
@@ -144,7 +150,7 @@ def _usage() -> str:
     lines = ["usage: dilated VERB ...", "", "Semantic segmentation with dilated convolutions.", ""]
     lines += [f"  {verb:<14}{help}" for verb, help in VERBS.items()]
     return "\n".join(
-        [*lines, "", "`dilated VERB --help` or `dilated help VERB` tells the rest; -V prints the version."]
+        [*lines, "", "`dilated VERB --help` or `dilated help VERB` shows the options; -V prints the version."]
     )
 
 

@@ -24,12 +24,12 @@ def run(
 ) -> None:
     """Write a page about a run: figures with intervals, curves, confusions, best and worst images, recipe, commands.
 
-    The page is one HTML file that needs no network and no other file.
+    The page is one HTML file that needs no network connection and no other file.
 
     Args:
         folder: a run's folder, as `dilated train` makes it.
         data: a data folder with the same class names.
-        out: the page; report.html in the run if not given.
+        out: the page's file; by default report.html in the run's folder.
         split: the part of the data to measure.
     """
     dataset = open_dataset(data, layout)
