@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from raster_files import HEIGHT, WIDTH, as_read_image, mask, noise, png_reader, whole, without  # noqa: F401
 
-from dilated.data.raster import scratch
 from dilated.data.raster.base import select_bands, to_rgb
 from dilated.data.raster.gdal import GDALRaster
-from dilated.data.raster.reader import open_raster
+from dilated.data.raster.reader import ScratchRaster, open_raster
 from dilated.data.raster.tiff import TifffileRaster
 from dilated.errors import InputError
 
@@ -53,7 +52,7 @@ LAYOUTS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("reader", [GDALRaster, TifffileRaster, scratch.ScratchRaster])
+@pytest.mark.parametrize("reader", [GDALRaster, TifffileRaster, ScratchRaster])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_tiff_has_the_pixels_of_read_image_with_every_reader(
     reader: type, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -61,9 +60,7 @@ def test_a_tiff_has_the_pixels_of_read_image_with_every_reader(
     path = tmp_path / "a.tif"
     pixels, layout = LAYOUTS[name]
     tifffile.imwrite(path, pixels, **({"photometric": "rgb"} | layout))
-    without(
-        monkeypatch, *{TifffileRaster: ["rasterio"], scratch.ScratchRaster: ["rasterio", "tifffile"]}.get(reader, [])
-    )
+    without(monkeypatch, *{TifffileRaster: ["rasterio"], ScratchRaster: ["rasterio", "tifffile"]}.get(reader, []))
     with open_raster(path) as raster:
         assert type(raster) is reader
     assert as_read_image(path)
@@ -81,10 +78,10 @@ windows = st.tuples(
 )
 
 
-@pytest.mark.parametrize("reader", [GDALRaster, TifffileRaster, scratch.ScratchRaster])
+@pytest.mark.parametrize("reader", [GDALRaster, TifffileRaster, ScratchRaster])
 def test_a_window_is_that_part_of_the_whole(reader: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / ("a.png" if reader is scratch.ScratchRaster else "a.tif")
-    if reader is scratch.ScratchRaster:
+    path = tmp_path / ("a.png" if reader is ScratchRaster else "a.tif")
+    if reader is ScratchRaster:
         Image.fromarray(noise(3)).save(path)
     else:
         tifffile.imwrite(path, noise(3), photometric="rgb", tile=(16, 32), compression="zlib")
@@ -156,10 +153,10 @@ def test_every_16_bit_value_becomes_what_read_image_makes_of_it(tmp_path: Path) 
 def test_a_large_compressed_strip_is_unpacked_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noise(3), photometric="rgb", compression="zlib", rowsperstrip=HEIGHT)
-    for name in ("gdal", "tiff"):
+    for name in ("reader", "tiff"):
         monkeypatch.setattr(f"dilated.data.raster.{name}.MAX_SEGMENT_BYTES", 1000)
     with open_raster(path) as raster:
-        assert type(raster) is scratch.ScratchRaster
+        assert type(raster) is ScratchRaster
     assert as_read_image(path)
     without(monkeypatch, "rasterio")
     with pytest.raises(InputError, match=r"rio convert .*a\.tif tiled\.tif"):
@@ -229,7 +226,7 @@ def test_a_tiff_whose_header_cannot_be_true_is_refused(tmp_path: Path) -> None:
 def test_a_jpeg_that_is_too_large_to_be_decoded_whole_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 100)
+    monkeypatch.setattr("dilated.data.raster.reader.MAX_DECODED_PIXELS", 100)
     Image.fromarray(noise(3)).save(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"rio convert .*a\.jpg tiled\.tif --co tiled=true"):
         open_raster(tmp_path / "a.jpg")

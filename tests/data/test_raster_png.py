@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from raster_files import HEIGHT, WIDTH, as_read_image, mask, noise, png_reader, whole, without  # noqa: F401
 
-from dilated.data.raster import gdal, scratch
+from dilated.data.raster import gdal, reader
 from dilated.data.raster.reader import open_raster
 from dilated.errors import InputError
 
@@ -80,12 +80,12 @@ def test_the_transparent_color_of_a_png_has_no_data(tmp_path: Path) -> None:
 
 def test_a_png_beyond_the_limit_needs_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(noise(3)).save(tmp_path / "a.png")
-    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(reader, "MAX_DECODED_PIXELS", HEIGHT * WIDTH - 1)
     without(monkeypatch, "rasterio")
     with pytest.raises(InputError, match=r"a\.png: a PNG of 53x67 pixels needs rasterio") as caught:
         open_raster(tmp_path / "a.png")
     assert caught.value.hint == "run: pip install 'dilated[geo]'"
-    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", HEIGHT * WIDTH)
+    monkeypatch.setattr(reader, "MAX_DECODED_PIXELS", HEIGHT * WIDTH)
     assert as_read_image(tmp_path / "a.png")
 
 
@@ -99,7 +99,7 @@ def test_a_png_beyond_the_limit_is_refused_if_exif_rotates_it(
     if after_pixels:
         content = (tmp_path / "a.png").read_bytes()
         (tmp_path / "a.png").write_bytes(content[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + content[-12:])
-    monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 0)
+    monkeypatch.setattr(reader, "MAX_DECODED_PIXELS", 0)
     with pytest.raises(InputError, match="EXIF orientation 6 cannot be rotated in windows"):
         open_raster(tmp_path / "a.png")
 

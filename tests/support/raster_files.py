@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 import dilated.data.raster.reader as module
 from dilated.data.images import read_image
-from dilated.data.raster import scratch
 from dilated.data.raster.reader import open_raster
 
 HEIGHT, WIDTH = 67, 53
@@ -44,5 +43,5 @@ def as_read_image(path: Path) -> bool:
 def png_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who decodes PNGs: pillow those that it may decode whole, GDAL the larger ones."""
     if request.param == "GDAL":
-        monkeypatch.setattr(scratch, "MAX_DECODED_PIXELS", 0)
+        monkeypatch.setattr(module, "MAX_DECODED_PIXELS", 0)
     return str(request.param)

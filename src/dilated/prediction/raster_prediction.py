@@ -26,7 +26,8 @@ import torch
 from PIL import Image
 
 from dilated._version import __version__
-from dilated.data.raster.reader import RasterFile, open_raster
+from dilated.data.raster.base import RasterFile
+from dilated.data.raster.reader import open_raster
 from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_NODATA, SHORT, SOFTWARE, Tag
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
@@ -109,7 +110,7 @@ def predict_raster(
         blocks = predictor.split_into_blocks(raster.height, raster.width)
         block_store = BlockStore(work_folder, _provenance(predictor, source, bands), blocks, dtype)
         resumed = _label_missing_blocks(predictor, raster, block_store, nodata, progress)
-        georeference = raster.georeference
+        geo_tags = raster.geo_tags
     # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
     temporary = work_folder / f"labels.{os.getpid()}.new", work_folder / f"quicklook.{os.getpid()}.new"
     with explain_write_errors(work_folder), LabelTiffWriter(temporary[0], raster.height, raster.width, dtype) as tiff:
@@ -117,7 +118,7 @@ def predict_raster(
         for labels in track(tiff.write_labels(block_store.read_window), len(tiff.levels[0].tiles), progress):
             counts += np.bincount(labels.ravel(), minlength=nodata + 1)
         tiff.write_overviews()
-        image_tags = [*_class_name_tags(segmenter, nodata), *(georeference.tags if georeference else ())]
+        image_tags = [*_class_name_tags(segmenter, nodata), *geo_tags]
         tiff.write_directories(image_tags, _palette_tags(segmenter, dtype, nodata))
         _draw_quicklook(tiff, segmenter).save(temporary[1], format="PNG")
         tiff.file.flush()

@@ -10,28 +10,19 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray
-from dilated.data.raster.tags import Tag
+from dilated.data.raster.tags import HEIGHT, WIDTH, Tag, TiffHeader, read_layout
 from dilated.errors import InputError
 
 MAX_SEGMENT_BYTES = 64 << 20  # bytes of a decoded tile or strip; larger ones are not read in windows
 GEO_HINT = "run: pip install 'dilated[geo]'"
 _MAX_PIXELS_PER_BYTE = 4096  # pixels per byte of a file; no format compresses a photograph a hundredth as much
-
-
-@dataclass(frozen=True)
-class Georeference:
-    """The location of a raster as GeoTIFF tags: scale, tie points or control points, transform, CRS, RPCs."""
-
-    tags: tuple[Tag, ...]
 
 
 class RasterFile(ABC):
@@ -40,17 +31,16 @@ class RasterFile(ABC):
     Readers set these fields; an instance is used in a `with` block, by one thread at a time.
     """
 
-    path: Path
-    height: int
-    width: int
     bands: int
     """How many bands the file has."""
     nodata: float | None = None
     """The value that marks pixels without data; None if no value does."""
-    georeference: Georeference | None = None
-    """None if the file has none."""
+    geo_tags: tuple[Tag, ...] = ()
+    """The georeference as GeoTIFF tags: scale, tie points or control points, transform, CRS, RPCs."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path, height: int, width: int) -> None:
+        validate_size(path, height, width)
+        self.path, self.height, self.width = path, height, width
         self.resources = ExitStack()
 
     def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
@@ -87,22 +77,45 @@ class RasterFile(ABC):
             )
 
     def close(self) -> None:
+        """Close the file and remove what was unpacked."""
         self.resources.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
+class TiffRaster(RasterFile):
+    """An open TIFF, whose values a subclass reads."""
+
+    def __init__(self, header: TiffHeader) -> None:
+        super().__init__(header.path, header.get_int(HEIGHT), header.get_int(WIDTH))
+        self.header, self.layout = header, read_layout(header)
+        self.bands = self.layout.bands
+        self.planes = self.bands if header.has_planes else 1
+        self.selected_bands: Sequence[int] = ()
+
+    @property
+    def segment_bytes(self) -> int:
+        """The bytes of a decoded tile or strip, without bands that lie in planes of their own."""
+        rows, columns = self.header.segment_shape
+        return rows * columns * self.bands // self.planes * self.layout.dtype.itemsize
+
+    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+        return to_rgb(self.layout.apply_color_table(self._read_values(self.selected_bands, top, left, height, width)))
+
+    @abstractmethod
+    def _read_values(self, bands: Sequence[int], top: int, left: int, height: int, width: int) -> NDArray[Any]:
+        """Read the window's values of some bands, (height, width, B)."""
+
+
 def validate_size(path: Path, height: int, width: int) -> None:
-    """Refuse a header that promises more pixels than the file can hold.
+    """Refuse a header that promises more pixels than any format compresses into so few bytes.
 
     Raises:
-        InputError: an empty image, or far more pixels than any format compresses into so few bytes.
+        InputError: no pixel, or too many.
     """
     if height < 1 or width < 1:
         raise InputError(

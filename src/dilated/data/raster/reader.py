@@ -4,24 +4,36 @@
         window = raster.read(top=4096, left=0, height=512, width=512)      # (512, 512, 3) uint8
 
 TIFFs are read in place. Any other format is decoded once into an unnamed temporary file: PNG of any size (row by row by
-rasterio, where it is too large to be decoded whole), others up to `MAX_DECODED_PIXELS`. The pixels are those that
-`read_image` gives for the same file.
+rasterio, where it is too large to be decoded whole), others up to `MAX_DECODED_PIXELS`. That file is read, not mapped,
+since mapped pages would count as the process's memory, and it disappears with the process, however that ends. The
+pixels are those that `read_image` gives for the same file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from dilated.data.images import ImageArray, exceeds_pixel_limit, open_image
-from dilated.data.raster import gdal, scratch, tiff
-from dilated.data.raster.base import GEO_HINT, Georeference, RasterFile
-from dilated.data.raster.tags import is_tiff, read_tiff_header
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from dilated.data.images import ImageArray, ImageTooLargeError, exceeds_pixel_limit, open_image, to_rgb_array
+from dilated.data.raster import gdal
+from dilated.data.raster.base import GEO_HINT, MAX_SEGMENT_BYTES, RasterFile, describe_conversion, validate_size
+from dilated.data.raster.tags import TiffHeader, is_tiff, read_tiff_header
+from dilated.data.raster.tiff import TifffileRaster
 from dilated.errors import InputError
 
-__all__ = ["Georeference", "Raster", "RasterFile", "open_raster"]
+MAX_DECODED_PIXELS = 100_000_000
+"""Pixels of an image that may be decoded whole: about half a GB of memory for a moment."""
+
+_ROWS_PER_COPY = 64  # copied at a time
 
 
 class Raster(Protocol):
@@ -49,7 +61,8 @@ def open_raster(
             the process); by default the system's folder for temporary files.
 
     Returns:
-        A `Raster` that also has `bands`, `georeference`, `nodata` and `read_mask`, the mask of pixels with data.
+        A `Raster` that also has `bands`, `geo_tags` (the georeference), `nodata`, and `read_mask`, which reads the mask
+        of pixels with data.
 
     Raises:
         InputError: no such file, not an image, a damaged or truncated one, a header that cannot be true, pixels that
@@ -70,17 +83,13 @@ def open_raster(
         raise InputError(f"{path}: found {'a folder' if path.is_dir() else 'no such file'}; expected an image")
     with path.open("rb") as file:
         start = file.read(16)
-    if is_tiff(start):
-        header = read_tiff_header(path)
+        header = read_tiff_header(path, file) if is_tiff(start) else None
+    if header is not None:
         if find_spec("rasterio"):
-            return gdal.open_tiff(path, header, bands, scratch_folder)
+            return _open_with_gdal(header, bands, scratch_folder)
         if find_spec("tifffile"):
-            return tiff.TifffileRaster(path, header, bands)
-        fits_in_memory = False
-        if not exceeds_pixel_limit(path):
-            with open_image(path) as image:
-                fits_in_memory = image.width * image.height <= scratch.MAX_DECODED_PIXELS
-        if not fits_in_memory or bands or header.geo_tags:
+            return TifffileRaster(header, bands)
+        if bands or header.geo_tags or not _fits_in_memory(path):
             raise InputError(
                 f"{path}: a TIFF of this size, with a georeference or with chosen bands needs a reader that is not "
                 "installed",
@@ -91,9 +100,129 @@ def open_raster(
             f"{path}: bands {tuple(bands)} were chosen, but only those of a TIFF can be", hint="leave them out"
         )
     if start.startswith(gdal.PNG_SIGNATURE):
-        png = gdal.read_png_header(path)
-        if png.width * png.height > scratch.MAX_DECODED_PIXELS:
-            if not find_spec("rasterio"):
-                raise InputError(f"{path}: a PNG of {png.width}x{png.height} pixels needs rasterio", hint=GEO_HINT)
-            return gdal.unpack_png(png, scratch_folder)
-    return scratch.decode_to_scratch(path, scratch_folder)
+        height, width, orientation = gdal.read_png_header(path)
+        if height * width > MAX_DECODED_PIXELS:
+            return _unpack_png(path, height, width, orientation, scratch_folder)
+    return _decode_image(path, scratch_folder)
+
+
+def _open_with_gdal(header: TiffHeader, bands: Sequence[int] | None, folder: Path | None) -> RasterFile:
+    """Open a TIFF where it lies; one whose compressed strips are too large for that is unpacked first."""
+    raster = gdal.GDALRaster(header, bands)
+    if header.is_tiled or header.is_uncompressed or raster.segment_bytes <= MAX_SEGMENT_BYTES:
+        return raster
+    # Such a strip can only be decoded from its first row on; windows at random would decode it again and again.
+    with raster:
+        return _copy_raster(raster, folder)
+
+
+def _fits_in_memory(path: Path) -> bool:
+    if exceeds_pixel_limit(path):
+        return False
+    with open_image(path) as image:
+        return image.width * image.height <= MAX_DECODED_PIXELS
+
+
+def _unpack_png(path: Path, height: int, width: int, orientation: int, folder: Path | None) -> RasterFile:
+    """Unpack a PNG of any size, some rows at a time."""
+    if not find_spec("rasterio"):
+        raise InputError(f"{path}: a PNG of {width}x{height} pixels needs rasterio", hint=GEO_HINT)
+    if orientation != 1:
+        raise InputError(
+            f"{path}: a PNG of this size with the EXIF orientation {orientation} cannot be rotated in windows",
+            hint="save it upright",
+        )
+    with gdal.GDALPng(path, height, width) as raster:
+        return _copy_raster(raster, folder)
+
+
+class ScratchRaster(RasterFile):
+    """A raster in a file of rows of 3 bytes per pixel, or of 4 where the last says whether the pixel has data.
+
+    Args:
+        path: the image, for error messages.
+        size: (H, W).
+        channels: 3 or 4.
+        rows: all its rows, in blocks of (N, W, channels) uint8.
+        folder: where the file is made; None for the system's folder for temporary files.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], channels: int, rows: Iterable[ImageArray], folder: Path | None
+    ) -> None:
+        super().__init__(path, *size)
+        self.channels = self.bands = channels
+        with ExitStack() as stack:
+            with _translate_disk_errors(path):  # unbuffered: rows are written and read in large pieces
+                self.file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
+            for block in rows:
+                data = memoryview(np.ascontiguousarray(block).reshape(-1).data)
+                with _translate_disk_errors(path):
+                    while data:
+                        data = data[self.file.write(data) :]
+            self.resources = stack.pop_all()
+
+    def _read_window(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        window = np.empty((height, width, self.channels), np.uint8)
+        for i in range(height):
+            self.file.seek(((top + i) * self.width + left) * self.channels)
+            self.file.readinto(memoryview(window[i]).cast("B"))
+        return window
+
+    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+        return np.ascontiguousarray(self._read_window(top, left, height, width)[:, :, :3])
+
+    def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+        return self._read_window(top, left, height, width)[:, :, 3] > 0 if self.channels == 4 else None
+
+
+def _copy_raster(raster: RasterFile, folder: Path | None) -> ScratchRaster:
+    """Copy a raster that is read fastest row by row, from the first row to the last."""
+
+    def rows() -> Iterator[ImageArray]:
+        for top in range(0, raster.height, _ROWS_PER_COPY):
+            window = (top, 0, min(_ROWS_PER_COPY, raster.height - top), raster.width)
+            pixels, mask = raster.read(*window), raster.read_mask(*window)
+            alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8) if mask is None else mask[:, :, None] * np.uint8(255)
+            yield np.concatenate((pixels, alpha), axis=2)
+
+    scratch = ScratchRaster(raster.path, (raster.height, raster.width), 4, rows(), folder)
+    scratch.bands, scratch.nodata, scratch.geo_tags = raster.bands, raster.nodata, raster.geo_tags
+    return scratch
+
+
+def _decode_image(path: Path, folder: Path | None) -> ScratchRaster:
+    """Decode an image of any format that pillow knows, upright, with the pixels that `read_image` returns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_DECODED_PIXELS is the limit here
+        try:
+            with open_image(path, MAX_DECODED_PIXELS) as file:
+                validate_size(path, file.height, file.width)
+                image = ImageOps.exif_transpose(file)
+                has_alpha = "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBA", "RGBa")
+                image.load()
+                rows = _image_rows(image, has_alpha, str(path))
+                return ScratchRaster(path, (image.height, image.width), 4 if has_alpha else 3, rows, folder)
+        except ImageTooLargeError as error:
+            raise InputError(
+                f"{path}: found more than {MAX_DECODED_PIXELS:,} pixels in a format that must be decoded whole",
+                hint=f"make it a tiled TIFF, which is read in windows; with dilated[geo], {describe_conversion(path)}",
+            ) from error
+
+
+def _image_rows(image: Image.Image, has_alpha: bool, name: str) -> Iterator[ImageArray]:
+    for top in range(0, image.height, _ROWS_PER_COPY):
+        strip = image.crop((0, top, image.width, min(top + _ROWS_PER_COPY, image.height)))
+        alpha = [np.asarray(strip.convert("RGBA"))[:, :, 3:]] if has_alpha else []
+        yield np.concatenate([to_rgb_array(strip, name), *alpha], axis=2)
+
+
+@contextmanager
+def _translate_disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot unpack it into a temporary file of 3 or 4 bytes per pixel ({error})",
+            hint="free disk space, or make the image a tiled TIFF, which needs no temporary file",
+        ) from error

@@ -1,6 +1,6 @@
 """The header of a TIFF, BigTIFF or GeoTIFF: its tags, read without decoding any pixel, and what they say of the bands.
 
-    header = read_tiff_header(Path("city.tif"))
+    header = read_tiff_header(path, file)
     header.get_int(WIDTH), header.get_int(HEIGHT)
     read_layout(header).dtype                            # uint8 or uint16
 
@@ -23,41 +23,21 @@ from dilated.errors import InputError
 # The codes of TIFF 6.0, and of GeoTIFF and GDAL.
 SUBFILE, WIDTH, HEIGHT, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 DESCRIPTION, STRIP_OFFSETS, ORIENTATION, SAMPLES_PER_PIXEL, ROWS_PER_STRIP, STRIP_COUNTS = 270, 273, 274, 277, 278, 279
-PLANAR_CONFIGURATION, SOFTWARE, COLORMAP, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = (
-    284,
-    305,
-    320,
-    322,
-    323,
-    324,
-    325,
-)
+PLANAR_CONFIGURATION, SOFTWARE, COLORMAP = 284, 305, 320
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT, GDAL_METADATA, GDAL_NODATA = 338, 339, 42112, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _JPEG = 7
+_SCALE_HINT = "scale them first, for example with gdal_translate -ot Byte -scale"
 
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)  # scale, tie points, transform, keys, RPCs
 
 ASCII, SHORT, LONG, LONG8 = 2, 3, 4, 16
-_FIELD_TYPES = {
-    1: ("u1", 1),
-    2: ("u1", 1),
-    3: ("u2", 1),
-    4: ("u4", 1),
-    5: ("u4", 2),
-    6: ("i1", 1),
-    7: ("u1", 1),
-    8: ("i2", 1),
-    9: ("i4", 1),
-    10: ("i4", 2),
-    11: ("f4", 1),
-    12: ("f8", 1),
-    13: ("u4", 1),
-    16: ("u8", 1),
-    17: ("i8", 1),
-    18: ("u8", 1),
-}
-"""By field type: the numpy type of its numbers, and how many of them make one value."""
+_CLASSIC_NUMBERS = ("u1", "u1", "u2", "u4", "u4", "i1", "u1", "i2", "i4", "i4", "f4", "f8", "u4")
+_NUMBERS = dict(enumerate(_CLASSIC_NUMBERS, 1)) | {16: "u8", 17: "i8", 18: "u8"}
+"""By field type: the numpy type of its numbers."""
+_RATIONALS = (5, 10)
+"""Field types of which two numbers make one value."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +55,7 @@ class Tag:
 
     @classmethod
     def from_values(cls, code: int, field_type: int, values: Any) -> Tag:
-        return cls(code, field_type, np.asarray(values).astype(f"<{_FIELD_TYPES[field_type][0]}").tobytes())
+        return cls(code, field_type, np.asarray(values).astype(f"<{_NUMBERS[field_type]}").tobytes())
 
     @classmethod
     def from_text(cls, code: int, text: str) -> Tag:
@@ -83,12 +63,11 @@ class Tag:
 
     @property
     def values(self) -> NDArray[Any]:
-        return np.frombuffer(self.data, f"<{_FIELD_TYPES[self.field_type][0]}")
+        return np.frombuffer(self.data, f"<{_NUMBERS[self.field_type]}")
 
     @property
     def count(self) -> int:
-        number, numbers_per_value = _FIELD_TYPES[self.field_type]
-        return len(self.data) // (int(number[1]) * numbers_per_value)
+        return len(self.data) // _value_bytes(self.field_type)
 
 
 @dataclass(frozen=True)
@@ -123,6 +102,20 @@ class TiffHeader:
         return TILE_OFFSETS in self.tags
 
     @property
+    def has_planes(self) -> bool:
+        """Whether each band is stored on its own."""
+        return self.get_int(PLANAR_CONFIGURATION, 1) == 2
+
+    @property
+    def is_uncompressed(self) -> bool:
+        return self.get_int(COMPRESSION, 1) == 1
+
+    @property
+    def segment_offsets(self) -> tuple[int, ...]:
+        """Where each tile or strip begins in the file; 0 for one left out on purpose."""
+        return self.get_values(TILE_OFFSETS if self.is_tiled else STRIP_OFFSETS)
+
+    @property
     def segment_shape(self) -> tuple[int, int]:
         """(rows, columns) of one tile or strip."""
         if self.is_tiled:
@@ -136,19 +129,16 @@ def is_tiff(start: bytes) -> bool:
     return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_tiff_header(path: Path, file: BinaryIO | None = None) -> TiffHeader:
+def read_tiff_header(path: Path, file: BinaryIO) -> TiffHeader:
     """Read the first image's tags and check them against the length of the file.
 
     Args:
-        path: the file, or the name for error messages where `file` is given.
+        path: the name for error messages.
         file: the content, open for reading.
 
     Raises:
         InputError: values, tiles or strips that lie beyond the end of the file, or too few of them.
     """
-    if file is None:
-        with path.open("rb") as opened:
-            return read_tiff_header(path, opened)
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
@@ -175,17 +165,20 @@ def _read_directory(file: BinaryIO, length: int) -> dict[int, Tag]:
     for i in range(number):
         entry = table[i * width : (i + 1) * width]
         code, field_type, count = struct.unpack_from(f"{order}HH{'Q' if big else 'I'}", entry)
-        if field_type not in _FIELD_TYPES:
+        if field_type not in _NUMBERS:
             continue  # the specification asks readers to skip field types that they do not know
-        number_format, numbers_per_value = _FIELD_TYPES[field_type]
-        size, inline = count * numbers_per_value * int(number_format[1]), entry[12:] if big else entry[8:]
+        size, inline = count * _value_bytes(field_type), entry[12:] if big else entry[8:]
         if size > len(inline):
             (offset,) = struct.unpack(f"{order}{'Q' if big else 'I'}", inline)
             file.seek(_check_offset(offset, size, length))
             inline = file.read(size)
-        values = np.frombuffer(inline[:size], f"{order}{number_format}")
-        tags[code] = Tag(code, field_type, values.astype(f"<{number_format}").tobytes())
+        values = np.frombuffer(inline[:size], f"{order}{_NUMBERS[field_type]}")
+        tags[code] = Tag.from_values(code, field_type, values)
     return tags
+
+
+def _value_bytes(field_type: int) -> int:
+    return int(_NUMBERS[field_type][1]) * (2 if field_type in _RATIONALS else 1)
 
 
 def _check_offset(offset: int, size: int, length: int) -> int:
@@ -197,12 +190,12 @@ def _check_offset(offset: int, size: int, length: int) -> int:
 def _check_segments(header: TiffHeader, length: int) -> None:
     """Check that every tile or strip lies inside the file; an offset of 0 is a tile left out on purpose."""
     what = "tile" if header.is_tiled else "strip"
-    offsets = np.array(header.get_values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS), dtype=np.uint64)
+    offsets = np.array(header.segment_offsets, dtype=np.uint64)
     counts = np.array(header.get_values(TILE_COUNTS if header.is_tiled else STRIP_COUNTS), dtype=np.uint64)
     rows, columns = header.segment_shape
     if rows < 1 or columns < 1:
         raise InputError(f"{header.path}: its {what}s have {columns}x{rows} pixels", hint="export the image again")
-    planes = header.get_int(SAMPLES_PER_PIXEL, 1) if header.get_int(PLANAR_CONFIGURATION, 1) == 2 else 1
+    planes = header.get_int(SAMPLES_PER_PIXEL, 1) if header.has_planes else 1
     expected = -(-header.get_int(HEIGHT) // rows) * -(-header.get_int(WIDTH) // columns) * planes
     if len(offsets) != expected or len(counts) != expected:
         raise InputError(
@@ -256,13 +249,13 @@ def read_layout(header: TiffHeader) -> TiffLayout:
         )
         raise InputError(
             f"{path}: found {kind}, whose range is not fixed; expected unsigned integers of 8 or 16 bits",
-            hint="scale them first, for example with gdal_translate -ot Byte -scale",
+            hint=_SCALE_HINT,
         )
     gray = bands == 1 and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     if bits not in ({8}, {16}) and not (bits in ({1}, {2}, {4}) and bands == 1):
         raise InputError(
             f"{path}: found bands of {sorted(bits)} bits; expected 8 or 16, the same in all bands",
-            hint="convert them first, for example with gdal_translate -ot Byte -scale",
+            hint=_SCALE_HINT,
         )
     supported = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
     if photometric not in supported and not (photometric == YCBCR and header.get_int(COMPRESSION, 1) == _JPEG):

@@ -5,85 +5,56 @@ With the package `imagecodecs`, tifffile decodes the other compressions too.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.images import ImageArray
 from dilated.data.raster.base import (
     GEO_HINT,
     MAX_SEGMENT_BYTES,
-    Georeference,
-    RasterFile,
+    TiffRaster,
     describe_conversion,
     select_bands,
-    to_rgb,
-    validate_size,
 )
-from dilated.data.raster.tags import (
-    COMPRESSION,
-    GDAL_NODATA,
-    HEIGHT,
-    PHOTOMETRIC,
-    PLANAR_CONFIGURATION,
-    STRIP_OFFSETS,
-    TILE_OFFSETS,
-    WIDTH,
-    YCBCR,
-    TiffHeader,
-    read_layout,
-)
+from dilated.data.raster.tags import GDAL_NODATA, PHOTOMETRIC, YCBCR, TiffHeader
 from dilated.errors import InputError
 
 _CACHE_BYTES = 128 << 20  # bytes of decoded tiles and strips that are kept
 
 
-class TifffileRaster(RasterFile):
+class TifffileRaster(TiffRaster):
     """An open TIFF."""
 
-    def __init__(self, path: Path, header: TiffHeader, bands: Sequence[int] | None) -> None:
-        super().__init__()
-        self.path, self.layout = path, read_layout(header)
-        self.height, self.width, self.bands = header.get_int(HEIGHT), header.get_int(WIDTH), self.layout.bands
-        validate_size(path, self.height, self.width)
-        self.selected_bands = select_bands(path, self.layout.color_bands, bands, self.bands)
-        self.planes = self.bands if header.get_int(PLANAR_CONFIGURATION, 1) == 2 else 1
-        self.georeference = Georeference(header.geo_tags) if header.geo_tags else None
+    def __init__(self, header: TiffHeader, bands: Sequence[int] | None) -> None:
+        super().__init__(header)
+        self.selected_bands = select_bands(self.path, self.layout.color_bands, bands, self.bands)
+        self.geo_tags = header.geo_tags
         self.nodata = self._parse_nodata(header)
         self.rows, self.columns = header.segment_shape
         self.tiles_across = -(-self.width // self.columns)
-        self.offsets = header.get_values(TILE_OFFSETS if header.is_tiled else STRIP_OFFSETS)
-        self.is_uncompressed = header.get_int(COMPRESSION, 1) == 1 and not header.is_tiled
-        bands_per_plane = self.bands // self.planes
-        if (
-            not self.is_uncompressed
-            and self.rows * self.columns * bands_per_plane * self.layout.dtype.itemsize > MAX_SEGMENT_BYTES
-        ):
+        self.offsets = header.segment_offsets
+        self.is_uncompressed = header.is_uncompressed and not header.is_tiled
+        if not self.is_uncompressed and self.segment_bytes > MAX_SEGMENT_BYTES:
             raise InputError(
-                f"{path}: found tiles or strips of {self.columns}x{self.rows} pixels, too large to be read in windows; "
-                f"expected at most {MAX_SEGMENT_BYTES >> 20} MiB each",
-                hint=describe_conversion(path),
+                f"{self.path}: found tiles or strips of {self.columns}x{self.rows} pixels, too large to be read in "
+                f"windows; expected at most {MAX_SEGMENT_BYTES >> 20} MiB each",
+                hint=describe_conversion(self.path),
             )
         if header.get_int(PHOTOMETRIC) == YCBCR:
-            raise InputError(f"{path}: JPEG inside a TIFF needs rasterio", hint=GEO_HINT)
-        self.cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
-        self.cached_bytes = 0
+            raise InputError(f"{self.path}: JPEG inside a TIFF needs rasterio", hint=GEO_HINT)
+        self._cached_segment = lru_cache(max(1, _CACHE_BYTES // max(1, self.segment_bytes)))(self._decode_segment)
         import tifffile
 
         try:
-            self.file = self.resources.enter_context(tifffile.TiffFile(path))
+            self.file = self.resources.enter_context(tifffile.TiffFile(self.path))
             self.page: Any = self.file.pages[0]
             self.page.decode  # noqa: B018  # fails at once for a compression that cannot be decoded
         except Exception as error:  # tifffile raises anything on foreign bytes
             self.close()
             raise self._make_read_error(error) from error
-
-    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        return to_rgb(self.layout.apply_color_table(self._read_values(self.selected_bands, top, left, height, width)))
 
     def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
         if self.layout.alpha is not None:
@@ -93,7 +64,6 @@ class TifffileRaster(RasterFile):
         return (self._read_values(self.layout.color_bands, top, left, height, width) != self.nodata).any(axis=2)
 
     def _read_values(self, bands: Sequence[int], top: int, left: int, height: int, width: int) -> NDArray[Any]:
-        """Read the window's values of some bands, (height, width, B), assembled from tiles or strips."""
         window = np.empty((height, width, len(bands)), self.layout.dtype)
         copies = [(0, slice(None), [b - 1 for b in bands])]
         if self.planes > 1:
@@ -113,21 +83,23 @@ class TifffileRaster(RasterFile):
         index = (plane * -(-self.height // self.rows) + row) * self.tiles_across + column
         if self.is_uncompressed and self.offsets[index]:
             return self._read_uncompressed(index, first, last)
-        if index not in self.cache:
-            try:
-                file = self.file.filehandle
-                file.seek(self.page.dataoffsets[index])
-                data = file.read(self.page.databytecounts[index])
-                decoded = self.page.decode(data or None, index, jpegtables=self.page.jpegtables)[0]
-            except Exception as error:  # tifffile raises anything on damaged bytes
-                raise self._make_read_error(error) from error
-            if decoded is None:  # a tile that was left out
-                decoded = np.full((1, self.rows, self.columns, self.bands // self.planes), self.nodata or 0)
-            if decoded.shape[1] < last:
-                raise self._make_read_error(f"{'tile or strip'} {index} has {decoded.shape[1]} rows of {last}")
-            self._cache_segment(index, decoded[0].astype(self.layout.dtype, copy=False))
-        self.cache.move_to_end(index)
-        return self.cache[index][first:last]
+        segment = self._cached_segment(index)
+        if len(segment) < last:
+            raise self._make_read_error(f"tile or strip {index} has {len(segment)} rows of {last}")
+        return segment[first:last]
+
+    def _decode_segment(self, index: int) -> NDArray[Any]:
+        try:
+            file = self.file.filehandle
+            file.seek(self.page.dataoffsets[index])
+            data = file.read(self.page.databytecounts[index])
+            decoded = self.page.decode(data or None, index, jpegtables=self.page.jpegtables)[0]
+        except Exception as error:  # tifffile raises anything on damaged bytes
+            raise self._make_read_error(error) from error
+        if decoded is None:  # a tile that was left out
+            decoded = np.full((1, self.rows, self.columns, self.bands // self.planes), self.nodata or 0)
+        segment: NDArray[Any] = decoded[0].astype(self.layout.dtype, copy=False)
+        return segment
 
     def _read_uncompressed(self, index: int, first: int, last: int) -> NDArray[Any]:
         """Read rows of an uncompressed strip of any length straight from the file."""
@@ -142,12 +114,6 @@ class TifffileRaster(RasterFile):
             raise self._make_read_error(f"strip {index} ends early")
         stored = np.frombuffer(data, self.layout.dtype.newbyteorder(self.file.byteorder))
         return stored.astype(self.layout.dtype, copy=False).reshape(last - first, self.width, bands_per_plane)
-
-    def _cache_segment(self, index: int, decoded: NDArray[Any]) -> None:
-        self.cache[index] = decoded
-        self.cached_bytes += decoded.nbytes
-        while self.cached_bytes > _CACHE_BYTES and len(self.cache) > 1:
-            self.cached_bytes -= self.cache.popitem(last=False)[1].nbytes
 
     def _parse_nodata(self, header: TiffHeader) -> float | None:
         if GDAL_NODATA not in header.tags:
