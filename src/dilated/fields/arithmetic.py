@@ -14,8 +14,8 @@ sampling grids of backbones all use it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -108,14 +108,6 @@ class ReceptiveField:
     """The input position on which output 0 is centered; half-integer for even fields."""
     shrink: int
     """By how many input steps the output covers less than the input, over the chain so far; 0 with full padding."""
-
-
-@runtime_checkable
-class HasReceptiveFieldLayers(Protocol):
-    """A module that does more than its layers show, such as padding its input once, and therefore lists them itself."""
-
-    def receptive_field_layers(self) -> list[Layer]:
-        """The layers along one axis, in the order in which they run, named as in the module."""
 
 
 def receptive_field(module_or_layers: nn.Module | Sequence[Layer]) -> list[ReceptiveField]:
@@ -248,9 +240,10 @@ def _collect_layers(module_or_layers: nn.Module | Sequence[Layer], prefix: str =
     """The convolutions and poolings of a module, in order of registration."""
     if not isinstance(module_or_layers, nn.Module):
         return list(module_or_layers)
-    if isinstance(module_or_layers, HasReceptiveFieldLayers):
-        layers = module_or_layers.receptive_field_layers()
-        return [Layer(prefix + x.name, x.kernel, x.dilation, x.stride, x.padding, x.ceil_mode) for x in layers]
+    # A module that does more than its layers show, such as padding its input once, lists them itself.
+    list_layers: Any = getattr(module_or_layers, "receptive_field_layers", None)
+    if list_layers is not None:
+        return [replace(layer, name=prefix + layer.name) for layer in list_layers()]
     if isinstance(module_or_layers, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return [as_layer(prefix.removesuffix("."), module_or_layers)]
     children = module_or_layers.named_children()

@@ -110,6 +110,7 @@ class AdaptedSegmenter(BaseSegmenter):
     """
 
     config: AdapterConfig
+    backbone_prefixes = ("model.",)
 
     def __init__(
         self,
@@ -190,10 +191,6 @@ class AdaptedSegmenter(BaseSegmenter):
             raise InputError(f"freeze: {levels} levels of a network whose levels are not known", hint="give 0")
         return []
 
-    def is_backbone_parameter(self, name: str) -> bool:
-        """Everything but the context module."""
-        return name.startswith("model.")
-
     def describe_random_weights(self) -> str:
         return f"{self.config.factory}: weights as it gives them"
 
@@ -210,7 +207,7 @@ class AdaptedSegmenter(BaseSegmenter):
         self.model.load_state_dict(weights)
         return f"{factory}: {len(state)} tensors from {source}"
 
-    def with_config(self, config: AdapterConfig) -> AdaptedSegmenter:
+    def with_config(self, config: Any) -> AdaptedSegmenter:
         return AdaptedSegmenter(self.classes, self.colors, config, self.card, copy.deepcopy(self.model))
 
 

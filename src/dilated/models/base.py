@@ -132,6 +132,8 @@ class BaseSegmenter(nn.Module, ABC):
     """What they are divided by."""
     weight_sources: ClassVar[tuple[str, ...]] = ()
     """The sources of pretrained weights besides files, such as `bundled`; one that ends in a colon takes a name."""
+    backbone_prefixes: ClassVar[tuple[str, ...]]
+    """How the names of the parameters begin that a classifier's weights fill."""
     _mean: Tensor
     _std: Tensor
 
@@ -289,13 +291,13 @@ class BaseSegmenter(nn.Module, ABC):
         """How many levels `first_level_modules` knows; 0 for a network whose levels are not known."""
         return 5
 
-    @abstractmethod
     def is_backbone_parameter(self, name: str) -> bool:
         """Whether a parameter, by name, is one that a classifier's weights fill."""
+        return name.startswith(self.backbone_prefixes)
 
-    @abstractmethod
     def describe_random_weights(self) -> str:
         """One line for a network that starts without pretrained weights."""
+        return "random weights"
 
     @abstractmethod
     def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
@@ -312,9 +314,9 @@ class BaseSegmenter(nn.Module, ABC):
             InputError: weights that do not fit; the network is unchanged.
         """
 
-    @abstractmethod
-    def with_config(self, config: Any) -> Self:
+    def with_config(self, config: BaseConfig) -> BaseSegmenter:
         """A network of the same classes with fresh weights and other settings."""
+        return config.build(self.classes, self.colors, mean=self.mean, std=self.std, card=self.card)
 
     def rebuild(self, config: BaseConfig | None = None, **changes: object) -> Self:
         """A segmenter with other settings and the same weights wherever both have them.
@@ -326,7 +328,7 @@ class BaseSegmenter(nn.Module, ABC):
         Example: `segmenter.rebuild(output_stride=8)` after training at 16; `segmenter.rebuild(context="basic")`.
         """
         base: Any = self.config if config is None else config
-        other = self.with_config(dataclasses.replace(base, **changes)).to(next(self.parameters()))
+        other: Any = self.with_config(dataclasses.replace(base, **changes)).to(next(self.parameters()))
         other.load_matching_weights(self)
         return other.train(self.training)
 
@@ -347,26 +349,15 @@ class BaseSegmenter(nn.Module, ABC):
             InputError: it cannot be written there, or could not be read again.
         """
         self.config.require_savable(Path(path))
-        description = {
-            "config": dataclasses.asdict(self.config),
-            "classes": self.classes,
-            "colors": self.colors,
-            "mean": self.mean,
-            "std": self.std,
-            "card": self.card,
-        }
-        write_network_file(Path(path), self.state_dict(), description, half)
+        write_network_file(Path(path), self.state_dict(), self._settings() | {"card": self.card}, half)
 
     def digest(self) -> str:
         """A hash of all that labels depend on: config, classes, normalization, weights."""
-        settings = {
-            "network": dataclasses.asdict(self.config),
-            "classes": self.classes,
-            "colors": self.colors,
-            "mean": self.mean,
-            "std": self.std,
-        }
-        return self._digest(settings, self)
+        return self._digest(self._settings(), self)
+
+    def _settings(self) -> dict[str, object]:
+        keys = ("classes", "colors", "mean", "std")
+        return {"config": dataclasses.asdict(self.config), **{key: getattr(self, key) for key in keys}}
 
     @staticmethod
     def _digest(settings: Mapping[str, object], module: nn.Module) -> str:

@@ -106,6 +106,7 @@ class VGGSegmenter(BaseSegmenter):
 
     config: VGGConfig
     weight_sources = ("torchvision:vgg16",)
+    backbone_prefixes = ("frontend.conv", "frontend.fc")  # all but the last layer
     _bilinear: Tensor
 
     def __init__(
@@ -282,19 +283,9 @@ class VGGSegmenter(BaseSegmenter):
             if name.startswith("conv") and int(name[4]) <= levels
         ]
 
-    def is_backbone_parameter(self, name: str) -> bool:
-        """Those of the front end except its last layer."""
-        return name.startswith("frontend.") and not name.startswith("frontend.final.")
-
-    def describe_random_weights(self) -> str:
-        return "random weights"
-
     def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
         """Fill the front end with VGG-16's weights, under torchvision's names or Caffe's."""
         return load_vgg16(self.frontend, self.config.mean, weights, source)
-
-    def with_config(self, config: VGGConfig) -> VGGSegmenter:
-        return VGGSegmenter(self.classes, self.colors, config, self.card)
 
 
 def bilinear_kernel(factor: int) -> Tensor:

@@ -109,6 +109,7 @@ class Segmenter(BaseSegmenter):
     """
 
     weight_sources = ("bundled", "timm:")
+    backbone_prefixes = ("backbone.",)
     backbone: Any  # timm annotates its networks in part
 
     def __init__(
@@ -240,7 +241,6 @@ class Segmenter(BaseSegmenter):
         return len(self.undilated_strides)
 
     def first_level_modules(self, levels: int) -> list[nn.Module]:
-        """The backbone's modules up to the end of its first levels, in order of registration."""
         if levels == 0:
             return []
         last = _level_module_name(self.backbone, levels - 1)
@@ -252,10 +252,6 @@ class Segmenter(BaseSegmenter):
             if name == last:
                 return [*modules, module]
         raise InputError(f"{self.config.backbone}: no module {last!r} at the end of level {levels}")
-
-    def is_backbone_parameter(self, name: str) -> bool:
-        """The backbone's."""
-        return name.startswith("backbone.")
 
     def describe_random_weights(self) -> str:
         return f"{self.config.backbone}: random weights"
@@ -273,9 +269,6 @@ class Segmenter(BaseSegmenter):
             )
         self.backbone.load_state_dict({k: weights.get(k, state[k]).to(state[k].dtype) for k in state})
         return f"{backbone}: {len(state)} tensors from {source}"
-
-    def with_config(self, config: SegmenterConfig) -> Segmenter:
-        return Segmenter(self.classes, self.colors, config, self.mean, self.std, self.card)
 
 
 class DetailHead(nn.Module):

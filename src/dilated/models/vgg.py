@@ -192,8 +192,14 @@ def load_vgg16(
         loaded[name] = weight, bias
     if not loaded:
         raise InputError(f"weights: {source} holds {', '.join(matching)} only, which fc6 = 'large_fov' cannot use")
-    for name, (weight, bias) in loaded.items():  # all of them fit
-        _copy_weights(layers[name], weight, bias)
+    frontend.load_state_dict(  # all of them fit
+        {
+            f"{name}.{kind}": x
+            for name, pair in loaded.items()
+            for kind, x in zip(("weight", "bias"), pair, strict=True)
+        },
+        strict=False,
+    )
     fresh = [name for name in [*layers, "final"] if name not in loaded]
     names = list(loaded)
     summary = f"{names[0]} to {names[-1]}, {len(names)} layers"
@@ -242,10 +248,3 @@ def _linear_to_convolution(weight: Tensor, shape: torch.Size) -> Tensor:
     matrix = weight[0, 0] if weight.ndim == 4 and weight.shape[:2] == (1, 1) else weight
     matches = matrix.ndim == 2 and matrix.shape[0] == shape[0] and matrix.numel() == shape.numel()
     return matrix.reshape(shape) if matches else weight
-
-
-@torch.no_grad()
-def _copy_weights(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
-    layer.weight.copy_(weight)
-    assert layer.bias is not None
-    layer.bias.copy_(bias)
