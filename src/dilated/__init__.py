@@ -14,7 +14,7 @@ from typing import Any
 from dilated._version import __version__ as __version__
 
 _EXPORTS = {
-    "api": ("Run", "TrainOptions", "compare", "evaluate", "plan", "train", "write_report"),
+    "api": ("Run", "TrainOptions", "compare", "evaluate", "plan", "train"),
     "data.check.check": ("check",),
     "data.convert": ("ConvertOptions", "convert"),
     "data.dataset": ("Dataset", "open_dataset"),
@@ -30,6 +30,7 @@ _EXPORTS = {
     "models.segmenter": ("Segmenter", "SegmenterConfig"),
     "prediction.prediction": ("Prediction",),
     "prediction.predictor": ("Predictor",),
+    "report.write": ("write_report",),
     "training.config": ("Recipe", "load_recipe"),
     "weights.bundled": ("load", "save"),
 }

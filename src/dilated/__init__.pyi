@@ -1,6 +1,6 @@
 from dilated import fields, paper
 from dilated._version import __version__ as __version__
-from dilated.api import Run, TrainOptions, compare, evaluate, plan, train, write_report
+from dilated.api import Run, TrainOptions, compare, evaluate, plan, train
 from dilated.data.check.check import check
 from dilated.data.convert import ConvertOptions, convert
 from dilated.data.dataset import Dataset, open_dataset
@@ -15,6 +15,7 @@ from dilated.models.context import ContextModule
 from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
+from dilated.report import write_report
 from dilated.training import losses
 from dilated.training.config import Recipe, load_recipe
 from dilated.weights.bundled import load, save

@@ -29,7 +29,7 @@ from dilated.evaluation.result import EvaluationResult
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
-from dilated.report.write import write_report as write_dataset_report
+from dilated.report import write_report
 from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE
 from dilated.training import train as training
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
@@ -288,33 +288,6 @@ def compare(
     )
 
 
-def write_report(
-    run: str | Path,
-    data: str | Path | Dataset,
-    out: str | Path | None = None,
-    split: str = "val",
-    device: str | None = None,
-    on_progress: ProgressCallback | None = None,
-) -> Path:
-    """Measure a run's best network and write one page about it: metrics, curves, images, recipe, commands.
-
-    Args:
-        run: the folder of a training.
-        data: a data folder or an opened one, with the network's class names in any order.
-        out: the page's file; `report.html` in the run if not given.
-        split: the part of the data to measure.
-        device: `cpu` or `cuda`; CUDA where there is one if not given.
-        on_progress: called after each image with how many are done and how many there are.
-
-    Returns:
-        The page's file.
-
-    Raises:
-        InputError: no such run or data, classes that differ, an unreadable file, or nowhere to write.
-    """
-    return write_dataset_report(Path(run), _open(data), Path(out) if out else None, split, device, on_progress)
-
-
 def _plan_run(
     data: Dataset, folder: Path, seconds: float, options: TrainOptions, world: World, progress: TrainingProgress
 ) -> Recipe:
@@ -341,7 +314,7 @@ def _resolve_recipe(recipe: str | Path | Recipe, overrides: Sequence[str], initi
 def _write_run_report(folder: Path, data: Dataset, options: TrainOptions, progress: TrainingProgress) -> None:
     """Write the run's report; an error there does not undo the training."""
     try:
-        page = write_dataset_report(folder, data, device=options.device, layout=options.format)
+        page = write_report(folder, data, device=options.device, format=options.format)
     except (InputError, OSError, MemoryError) as error:
         progress.notify(f"the report could not be written: {error}")
         progress.notify(f"`{shlex.join(['dilated', 'report', str(folder), str(data.root)])}` tries again")

@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+import dilated
 from dilated import Classes, Segmenter, SegmenterConfig
 from dilated.cli.main import main
 from dilated.data.labels import save_classes
+from dilated.evaluation.evaluate import MetricsConfig
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -124,10 +126,35 @@ def test_what_cannot_be_measured_is_said_before_anything_is(
 ) -> None:
     assert "trimap: found [4, 2]" in complaint(capsys, network_file, folder, "--trimap", 4, 2)
     assert "boundary width: found 1.5" in complaint(capsys, network_file, folder, "--boundary-width", 1.5)
-    assert "worst: found -1" in complaint(capsys, network_file, folder, "--worst", -1)
+    assert "worst: -1 is not a number of images" in complaint(capsys, network_file, folder, "--worst", -1)
     gone = tmp_path / "gone" / "f.json"
     assert f"error: {gone}: its folder is not there" in complaint(capsys, network_file, folder, "--json", gone)
-    assert "format: found 'vok'" in complaint(capsys, network_file, folder, "--format", "vok")
+    assert "format: 'vok' is not a known format" in complaint(capsys, network_file, folder, "--format", "vok")
+
+
+def test_the_network_is_checked_before_the_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    error = complaint(capsys, tmp_path / "no.safetensors", tmp_path / "no-data")
+    assert "no.safetensors" in error
+    assert "no-data" not in error
+
+
+def test_names_of_classes_are_not_read_as_markup(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data, net = binary(tmp_path, ("background", "a[/x]"))
+    text = printed(capsys, net, data, "--worst", 2, "--baseline", net)
+    assert text.startswith("a[/x]: IoU ")
+    assert text.count("a[/x]") >= 4
+
+
+def test_the_command_measures_what_the_function_measures(
+    capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path, tmp_path: Path
+) -> None:
+    printed(capsys, network_file, folder, "--baseline", network_file, "--trimap", 1, "--json", tmp_path / "f.json")
+    found = json.loads((tmp_path / "f.json").read_text())
+    metrics = MetricsConfig(boundary=True, trimap=(1,))
+    expected = dilated.compare(network_file, network_file, folder, metrics=metrics, device="cpu")
+    names = {"candidate": str(network_file), "baseline_network": str(network_file)}
+    assert found.pop("comparison") == json.loads(json.dumps({**names, **expected.to_dict()}))
+    assert found == json.loads(json.dumps(expected.candidate.to_dict(per_image=True)))
 
 
 def test_a_bar_ends_with_the_error_and_says_nothing_later(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_a_damaged_file_of_reasons_is_named(run: Path, tmp_path: Path) -> None:
 
 def test_a_layout_that_had_to_be_named_is_in_the_commands(run: Path, tmp_path: Path) -> None:
     data = data_folder(tmp_path / "data", NAMES)
-    page = Page(write_report(run, data, device="cpu", layout="folders"))
+    page = Page(write_report(run, data, device="cpu", format="folders"))
     assert f"dilated report {run} {tmp_path}/data --format folders" in page.words
     assert "--format" not in Page(write_report(run, data, device="cpu")).words
 

@@ -9,7 +9,6 @@ import tyro
 
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_line
-from dilated.data.dataset import open_dataset
 from dilated.report import write_report
 
 
@@ -19,7 +18,7 @@ def run(
     /,
     out: arguments.OptionalPath = None,
     split: arguments.Name = "val",
-    layout: arguments.Format = None,
+    format: arguments.Format = None,
     device: arguments.Device = None,
 ) -> None:
     """Write a page about a run: figures with intervals, curves, confusions, best and worst images, recipe, commands.
@@ -32,7 +31,6 @@ def run(
         out: the page's file; by default report.html in the run's folder.
         split: the part of the data to measure.
     """
-    dataset = open_dataset(data, layout)
     with ProgressBar(split) as bar:
-        page = write_report(folder, dataset, out, split, device, bar.update, layout)
+        page = write_report(folder, data, out, split, device, bar.update, format)
     write_line(f"The page is {page}")

@@ -47,11 +47,11 @@ class MetricsConfig:
     """
 
     boundary: bool = False
-    """Measure boundary IoU, in bands of `boundary_width`."""
+    """Measure boundary IoU: the IoU of the bands inside the outlines of truth and prediction."""
     boundary_width: float = DEFAULT_BOUNDARY_WIDTH
     """Width of the boundary bands: below 1 a fraction of the image's diagonal, else pixels."""
     trimap: tuple[int, ...] = ()
-    """Measure mean IoU within each of these distances to a true border, in pixels; no trimap curve if empty."""
+    """Measure mean IoU within each of these distances to a true border too, in pixels, such as 1 2 4 8."""
     calibration: bool = False
     """Measure how reliable the probabilities are, which needs the logits of all classes."""
 

@@ -48,7 +48,7 @@ class PredictorOptions:
 
     tile: int | None = None
     """Label this many pixels along a side at a time; the whole image if not given. Memory is bounded, the labels are
-    the same. An image too large to be held in memory is written as --save tif has it."""
+    the same."""
     flips: bool = False
     """Predict the mirror image too; the probabilities are averaged."""
     scales: tuple[float, ...] = (1.0,)

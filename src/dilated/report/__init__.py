@@ -1,6 +1,6 @@
 """One page about a run that can be read anywhere: figures, curves, best and worst images, how it was made.
 
-write_report(Path("runs/mine"), open_dataset("my-data"))
+write_report("runs/mine", "my-data")
 """
 
 from dilated.report.write import write_report

@@ -1,6 +1,6 @@
 """Everything about a run on one page.
 
-    write_report(Path("runs/mine"), open_dataset("my-data"))        # runs/mine/report.html
+    write_report("runs/mine", "my-data")                 # runs/mine/report.html
 
 The images of the split are labelled once; all figures are those of `dilated evaluate`.
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dilated.data.dataset import Dataset
+from dilated.data.dataset import Dataset, open_dataset
 from dilated.environment import describe_machine, format_duration
 from dilated.errors import InputError
 from dilated.evaluation.evaluate import MetricsConfig, evaluate, require_same_classes
@@ -39,36 +39,40 @@ _MAX_VALUES_PER_IMAGE = 20_000
 
 
 def write_report(
-    run: Path,
-    data: Dataset,
-    out: Path | None = None,
+    run: str | Path,
+    data: str | Path | Dataset,
+    out: str | Path | None = None,
     split: str = "val",
     device: str | None = None,
     on_progress: ProgressCallback | None = None,
-    layout: str | None = None,
+    format: str | None = None,
 ) -> Path:
-    """Measure a run's best network and write the page.
+    """Measure a run's best network and write one page about it: metrics, curves, images, recipe, commands.
 
     Args:
-        run: a run's folder, with `best.safetensors`; recipe, plan and log are shown where it has them.
-        data: data with the network's classes, in any order.
-        out: the page's file; `report.html` in the run if not given. It is replaced whole or not at all.
+        run: the folder of a training, with `best.safetensors`; recipe, plan and log are shown where it has them.
+        data: a data folder or an opened one, with the network's class names in any order.
+        out: the page's file; `report.html` in the run if not given. An error leaves a page of that name as it was.
         split: the part of the data to measure.
         device: `cpu` or `cuda`; CUDA where there is one if not given.
         on_progress: called after each image with how many are done and how many there are.
-        layout: the name of the data's layout, where it had to be given: the page's commands then give it too.
+        format: the data's layout, where it is not recognized; the page's commands then name it too.
 
     Returns:
         The page's file.
 
     Raises:
-        InputError: no such run, one without a network or with one of other classes, an unreadable image or log, or
-            nowhere to write.
+        InputError: no such run or data, classes that differ, an unreadable file, or nowhere to write.
+
+    Example:
+        >>> write_report("runs/mine", "my-data")  # doctest: +SKIP
+        PosixPath('runs/mine/report.html')
     """
     started_at = time.monotonic()
     run, out = Path(run), Path(out) if out is not None else Path(run) / REPORT_FILE
     _check_paths(run, out)
     segmenter = load(run / BEST_FILE)
+    data = data if isinstance(data, Dataset) else open_dataset(data, format)
     require_same_classes(segmenter.classes, data.classes)
     samples = data.samples(split)
     history, reasons, recipe_file = read_history(run), _read_reasons(run), run / RECIPE_FILE
@@ -106,7 +110,7 @@ def write_report(
         recipe_text=recipe_file.read_text(encoding="utf-8") if recipe is not None else "",
         facts=_describe_times(history, len(samples), seconds, time.monotonic() - started_at)
         | describe_machine(predictor.device.type),
-        commands=_list_commands(run, data.root, split, layout, recipe is not None and recipe.weights == "init-from"),
+        commands=_list_commands(run, data.root, split, format, recipe is not None and recipe.weights == "init-from"),
         metrics=_page_metrics(result),
     )
     atomic_write(out, page)
@@ -172,16 +176,16 @@ def _read_reasons(run: Path) -> list[Choice]:
         raise InputError(f"{path}: not a list of choices with value and reason", hint="delete the file") from error
 
 
-def _list_commands(run: Path, data: Path, split: str, layout: str | None, needs_init: bool) -> dict[str, str]:
+def _list_commands(run: Path, data: Path, split: str, format: str | None, needs_init: bool) -> dict[str, str]:
     """List the commands that do it all again, by what they do.
 
     Args:
-        layout: the name of the data's layout, where it has to be given.
+        format: the name of the data's layout, where it has to be given.
         needs_init: whether training started from a network that has to be given.
     """
     name, root = shlex.quote(str(run)), shlex.quote(str(data))
     new_run = shlex.quote(f"{run}-again")
-    option = f" --format {layout}" if layout else ""
+    option = f" --format {format}" if format else ""
     init_from = " --init-from NETWORK" if needs_init else ""
     split = "" if split == "val" else f" --split {shlex.quote(split)}"
     recipe = shlex.quote(str(run / RECIPE_FILE))
