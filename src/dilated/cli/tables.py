@@ -72,18 +72,21 @@ def render_comparison(comparison: Comparison) -> list[Text | Table]:
 
 def _class_table(result: EvaluationResult) -> Table:
     """Make a table of pixels, IoU, Dice and boundary IoU by class, with 95% intervals, then the means."""
-    confusion, metric, has_boundary = result.confusion, result.format_metric, result.boundary is not None
+    confusion, metric = result.confusion, result.format_metric
     fractions = confusion.counts.sum(1) / max(confusion.pixels, 1)
     unlabeled = f", {result.num_unlabeled_images} without any" if result.num_unlabeled_images else ""
     title = f"{len(result.names)} images{unlabeled}, {confusion.pixels:,} labelled pixels"
-    columns = ("class", "pixels", "IoU [95%]", "Dice", *["boundary IoU [95%]"] * has_boundary)
-    rows: list[Sequence[object] | None] = []
-    for i, name in enumerate(result.classes):
-        dice = metric("dice", i, with_interval=False)
-        rows.append((name, f"{fractions[i]:.2%}", metric("iou", i), dice, *[metric("boundary_iou", i)] * has_boundary))
-    dice = metric("mean_dice", with_interval=False)
-    rows += [None, ("mean", "", metric("mean_iou"), dice, *[metric("mean_boundary_iou")] * has_boundary)]
-    return _table(title, columns, rows)
+    columns = ["class", "pixels", "IoU [95%]", "Dice"]
+    rows = [
+        [name, f"{fractions[i]:.2%}", metric("iou", i), metric("dice", i, with_interval=False)]
+        for i, name in enumerate(result.classes)
+    ]
+    means = ["mean", "", metric("mean_iou"), metric("mean_dice", with_interval=False)]
+    if result.boundary is not None:
+        columns.append("boundary IoU [95%]")
+        rows = [[*row, metric("boundary_iou", i)] for i, row in enumerate(rows)]
+        means.append(metric("mean_boundary_iou"))
+    return _table(title, columns, [*rows, None, means])
 
 
 def _trimap_table(counts: TrimapCounts) -> Table:
