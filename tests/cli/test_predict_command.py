@@ -18,7 +18,7 @@ from PIL import Image
 
 from dilated import Predictor, load
 from dilated.cli.main import main
-from dilated.prediction.writers.video import VideoEncoder
+from dilated.prediction.video import VideoEncoder
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -20,7 +20,7 @@ from dilated.data.labels import Classes, decode_label, read_values
 from dilated.prediction.sources import find_sources
 from dilated.prediction.writers import make_writers
 from dilated.prediction.writers.base import check_outputs
-from dilated.prediction.writers.servers import SERVERS
+from dilated.prediction.writers.images import SERVERS
 
 
 def network(path: Path, classes: Classes, reverse: bool = False) -> Path:

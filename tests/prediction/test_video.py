@@ -13,8 +13,7 @@ from PIL import Image
 
 from dilated import InputError
 from dilated.prediction.sources import Source
-from dilated.prediction.video import read_frames
-from dilated.prediction.writers.video import VideoEncoder
+from dilated.prediction.video import VideoEncoder, read_frames
 
 av = pytest.importorskip("av")
 

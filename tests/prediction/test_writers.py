@@ -20,7 +20,7 @@ from dilated.data.masks import decode_rle, decompress_rle, rasterize_polygon
 from dilated.prediction.sources import InputImage, Source
 from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter, output_file
-from dilated.prediction.writers.vectors import _make_annotations, _make_feature_collection
+from dilated.prediction.writers.text import _make_annotations, _make_feature_collection
 
 CLASSES = ["sky", "straße", "a,b"]
 COLORS = [(10, 20, 30), (200, 0, 0), (0, 0, 200)]
@@ -81,14 +81,12 @@ def test_more_than_256_classes_are_16_bit_ids(tmp_path: Path) -> None:
 
 def test_an_overlay_has_the_name_that_it_always_had(tmp_path: Path) -> None:
     assert written(tmp_path, "overlay") == ["deep/a.overlay.jpg"]
-    assert [type(writer).__name__ for writer in make_writers([], tmp_path, overlay=True)] == [
-        "PaletteWriter",
-        "OverlayWriter",
-    ]
-    assert [type(writer).__name__ for writer in make_writers(["overlay", "csv"], tmp_path, overlay=True)] == [
-        "OverlayWriter",
-        "ClassFractionWriter",
-    ]
+
+    def names(*forms: OutputFormat) -> list[str]:
+        return [writer.path(image("a")).name for writer in make_writers(forms, tmp_path, overlay=True)]
+
+    assert names() == ["a.png", "a.overlay.jpg"]
+    assert names("overlay", "csv") == ["a.overlay.jpg", "class_fractions.csv"]
 
 
 def test_probabilities_are_the_softmax_of_the_logits(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from dilated.prediction.sources import InputImage, Source, SourceKind
 from dilated.prediction.video import read_frames
 from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter, check_outputs, first_image
-from dilated.prediction.writers.servers import SERVERS, ServerFormat
+from dilated.prediction.writers.images import SERVERS, ServerFormat
 from dilated.progress import ProgressCallback
 
 _FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)

@@ -1,7 +1,8 @@
-"""The frames of videos and cameras, one by one, through PyAV.
+"""Videos and cameras, read and written frame by frame through PyAV.
 
-    for frame, pixels in read_frames(source):            # pixels: (H, W, 3) uint8, upright
-        ...
+    with VideoEncoder(Path("out.mp4"), height, width, rate) as encoder:
+        for frame, pixels in read_frames(source):        # pixels: (H, W, 3) uint8, upright
+            encoder.write(pixels, frame.seconds)
 
 Sound is not read. Frames keep their times, so a video whose frames are not evenly spaced stays as it is.
 """
@@ -11,9 +12,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from dilated.errors import InputError
 from dilated.prediction.sources import Frame, Source, SourceKind
 
 _DEFAULT_FRAME_RATE = Fraction(25)  # frames per second of a file that does not say
-TICKS_PER_FRAME = 1000  # the resolution of times
+_TICKS_PER_FRAME = 1000  # the resolution of times
 
 
 def read_frames(source: Source, max_frames: int | None = None) -> Iterator[tuple[Frame, ImageArray]]:
@@ -37,7 +39,7 @@ def read_frames(source: Source, max_frames: int | None = None) -> Iterator[tuple
         InputError: PyAV is not installed; no such camera; a file that is not a video, has no frame, or breaks off
             before its end, after the frames before that have been given.
     """
-    av = import_av(source.path)
+    av = _import_av(source.path)
     container = _open_container(av, source)
     number = 0
     with container:
@@ -56,7 +58,7 @@ def read_frames(source: Source, max_frames: int | None = None) -> Iterator[tuple
                 time = Fraction(number) / rate if frame.pts is None else frame.pts * frame.time_base
                 start_time = time if start_time is None else start_time
                 # Always later than the frame before.
-                seconds = max(time - start_time, seconds + 1 / (rate * TICKS_PER_FRAME))
+                seconds = max(time - start_time, seconds + 1 / (rate * _TICKS_PER_FRAME))
                 number += 1
                 pixels = _rotate_upright(frame.to_ndarray(format="rgb24"), frame.rotation)
                 yield Frame(number, seconds, rate, total), pixels
@@ -84,7 +86,7 @@ def _rotate_upright(pixels: Any, rotation: int) -> ImageArray:
     return np.ascontiguousarray(np.rot90(pixels, rotation // 90)) if rotation % 360 else pixels
 
 
-def import_av(path: Path) -> ModuleType:
+def _import_av(path: Path) -> ModuleType:
     """Import PyAV.
 
     Raises:
@@ -141,3 +143,65 @@ def _camera_device(camera: str, platform: str) -> tuple[str, str]:
     if platform == "win32":
         return f"video={name}", "dshow"
     return f"/dev/video{name}" if name.isdigit() else name, "v4l2"
+
+
+class VideoEncoder:
+    """Writes a video as H.264 in MP4.
+
+    Args:
+        path: any name; the format is MP4 whatever its suffix.
+        height: of all frames, in pixels.
+        width: of all frames. Odd sides are kept by storing colors at full resolution, which some players do not show.
+        rate: frames per second. Times that are close to a multiple of its period are set to it exactly.
+    """
+
+    def __init__(self, path: Path, height: int, width: int, rate: Fraction) -> None:
+        self.av, self.path = _import_av(path), path
+        self.height, self.width = height, width
+        self.rate, self.time_base, self.last_pts = rate, 1 / (rate * _TICKS_PER_FRAME), -1
+        with self._reraise_as_os_error():
+            self.container = self.av.open(str(path), "w", format="mp4")
+        try:
+            self.stream = self.container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        except ValueError as error:
+            raise InputError(
+                f"{path}: this PyAV cannot write H.264", hint="run: pip install --force-reinstall av"
+            ) from error
+        self.stream.width, self.stream.height = width, height
+        self.stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+        self.stream.codec_context.time_base = self.time_base
+
+    def __enter__(self) -> VideoEncoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, pixels: ImageArray, seconds: Fraction) -> None:
+        """Add a frame (H, W, 3) uint8, shown from `seconds` on."""
+        frame = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        position = seconds * self.rate  # in frames
+        nearest = round(position)
+        pts = round((nearest if abs(position - nearest) < 0.05 else position) * _TICKS_PER_FRAME)
+        self.last_pts = max(pts, self.last_pts + 1)
+        frame.pts, frame.time_base = self.last_pts, self.time_base
+        with self._reraise_as_os_error():
+            self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """Write the frames that are still buffered."""
+        with self._reraise_as_os_error():
+            try:
+                self.container.mux(self.stream.encode())
+            finally:
+                self.container.close()
+
+    @contextmanager
+    def _reraise_as_os_error(self) -> Iterator[None]:
+        """Turn errors of PyAV, not all of which are OSErrors, into OSErrors of the file."""
+        try:
+            yield
+        except self.av.FFmpegError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error

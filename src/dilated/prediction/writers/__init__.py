@@ -8,19 +8,16 @@ from typing import Literal
 
 from dilated.errors import InputError
 from dilated.prediction.sources import SourceKind
-from dilated.prediction.writers.base import PredictionWriter
-from dilated.prediction.writers.class_fractions import ClassFractionWriter
+from dilated.prediction.writers.base import PerImageWriter, PredictionWriter
 from dilated.prediction.writers.images import (
-    ColorWriter,
-    IdsWriter,
-    OverlayWriter,
-    PaletteWriter,
-    ProbabilityTiffWriter,
-    ProbabilityWriter,
+    LABEL_FORMATS,
+    OVERLAY_FORMAT,
+    PROBABILITY_FORMATS,
+    EvaluationServer,
+    ServerWriter,
+    VideoWriter,
 )
-from dilated.prediction.writers.servers import EvaluationServer, ServerWriter
-from dilated.prediction.writers.vectors import CocoWriter, GeoJsonWriter, LabelmeWriter
-from dilated.prediction.writers.video import VideoWriter
+from dilated.prediction.writers.text import POLYGON_FORMATS, ClassFractionWriter, CocoWriter
 
 OutputFormat = Literal[
     "palette",
@@ -37,20 +34,8 @@ OutputFormat = Literal[
 ]
 """`tif` has no writer here: it is written block by block, see `dilated.prediction.raster_prediction`."""
 
-_LABEL_IMAGES: dict[str, type[PaletteWriter | IdsWriter | ColorWriter]] = {
-    "palette": PaletteWriter,
-    "ids": IdsWriter,
-    "color": ColorWriter,
-}
-_OTHERS: dict[str, Callable[[Path], PredictionWriter]] = {
-    "overlay": lambda out: OverlayWriter(out, (SourceKind.IMAGE,)),  # a video's is a video
-    "probabilities": ProbabilityWriter,
-    "probabilities-tif": ProbabilityTiffWriter,
-    "geojson": GeoJsonWriter,
-    "coco": CocoWriter,
-    "labelme": LabelmeWriter,
-    "csv": ClassFractionWriter,
-}
+_PER_IMAGE = PROBABILITY_FORMATS | POLYGON_FORMATS
+_PER_RUN: dict[str, Callable[[Path], PredictionWriter]] = {"coco": CocoWriter, "csv": ClassFractionWriter}
 
 
 def make_writers(
@@ -81,15 +66,19 @@ def make_writers(
     wanted = list(dict.fromkeys([*output_formats, "overlay"] if overlay else output_formats))
     writers: list[PredictionWriter] = [] if server is None else [ServerWriter(out, server)]
     if not output_formats and server is None:
-        writers.append(PaletteWriter(out, (SourceKind.IMAGE,)))
-    plain_format = next((name for name in wanted if name in _LABEL_IMAGES), None)
+        writers.append(PerImageWriter(out, LABEL_FORMATS["palette"], (SourceKind.IMAGE,)))
+    plain_format = next((name for name in wanted if name in LABEL_FORMATS), None)
     for name in wanted:
-        if name in _LABEL_IMAGES:
-            writers.append(_LABEL_IMAGES[name](out, suffix="" if name == plain_format else f".{name}.png"))
-        elif name in _OTHERS:
-            writers.append(_OTHERS[name](out))
+        if name in LABEL_FORMATS:
+            suffix = "" if name == plain_format else f".{name}.png"
+            writers.append(PerImageWriter(out, LABEL_FORMATS[name], suffix=suffix))
+        elif name == "overlay":
+            writers.append(PerImageWriter(out, OVERLAY_FORMAT, (SourceKind.IMAGE,)))  # a video's is a video
+        elif name in _PER_IMAGE:
+            writers.append(PerImageWriter(out, _PER_IMAGE[name]))
+        elif name in _PER_RUN:
+            writers.append(_PER_RUN[name](out))
         else:
-            raise InputError(
-                f"save: {name!r} is not a format of labels", hint=f"give {', '.join([*_LABEL_IMAGES, *_OTHERS])}"
-            )
+            known = ", ".join([*LABEL_FORMATS, "overlay", *_PER_IMAGE, *_PER_RUN])
+            raise InputError(f"save: {name!r} is not a format of labels", hint=f"give {known}")
     return [*writers, VideoWriter(out)] if videos else writers

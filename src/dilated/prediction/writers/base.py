@@ -1,6 +1,6 @@
 """What all writers of predictions share: one file per image, or one file for a run.
 
-    writer = PaletteWriter(Path("out"))
+    writer = PerImageWriter(Path("out"), FORMATS["palette"])
     writer.open(classes, colors)
     writer.write(image, prediction)                    # out/NAME.png, whole or not at all
     writer.close()
@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Generic, TextIO, TypeVar
 
 from dilated.errors import InputError
 from dilated.files import atomic_path
 from dilated.palettes import Color
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.sources import Frame, InputImage, Source, SourceKind
+
+_T = TypeVar("_T")
 
 
 class PredictionWriter(ABC):
@@ -86,26 +91,110 @@ class PredictionWriter(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class ImageFormat:
+    """A format of one file per image.
+
+    Args:
+        suffix: what follows the image's name.
+        save: writes a prediction to a temporary path, whose suffix is not that of the format.
+        needs_logits: whether predictions must have their logits.
+        package: what must be installed for it.
+        video_error: the start of the message by which videos are refused; empty if it can hold frames.
+    """
+
+    suffix: str
+    save: Callable[[Prediction, Path, InputImage], object]
+    needs_logits: bool = False
+    package: str = ""
+    video_error: str = ""
+
+
 class PerImageWriter(PredictionWriter):
     """One file per image, `out/NAME` and a suffix."""
 
-    suffix: str
-
-    def __init__(self, out: Path, kinds: Sequence[SourceKind] = tuple(SourceKind), suffix: str = "") -> None:
+    def __init__(
+        self, out: Path, image_format: ImageFormat, kinds: Sequence[SourceKind] = tuple(SourceKind), suffix: str = ""
+    ) -> None:
         super().__init__(out, kinds)
-        self.suffix = suffix or self.suffix
+        self.format, self.suffix = image_format, suffix or image_format.suffix
+        self.needs_logits = image_format.needs_logits
 
     def path(self, image: InputImage) -> Path:
         name = self.out / image.name
         return name.with_name(name.name + self.suffix)
 
+    def check_source(self, source: Source) -> None:
+        if self.format.video_error and source.kind != SourceKind.IMAGE:
+            raise InputError(f"{self.format.video_error} the {source.kind} {source.path}", hint="give images")
+
+    def open(self, classes: Sequence[str], colors: Sequence[Color], append: bool = False) -> None:
+        if self.format.package and find_spec(self.format.package) is None:
+            raise InputError(
+                f"{self.suffix} files need {self.format.package}, which is not installed",
+                hint="run: pip install 'dilated[geo]'",
+            )
+
     def write(self, image: InputImage, prediction: Prediction) -> None:
         with output_file(self.path(image)) as temporary:
-            self.save(prediction, temporary, image)
+            self.format.save(prediction, temporary, image)
+
+
+class PerRunWriter(PredictionWriter, Generic[_T]):
+    """One file per run, `out/file_name`, written at its end with an entry for each image, sorted by name."""
+
+    file_name: str
+    entry_noun: str
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out)
+        self.file = out / self.file_name
+        self.classes: Sequence[str] = ()
+        self.entries: dict[str, _T] = {}
+
+    def path(self, image: InputImage) -> Path:
+        return self.file
+
+    def output_key(self, image: InputImage) -> str:
+        return f"the {self.entry_noun} {image.key} of {self.file}"
+
+    def open(self, classes: Sequence[str], colors: Sequence[Color], append: bool = False) -> None:
+        self.classes = classes
+        if not append or not self.file.exists():
+            return
+        hint = "leave out --skip-existing, or choose another --out"
+        try:
+            self.entries, names = self.read()
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.file}: not what a former run has written ({error})", hint=hint) from error
+        if names != list(classes):
+            raise InputError(f"{self.file}: the classes are not this network's {', '.join(classes)}", hint=hint)
+
+    def has(self, image: InputImage) -> bool:
+        return image.key in self.entries
+
+    def write(self, image: InputImage, prediction: Prediction) -> None:
+        self.entries[image.key] = self.make_entry(prediction)
+
+    def close(self) -> Path | None:
+        if not self.entries:
+            return None
+        self.entries = dict(sorted(self.entries.items()))
+        with output_file(self.file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            self.dump(file)
+        return self.file
 
     @abstractmethod
-    def save(self, prediction: Prediction, path: Path, image: InputImage) -> None:
-        """Write a prediction to a temporary file, whose suffix is not that of the format."""
+    def make_entry(self, prediction: Prediction) -> _T:
+        """Return what is kept of a prediction until the end."""
+
+    @abstractmethod
+    def read(self) -> tuple[dict[str, _T], list[str]]:
+        """Read the entries and the classes of a file that a former run has written; any `ValueError` if it has not."""
+
+    @abstractmethod
+    def dump(self, file: TextIO) -> None:
+        """Write all entries."""
 
 
 @contextmanager
