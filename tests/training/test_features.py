@@ -101,7 +101,7 @@ def test_the_network_is_not_changed_by_it(pairs: list[Sample], tmp_path: Path) -
 
 def test_images_of_unequal_sizes_share_a_canvas(pairs: list[Sample], tmp_path: Path) -> None:
     features.cache_features(segmenter(), pairs, tmp_path)
-    samples = FeatureSamples(tmp_path, pairs, CLASSES, stride=8, flip=False)
+    samples = FeatureSamples(tmp_path, pairs, stride=8, flip=False)
     assert len(samples) == 4
     for index, (height, width) in enumerate(SIZES):
         maps, label = samples[(index, 5)]
@@ -119,8 +119,8 @@ def test_images_of_unequal_sizes_share_a_canvas(pairs: list[Sample], tmp_path: P
 
 def test_logits_and_labels_are_flipped_together_by_the_draw_alone(pairs: list[Sample], tmp_path: Path) -> None:
     features.cache_features(segmenter(), pairs, tmp_path)
-    plain = FeatureSamples(tmp_path, pairs, CLASSES, stride=8, flip=False)
-    flipping = FeatureSamples(tmp_path, pairs, CLASSES, stride=8, flip=True, seed=1)
+    plain = FeatureSamples(tmp_path, pairs, stride=8, flip=False)
+    flipping = FeatureSamples(tmp_path, pairs, stride=8, flip=True, seed=1)
     flips = []
     for number in range(60):
         maps, label = plain[(2, number)]
@@ -133,5 +133,5 @@ def test_logits_and_labels_are_flipped_together_by_the_draw_alone(pairs: list[Sa
         assert torch.equal(seen[1], label)
         assert torch.equal(flipping[(2, number)][0], seen[0])
     assert 15 < sum(flips) < 45
-    other = FeatureSamples(tmp_path, pairs, CLASSES, stride=8, flip=True, seed=2)
+    other = FeatureSamples(tmp_path, pairs, stride=8, flip=True, seed=2)
     assert any(not torch.equal(other[(2, n)][0], flipping[(2, n)][0]) for n in range(60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,7 @@ from dilated.training.progress import LineProgress
 
 
 class RichTrainingProgress(LineProgress):
-    """Show a training with bars and the time left, on a terminal and in a notebook; lines alone in a pipe."""
+    """Show a training with bars and the time left, on a terminal and in a notebook with ipywidgets; else lines alone."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class RichTrainingProgress(LineProgress):
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=not (self.console.is_terminal or self.console.is_jupyter),
+            disable=not _can_show_bars(self.console),
         )
         self.task: TaskID | None = None
         self.title, self.best_mean_iou = "", -1.0
@@ -89,6 +90,11 @@ class RichTrainingProgress(LineProgress):
         task = self.bars.add_task(f"  {description}", total=count)
         yield lambda done, total: self.bars.update(task, completed=done)
         self.bars.remove_task(task)
+
+
+def _can_show_bars(console: Console) -> bool:
+    # In a notebook without ipywidgets rich warns at every refresh instead.
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def print_plan(plan: TrainingPlan, console: Console) -> None:

@@ -97,7 +97,11 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        return time.monotonic() >= self.moment
+        return not self.leaves(0.0)
+
+    def leaves(self, seconds: float) -> bool:
+        """Return whether so many seconds are left."""
+        return time.monotonic() + seconds < self.moment
 
 
 class StageLimit(Protocol):
@@ -107,8 +111,8 @@ class StageLimit(Protocol):
     def total_steps(self) -> int | None:
         """Number of steps; None where it depends on the time."""
 
-    def progress(self, step: int) -> float:
-        """Return how far the stage is, 0 to 1, after so many steps."""
+    def progress(self, step: int, step_seconds: float = 0.0) -> float:
+        """Return how far the stage is, 0 to 1, after so many steps, the last of which took so many seconds."""
 
     def validation_points(self) -> list[float]:
         """Return the progress at which the network is validated, ascending."""
@@ -135,7 +139,7 @@ class StepLimit:
     def total_steps(self) -> int | None:
         return self.steps
 
-    def progress(self, step: int) -> float:
+    def progress(self, step: int, step_seconds: float = 0.0) -> float:
         return step / self.steps
 
     def validation_points(self) -> list[float]:
@@ -145,7 +149,7 @@ class StepLimit:
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A stage of so many seconds, one step at least.
+    """A stage of so many seconds, one step at least; no step begins that would end after them.
 
     Example:
         >>> cases = (4.0, False), (4.0, True), (30.0, False)
@@ -169,10 +173,12 @@ class TimeLimit:
     def total_steps(self) -> int | None:
         return None
 
-    def progress(self, step: int) -> float:
+    def progress(self, step: int, step_seconds: float = 0.0) -> float:
         if step == 0:
             return 0.0
-        return min(1.0, (self.clock.seconds - self.started) / self.seconds) if self.seconds > 0 else 1.0
+        elapsed = self.clock.seconds - self.started
+        has_time_for_a_step = elapsed < self.seconds and elapsed + step_seconds <= self.seconds
+        return elapsed / self.seconds if has_time_for_a_step else 1.0
 
     def validation_points(self) -> list[float]:
         count = min(10, int(0.05 * self.seconds / max(self.validation_seconds, 1e-3))) + self.is_last_stage

@@ -1,7 +1,7 @@
 """The frozen front end's logits of whole images, computed once and kept on disk for the context stage (Section 5).
 
-    folder = cache_features(segmenter, pairs, Path("runs/mine/features"))
-    dataset = FeatureSamples(folder, pairs, classes, stride=8, flip=True, seed=0)
+    folder = cache_features(segmenter, samples, Path("runs/mine/features"))
+    dataset = FeatureSamples(folder, samples, stride=8, flip=True, seed=0)
     features, label = dataset[(0, 7)]                    # (C, h, w) float32, (h, w) int64
 
 The context module alone takes milliseconds, the front end seconds; a stage of many steps pays for the front end once.
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import IGNORE
 from dilated.data.sample import Sample
 from dilated.files import atomic_path
 from dilated.models.base import BaseSegmenter
@@ -82,10 +82,8 @@ class FeatureSamples:
         InputError: an unreadable label, or one of another size than its image.
     """
 
-    def __init__(
-        self, folder: Path, samples: list[Sample], classes: Classes, stride: int, flip: bool = True, seed: int = 0
-    ) -> None:
-        self.folder, self.samples, self.classes, self.stride = folder, samples, classes, stride
+    def __init__(self, folder: Path, samples: list[Sample], stride: int, flip: bool = True, seed: int = 0) -> None:
+        self.folder, self.samples, self.stride = folder, samples, stride
         self.flip, self.seed = flip, seed
         sizes = [sample.size() for sample in samples]
         self.canvas = tuple(max(-(-size[axis] // stride) for size in sizes) for axis in (0, 1))

@@ -10,6 +10,7 @@ Interrupted in any way, `resume=True` goes on with the same numbers as if nothin
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def train(
         data: with the splits `train` and `val`.
         out: the run's folder; must be new or empty unless `resume`.
         resume: continue from the folder's checkpoint; the recipe must be the one that it was made with.
-        init_from: a network whose weights are taken where they fit the recipe's, instead of the recipe's own source.
+        init_from: a network whose weights are taken where they fit the recipe's, instead of the recipe's source.
         world: the processes, where the caller has joined them already.
 
     Returns:
@@ -101,12 +102,12 @@ class _Trainer:
         data: Dataset,
         recipe: Recipe,
         out: Path,
-        resume: bool = False,
-        init_from: BaseSegmenter | None = None,
-        options: RunOptions = RunOptions(),
-        world: World | None = None,
+        resume: bool,
+        init_from: BaseSegmenter | None,
+        options: RunOptions,
+        world: World,
     ) -> None:
-        self.data, self.recipe, self.out, self.world = data, recipe, out, world or World(device_name=options.device)
+        self.data, self.recipe, self.out, self.world = data, recipe, out, world
         self.progress = (options.progress if self.world.is_rank_zero else None) or TrainingProgress()
         self.device = self.world.device
         self.fsdp = recipe.fsdp and self.world.size > 1
@@ -191,6 +192,7 @@ class _Trainer:
         monitor = DivergenceMonitor(len(self.data.classes), state.stage_index, stage)
         self.progress.on_stage_start(state.stage_index, stage, state.step, limit)
         progress_before, _ = self._gather_progress(limit, stop)
+        iteration_started, iteration_seconds = math.nan, 0.0
         for image, label in self._batches(stage, limit, stop):
             started = time.perf_counter()
             lr_factor = optim.set_learning_rate(step.optimizer, stage, state.step, progress_before)
@@ -198,7 +200,9 @@ class _Trainer:
             state.step, state.total_steps = state.step + 1, state.total_steps + 1
             if state.ema:
                 state.ema.update(state.segmenter)
-            progress_after, stop_requested = self._gather_progress(limit, stop)
+            if not math.isnan(iteration_started):  # the first iteration of a process starts the workers too
+                iteration_seconds = time.monotonic() - iteration_started
+            progress_after, stop_requested = self._gather_progress(limit, stop, iteration_seconds)
             is_last_step = progress_after >= 1
             validation_due = any(progress_before < point <= progress_after for point in validation_points)
             checkpoint_due = stop_requested or state.step % recipe.checkpoint_every == 0
@@ -220,17 +224,19 @@ class _Trainer:
                 self._save_checkpoint(step)
             if stop_requested:
                 raise Interrupted
-            progress_before = progress_after
+            progress_before, iteration_started = progress_after, time.monotonic()
             if is_last_step:
                 break
 
-    def _gather_progress(self, limit: StageLimit, stop: threading.Event) -> tuple[float, bool]:
-        """How far the stage is by the first process's clock, and whether any was asked to stop: the same in all."""
-        statuses = self.world.all_gather((limit.progress(self.state.step), stop.is_set()))
+    def _gather_progress(
+        self, limit: StageLimit, stop: threading.Event, step_seconds: float = 0.0
+    ) -> tuple[float, bool]:
+        """Return how far the stage is by the clock of rank 0, and whether any process was asked to stop."""
+        statuses = self.world.all_gather((limit.progress(self.state.step, step_seconds), stop.is_set()))
         return statuses[0][0], any(stop_requested for _, stop_requested in statuses)
 
     def _allocate_time(self, stage: StageConfig) -> None:
-        """Give the stage its seconds, in a recipe with a time budget."""
+        """Give the stage its part of a time budget."""
         state, recipe = self.state, self.recipe
         state.stage_started = self.world.broadcast(self.clock.seconds)
         if stage.share:
@@ -245,7 +251,7 @@ class _Trainer:
                 )
 
     def _validation_seconds(self) -> float:
-        """Seconds that one takes; the last may have been at a coarser stride than the one at the end will be."""
+        # The last one may have been at a coarser stride than the one at the end will be.
         return max(self.state.validation_seconds, self.recipe.reserve)
 
     def _stage_limit(self, stage: StageConfig) -> StageLimit:
@@ -283,15 +289,14 @@ class _Trainer:
         self.progress.on_validation_end(mean_iou, improved)
 
     def _full_eval_segmenter(self) -> BaseSegmenter:
-        """What is validated and kept, whole; all processes call this."""
+        """Return the network that is validated and kept, gathered where it is sharded; all processes call this."""
         return self.gatherer(self._eval_segmenter()) if self.gatherer else self._eval_segmenter()
 
     def _eval_segmenter(self) -> BaseSegmenter:
-        """The average where there is one."""
         return self.state.ema.segmenter if self.state.ema else self.state.segmenter
 
     def _batches(self, stage: StageConfig, limit: StageLimit, stop: threading.Event) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's part of each batch, until the stage ends."""
+        """Yield this process's part of each batch, until the stage ends."""
         recipe, state = self.recipe, self.state
         seed = recipe.seed + 1000 * state.stage_index
         samples, batch = self._open_training_set(stage, seed, stop), stage.batch or recipe.batch
@@ -314,7 +319,7 @@ class _Trainer:
                     )
             self.world.barrier()
             stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, self.recipe))
-            return FeatureSamples(folder, samples, classes, segmenter.output_stride, augment.flip, seed)
+            return FeatureSamples(folder, samples, segmenter.output_stride, augment.flip, seed)
         if any(stage.crop):
             augment = dataclasses.replace(augment, crop=stage.crop)
         if isinstance(augment, ReflectCropConfig):

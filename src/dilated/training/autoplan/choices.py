@@ -159,11 +159,11 @@ def plan_stages(
     if not seconds:
         epochs = min(200.0, max(4.0, round(1600 * batch_size / summary.images)))
         reason = f"about 1600 steps at stride 16, {epochs:.0f} passes over {summary.images} images, then finer"
-        stage_lengths = {
-            "frontend 16": epochs,
-            "frontend 8": epochs / 5,
-            "context 8": epochs / 4,
-            "joint 8": epochs / 10,
+        lengths = {
+            ("frontend", 16): epochs,
+            ("frontend", 8): epochs / 5,
+            ("context", 8): epochs / 4,
+            ("joint", 8): epochs / 10,
         }
         length = "epochs"
     else:
@@ -171,29 +171,21 @@ def plan_stages(
         reason = f"time for some {steps:.0f} coarse steps"
         length = "share"
         if steps * batch_size >= _MIN_CONTEXT_SAMPLES:
-            stage_lengths = {"frontend 16": 0.55, "frontend 8": 0.15, "context 8": 0.15, "joint 8": 0.15}
+            lengths = {("frontend", 16): 0.55, ("frontend", 8): 0.15, ("context", 8): 0.15, ("joint", 8): 0.15}
             reason += ": coarse, fine, the context module alone, then all"
         elif steps * batch_size >= _MIN_FINE_SAMPLES / (2 if has_small_objects else 1):
-            stage_lengths = (
-                {"frontend 16": 0.6, "frontend 8": 0.4}
-                if has_small_objects
-                else {"frontend 16": 0.7, "frontend 8": 0.3}
-            )
+            coarse, fine = (0.6, 0.4) if has_small_objects else (0.7, 0.3)
+            lengths = {("frontend", 16): coarse, ("frontend", 8): fine}
             reason += ", too few for a context module to learn: coarse, then fine"
         else:
-            stage_lengths = {"frontend 16": 1.0}
+            lengths = {("frontend", 16): 1.0}
             reason += ", too few for finer ones of more than twice the cost"
-    if has_small_objects and len(stage_lengths) > 1:
+    if has_small_objects and len(lengths) > 1:
         reason += f"; regions of some {side:.0f} pixels want the fine stride"
     tables = []
-    for name, value in stage_lengths.items():
-        kind, stride = name.split()[0], int(name.split()[1])
-        steps = (
-            value * seconds / sum(stage_lengths.values()) / cost.step_seconds[stride]
-            if seconds
-            else _MAX_WARMUP_STEPS / 0.1
-        )
-        warmup = max(1, min(_MAX_WARMUP_STEPS, round(0.1 * steps)))
+    for (kind, stride), value in lengths.items():
+        steps = value * seconds / sum(lengths.values()) / cost.step_seconds[stride]
+        warmup = max(1, min(_MAX_WARMUP_STEPS, round(0.1 * steps))) if seconds else _MAX_WARMUP_STEPS
         tables.append(stage_table(kind, stride, pretrained, **{length: value, "warmup": warmup, **parts}))
     warmups = ", ".join(str(table["warmup"]) for table in tables)
     return tables, [

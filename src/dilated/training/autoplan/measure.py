@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -27,7 +30,6 @@ from dilated.data.sample import Sample
 from dilated.data.statistics import SplitStatistics, StatisticsAccumulator, count_pixels
 from dilated.data.training_samples import TrainingSamples
 from dilated.models.base import BaseSegmenter
-from dilated.prediction.predictor import Predictor
 from dilated.training import stages
 from dilated.training.budget import COST_PER_HALVING, Deadline
 from dilated.training.config import Recipe
@@ -154,13 +156,13 @@ def measure_cost(
     world: World,
     deadline: Deadline = Deadline(),  # noqa: B008 -- frozen
 ) -> Cost:
-    """Measure the output strides 16 and 8, one after the other until the deadline; one step at least.
+    """Measure the output strides 16 and 8, one after the other; nothing begins that would end after the deadline.
+
+    One step, one prediction and one sample are timed in any case; a finer stride is extrapolated where time is short.
 
     Args:
         samples: of training and of validation.
         world: with the device; the processes share nothing here.
-        deadline: once it has passed, the first timing is taken, a finer stride is extrapolated, and one sample is
-            read.
 
     Raises:
         InputError: a network that cannot be built, an image that cannot be read, or no memory for one sample.
@@ -169,26 +171,43 @@ def measure_cost(
     free, before = free_memory(world.device), _peak_memory(world.device)
     step_seconds: dict[int, float] = {}
     prediction_seconds: dict[int, float] = {}
-    micro_batches = 1
+    micro_batches, coarse, complete = 1, _STRIDES[0], True
     for stride in _STRIDES:
-        if step_seconds and deadline.expired:
-            coarse = _STRIDES[0]
+        if stride != coarse and not deadline.leaves(step_seconds[coarse] * COST_PER_HALVING):
             step_seconds[stride] = step_seconds[coarse] * COST_PER_HALVING
             prediction_seconds[stride] = prediction_seconds[coarse] * COST_PER_HALVING
+            complete = False
             continue
         segmenter = recipe.network.with_output_stride(stride).build(classes.names, classes.colors).to(world.device)
         step_seconds[stride], micro_batches = _time_step(segmenter, recipe, world, micro_batches, deadline)
         predictor = stages.build_predictor(segmenter, recipe, world.device)
-        prediction_seconds[stride] = _time_prediction(predictor, samples[1], deadline)
-    complete = not deadline.expired
+        indices = np.linspace(0, len(samples[1]) - 1, 3).round().astype(int)
+        calls = (partial(predictor, samples[1][i].read_image()) for i in indices)
+        timings = _time_calls(calls, deadline)
+        prediction_seconds[stride] = fmean(timings[1:] or timings)  # the first one warms up
     peak = max(0, _peak_memory(world.device) - before)
-    sample_seconds = _time_sample(recipe, classes, samples[0], deadline)
+    dataset = TrainingSamples(samples[0], classes, recipe.augment)
+    draws = (partial(dataset.__getitem__, (draw % len(dataset), draw)) for draw in range(4))
+    sample_seconds = fmean(_time_calls(draws, deadline))
     return Cost(step_seconds, prediction_seconds, sample_seconds, peak, free, micro_batches, complete)
+
+
+def _time_calls(calls: Iterable[Callable[[], object]], deadline: Deadline) -> list[float]:
+    """Return the seconds of each call, of the first in any case, until the deadline leaves no time for another."""
+    timings: list[float] = []
+    for call in calls:
+        started = time.perf_counter()
+        call()
+        timings.append(time.perf_counter() - started)
+        if not deadline.leaves(timings[-1]):
+            break
+    return timings
 
 
 def _time_step(
     segmenter: BaseSegmenter, recipe: Recipe, world: World, micro_batches: int, deadline: Deadline
 ) -> tuple[float, int]:
+    """Return the seconds of the second step, since the first allocates, and the parts in which a batch fits."""
     kind: Literal["joint", "frontend"] = "joint" if segmenter.context is not None else "frontend"
     stage = replace(recipe.stage[0], kind=kind)
     stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, recipe))
@@ -198,40 +217,8 @@ def _time_step(
     image = torch.rand(recipe.batch, 3, height, width, generator=generator)
     label = torch.randint(len(segmenter.classes), (recipe.batch, height, width), generator=generator)
     step = TrainStep(segmenter, stage, recipe, world, micro_batches, notify=lambda line: None)
-    seconds = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        float(step(image, label, recipe.batch, 0))  # waits for the GPU
-        seconds = time.perf_counter() - started
-        if deadline.expired:
-            break
-    return seconds, step.micro_batches
-
-
-def _time_prediction(predictor: Predictor, samples: list[Sample], deadline: Deadline) -> float:
-    """Time up to three images, the first one to warm up."""
-    timings: list[float] = []
-    for i in np.linspace(0, len(samples) - 1, 3).round().astype(int):
-        image = samples[i].read_image()
-        started = time.perf_counter()
-        predictor(image)
-        timings.append(time.perf_counter() - started)
-        if deadline.expired:
-            break
-    measured = timings[1:] or timings
-    return sum(measured) / len(measured)
-
-
-def _time_sample(recipe: Recipe, classes: Classes, samples: list[Sample], deadline: Deadline) -> float:
-    dataset = TrainingSamples(samples, classes, recipe.augment)
-    timings: list[float] = []
-    for draw in range(4):
-        started = time.perf_counter()
-        dataset[(draw % len(samples), draw)]
-        timings.append(time.perf_counter() - started)
-        if deadline.expired:
-            break
-    return sum(timings) / len(timings)
+    calls = [lambda: float(step(image, label, recipe.batch, 0))] * 2  # a number, for which the GPU is waited for
+    return _time_calls(calls, deadline)[-1], step.micro_batches
 
 
 def free_memory(device: torch.device) -> int:
