@@ -38,7 +38,7 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.dataset import Dataset
 from dilated.data.labels import IGNORE
 from dilated.data.loader import iter_batch_keys
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.environment import describe_machine
 from dilated.evaluation.evaluate import evaluate
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
@@ -86,9 +86,7 @@ def peer(data: Dataset, out: Path, steps: int, batch: int, crop: tuple[int, int]
 
 def learn(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int, crop: tuple[int, int]) -> None:
     """A training loop as most projects have one: AdamW, a polynomial rate, random scale, crop and mirroring."""
-    samples = TrainingSamples(
-        data.samples("train"), data.classes, AugmentConfig(crop, scale=(0.6, 1.6)), seed=0, cache=True
-    )
+    samples = TrainingSamples(data.samples("train"), AugmentConfig(crop, scale=(0.6, 1.6)), seed=0, cache=True)
     backbone = list(network.get_submodule("encoder").parameters())
     rest = [p for name, p in network.named_parameters() if not name.startswith("encoder.")]
     descent = torch.optim.AdamW([{"params": backbone, "lr": 4e-4}, {"params": rest, "lr": 2e-3}], weight_decay=0.01)

@@ -30,7 +30,7 @@ from torch import Tensor
 import dilated
 from dilated.data.augment import AugmentConfig
 from dilated.data.loader import iter_batch_keys
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.environment import describe_machine
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.models.sampling import PIXEL_GRID, upsample
@@ -154,9 +154,9 @@ def main() -> None:
     pairs = data.samples("train")
     began = time.perf_counter()
     keys = [(i % len(pairs), i) for i in range(options.views * len(pairs))]
-    train_views = cache(Head(front), TrainingSamples(pairs, data.classes, augment, seed=7777), keys, recipe)
+    train_views = cache(Head(front), TrainingSamples(pairs, augment, seed=7777), keys, recipe)
     val = data.samples("val")
-    val_views = cache(Head(front), TrainingSamples(val, data.classes, None), [(i, i) for i in range(len(val))], recipe)
+    val_views = cache(Head(front), TrainingSamples(val, None), [(i, i) for i in range(len(val))], recipe)
     arms = [a for i, a in enumerate(ARMS) if i == 0 or options.arms is None or a.name in options.arms]
     steps = options.epochs * len(train_views) // options.batch
     print(f"{len(train_views)} views, {steps} steps of {options.batch}; cached in {time.perf_counter() - began:.0f} s")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dilated.data.dataset import open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.environment import describe_machine
 from dilated.training import stages
 from dilated.training.autoplan.plan import make_plan
@@ -40,7 +40,7 @@ def main() -> None:
     segmenter, _ = build_initial_segmenter(data.classes, recipe, None)
     stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, recipe))
     step = TrainStep(segmenter, stage, recipe, World())
-    samples = TrainingSamples(data.samples("train"), data.classes, recipe.augment, cache=recipe.cache)
+    samples = TrainingSamples(data.samples("train"), recipe.augment, cache=recipe.cache)
     number = -(-len(samples) // recipe.batch)
     waits, works = [], []
     before = time.perf_counter()

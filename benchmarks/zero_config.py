@@ -36,7 +36,7 @@ from dilated import ConfusionMatrix, Predictor, load
 from dilated.data.augment import AugmentConfig
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.environment import describe_machine
 from dilated.training.autoplan.choices import MAX_SAMPLE_PIXELS, _choose_crop
 from dilated.training.autoplan.measure import summarize_dataset
@@ -89,7 +89,7 @@ def train_peer(arm: str, data: Dataset, budget: float) -> nn.Module:
     pairs = data.samples("train")
     # The peers get our crop too: choosing one is not what is compared.
     crop, _ = _choose_crop(summarize_dataset(pairs, data.classes), MAX_SAMPLE_PIXELS["cpu"])
-    samples = TrainingSamples(pairs, data.classes, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
+    samples = TrainingSamples(pairs, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
     encoder = set(network.encoder.parameters())
     groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]
     optimizer = torch.optim.AdamW([{"params": p, "lr": r, "peak": r} for p, r in groups], weight_decay=0.01)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from dilated.data.augment import AugmentConfig, RandomScale
+from dilated.data.augment import AugmentConfig, _RandomScale
 
 STILL = {"scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
@@ -64,7 +64,7 @@ def test_colors_vary_and_labels_do_not(sample: tuple[Tensor, Tensor]) -> None:
 
 def test_scales_are_uniform_in_their_logarithm() -> None:
     torch.manual_seed(0)
-    scale = RandomScale((0.5, 2.0))
+    scale = _RandomScale((0.5, 2.0))
     image = tv_tensors.Image(torch.zeros(1, 1000, 1000))
     heights = torch.tensor([scale.make_params([image])["size"][0] for _ in range(500)])
     assert heights.min() >= 500

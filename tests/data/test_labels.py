@@ -14,7 +14,7 @@ from dilated.data.labels import (
     LabelArray,
     decode_label,
     draft_classes,
-    format_classes_template,
+    format_classes,
     load_classes,
     read_values,
     save_classes,
@@ -225,8 +225,8 @@ def test_drafted_classes_name_every_value_and_come_back_from_their_file(values: 
     assert (classes.decode(np.array([values])) < 255).sum() == len(values) - (len(values) > 2)
 
 
-def test_the_template_is_a_file_that_loads(tmp_path: Path) -> None:
-    classes = load_classes(classes_toml(tmp_path, format_classes_template([3, 7, 200])))
+def test_a_draft_is_a_file_that_loads(tmp_path: Path) -> None:
+    classes = load_classes(classes_toml(tmp_path, format_classes(draft_classes([3, 7, 200]))))
     assert classes.values == ((3,), (7,), (200,))
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dilated.data.augment import ReflectCropConfig, _reflect_crop
 from dilated.data.labels import Classes
-from dilated.data.reflect_crop import ReflectCropConfig, reflect_crop
 from dilated.data.sample import Sample
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError
 
 Array = NDArray[np.uint8]
@@ -63,7 +63,7 @@ def places(options: ReflectCropConfig, height: int, width: int) -> list[Place]:
 
 def cut(options: ReflectCropConfig, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
     torch.manual_seed(seed)
-    cut_image, cut_label = reflect_crop(options, torch.tensor(image), torch.tensor(label))
+    cut_image, cut_label = _reflect_crop(options, torch.tensor(image), torch.tensor(label))
     return cut_image.numpy(), cut_label.numpy()
 
 
@@ -183,7 +183,7 @@ def test_a_sample_is_plain_bytes_in_memory_of_its_own() -> None:
         ReflectCropConfig((380, 380), scale=(0.5, 2.0)),
         ReflectCropConfig((8, 8), margin=0),
     ):
-        for part in reflect_crop(options, image, label):
+        for part in _reflect_crop(options, image, label):
             assert (type(part), part.dtype, part.is_contiguous()) == (Tensor, torch.uint8, True)
             part.zero_()
     assert torch.equal(image, before[0])
@@ -244,14 +244,13 @@ def pairs(tmp_path: Path) -> list[Sample]:
 
 
 def test_a_sample_depends_on_the_seed_and_its_number_alone(pairs: list[Sample]) -> None:
-    classes = Classes(tuple("abcde"), tuple((i, i, i) for i in range(5)))
     options = ReflectCropConfig((388, 388))
     keys = [(index, draw) for index in range(3) for draw in range(8)]
     torch.manual_seed(1)
-    once = {key: TrainingSamples(pairs, classes, options, seed=5)[key] for key in keys}
+    once = {key: TrainingSamples(pairs, options, seed=5)[key] for key in keys}
     torch.manual_seed(2)
-    again = {key: TrainingSamples(pairs, classes, options, seed=5, cache=True)[key] for key in reversed(keys)}
-    other = {key: TrainingSamples(pairs, classes, options, seed=6)[key] for key in keys}
+    again = {key: TrainingSamples(pairs, options, seed=5, cache=True)[key] for key in reversed(keys)}
+    other = {key: TrainingSamples(pairs, options, seed=6)[key] for key in keys}
 
     def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
         return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])

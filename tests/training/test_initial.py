@@ -9,7 +9,7 @@ import torch
 from conftest import CLASSES
 
 from dilated import InputError, Recipe, Segmenter, SegmenterConfig
-from dilated.data.reflect_crop import ReflectCropConfig
+from dilated.data.augment import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.training.config import StageConfig
 from dilated.training.stages import build_initial_segmenter

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dilated import InputError, Recipe, load_recipe
-from dilated.data.reflect_crop import ReflectCropConfig
+from dilated.data.augment import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.training import optim, stages
 from dilated.training.config import StageConfig

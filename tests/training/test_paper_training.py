@@ -30,9 +30,9 @@ from dilated import (
     load_recipe,
     open_dataset,
 )
+from dilated.data.augment import ReflectCropConfig, _reflect_crop
 from dilated.data.dataset import Dataset
 from dilated.data.labels import save_classes
-from dilated.data.reflect_crop import ReflectCropConfig, reflect_crop
 from dilated.errors import Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.models.base import BaseSegmenter
@@ -290,7 +290,7 @@ def test_a_logit_is_learnt_for_the_pixel_that_it_answers_for(data: Dataset) -> N
     pair, network = data.samples("train")[0], segmenter(context="basic", dilations=(1, 2))
     image = torch.tensor(np.asarray(Image.open(pair.image))).permute(2, 0, 1)
     label = torch.tensor(pair.read_label())
-    sample, grid = reflect_crop(ReflectCropConfig((412, 428), flip=False), image, label)
+    sample, grid = _reflect_crop(ReflectCropConfig((412, 428), flip=False), image, label)
     learnt = network.training_logits(sample[None] / 255)
     assert grid.shape == learnt.shape[-2:] == (5, 7)
     assert torch.allclose(learnt, network.logits(image[None] / 255), atol=1e-4)

@@ -18,7 +18,7 @@ an error with the file and the pixel; nothing wraps, nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,8 +252,8 @@ def _get_list(path: Path, table: dict[str, Any], key: str, default: list[int]) -
     return tuple(value)
 
 
-def save_classes(classes: Classes, path: Path) -> None:
-    """Write a `classes.toml`, atomically, that `load_classes` reads back as equal."""
+def format_classes(classes: Classes) -> str:
+    """Format classes as a `classes.toml`, which `load_classes` reads back as equal."""
     lines = [f"ignore = {list(classes.ignore)}"]
     if classes.read != "values":
         lines.append(f"read = {quote_toml(classes.read)}")
@@ -261,7 +261,12 @@ def save_classes(classes: Classes, path: Path) -> None:
         lines.append(f"ignore_colors = {[list(color) for color in classes.ignore_colors]}")
     for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
         lines += ["", "[[class]]", f"name = {quote_toml(name)}", f"color = {list(color)}", f"values = {list(values)}"]
-    atomic_write(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def save_classes(classes: Classes, path: Path) -> None:
+    """Write a `classes.toml`, atomically."""
+    atomic_write(path, format_classes(classes))
 
 
 def draft_classes(values: Collection[int]) -> Classes:
@@ -281,15 +286,6 @@ def draft_classes(values: Collection[int]) -> Classes:
         names = [f"class {value}" for value in class_values]
     colors = distinct_colors(max(len(names), 1))
     return Classes(tuple(names), tuple(colors[: len(names)]), tuple((value,) for value in class_values))
-
-
-def format_classes_template(values: Sequence[int]) -> str:
-    """Format a `classes.toml` to start from, for the values that label files hold."""
-    lines = [
-        f'[[class]]\nname = "class {v}"\ncolor = [{v * 67 % 256}, {v * 131 % 256}, {v * 199 % 256}]\nvalues = [{v}]'
-        for v in values
-    ]
-    return "\n\n".join(lines)
 
 
 def _reject_unknown_keys(path: Path, where: str, table: dict[str, object], keys: set[str]) -> None:

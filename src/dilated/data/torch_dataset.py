@@ -1,4 +1,11 @@
-"""A split as a torch data set of (image, label): `open_dataset(...)["train"]`."""
+"""Samples as torch data sets of (image, label).
+
+    image, label = open_dataset("my-data")["train"][0]                         # a `SplitDataset`
+    samples = TrainingSamples(data.samples("train"), AugmentConfig(), seed=0)
+    image, label = samples[(0, 7)]                                             # image 0, in the training's 8th draw
+
+An error in a file names it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dilated.data.augment import AugmentConfig, ReflectCropConfig
 from dilated.data.sample import Sample
-from dilated.tensors import to_tensor
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(image (3, H, W), label (H, W)) -> the two transformed alike."""
@@ -44,8 +51,64 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             InputError: an image or a label that is damaged, or of different sizes.
         """
-        sample = self.samples[index]
-        array = sample.read_image()
-        image = to_tensor(array)[0].contiguous()
-        label = torch.from_numpy(sample.read_label(array.shape[:2]).astype(np.int64))
-        return self.transform(image, label) if self.transform else (image, label)
+        image, label = _read_tensors(self.samples[index])
+        item = image.contiguous().float() / 255, label.long()
+        return self.transform(*item) if self.transform else item
+
+
+class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented training samples, or full images where `augment` is None, by key (index, draw).
+
+    A draw depends only on the seed and on its number in the training, so it is the same for any number of workers and
+    after any interruption.
+
+    Args:
+        samples: images and labels on disk.
+        augment: how samples vary.
+        seed: of all draws.
+        cache: keep decoded images in memory (height * width * 4 bytes each).
+
+    Returns, for the key (index, draw):
+        image (3, H, W) float32, RGB in 0..1, and label int64: (H, W), or on the logits' grid (`ReflectCropConfig`).
+
+    Raises:
+        InputError: an unreadable image or label, or a label of another size than its image.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        augment: AugmentConfig | ReflectCropConfig | None,
+        seed: int = 0,
+        cache: bool = False,
+    ) -> None:
+        self.samples, self.seed = samples, seed
+        self.transform = None if augment is None else augment.build()
+        self.cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        index, draw = key
+        image, label = self._read(index)
+        if self.transform is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(np.random.SeedSequence([self.seed, draw]).generate_state(1, np.uint64)[0]))
+                image, label = self.transform(image, label)
+        return image.float() / 255, label.long()
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        if self.cache is not None and index in self.cache:
+            return self.cache[index]
+        tensors = _read_tensors(self.samples[index])
+        if self.cache is not None:
+            self.cache[index] = tensors
+        return tensors
+
+
+def _read_tensors(sample: Sample) -> tuple[Tensor, Tensor]:
+    """An image (3, H, W) and its label (H, W), both uint8."""
+    image = sample.read_image()
+    label = sample.read_label(image.shape[:2])
+    return torch.tensor(image).permute(2, 0, 1), torch.tensor(label)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dilated.config import build_dataclass, read_toml, require_valid
-from dilated.data.augment import AugmentConfig
-from dilated.data.reflect_crop import ReflectCropConfig
+from dilated.data.augment import AugmentConfig, ReflectCropConfig
 from dilated.errors import InputError
 from dilated.models.segmenter import SegmenterConfig
 from dilated.training.losses import LossConfig

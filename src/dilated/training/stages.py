@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from dilated.data.augment import ReflectCropConfig
 from dilated.data.labels import Classes
-from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from dilated.config import to_toml
+from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import Dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
-from dilated.data.reflect_crop import ReflectCropConfig
 from dilated.data.sample import Sample, require_same_size
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.result import merge
@@ -307,7 +307,7 @@ class _Trainer:
     def _open_training_set(
         self, stage: StageConfig, seed: int, stop: threading.Event
     ) -> TrainingSamples | FeatureSamples:
-        samples, classes, augment = self.samples[stage.split], self.data.classes, self.recipe.augment
+        samples, augment = self.samples[stage.split], self.recipe.augment
         segmenter = self.state.segmenter
         if stage.cache_features:
             folder = self.out / FEATURES_FOLDER
@@ -324,7 +324,7 @@ class _Trainer:
             augment = dataclasses.replace(augment, crop=stage.crop)
         if isinstance(augment, ReflectCropConfig):
             stages.require_same_grid(segmenter, augment)
-        return TrainingSamples(samples, classes, augment, seed, self.recipe.cache)
+        return TrainingSamples(samples, augment, seed, self.recipe.cache)
 
     def _save_checkpoint(self, step: TrainStep | None = None) -> None:
         state = self.state

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dilated.data.check.check import CheckReport, check
-from dilated.data.check.inspection import find_blended_values
+from dilated.data.check.inspection import _find_blended_values
 from dilated.data.labels import Classes, save_classes
 
 
@@ -234,8 +234,8 @@ def test_an_image_upside_down_by_exif_is_a_warning(tmp_path: Path) -> None:
 def test_areas_of_any_two_values_are_never_blended(high: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     label = np.repeat(np.repeat(random.integers(0, 2, (8, 8)) * high, 5, 0), 5, 1)
-    assert find_blended_values(label) == frozenset()
-    assert find_blended_values(random.integers(0, 256, (40, 40))) == frozenset()  # noise has no edges
+    assert _find_blended_values(label) == frozenset()
+    assert _find_blended_values(random.integers(0, 256, (40, 40))) == frozenset()  # noise has no edges
 
 
 def test_classes_without_any_value_are_no_reason_to_stop(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def inspect_sample(
         image_hash=image_hash,
         label_digest=_hash_values(values) if values is not None and len(distinct) else b"",
         values={int(value): int(histogram[value]) for value in distinct[:_MAX_VALUES]} if holds_values else {},
-        intermediate_values=find_blended_values(values)
+        intermediate_values=_find_blended_values(values)
         if values is not None and holds_values and len(distinct)
         else frozenset(),
         counts=None if problems else counts,
@@ -155,7 +155,7 @@ def _hash_values(values: NDArray[np.integer]) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(values, dtype=np.uint16).data, digest_size=16).digest()
 
 
-def find_blended_values(values: NDArray[np.integer]) -> frozenset[int]:
+def _find_blended_values(values: NDArray[np.integer]) -> frozenset[int]:
     """The values of single pixels that lie between their neighbors', if they are many: edges that were smoothed.
 
     Args:
@@ -167,7 +167,7 @@ def find_blended_values(values: NDArray[np.integer]) -> frozenset[int]:
     Example:
         >>> sharp = np.repeat([[0, 0, 0, 200, 200, 200]], 20, axis=0)
         >>> soft = np.repeat([[0, 0, 90, 200, 200, 200]], 20, axis=0)
-        >>> sorted(find_blended_values(sharp)), sorted(find_blended_values(soft))
+        >>> sorted(_find_blended_values(sharp)), sorted(_find_blended_values(soft))
         ([], [90])
     """
     blended: list[NDArray[np.integer]] = []

@@ -128,7 +128,7 @@ def _check_orientation(split: str, accumulator: SplitAccumulator) -> Iterator[Fi
     if group.count:
         text = (
             f"{split}: {group.count:,} of {accumulator.images:,} images have an EXIF orientation that rotates them, "
-            f"and their size does not tell whether the label was drawn on the rotated image: {_list_files(group, False)}"
+            f"and their size does not tell whether their labels were drawn upright: {_list_files(group, False)}"
         )
         hint = "make sure that their labels are upright, since images are read upright"
         yield Finding("warning", "rotated image", text, hint, tuple(group.examples))

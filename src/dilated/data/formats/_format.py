@@ -33,7 +33,7 @@ from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split
 from dilated.data.formats._classes import ClassesFile, reset_values
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
 from dilated.data.images import ImageArray, open_image
-from dilated.data.labels import IGNORE, Classes, LabelArray, format_classes_template
+from dilated.data.labels import IGNORE, Classes, LabelArray, draft_classes, format_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
@@ -347,7 +347,7 @@ def _describe_missing_classes(path: Path, samples: list[Sample]) -> str:
     return (
         f"{path}: no such file, and nothing else names the classes; expected one [[class]] for each "
         f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n"
-        f"{format_classes_template(examples)}\n"
+        f"{format_classes(draft_classes(examples)) if examples else ''}"
         + ("\n...\n" if len(values) > 3 else "")
         + "\nand `ignore = [...]` above them for values that count nowhere."
     )

@@ -28,7 +28,7 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.data.statistics import SplitStatistics, StatisticsAccumulator, count_pixels
-from dilated.data.training_samples import TrainingSamples
+from dilated.data.torch_dataset import TrainingSamples
 from dilated.models.base import BaseSegmenter
 from dilated.training import stages
 from dilated.training.budget import COST_PER_HALVING, Deadline
@@ -186,7 +186,7 @@ def measure_cost(
         timings = _time_calls(calls, deadline)
         prediction_seconds[stride] = fmean(timings[1:] or timings)  # the first one warms up
     peak = max(0, _peak_memory(world.device) - before)
-    dataset = TrainingSamples(samples[0], classes, recipe.augment)
+    dataset = TrainingSamples(samples[0], recipe.augment)
     draws = (partial(dataset.__getitem__, (draw % len(dataset), draw)) for draw in range(4))
     sample_seconds = fmean(_time_calls(draws, deadline))
     return Cost(step_seconds, prediction_seconds, sample_seconds, peak, free, micro_batches, complete)
