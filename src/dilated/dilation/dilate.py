@@ -65,7 +65,7 @@ def dilate(module: _M, output_stride: int = 8, *, check: bool = True) -> _M:
         (1, 1)
     """
     if output_stride < 1:
-        raise DilationError(f"found output_stride={output_stride}; expected at least 1")
+        raise DilationError(f"output_stride={output_stride}", hint="give at least 1")
     trace = trace_network(module)
     dilated = copy.deepcopy(module)
     _refuse_training_only_layers(module, trace)
@@ -88,7 +88,7 @@ def _refuse_training_only_layers(module: nn.Module, trace: Trace) -> None:
         network(probe_image(network, 2, trace.channels, *trace.size))
     if training_only:
         raise DilationError(
-            f"{next(iter(training_only))} runs in training only; expected a network whose layers all run in evaluation",
+            f"{next(iter(training_only))} runs in training only",
             hint="build it without its auxiliary heads, for example with aux_logits=False",
         )
 

@@ -234,7 +234,7 @@ class _Planner:
             operations = [operation for call in calls for operation in self._affected_operations(call)]
             names = ", ".join(dict.fromkeys(operation.name for operation in operations))
             raise _UnsupportedLayerError(
-                f"found operations of its own on maps of a stride above output_stride={self.output_stride} ({names})",
+                f"it has operations of its own on maps of a stride above output_stride={self.output_stride} ({names})",
                 "move them into a module of their own, or choose a greater output stride",
             )
         return layout if has_phases else None
@@ -260,9 +260,8 @@ class _Planner:
         is_flattened = any(layout.is_flattened for layout in (*input_layouts, *output_layouts))
         if len(strides) != 1 or len(output_strides) > 1 or is_flattened:
             raise _UnsupportedLayerError(
-                f"found inputs of strides {sorted(map(format_stride, strides))} and results of "
-                f"{sorted(map(format_stride, output_strides))}; expected maps of one stride each that keep rows and "
-                "columns apart",
+                f"its inputs have strides {sorted(map(format_stride, strides))} and its results "
+                f"{sorted(map(format_stride, output_strides))}, or mix rows and columns; it needs maps of one stride each",
                 _HINT,
             )
         shift = self._kept_stride(input_layouts[0], output_layouts[0]) if output_layouts else (1, 1)
@@ -281,8 +280,7 @@ class _Planner:
             if operation.input_layout is None or self._is_coarse(operation.input_layout):
                 stride = f" at stride {format_stride(operation.input_layout.stride)}" if operation.input_layout else ""
                 raise DilationError(
-                    f"found attention between positions ({operation.name}){stride}; expected convolutions above "
-                    f"output_stride={self.output_stride}",
+                    f"attention between positions ({operation.name}){stride}, above output_stride={self.output_stride}",
                     _HINT,
                     layer=(inner, type(self.network.get_submodule(inner))),
                 )
@@ -299,8 +297,8 @@ def _refuse_untracked_attention(trace: Trace, network: nn.Module) -> None:
     for inner, operation in _attention_operations(trace):
         if operation.input_layout is None and not any(_keeps_layout(trace, name) for name in enclosing_names(inner)):
             raise DilationError(
-                f"found attention between positions ({operation.name}) of which the stride is unknown, since rows and "
-                "columns were given up before; expected convolutions",
+                f"attention between positions ({operation.name}) of which the stride is unknown, since rows and columns "
+                "were given up before",
                 _HINT,
                 layer=(inner, type(network.get_submodule(inner))),
             )
@@ -334,7 +332,7 @@ def _sample_rate(layout: SpatialLayout, output_stride: int) -> tuple[int, int]:
     rates = [max(Fraction(1), stride / output_stride) for stride in layout.stride]
     if any(rate.denominator > 1 for rate in rates):
         raise _UnsupportedLayerError(
-            f"found a stride of {format_stride(layout.stride)}, which output_stride={output_stride} does not divide",
+            f"output_stride={output_stride} does not divide its stride of {format_stride(layout.stride)}",
             "choose another output stride",
         )
     return int(rates[0]), int(rates[1])

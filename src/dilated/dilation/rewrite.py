@@ -104,8 +104,8 @@ class Phased(RewrittenLayer):
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if len(tensors) != len(phases.inputs):
             raise InputError(
-                f"dilated layer ({original_type(self).__name__}): found {len(tensors)} tensors among the arguments; "
-                f"expected {len(phases.inputs)}, as when the network was dilated"
+                f"dilated layer ({original_type(self).__name__}): {len(tensors)} tensors among the arguments, and "
+                f"{len(phases.inputs)} when the network was dilated"
             )
         input_axes = iter(phases.inputs)
         leaves = [
@@ -203,8 +203,8 @@ class _SamplingMode(TorchFunctionMode):
         self.call_counts[name] += 1
         if call_index >= len(grids):
             raise InputError(
-                f"dilated layer ({self.layer}): found call {call_index + 1} of {name}; expected {len(grids)}, as when "
-                "the network was dilated"
+                f"dilated layer ({self.layer}): call {call_index + 1} of {name}, and {len(grids)} when the network was "
+                "dilated"
             )
         grid = grids[call_index]
         if grid is not None:

@@ -130,7 +130,7 @@ def _compare_output(
     if list(actual.shape) != dense_shape:
         if layout is None and where[0]:
             return  # rows and columns could not be told apart here; the layers after it are compared
-        raise DilationError(f"found an output of {tuple(actual.shape)}; expected {tuple(dense_shape)}", layer=where)
+        raise DilationError(f"its output is {tuple(actual.shape)}, not {tuple(dense_shape)}", layer=where)
     if not reference.is_floating_point():
         return
     if layout is not None:
@@ -146,7 +146,7 @@ def _compare_output(
         only_at_border = _relative_error(actual[tuple(interior)], reference[tuple(interior)]) <= _TOLERANCE
     raise DilationError(
         f"its output differs from the original's by {error:.1e} (relative)"
-        f"{', at the border only' if only_at_border else ''}; expected the same at every sample",
+        f"{', at the border only' if only_at_border else ''}",
         hint="choose a greater output stride or another network",
         layer=where,
         only_at_border=only_at_border,

@@ -57,8 +57,11 @@ class DilatedAxis:
     def output_size(self, length: int) -> int:
         """The original's number of outputs for its own length of input."""
         count = self.window.output_size(length)
-        if count < 1:  # as torch does
-            raise RuntimeError(f"dilated layer: {length} steps are too few for a window of {self.window.span + 1}")
+        if count < 1:
+            raise InputError(
+                f"dilated layer: {length} steps are too few for a window of {self.window.span + 1}",
+                hint="give a larger image",
+            )
         return count
 
     def dense_padding(self, dense_length: int) -> tuple[int, int]:
@@ -164,7 +167,7 @@ def dilate_layer(layer: Any, rate: tuple[int, int], kept_stride: tuple[int, int]
         InputError: a max pooling that returns indices.
     """
     if getattr(layer, "return_indices", False):
-        raise InputError("found return_indices=True", hint="use a pooling that returns its maxima only")
+        raise InputError("it returns indices (return_indices=True)", hint="use a pooling that returns its maxima only")
     rows, columns = (
         DilatedAxis(window, r, kept) for window, r, kept in zip(conv_axes(layer), rate, kept_stride, strict=True)
     )

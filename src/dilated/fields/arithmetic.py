@@ -161,8 +161,8 @@ def output_size(size: int, module_or_layers: nn.Module | Sequence[Layer]) -> int
         count = layer.axis.output_size(size)
         if count < 1:
             raise InputError(
-                f"output_size: {layer.name}: {size} input steps are too few; expected at least "
-                f"{layer.axis.min_length(size)}"
+                f"output_size: {layer.name}: {size} input steps are too few",
+                hint=f"give at least {layer.axis.min_length(size)} to this layer",
             )
         size = count
     return size
@@ -224,7 +224,7 @@ def as_layer(name: str, module: nn.Module) -> Layer:
     for setting in ("kernel", "stride", "dilation", "padding"):
         pair = getattr(axis, setting), getattr(columns, setting)
         if pair[0] != pair[1]:
-            raise InputError(f"receptive_field: {name}: found {setting} {pair}; expected the same along both axes")
+            raise InputError(f"receptive_field: {name}: the {setting} differs between the axes, {pair}")
     return Layer(name, axis.kernel, axis.dilation, axis.stride, axis.padding, axis.ceil_mode)
 
 

@@ -57,11 +57,11 @@ def effective_field(
     """
     if images.ndim != 4 or not images.numel() or not images.is_floating_point():
         raise InputError(
-            f"effective_field: found images {tuple(images.shape)} of {images.dtype}; expected floats (N, 3, H, W), at "
-            "least one image"
+            f"effective_field: images {tuple(images.shape)} of {images.dtype}",
+            hint="give floats (N, 3, H, W), at least one image",
         )
     if reduce not in ("sum", "max"):
-        raise InputError(f"effective_field: found reduce={reduce!r}; expected 'sum' or 'max'")
+        raise InputError(f"effective_field: reduce={reduce!r}", hint="give 'sum' or 'max'")
     network = getattr(segmenter_or_module, "__self__", segmenter_or_module)  # the module that a method belongs to
     total = torch.zeros(images.shape[-2:], dtype=torch.float64)
     with eval_mode(network) if isinstance(network, nn.Module) else nullcontext(), torch.enable_grad():
@@ -77,7 +77,7 @@ def effective_field(
     total_sum = total.sum()
     if not (torch.isfinite(total_sum) and total_sum > 0):
         raise InputError(
-            f"effective_field: found gradients that add up to {total_sum.item():g}; expected a finite number above 0",
+            f"effective_field: the gradients add up to {total_sum.item():g}, not to a finite number above 0",
             hint="try other images, or a network whose weights are neither all zero nor NaN",
         )
     return total / total_sum
@@ -104,8 +104,8 @@ def effective_field_size(field: Tensor, fraction: float = 0.95, center: tuple[in
     """
     if field.ndim != 2 or not 0 < fraction <= 1 or not field.sum() > 0:
         raise InputError(
-            f"effective_field_size: found a field {tuple(field.shape)} and fraction={fraction}; expected (H, W), not "
-            "zero everywhere, and a fraction above 0 and at most 1"
+            f"effective_field_size: a field {tuple(field.shape)} and fraction={fraction}",
+            hint="give a field (H, W) that is not zero everywhere, and a fraction above 0 and at most 1",
         )
     row, column = center or (field.shape[0] // 2, field.shape[1] // 2)
     row_distance = (torch.arange(field.shape[0]) - row).abs()
@@ -119,12 +119,13 @@ def effective_field_size(field: Tensor, fraction: float = 0.95, center: tuple[in
 def _values_at(output: Any, position: tuple[int, int] | None) -> Tensor:
     """The (C,) values of an output (1, C, h, w) at a position."""
     if not isinstance(output, Tensor) or output.ndim != 4 or not output.numel():
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"effective_field: found the output {found}; expected (N, C, h, w), at least one value")
+        kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"effective_field: the output is {kind}", hint="give a network that maps to (N, C, h, w)")
     height, width = output.shape[-2:]
     row, column = position or (height // 2, width // 2)
     if not (0 <= row < height and 0 <= column < width):
         raise InputError(
-            f"effective_field: found position={position}; expected one inside the output of {height}x{width}"
+            f"effective_field: position={position} is outside the output",
+            hint=f"give a row below {height} and a column below {width}",
         )
     return output[0, :, row, column]

@@ -133,7 +133,7 @@ def measure_margin(
         InputError: an alignment that the stride does not divide, or maps whose size does not divide the image's.
     """
     if alignment % stride:
-        raise InputError(f"measure_margin: found alignment={alignment}; expected a multiple of the stride {stride}")
+        raise InputError(f"measure_margin: alignment={alignment} is not a multiple of the stride {stride}")
     widest = 0
     for axis, nan_at_end in ((-1, False), (-1, True), (-2, False), (-2, True)):
         margin_here = _margin_along_axis(extract_features, axis, nan_at_end, alignment, device, max_side)
@@ -173,8 +173,7 @@ def _nan_margin(feature_map: Tensor, axis: int, nan_at_end: bool, side: int) -> 
     count = feature_map.shape[axis]
     if not count or side % count:
         raise InputError(
-            f"measure_margin: found a map of {count} values for {side} pixels; expected each to stand for an integer "
-            "number of pixels"
+            f"measure_margin: a map of {count} values for {side} pixels, not an integer number of pixels for each value"
         )
     stride = side // count
     other_axes = tuple(i for i in range(feature_map.ndim) if i != feature_map.ndim + axis)

@@ -171,7 +171,7 @@ def _level_grid(level: int, maps: Tensor, side: int, downsamplings: Mapping[int,
     """Where the values of a level sit, from the layers that stride on the way to it."""
     if maps.shape[-2] != maps.shape[-1]:  # of a square image
         raise InputError(
-            f"backbone: level {level}: found a map of {tuple(maps.shape)}; expected (N, C, h, w)",
+            f"backbone: level {level}: a map of {tuple(maps.shape)} is not (N, C, h, w)",
             hint="choose a convolutional backbone; those that keep channels last, such as Swin, do not fit",
         )
     rows, stride, start = side, 1, 0.0
