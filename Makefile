@@ -1,7 +1,8 @@
 # make demo       label the sample photographs with the bundled network
-# make test       lint, types and tests on the CPU (about seven minutes on two cores)
+# make test       lint, types, import layers and tests on the CPU (about ten minutes on two cores)
 # make test-all   the slow tests as well
 # make test-gpu   the tests that need a CUDA device
+# make test-floor the core tests with the lowest versions that pyproject.toml allows, in .venv-floor
 # make reference  the pages of docs/reference from the docstrings
 # Each makes the environment in .venv first where it is missing.
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo test test-all test-gpu lint reference bench clean
+.PHONY: demo test test-all test-gpu test-floor lint reference bench clean
 
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -25,6 +26,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 test: lint
 	$(PYTEST) -n $(WORKERS)
@@ -35,6 +37,9 @@ test-all: lint
 test-gpu: .venv/ready
 	$(PYTEST) -m gpu
 
+test-floor:
+	$(PYTHON) tools/floor.py --out .venv-floor
+
 reference: .venv/ready
 	$(BIN)/python tools/make_reference.py
 
@@ -42,4 +47,4 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/depthwise.py
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv-floor demo

@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -20,26 +20,26 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
-MODULES = ("dilated", "dilated.fields", "dilated.losses", "dilated.paper")
+MODULES = (
+    "dilated",
+    "dilated.paper",
+    "dilated.fields",
+    "dilated.losses",
+    "dilated.data.formats",
+    "dilated.prediction.writers",
+)
 SECTIONS = ("Args", "Shapes", "Returns", "Yields", "Raises", "Example", "Examples")
 
 
 def render() -> dict[str, str]:
     """Every page by its file name."""
-    pages, index = (
-        {},
-        ["# Reference", "", "Made from the docstrings by `make reference`; every example runs in the tests.", ""],
-    )
+    values = {f"{name}.{item}": value for name in MODULES for item, value in _public_values(_module(name))}
+    class_pages = {value: f"{name}.md" for name, value in values.items() if inspect.isclass(value)}
+    pages = {f"{name}.md": _page(name, value, class_pages) for name, value in values.items()}
+    index = ["# Reference", "", "Made from the docstrings by `make reference`; every example runs in the tests.", ""]
     for name in MODULES:
-        module = _module(name)
-        index += [f"## `{name}`", "", _first_line(module), ""]
-        for item in sorted(module.__all__, key=str.casefold):
-            value = getattr(module, item)
-            if isinstance(value, ModuleType) or item.startswith("__"):
-                continue
-            file = f"{name}.{item}.md"
-            pages[file] = _page(f"{name}.{item}", value)
-            index.append(f"- [`{item}`]({file}): {_first_line(value)}")
+        index += [f"## `{name}`", "", _first_line(_module(name)), ""]
+        index += [f"- [`{item}`]({name}.{item}.md): {_first_line(v)}" for item, v in _public_values(_module(name))]
         index.append("")
     pages["README.md"] = "\n".join(index).rstrip() + "\n"
     return pages
@@ -47,19 +47,31 @@ def render() -> dict[str, str]:
 
 def _module(name: str) -> Any:
     package, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(package), attribute) if package else importlib.import_module(name)
+    if not package:
+        return importlib.import_module(name)
+    return getattr(importlib.import_module(package), attribute, None) or importlib.import_module(name)
 
 
-def _page(name: str, value: Any) -> str:
-    source = inspect.getsourcefile(value) if callable(value) else None
-    lines = [f"# `{name}`", ""]
-    if callable(value):
-        lines += ["```python", _signature(name.rsplit(".", 1)[1], value), "```", ""]
+def _public_values(module: ModuleType) -> list[tuple[str, Any]]:
+    """The functions and classes that a module offers: those in `__all__`, else those of its package."""
+    names = getattr(module, "__all__", None)
+    if names is None:
+        defined = ((name, getattr(value, "__module__", "")) for name, value in vars(module).items())
+        names = [name for name, home in defined if home.startswith(module.__name__) and not name.startswith("_")]
+    values = ((name, getattr(module, name)) for name in sorted(names, key=str.casefold))
+    return [(name, value) for name, value in values if inspect.isclass(value) or inspect.isfunction(value)]
+
+
+def _page(name: str, value: Any, class_pages: Mapping[type, str]) -> str:
+    lines = [f"# `{name}`", "", "```python", _signature(name.rsplit(".", 1)[1], value), "```", ""]
     lines += [_markdown(inspect.getdoc(value) or ""), ""]
     if inspect.isclass(value):
-        lines += [*_fields(value), *_methods(value)]
-    if source:
-        lines += [f"Source: `{Path(source).relative_to(ROOT).as_posix()}`"]
+        bases = [base for base in value.__mro__[1:] if base in class_pages]
+        links = ", ".join(f"[`{base.__name__}`]({class_pages[base]})" for base in bases)
+        lines += [f"A kind of {links}, with its attributes and methods.", ""] if links else []
+        lines += [*_fields(value), *_methods(value, bases)]
+    source = inspect.getsourcefile(value)
+    lines += [f"Source: `{Path(source).relative_to(ROOT).as_posix()}`"] if source else []
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
@@ -69,7 +81,8 @@ def _signature(name: str, value: Any) -> str:
     except (TypeError, ValueError):
         return name
     shown, star = [], False
-    for parameter in signature.parameters.values():
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
             shown.append("*")
         star = star or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
@@ -89,7 +102,7 @@ def _annotation(value: Any) -> str:
 
 def _default(value: Any) -> str:
     text = repr(value)
-    return "..." if " at 0x" in text or text.startswith("<") else text
+    return "..." if "<" in text or " at 0x" in text else text
 
 
 def _fields(value: type) -> Iterator[str]:
@@ -117,10 +130,11 @@ def _field_docstrings(value: type) -> Iterator[tuple[str, str]]:
                     yield name, doc
 
 
-def _methods(value: type) -> Iterator[str]:
+def _methods(value: type, bases: Sequence[type]) -> Iterator[str]:
+    """The documented methods and properties of a class, without those of bases that have a page."""
+    kinds = [kind for kind in value.__mro__ if kind.__module__.startswith("dilated") and kind not in bases]
     for name, member in inspect.getmembers(value):
-        own = any(name in vars(kind) for kind in value.__mro__ if kind.__module__.startswith("dilated"))
-        if name.startswith("_") or not own:
+        if name.startswith("_") or not any(name in vars(kind) for kind in kinds):
             continue
         plain = member.fget if isinstance(member, property) else member
         if not (inspect.isfunction(plain) or inspect.ismethod(plain)) or not plain.__doc__:
