@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from dilated import Predictor, Segmenter, SegmenterConfig
 from dilated.errors import InputError
-from dilated.prediction.blend import BlendedTiler, _tile_starts
-from dilated.prediction.tiling import TileCache, TileSource
-from dilated.prediction.tta import InMemoryRaster, TTAView
+from dilated.prediction.tiling import BlendedTiler, _tile_starts
+from dilated.prediction.views import InMemoryRaster, TileCache, TileSource, TTAView
 
 
 class Gate(nn.Module):

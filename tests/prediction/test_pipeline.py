@@ -21,7 +21,7 @@ from dilated import InputError, Prediction, Predictor, load
 from dilated.data.images import ImageArray
 from dilated.prediction import pipeline
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
-from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
+from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
 from dilated.prediction.sources import Frame, InputImage, Source, find_sources
 from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter
@@ -295,7 +295,7 @@ def test_memory_is_bounded_by_the_queues(tmp_path: Path) -> None:
             made[0] += 1
             yield i
 
-    prefetcher = Prefetcher(items(), 3)
+    prefetcher = prefetch(items(), 3)
     for i in prefetcher:
         assert i == taken[0]
         taken[0] += 1
@@ -326,7 +326,7 @@ def test_closing_stops_a_maker_that_waits() -> None:
         finally:
             closed.set()
 
-    prefetcher = Prefetcher(items(), 1)
+    prefetcher = prefetch(items(), 1)
     next(prefetcher)
     prefetcher.close()
     assert closed.is_set()
@@ -337,7 +337,7 @@ def test_an_error_of_a_maker_is_raised_after_the_items_before_it() -> None:
         yield 1
         raise KeyError("mine")
 
-    prefetcher = Prefetcher(items(), 3)
+    prefetcher = prefetch(items(), 3)
     assert next(prefetcher) == 1
     with pytest.raises(KeyError, match="mine"):
         next(prefetcher)

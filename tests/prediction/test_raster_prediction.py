@@ -22,7 +22,7 @@ from dilated.prediction import block_store, overviews, raster_prediction
 from dilated.prediction.overviews import LabelTiffWriter, _downscale_by_mode
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.raster_prediction import predict_raster
-from dilated.prediction.tiling import Block
+from dilated.prediction.views import Block
 
 rasterio = pytest.importorskip("rasterio")
 tifffile = pytest.importorskip("tifffile")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dilated.prediction.tiling import TileCache
+from dilated.prediction.views import TileCache
 
 FEATURES = torch.arange(2 * 4 * 6, dtype=torch.float32).reshape(2, 4, 6)
 FINE = -torch.arange(8 * 12, dtype=torch.float32).reshape(1, 8, 12)

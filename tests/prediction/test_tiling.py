@@ -14,8 +14,7 @@ from small_networks import Local, make_image, resnet, vgg
 from dilated import Predictor, load
 from dilated.models.base import BaseSegmenter
 from dilated.prediction import tiling
-from dilated.prediction.tiling import Block, TileCache, TileKey, TileSource
-from dilated.prediction.tta import InMemoryRaster
+from dilated.prediction.views import Block, InMemoryRaster, TileCache, TileKey, TileSource
 
 RESNETS = {
     "features": {"levels": 3, "context": "basic"},

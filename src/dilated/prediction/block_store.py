@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_json
-from dilated.prediction.tiling import Block
+from dilated.prediction.views import Block
 
 _MANIFEST = "manifest.json"
 _CACHE_BYTES = 128 << 20  # of unpacked blocks that are kept while the raster is put together

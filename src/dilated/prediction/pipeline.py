@@ -28,7 +28,7 @@ from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor, SizeBatcher
-from dilated.prediction.prefetch import AsyncWriter, Prefetcher, map_ordered
+from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
 from dilated.prediction.sources import InputImage, Source, SourceKind
 from dilated.prediction.video import read_frames
 from dilated.prediction.writers import OutputFormat, make_writers
@@ -199,7 +199,7 @@ def predict_sources(
     with AsyncWriter(limits.workers if images == len(remaining) else 1, limits.depth) as async_writer:
         run = _PipelineRun(predictor, outputs, async_writer, limits.batch)
         try:
-            with closing(Prefetcher(_read_events(remaining, limits), limits.depth)) as events:
+            with closing(prefetch(_read_events(remaining, limits), limits.depth)) as events:
                 run.process(events)
             async_writer.wait()
         except KeyboardInterrupt:
@@ -376,7 +376,11 @@ def _read_events(sources: Sequence[Source], limits: _Limits) -> Generator[_ReadE
         last = first
         while last < len(sources) and sources[last].kind == SourceKind.IMAGE:
             last += 1
-        yield from map_ordered(_read_image, sources[first:last], limits.workers, limits.depth)
+        images = sources[first:last]
+        if limits.workers == 1:
+            yield from map(_read_image, images)  # in this thread: no image is read before there is room for it
+        else:
+            yield from map_ordered(_read_image, images, limits.workers, limits.depth)
         if last < len(sources):
             yield from _read_video(sources[last], limits.frames)
         first = last + 1

@@ -27,11 +27,10 @@ from dilated.environment import resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers, measure_margin, windows_match_whole_image
 from dilated.models.base import BaseSegmenter
-from dilated.prediction.blend import BlendedTiler
 from dilated.prediction.image_input import ImageInput, to_pixels
 from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
-from dilated.prediction.tiling import Block, ExactTiler, TileCache, TilePlan, Tiler, TileSource, iter_logits
-from dilated.prediction.tta import InMemoryRaster, TTAView
+from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits
+from dilated.prediction.views import Block, InMemoryRaster, TileCache, TileSource, TTAView
 from dilated.tensors import to_tensor
 from dilated.weights.bundled import load
 

@@ -1,6 +1,6 @@
 """Reading ahead and writing behind in threads, both with bounded queues.
 
-    with closing(Prefetcher(iterator, 4)) as items, AsyncWriter(1, 4) as async_writer:
+    with closing(prefetch(generator, 4)) as items, AsyncWriter(1, 4) as async_writer:
         for item in items:                               # at most 4 have been made and not been taken
             async_writer.submit(print, item)             # waits while 4 calls have not been done
 
@@ -10,59 +10,35 @@ An error in a thread is raised again where its results are taken.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import islice
+from contextlib import closing
+from itertools import count, islice
 from threading import BoundedSemaphore
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class Prefetcher(Generic[_T]):
-    """An iterator over what a generator yields in a thread of its own.
+def prefetch(items: Generator[_T, None, None], depth: int) -> Generator[_T, None, None]:
+    """Yield what a generator yields in a thread of its own; it is closed with this one.
 
     Args:
-        items: closed when this is closed.
         depth: how many items may wait to be taken.
 
     Example:
-        >>> list(Prefetcher((i for i in range(3)), 1))
+        >>> list(prefetch((i for i in range(3)), 1))
         [0, 1, 2]
     """
-
-    def __init__(self, items: Generator[_T, None, None], depth: int) -> None:
-        self.items = items
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetcher")  # one thread, so the items keep their order
-        self.pending = deque(self.pool.submit(self._advance) for _ in range(depth))
-
-    def __iter__(self) -> Iterator[_T]:
-        return self
-
-    def __next__(self) -> _T:
-        if not self.pending:
-            raise StopIteration
-        future = self.pending.popleft()
-        while not wait([future], timeout=0.5).done:  # so that Ctrl-C is handled on every system
-            continue
-        items = future.result()
-        if not items:
-            self.close()
-            raise StopIteration
-        self.pending.append(self.pool.submit(self._advance))
-        return items[0]
-
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
-        self.pending.clear()
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.items.close()
-
-    def _advance(self) -> list[_T]:
-        """Return the next item, or nothing at the end: StopIteration cannot be raised through a future."""
-        return list(islice(self.items, 1))
+    # A list of the next item, or an empty one at the end: StopIteration cannot be raised through a future.
+    chunks = map_ordered(lambda _: list(islice(items, 1)), count(), 1, depth)
+    with closing(items), closing(chunks):
+        for chunk in chunks:
+            if not chunk:
+                return
+            yield chunk[0]
 
 
 class AsyncWriter:
@@ -117,8 +93,10 @@ class AsyncWriter:
             self.slots.release()
 
 
-def map_ordered(function: Callable[[_T], _R], items: Iterable[_T], workers: int, depth: int) -> Iterator[_R]:
-    """Yield the results of calls in the order of the items, made by several threads if `workers` is above 1.
+def map_ordered(
+    function: Callable[[_T], _R], items: Iterable[_T], workers: int, depth: int
+) -> Generator[_R, None, None]:
+    """Yield the results of calls in the order of the items, made by several threads.
 
     Args:
         depth: how many calls may be unfinished or not taken.
@@ -127,18 +105,21 @@ def map_ordered(function: Callable[[_T], _R], items: Iterable[_T], workers: int,
         >>> list(map_ordered(abs, [-3, 2, -1], workers=2, depth=2))
         [3, 2, 1]
     """
-    if workers == 1:
-        yield from map(function, items)
-        return
     with ThreadPoolExecutor(workers, thread_name_prefix="reader") as pool:
         pending: deque[Future[_R]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
                 if len(pending) == depth:
-                    yield pending.popleft().result()
+                    yield _wait_for_result(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield _wait_for_result(pending.popleft())
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _wait_for_result(future: Future[_R]) -> _R:
+    while not wait([future], timeout=0.5).done:  # so that Ctrl-C is handled on every system
+        continue
+    return future.result()

@@ -35,7 +35,7 @@ from dilated.prediction.block_store import BlockStore, explain_write_errors, ide
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
 from dilated.prediction.prediction import label_dtype, to_class_fractions
 from dilated.prediction.predictor import Predictor
-from dilated.prediction.tiling import Block
+from dilated.prediction.views import Block
 from dilated.progress import ProgressCallback, track
 
 QUICKLOOK_SIZE = 2048  # pixels along its longer side

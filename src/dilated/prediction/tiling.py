@@ -9,50 +9,29 @@ The front end reads each tile with as many real pixels around it as it can see (
 so its maps of the tile are those of the whole image; at the image's own border it sees that border. The maps are put
 side by side, and the context module reads them across all seams: block by block, each with as many values around it as
 the module can see. So memory is bounded by the tile, and no label depends on it.
+
+A network with layers that see the whole image has no such tiles. `BlendedTiler`, which is used on request only, blends
+the probabilities of tiles that overlap: every pixel is in several tiles, each of which counts more the nearer the pixel
+is to its middle. There is no seam, but labels depend on the tile.
 """
 
 from __future__ import annotations
 
 import itertools
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dilated.data.raster.reader import Raster
 from dilated.models.base import BaseSegmenter
-from dilated.models.sampling import AxisGrids, source_window, split_axes
-from dilated.prediction.tta import TTAView
+from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, source_window, split_axes, upsample
+from dilated.prediction.views import Block, TileCache, TileKey, TileSource
 
 _STRIP_ROWS = 64
 """Rows of pixels for which logits of all classes are held at once."""
-
-TileKey = tuple[int, int, int]
-"""The index of a view, then row and column of a tile."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A rectangle of the image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def bottom(self) -> int:
-        return self.top + self.height
-
-    @property
-    def right(self) -> int:
-        return self.left + self.width
 
 
 @dataclass(frozen=True)
@@ -77,87 +56,40 @@ class NetworkRunner(Protocol):
     def autocast(self) -> torch.autocast: ...
 
 
-class TileCache:
-    """The maps of tiles, until everything that reads them is done: in memory, or in files.
-
-    with TileCache(folder) as cache:                     # or TileCache(): in memory
-        cache[(0, 0, 3)] = [features, fine]              # (F, h, w) each
-        cache.read_window((0, 0, 3), 0, slice(2, 9), slice(0, 4))
-        cache.retain(lambda key: key[1] > 0)             # forget the others
+class Tiler(ABC):
+    """Predicts one view of an image, block by block.
 
     Args:
-        folder: where they are written, one file per map; it is emptied at the start and removed at the end. In memory
-            if not given.
+        tile: pixels along a side of a tile, a multiple of the network's alignment.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
-        self._in_memory: dict[TileKey, list[Tensor]] = {}
-        self._on_disk: dict[TileKey, list[Path]] = {}
+    def __init__(self, network: NetworkRunner, source: TileSource, tile: int) -> None:
+        self.network, self.source, self.tile = network, source, tile
+        self.view, self.cache, self.segmenter = source.view, source.cache, network.segmenter
 
-    def __enter__(self) -> Self:
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._in_memory.clear()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __contains__(self, key: TileKey) -> bool:
-        return key in self._in_memory or key in self._on_disk
-
-    def __setitem__(self, key: TileKey, maps: Sequence[Tensor]) -> None:
-        if self.folder is None:
-            self._in_memory[key] = list(maps)
-            return
-        stem = "-".join(map(str, key))
-        paths = [self.folder / f"{stem}.{i}.npy" for i in range(len(maps))]
-        for path, feature_map in zip(paths, maps, strict=True):
-            np.save(path, feature_map.numpy())
-        self._on_disk[key] = paths
-
-    def read_window(self, key: TileKey, index: int, rows: slice, columns: slice) -> Tensor:
-        """Read a part of a map: (F, rows, columns)."""
-        if self.folder is None:
-            return self._in_memory[key][index][:, rows, columns]
-        # Mapped for a moment, so that only the window is read; a copy, so that no page stays in memory.
-        return torch.tensor(np.load(self._on_disk[key][index], mmap_mode="r")[:, rows, columns])
-
-    def retain(self, is_needed: Callable[[TileKey], bool]) -> None:
-        """Forget all tiles but those that are still needed."""
-        for key in [key for key in self._in_memory if not is_needed(key)]:
-            del self._in_memory[key]
-        for key in [key for key in self._on_disk if not is_needed(key)]:
-            for path in self._on_disk.pop(key):
-                path.unlink()
-
-
-@dataclass(frozen=True)
-class TileSource:
-    """One view of an image, and the cache that the maps of its tiles go to under the view's index."""
-
-    raster: Raster
-    view: TTAView
-    index: int
-    cache: TileCache
-
-
-class Tiler(Protocol):
-    """Predicts one view of an image, block by block."""
-
-    view: TTAView
-
+    @abstractmethod
     def keys(self, block: Block) -> list[TileKey]:
         """Return the tiles that the labels of a block depend on."""
 
+    @abstractmethod
     def predict(self, block: Block) -> tuple[Tensor, AxisGrids]:
         """Return the values that the pixels of a block are interpolated from, (1, C, h, w), and where they lie."""
 
+    @abstractmethod
     def upsample(self, values: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
         """Interpolate such values to logits, (1, C, *size)."""
+
+    def _read(self, top: int, left: int, bottom: int, right: int) -> Tensor:
+        image = self.view.read(self.source.raster, top, left, bottom - top, right - left)
+        return image.to(self.network.device)
+
+    def _windows(self, grid: Grid, block: Block, sizes: tuple[int, int], halo: int = 0) -> tuple[slice, slice]:
+        """Return the rows and columns of a map of these sizes from which the pixels of a block are interpolated."""
+        column_grid, _ = self.view.column_grid(block.left, block.right)
+        return (
+            source_window(grid, self.view.row_grid(block.top), block.height, sizes[0], halo),
+            source_window(grid, column_grid, block.width, sizes[1], halo),
+        )
 
 
 _Strips = Iterator[tuple[int, Tensor]]
@@ -208,28 +140,24 @@ def _upsample_strip(
     return logits.flip(-1) if flipped else logits
 
 
-class ExactTiler:
+class ExactTiler(Tiler):
     """Logits of one view that equal those of the whole image; the front end's maps are computed when first needed.
 
     Args:
-        tile: pixels along a side of a tile, a multiple of the alignment.
         margin: pixels around a tile that are read with it.
     """
 
     def __init__(self, network: NetworkRunner, source: TileSource, tile: int, margin: int) -> None:
-        self.network, self.source, self.tile, self.margin = network, source, tile, margin
-        self.view, self.cache, self.segmenter = source.view, source.cache, network.segmenter
-        self.grids = self.segmenter.feature_grids
+        super().__init__(network, source, tile)
+        self.margin, self.grids = margin, self.segmenter.feature_grids
 
     def keys(self, block: Block) -> list[TileKey]:
         """Return the tiles that the labels of a block depend on."""
         keys: set[TileKey] = set()
         for i in range(len(self.grids)):
             rows, columns = self._input_window(block, i)
-            tile_size = self.tile // int(self.grids[i].stride)  # values along a side of a tile
-            tile_rows = range(rows.start // tile_size, (rows.stop - 1) // tile_size + 1)
-            tile_columns = range(columns.start // tile_size, (columns.stop - 1) // tile_size + 1)
-            keys.update((self.source.index, row, column) for row, column in itertools.product(tile_rows, tile_columns))
+            tiles = itertools.product(*self._touched_tiles(i, rows, columns))
+            keys.update((self.source.index, row, column) for row, column in tiles)
         return sorted(keys)
 
     def predict(self, block: Block) -> tuple[Tensor, AxisGrids]:
@@ -253,25 +181,16 @@ class ExactTiler:
         """Return the values of a map that `decode` reads for a block."""
         grid, coarse = self.grids[index], self.grids[0]
         halo = self.segmenter.halo if index == 0 else 3 * int(coarse.stride / grid.stride)
-        height, width = (self._map_size(side, index) for side in (self.view.scaled_height, self.view.scaled_width))
-        column_grid, _ = self.view.column_grid(block.left, block.right)
-        return (
-            source_window(grid, self.view.row_grid(block.top), block.height, height, halo),
-            source_window(grid, column_grid, block.width, width, halo),
-        )
-
-    def _map_size(self, side: int, index: int) -> int:
-        """Return how many values a map has along a side of so many pixels."""
-        coarse = int(self.grids[0].stride)
-        return -(-side // coarse) * (coarse // int(self.grids[index].stride))
+        # A map has a whole number of values for each of the coarsest.
+        height, width = (-(-side // int(coarse.stride)) * int(coarse.stride / grid.stride) for side in self.view.size)
+        return self._windows(grid, block, (height, width), halo)
 
     def _compute_tile(self, i: int, j: int) -> list[Tensor]:
         """Compute the maps of a tile, without its margin: (F, h, w) each."""
         top, bottom, top_margin = self._read_span(i, self.view.scaled_height)
         left, right, left_margin = self._read_span(j, self.view.scaled_width)
-        image = self.view.read(self.source.raster, top, left, bottom - top, right - left).to(self.network.device)
         with self.network.autocast():
-            maps = self.segmenter.extract_features(image)
+            maps = self.segmenter.extract_features(self._read(top, left, bottom, right))
         cropped = []
         for feature_map, grid in zip(maps, self.grids, strict=True):
             stride = int(grid.stride)
@@ -290,20 +209,91 @@ class ExactTiler:
 
     def _gather(self, index: int, rows: slice, columns: slice) -> Tensor:
         """Put a window of a map together from all tiles that it touches: (F, rows, columns)."""
-        tile_size = self.tile // int(self.grids[index].stride)
-        tile_rows = []
-        for i in range(rows.start // tile_size, (rows.stop - 1) // tile_size + 1):
-            row_tiles = []
-            for j in range(columns.start // tile_size, (columns.stop - 1) // tile_size + 1):
-                window = (
-                    _window_in_tile(rows, i * tile_size, tile_size),
-                    _window_in_tile(columns, j * tile_size, tile_size),
-                )
-                row_tiles.append(self.cache.read_window((self.source.index, i, j), index, *window))
-            tile_rows.append(torch.cat(row_tiles, -1))
-        return torch.cat(tile_rows, -2)
+        size = self.tile // int(self.grids[index].stride)
+        touched_rows, touched_columns = self._touched_tiles(index, rows, columns)
+
+        def read(i: int, j: int) -> Tensor:
+            window = _window_in_tile(rows, i * size, size), _window_in_tile(columns, j * size, size)
+            return self.cache.read_window((self.source.index, i, j), index, *window)
+
+        return torch.cat([torch.cat([read(i, j) for j in touched_columns], -1) for i in touched_rows], -2)
+
+    def _touched_tiles(self, index: int, rows: slice, columns: slice) -> tuple[range, range]:
+        """Return the rows and columns of tiles that a window of a map touches."""
+        size = self.tile // int(self.grids[index].stride)  # values along a side of a tile
+        return (
+            range(rows.start // size, (rows.stop - 1) // size + 1),
+            range(columns.start // size, (columns.stop - 1) // size + 1),
+        )
 
 
 def _window_in_tile(window: slice, tile_start: int, size: int) -> slice:
     """Return the part of a window that lies in a tile, counted from the tile's first value."""
     return slice(max(window.start - tile_start, 0), min(window.stop - tile_start, size))
+
+
+class BlendedTiler(Tiler):
+    """Probabilities of one view of an image, from tiles that overlap by half."""
+
+    def __init__(self, network: NetworkRunner, source: TileSource, tile: int) -> None:
+        super().__init__(network, source, tile)
+        self.row_starts = _tile_starts(self.view.scaled_height, tile)
+        self.column_starts = _tile_starts(self.view.scaled_width, tile)
+
+    def keys(self, block: Block) -> list[TileKey]:
+        """Return the tiles that the labels of a block depend on."""
+        tiles_per_axis = (
+            [i for i, start in enumerate(axis_starts) if start < span.stop and start + self.tile > span.start]
+            for axis_starts, span in zip(
+                (self.row_starts, self.column_starts), self._windows(PIXEL_GRID, block, self.view.size), strict=True
+            )
+        )
+        return [(self.source.index, row, column) for row, column in itertools.product(*tiles_per_axis)]
+
+    def predict(self, block: Block) -> tuple[Tensor, AxisGrids]:
+        """Return probabilities at the view's pixels around a block, (1, C, h, w), and where they lie."""
+        rows, columns = self._windows(PIXEL_GRID, block, self.view.size)
+        total = torch.zeros(len(self.segmenter.classes), rows.stop - rows.start, columns.stop - columns.start)
+        weights = torch.zeros(total.shape[1:])
+        for key in self.keys(block):
+            top, left = self.row_starts[key[1]], self.column_starts[key[2]]
+            if key not in self.cache:
+                self.cache[key] = [self._tile_probabilities(top, left)]
+            (from_rows, to_rows), (from_columns, to_columns) = self._overlap(top, rows), self._overlap(left, columns)
+            weight = torch.outer(self._blend_weights(from_rows), self._blend_weights(from_columns))
+            part = self.cache.read_window(key, 0, from_rows, from_columns)
+            total[:, to_rows, to_columns] += part * weight
+            weights[to_rows, to_columns] += weight
+        positions = PIXEL_GRID.window(rows.start), PIXEL_GRID.window(columns.start)
+        return (total / weights)[None].to(self.network.device), positions
+
+    def upsample(self, values: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
+        """Interpolate probabilities and return their logarithms."""
+        return upsample(values, source, target, size).clamp(min=torch.finfo(values.dtype).tiny).log()
+
+    def _tile_probabilities(self, top: int, left: int) -> Tensor:
+        """Return the probabilities of a tile by itself: (C, h, w)."""
+        bottom, right = (min(start + self.tile, end) for start, end in zip((top, left), self.view.size, strict=True))
+        with self.network.autocast():
+            logits = self.segmenter(self._read(top, left, bottom, right))
+        return logits[0].float().softmax(0).cpu()
+
+    def _overlap(self, start: int, span: slice) -> tuple[slice, slice]:
+        """Return what a tile and a span share along an axis: counted in the tile, and counted in the span."""
+        begin, end = max(start, span.start), min(start + self.tile, span.stop)
+        return slice(begin - start, end - start), slice(begin - span.start, end - span.start)
+
+    def _blend_weights(self, positions: slice) -> Tensor:
+        """Return how much positions of a tile count: less towards its ends, but always more than nothing."""
+        position = torch.arange(positions.start, positions.stop) + 0.5
+        return torch.minimum(position, self.tile - position)
+
+
+def _tile_starts(side: int, tile: int) -> list[int]:
+    """Return where tiles begin that cover a side and overlap by half at least.
+
+    Example:
+        >>> _tile_starts(100, 40), _tile_starts(30, 40)
+        ([0, 20, 40, 60], [0])
+    """
+    return [*range(0, side - tile, max(tile // 2, 1)), max(side - tile, 0)]

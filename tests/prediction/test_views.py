@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dilated import Predictor
 from dilated.models.sampling import PIXEL_GRID, Grid, upsample
-from dilated.prediction.tta import InMemoryRaster, TTAView, _read_tensor, _resample_weights, _scale_size
+from dilated.prediction.views import InMemoryRaster, TTAView, _read_tensor, _resample_weights, _scale_size
 
 sides = st.sampled_from([1, 2, 3]) | st.integers(1, 60)
 scales = st.sampled_from([0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 8.0]) | st.floats(0.05, 4)

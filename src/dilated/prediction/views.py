@@ -1,4 +1,6 @@
-"""Views of an image for test-time augmentation: itself, flipped, larger or smaller; read window by window.
+"""What tilers read: views of an image for test-time augmentation, blocks of it, and the maps of tiles until used.
+
+A view is the image itself, flipped, larger or smaller, and is read window by window:
 
     view = TTAView(height=480, width=640, scale=0.75, flip=True)
     view.read(raster, 0, 0, 64, 64)                      # (1, 3, 64, 64): pixels of the view, RGB in 0..1
@@ -11,8 +13,14 @@ is computed from the pixels that it needs and equals the same window of the whol
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +28,27 @@ from dilated.data.images import ImageArray
 from dilated.data.raster.reader import Raster
 from dilated.models.sampling import Grid
 from dilated.tensors import to_tensor
+
+TileKey = tuple[int, int, int]
+"""The index of a view, then row and column of a tile."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of the image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
 
 
 class InMemoryRaster:
@@ -49,6 +78,10 @@ class TTAView:
     @property
     def scaled_width(self) -> int:
         return _scale_size(self.width, self.scale)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.scaled_height, self.scaled_width
 
     def read(self, raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
         """Read a window of the view: (1, 3, height, width) float32, RGB in 0..1."""
@@ -115,3 +148,71 @@ def _resample_weights(start: int, size: int, source: int, target: int) -> _Resam
     samples = torch.arange(first_sample, last_sample + 1, dtype=torch.float64)
     weights = (1 - (centers[:, None] - samples[None, :]).abs() / radius).clamp(min=0)
     return _ResampleWeights(first_sample, (weights / weights.sum(1, keepdim=True)).float())
+
+
+class TileCache:
+    """The maps of tiles, until everything that reads them is done: in memory, or in files.
+
+    with TileCache(folder) as cache:                     # or TileCache(): in memory
+        cache[(0, 0, 3)] = [features, fine]              # (F, h, w) each
+        cache.read_window((0, 0, 3), 0, slice(2, 9), slice(0, 4))
+        cache.retain(lambda key: key[1] > 0)             # forget the others
+
+    Args:
+        folder: where they are written, one file per map; it is emptied at the start and removed at the end. In memory
+            if not given.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._in_memory: dict[TileKey, list[Tensor]] = {}
+        self._on_disk: dict[TileKey, list[Path]] = {}
+
+    def __enter__(self) -> Self:
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._in_memory.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __contains__(self, key: TileKey) -> bool:
+        return key in self._in_memory or key in self._on_disk
+
+    def __setitem__(self, key: TileKey, maps: Sequence[Tensor]) -> None:
+        if self.folder is None:
+            self._in_memory[key] = list(maps)
+            return
+        stem = "-".join(map(str, key))
+        paths = [self.folder / f"{stem}.{i}.npy" for i in range(len(maps))]
+        for path, feature_map in zip(paths, maps, strict=True):
+            np.save(path, feature_map.numpy())
+        self._on_disk[key] = paths
+
+    def read_window(self, key: TileKey, index: int, rows: slice, columns: slice) -> Tensor:
+        """Read a part of a map: (F, rows, columns)."""
+        if self.folder is None:
+            return self._in_memory[key][index][:, rows, columns]
+        # Mapped for a moment, so that only the window is read; a copy, so that no page stays in memory.
+        return torch.tensor(np.load(self._on_disk[key][index], mmap_mode="r")[:, rows, columns])
+
+    def retain(self, is_needed: Callable[[TileKey], bool]) -> None:
+        """Forget all tiles but those that are still needed."""
+        for key in [key for key in self._in_memory if not is_needed(key)]:
+            del self._in_memory[key]
+        for key in [key for key in self._on_disk if not is_needed(key)]:
+            for path in self._on_disk.pop(key):
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """One view of an image, and the cache that the maps of its tiles go to under the view's index."""
+
+    raster: Raster
+    view: TTAView
+    index: int
+    cache: TileCache
