@@ -86,7 +86,10 @@ def test_an_unknown_suffix_is_an_error_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     text = complaint(capsys, "street", "--out", tmp_path / "figure.gif")
-    assert text == f"error: {tmp_path}/figure.gif: found the suffix '.gif'; expected one of .svg, .png, .pdf"
+    assert (
+        text
+        == f"error: write a figure to {tmp_path}/figure.gif: the suffix '.gif' is not one of a figure hint: give one of .svg, .png, .pdf"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -98,7 +101,7 @@ def test_options_that_mean_nothing_together_are_refused(
     assert "given with a network, which has its own" in complaint(
         capsys, network_file, "--out", out, "--dilations", 1, 2
     )
-    assert "found 1 0; expected 1 to 12" in complaint(capsys, "--out", out, "--dilations", 1, 0)
+    assert "give 1 to 12 dilations of at least 1" in complaint(capsys, "--out", out, "--dilations", 1, 0)
     assert "nowhere.png: no such file" in complaint(capsys, network_file, "--out", out, "--image", "nowhere.png")
     assert not out.exists()
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dilated import InputError
-from dilated.evaluation.boundary import band_width_in_pixels, boundary_counts, find_boundary_band
+from dilated.evaluation.boundary import _find_boundary_band, band_width_in_pixels, boundary_counts
 
 Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -52,10 +52,10 @@ def test_a_band_wider_than_the_image_is_all_of_it(shape: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize("width", [0, -1, 1.5, float("nan"), float("inf")])
 def test_a_width_that_is_neither_pixels_nor_a_share_is_refused(width: float) -> None:
-    with pytest.raises(InputError, match=r"boundary width: found .*Give a fraction of the diagonal"):
+    with pytest.raises(InputError, match=r"boundary width: .* is neither .*Give a fraction of the diagonal"):
         band_width_in_pixels((10, 10), width)
     with pytest.raises(ValueError, match="at least 1 pixel"):
-        find_boundary_band(np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), 0)
+        _find_boundary_band(np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), 0)
 
 
 @settings(deadline=None, max_examples=60)

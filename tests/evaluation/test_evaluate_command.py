@@ -124,8 +124,8 @@ def test_one_class_alone_says_that_it_measures_nothing(capsys: pytest.CaptureFix
 def test_what_cannot_be_measured_is_said_before_anything_is(
     capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path, tmp_path: Path
 ) -> None:
-    assert "trimap: found [4, 2]" in complaint(capsys, network_file, folder, "--trimap", 4, 2)
-    assert "boundary width: found 1.5" in complaint(capsys, network_file, folder, "--boundary-width", 1.5)
+    assert "trimap: [4, 2] are not increasing widths" in complaint(capsys, network_file, folder, "--trimap", 4, 2)
+    assert "boundary width: 1.5 is neither" in complaint(capsys, network_file, folder, "--boundary-width", 1.5)
     assert "worst: -1 is not a number of images" in complaint(capsys, network_file, folder, "--worst", -1)
     gone = tmp_path / "gone" / "f.json"
     assert f"error: {gone}: its folder is not there" in complaint(capsys, network_file, folder, "--json", gone)

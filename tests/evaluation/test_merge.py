@@ -6,8 +6,8 @@ from brute_force import CLASSES, NAMES, Told, drawn, pairs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.evaluation.evaluate import MetricsConfig, evaluate
-from dilated.evaluation.result import EvaluationResult, merge
+from dilated.evaluation.evaluate import MetricsConfig, evaluate, merge
+from dilated.evaluation.result import EvaluationResult
 
 ALL = MetricsConfig(boundary=True, boundary_width=2, trimap=(1, 3), calibration=True)
 TARGETS, ANSWERS = drawn(7)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dilated.evaluation.confusion import ConfusionMatrix
-from dilated.evaluation.per_image import compute_image_results, select_worst, write_csv
+from dilated.evaluation.result import compute_image_results, select_worst, write_csv
 
 COUNTS = np.array([[[5, 0], [0, 5]], [[0, 0], [0, 0]], [[1, 9], [0, 0]], [[5, 0], [5, 0]]])
 ROWS = compute_image_results(["right", "empty", "bad", "half, of two"], COUNTS, ["sky", "road"])

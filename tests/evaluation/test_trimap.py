@@ -29,7 +29,7 @@ def test_what_is_not_labelled_makes_no_border_and_hides_none() -> None:
 
 @pytest.mark.parametrize("widths", [(0, 1), (2, 1), (2, 2), (-3,)])
 def test_widths_that_do_not_grow_are_refused(widths: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"trimap: found .*Give increasing widths"):
+    with pytest.raises(InputError, match=r"trimap: .* are not increasing widths.*Give pixels"):
         trimap_counts(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8), 2, widths)
 
 

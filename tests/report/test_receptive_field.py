@@ -61,7 +61,7 @@ def test_the_last_panel_compares_exponential_linear_and_the_context_module() -> 
 
 
 @pytest.mark.parametrize(
-    ("dilations", "found"), [((), "none"), ((1, 0), "1 0"), ((1,) * 13, "1 1 1"), ((200, 56), "here 513")]
+    ("dilations", "found"), [((), "none"), ((1, 0), "1 0"), ((1,) * 13, "1 1 1"), ((200, 56), "field: 513")]
 )
 def test_dilations_that_cannot_be_drawn_are_refused(dilations: tuple[int, ...], found: str) -> None:
     with pytest.raises(InputError, match=found):
@@ -137,7 +137,7 @@ def test_files_are_of_the_kind_that_their_suffix_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["figure.gif", "figure", "svg"])
 def test_another_suffix_is_refused_before_anything_is_drawn(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"expected one of \.svg, \.png, \.pdf"):
+    with pytest.raises(InputError, match=r"Give one of \.svg, \.png, \.pdf"):
         check_figure_path(tmp_path / name)
 
 

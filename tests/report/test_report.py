@@ -257,20 +257,20 @@ def test_another_split_is_named_and_is_not_the_one_chosen_by(run: Path, tmp_path
 
 def test_what_is_no_run_or_fits_no_data_is_an_error_with_advice(run: Path, tmp_path: Path) -> None:
     data = data_folder(tmp_path / "data", NAMES)
-    with pytest.raises(InputError, match=r"found no such folder; expected a run's folder"):
+    with pytest.raises(InputError, match=r"no such folder.*Give a run's folder"):
         write_report(tmp_path / "nowhere", data)
-    with pytest.raises(InputError, match=r"found a file; .*dilated evaluate"):
+    with pytest.raises(InputError, match=r"a file, and no run's folder.*dilated evaluate"):
         write_report(run / "best.safetensors", data)
-    with pytest.raises(InputError, match=r"its folder is not there"):
+    with pytest.raises(InputError, match=r"its folder does not exist"):
         write_report(run, data, tmp_path / "no" / "page.html")
-    with pytest.raises(InputError, match=r"found a folder; expected a file's name"):
+    with pytest.raises(InputError, match=r"it is a folder.*Give a file such as"):
         write_report(run, data, tmp_path)
     with pytest.raises(InputError, match=r"only the data has \['hill'\], only the network has \['tree'\]"):
         write_report(run, data_folder(tmp_path / "other", ("sky", "road", "hill")))
     with pytest.raises(InputError, match="has no split 'test'"):
         write_report(run, data, split="test")
     (run / "best.safetensors").unlink()
-    with pytest.raises(InputError, match=r"reached its first validation.*--resume"):
+    with pytest.raises(InputError, match=r"has not reached its first validation.*--resume"):
         write_report(run, data)
     assert not list(tmp_path.rglob("*.html"))
 
@@ -312,7 +312,7 @@ def test_the_command_writes_the_page_where_it_is_told(
     with pytest.raises(SystemExit) as stop:
         main(["report", str(tmp_path), str(tmp_path / "data")])
     assert stop.value.code == 1
-    assert "holds no best.safetensors" in capsys.readouterr().err.replace("\n", " ")
+    assert "it has no best.safetensors" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_damaged_file_of_reasons_is_named(run: Path, tmp_path: Path) -> None:

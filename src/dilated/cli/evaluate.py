@@ -18,8 +18,7 @@ from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
 from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import MetricsConfig
-from dilated.evaluation.per_image import write_csv
-from dilated.evaluation.result import EvaluationResult
+from dilated.evaluation.result import EvaluationResult, write_csv
 from dilated.files import atomic_write
 from dilated.prediction.predictor import PredictorOptions
 

@@ -21,8 +21,7 @@ from dilated.evaluation.calibration import (
     expected_calibration_error,
 )
 from dilated.evaluation.compare import Comparison
-from dilated.evaluation.per_image import select_worst
-from dilated.evaluation.result import EvaluationResult
+from dilated.evaluation.result import EvaluationResult, select_worst
 
 _MEAN_TITLES = {"mean_iou": "mean IoU", "mean_boundary_iou": "mean boundary IoU", "pixel_accuracy": "pixel accuracy"}
 

@@ -85,8 +85,8 @@ def boundary_counts(
     truth, prediction = target.astype(np.uint8), labels.astype(np.uint8)
     pixels = band_width_in_pixels(target.shape, width)
     image_border = _find_image_border_band(target.shape, pixels)
-    truth_band = valid & (image_border | find_boundary_band(truth, valid, pixels))
-    prediction_band = valid & (image_border | find_boundary_band(prediction, valid, pixels))
+    truth_band = valid & (image_border | _find_boundary_band(truth, valid, pixels))
+    prediction_band = valid & (image_border | _find_boundary_band(prediction, valid, pixels))
     intersection = np.bincount(truth[truth_band & prediction_band & (truth == prediction)], minlength=num_classes)
     truth_areas = np.bincount(truth[truth_band], minlength=num_classes)
     total = truth_areas + np.bincount(prediction[prediction_band], minlength=num_classes)
@@ -149,7 +149,7 @@ def trimap_counts(labels: ArrayLike, target: ArrayLike, num_classes: int, widths
     truth = target.astype(np.uint8)
     band_index = np.full(target.shape, len(widths), dtype=np.int64)  # of the narrowest band that holds the pixel
     for band in reversed(range(len(widths))):
-        band_index[find_boundary_band(truth, valid, widths[band])] = band
+        band_index[_find_boundary_band(truth, valid, widths[band])] = band
     inside = band_index < len(widths)
     band_indices, target_ids = band_index[inside], truth[inside].astype(np.int64)
     prediction = labels[inside].astype(np.int64)
@@ -166,7 +166,7 @@ def validate_widths(widths: Sequence[int]) -> tuple[int, ...]:
         InputError: widths that are not.
     """
     if any(width < 1 for width in widths) or any(a >= b for a, b in pairwise(widths)):
-        raise InputError(f"trimap: found {list(widths)}", hint="give increasing widths in pixels, such as 1 2 4 8")
+        raise InputError(f"trimap: {list(widths)} are not increasing widths", hint="give pixels such as 1 2 4 8")
     return tuple(int(width) for width in widths)
 
 
@@ -190,13 +190,13 @@ def band_width_in_pixels(shape: tuple[int, ...], width: float = DEFAULT_BOUNDARY
     """
     if not (0 < width < 1 or (math.isfinite(width) and width >= 1 and width == int(width))):
         raise InputError(
-            f"boundary width: found {width:g}",
+            f"boundary width: {width:g} is neither a fraction nor whole pixels",
             hint="give a fraction of the diagonal between 0 and 1, or whole pixels",
         )
     return int(width) if width >= 1 else max(1, round(width * math.hypot(*shape)))
 
 
-def find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _BoolArray:
+def _find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _BoolArray:
     """Find the pixels that are near another label.
 
     Args:
@@ -212,7 +212,7 @@ def find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _B
 
     Example:
         >>> labels = np.array([[1, 1, 1, 2, 2, 0]], np.uint8)
-        >>> find_boundary_band(labels, labels > 0, 1).astype(int).tolist()
+        >>> _find_boundary_band(labels, labels > 0, 1).astype(int).tolist()
         [[0, 0, 1, 1, 0, 0]]
     """
     if width < 1:

@@ -4,13 +4,15 @@
     result = evaluate(predictor, dataset.samples("val"), dataset.classes, metrics)
     result.confusion.mean_iou
 
-Several processes can each measure some of the images and `merge` their results:
+Several processes can each measure some of the images; `merge` makes one result of theirs, to the last count what one
+process would count:
 
     part = evaluate(predictor, samples, classes, indices=range(rank, len(samples), num_processes))
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -155,6 +157,66 @@ def evaluate(
         if on_prediction is not None:
             on_prediction(selected[row], prediction)
     return accumulator.result([samples[index].name for index in selected], selected, len(samples))
+
+
+def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
+    """Put the images of several results into the data's order.
+
+    Args:
+        parts: of the same data, measured in the same way; together each image once. A part may have no images.
+
+    Raises:
+        ValueError: no part, parts of different data or metrics, an image in two parts or in none.
+
+    Example:
+        >>> a = EvaluationResult(("sky",), ("p1",), (1,), 2, np.array([[[5]]]))
+        >>> b = EvaluationResult(("sky",), ("p0",), (0,), 2, np.array([[[3]]]))
+        >>> merged = merge([a, b])
+        >>> merged.names, merged.confusion.counts.tolist()
+        (('p0', 'p1'), [[8]])
+    """
+    if not parts:
+        raise ValueError("merge: found no part; expected at least one")
+    reference = _common_settings(parts[0])
+    for part in parts[1:]:
+        if _common_settings(part) != reference:
+            raise ValueError(
+                f"merge: found parts of {reference} and {_common_settings(part)}; expected the same of all"
+            )
+    counter = Counter(index for part in parts for index in part.indices)
+    for index, count in counter.items():
+        if count > 1:
+            raise ValueError(f"merge: found image {index} in two parts; expected each once")
+    size = parts[0].dataset_size
+    missing = [index for index in range(size) if index not in counter]
+    if missing:
+        raise ValueError(f"merge: found image {missing[0]} in no part ({len(missing)} such of {size})")
+    names = [name for part in parts for name in part.names]
+    order = np.argsort(list(counter), kind="stable").tolist()
+    boundary = [part.boundary for part in parts if part.boundary]
+    trimap = [part.trimap for part in parts if part.trimap]
+    calibration = [part.calibration for part in parts if part.calibration]
+    return EvaluationResult(
+        parts[0].classes,
+        tuple(names[i] for i in order),
+        tuple(sorted(counter)),
+        size,
+        np.concatenate([part.per_image for part in parts])[order],
+        BoundaryCounts.concatenate(boundary, order) if boundary else None,
+        TrimapCounts.concatenate(trimap, order) if trimap else None,
+        ReliabilityCounts.concatenate(calibration, order) if calibration else None,
+    )
+
+
+def _common_settings(part: EvaluationResult) -> dict[str, object]:
+    """Return what parts must have in common."""
+    return {
+        "classes": part.classes,
+        "images": part.dataset_size,
+        "boundary": part.boundary.width if part.boundary else None,
+        "trimap": part.trimap.widths if part.trimap else None,
+        "calibration": part.calibration is not None,
+    }
 
 
 def iter_predictions(

@@ -1,20 +1,21 @@
 """What was measured of a network on images: counts per image, and the metrics that follow from them.
 
-    result = dilated.evaluate("street", "my-data")
-    print(result)                                        # the metrics by class, with intervals
-    result.confusion.mean_iou
-    result.intervals["mean_iou"]                         # [Interval]
-    json.dumps(result.to_dict(per_image=True))
-
-The parts that several processes measured `merge` into one result, to the last count what one process would count.
+result = dilated.evaluate("street", "my-data")
+print(result)                                        # the metrics by class, with intervals
+result.confusion.mean_iou
+result.intervals["mean_iou"]                         # [Interval]
+json.dumps(result.to_dict(per_image=True))
+select_worst(result.image_results, 10)
+write_csv(result.image_results, Path("images.csv"))
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,23 @@ from dilated.evaluation.boundary import BoundaryCounts, TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.metrics import compute_metrics, nan_to_none, stack_image_counts
-from dilated.evaluation.per_image import ImageResult, compute_image_results
+from dilated.files import atomic_path
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What was measured on one image; None where there is nothing to measure.
+
+    The mean IoU is over the classes that the image's truth or prediction has. The mean of it over images is not the
+    pooled mean IoU: a class that occurs in few images has another weight in it.
+    """
+
+    name: str
+    mean_iou: float | None
+    pixel_accuracy: float | None
+    pixels: int
+    iou: dict[str, float | None]
+    """By class; None for a class that neither the truth nor the prediction has."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,7 +170,7 @@ class EvaluationResult:
             "reliability": self._reliability_rows(),
         }
         if per_image:
-            table["per_image"] = [row.to_dict() for row in self.image_results]
+            table["per_image"] = [dict(vars(row)) for row in self.image_results]
         return table
 
     def _by_class(self, values: Sequence[Any]) -> dict[str, Any]:
@@ -182,61 +199,49 @@ class EvaluationResult:
         return [{**vars(row), **{name: nan_to_none(getattr(row, name)) for name in means}} for row in bins]
 
 
-def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
-    """Put the images of several results into the data's order.
+def compute_image_results(
+    names: Sequence[str], per_image: NDArray[np.int64], classes: Sequence[str]
+) -> list[ImageResult]:
+    """Compute one result per image, in the order of `names`.
 
     Args:
-        parts: of the same data, measured in the same way; together each image once. A part may have no images.
-
-    Raises:
-        ValueError: no part, parts of different data or metrics, an image in two parts or in none.
+        per_image: (P, C, C) counts.
 
     Example:
-        >>> a = EvaluationResult(("sky",), ("p1",), (1,), 2, np.array([[[5]]]))
-        >>> b = EvaluationResult(("sky",), ("p0",), (0,), 2, np.array([[[3]]]))
-        >>> merged = merge([a, b])
-        >>> merged.names, merged.confusion.counts.tolist()
-        (('p0', 'p1'), [[8]])
+        >>> (row,) = compute_image_results(["p0"], np.array([[[3, 1], [0, 0]]]), ["sky", "road"])
+        >>> row.mean_iou, row.pixel_accuracy, row.pixels, row.iou
+        (0.375, 0.75, 4, {'sky': 0.75, 'road': 0.0})
     """
-    if not parts:
-        raise ValueError("merge: found no part; expected at least one")
-    reference = _common_settings(parts[0])
-    for part in parts[1:]:
-        if _common_settings(part) != reference:
-            raise ValueError(
-                f"merge: found parts of {reference} and {_common_settings(part)}; expected the same of all"
-            )
-    counter = Counter(index for part in parts for index in part.indices)
-    for index, count in counter.items():
-        if count > 1:
-            raise ValueError(f"merge: found image {index} in two parts; expected each once")
-    size = parts[0].dataset_size
-    missing = [index for index in range(size) if index not in counter]
-    if missing:
-        raise ValueError(f"merge: found image {missing[0]} in no part ({len(missing)} such of {size})")
-    names = [name for part in parts for name in part.names]
-    order = np.argsort(list(counter), kind="stable").tolist()
-    boundary = [part.boundary for part in parts if part.boundary]
-    trimap = [part.trimap for part in parts if part.trimap]
-    calibration = [part.calibration for part in parts if part.calibration]
-    return EvaluationResult(
-        parts[0].classes,
-        tuple(names[i] for i in order),
-        tuple(sorted(counter)),
-        size,
-        np.concatenate([part.per_image for part in parts])[order],
-        BoundaryCounts.concatenate(boundary, order) if boundary else None,
-        TrimapCounts.concatenate(trimap, order) if trimap else None,
-        ReliabilityCounts.concatenate(calibration, order) if calibration else None,
-    )
+    metrics = compute_metrics(stack_image_counts(per_image), len(classes))
+    pixels = per_image.sum((1, 2)).tolist()
+    return [
+        ImageResult(
+            name,
+            nan_to_none(metrics["mean_iou"][i, 0]),
+            nan_to_none(metrics["pixel_accuracy"][i, 0]),
+            pixels[i],
+            dict(zip(classes, map(nan_to_none, metrics["iou"][i]), strict=True)),
+        )
+        for i, name in enumerate(names)
+    ]
 
 
-def _common_settings(part: EvaluationResult) -> dict[str, object]:
-    """Return what parts must have in common."""
-    return {
-        "classes": part.classes,
-        "images": part.dataset_size,
-        "boundary": part.boundary.width if part.boundary else None,
-        "trimap": part.trimap.widths if part.trimap else None,
-        "calibration": part.calibration is not None,
-    }
+def select_worst(rows: Sequence[ImageResult], count: int) -> list[ImageResult]:
+    """Select the images of lowest mean IoU, lowest first; those without a labelled pixel are left out.
+
+    Example:
+        >>> rows = [ImageResult(n, v, v, 9, {}) for n, v in (("a", 0.5), ("b", None), ("c", 0.2), ("d", 0.9))]
+        >>> [row.name for row in select_worst(rows, 2)]
+        ['c', 'a']
+    """
+    measured = [(row.mean_iou, i, row) for i, row in enumerate(rows) if row.mean_iou is not None]
+    return [row for _, _, row in sorted(measured, key=lambda entry: entry[:2])[:count]]
+
+
+def write_csv(rows: Sequence[ImageResult], path: Path) -> None:
+    """Write one line per image: name, mean_iou, pixel_accuracy, pixels, the IoU of each class; empty if not known."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "mean_iou", "pixel_accuracy", "pixels", *(rows[0].iou if rows else ())])
+        for row in rows:
+            writer.writerow([row.name, row.mean_iou, row.pixel_accuracy, row.pixels, *row.iou.values()])

@@ -1,11 +1,11 @@
-"""What `check` found as one HTML file with images, which needs no network and no other file.
+"""What `check` reports, as one HTML file with images, which needs no network connection and no other file.
 
 atomic_write(path, render_check_page(check("my-data")))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from dilated.data.check.finding import MAX_EXAMPLES, Finding
 from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
-from dilated.data.statistics import SplitStatistics
 from dilated.errors import InputError
 from dilated.report.images import encode_data_uri
 from dilated.report.page import render
@@ -54,16 +53,8 @@ def render_check_page(report: CheckReport) -> str:
         >>> "<h2>What was found</h2>" in render_check_page(check(tempfile.mkdtemp()))
         True
     """
-    classes = report.classes
-    values: dict[str, object] = {"classes": None}
-    if classes:
-        values = {
-            "samples": {split: _make_figures(_spread(s), classes) for split, s in report.samples.items()},
-            "classes": list(zip(classes.names, classes.colors, strict=True)),
-            "columns": [*report.splits, "all"],
-            "file_rows": _make_file_rows([*report.splits.values(), report.total]),
-        }
-    num_classes = f", {len(classes)} classes" if classes else ""
+    samples = {split: _make_figures(_spread(part), report.classes) for split, part in report.samples.items()}
+    num_classes = f", {len(report.classes)} classes" if report.classes else ""
     return render(
         "check.html",
         title=report.root.resolve().name or str(report.root),
@@ -71,7 +62,7 @@ def render_check_page(report: CheckReport) -> str:
         report=report,
         groups=_group_findings(report),
         max_texts=_MAX_TEXTS,
-        **values,
+        samples=samples if report.classes else {},
     )
 
 
@@ -84,13 +75,9 @@ def _group_findings(report: CheckReport) -> list[_FindingGroup]:
     for (severity, kind), group in groups.items():
         samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
         figures = _make_figures(list(samples.values())[:MAX_EXAMPLES], report.classes)
-        result.append(_FindingGroup(severity, kind, _list_texts(group), figures))
+        texts = [str(InputError(finding.text, finding.hint)) for finding in group]
+        result.append(_FindingGroup(severity, kind, texts, figures))
     return result
-
-
-def _list_texts(group: list[Finding]) -> list[str]:
-    """The texts of findings, each with its hint."""
-    return [str(InputError(finding.text, finding.hint)) for finding in group]
 
 
 def _spread(samples: list[Sample]) -> list[Sample]:
@@ -154,31 +141,3 @@ def _colorize(values: np.ndarray[tuple[int, ...], np.dtype[np.integer]], classes
     palette[IGNORE] = (128, 128, 128)
     colored: ImageArray = palette[ids[inverse.reshape(values.shape)]]
     return colored
-
-
-def _make_file_rows(columns: list[SplitStatistics]) -> dict[str, list[str]]:
-    """Write images, sizes, formats, modes and what is ignored, a cell per split and one for all."""
-    rows: dict[str, Callable[[SplitStatistics], str]] = {
-        "images": lambda s: f"{s.images:,}",
-        "smallest": lambda s: _format_size(s.sizes.smallest) if s.sizes else "-",
-        "median": lambda s: _format_size(s.sizes.median) if s.sizes else "-",
-        "largest": lambda s: _format_size(s.sizes.largest) if s.sizes else "-",
-        "distinct sizes": lambda s: f"{s.sizes.distinct:,}" if s.sizes else "-",
-        "image files": lambda s: _format_counts(s.formats),
-        "image modes": lambda s: _format_counts(s.modes),
-        "label files": lambda s: _format_counts(s.label_formats),
-        "label modes": lambda s: _format_counts(s.label_modes),
-        "ignored pixels": lambda s: f"{s.ignored_fraction:.2%}" if s.ignored_fraction == s.ignored_fraction else "-",
-        "labels of one class": lambda s: f"{s.single_class:,}",
-        "turned by EXIF": lambda s: f"{s.rotated_images:,}",
-        "of one color": lambda s: f"{s.blank_images:,}",
-    }
-    return {title: [cell(column) for column in columns] for title, cell in rows.items()}
-
-
-def _format_size(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"
-
-
-def _format_counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "-"

@@ -23,8 +23,7 @@ from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import build_class_id_lut
-from dilated.evaluation.per_image import ImageResult
-from dilated.evaluation.result import EvaluationResult
+from dilated.evaluation.result import EvaluationResult, ImageResult
 from dilated.prediction.prediction import Prediction
 
 _MAX_SIDE = 560

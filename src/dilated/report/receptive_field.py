@@ -68,8 +68,9 @@ def draw_field_growth(dilations: Sequence[int] = (1, 2, 4)) -> Figure:
     side = 1 + 2 * sum(dilations)
     if not 1 <= len(dilations) <= _MAX_LAYERS or min(dilations) < 1 or side > _MAX_FIELD:
         raise InputError(
-            f"dilations: found {' '.join(map(str, dilations)) or 'none'}; expected 1 to {_MAX_LAYERS} of them, each at "
-            f"least 1, with a field (1 + 2 * their sum, here {side}) of at most {_MAX_FIELD}"
+            f"dilations: {' '.join(map(str, dilations)) or 'none'} cannot be drawn (their field: {side} cells a side)",
+            hint=f"give 1 to {_MAX_LAYERS} dilations of at least 1, with a field (1 + 2 * their sum) of at most "
+            f"{_MAX_FIELD}",
         )
     with _fixed_style():
         from matplotlib.cm import ScalarMappable
@@ -227,8 +228,8 @@ def check_figure_path(path: Path) -> None:
         InputError: as `save_figure`.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        found = repr(path.suffix) if path.suffix else "none"
-        raise InputError(f"{path}: found the suffix {found}; expected one of {', '.join(_SUFFIXES)}")
+        suffix = f"the suffix {path.suffix!r} is not one of a figure" if path.suffix else "it has no suffix"
+        raise InputError(f"write a figure to {path}: {suffix}", hint=f"give one of {', '.join(_SUFFIXES)}")
     with _fixed_style():
         pass
 
@@ -240,7 +241,7 @@ def _fixed_style() -> Iterator[None]:
         import matplotlib
     except ImportError as error:
         raise InputError(
-            "figures: the package matplotlib is missing; expected it for drawing. pip install 'dilated[draw]'"
+            "draw a figure: the package matplotlib is missing", hint="install it with `pip install 'dilated[draw]'`"
         ) from error
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

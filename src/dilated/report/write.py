@@ -10,15 +10,12 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Any
 
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.environment import describe_machine, format_duration
 from dilated.errors import InputError
 from dilated.evaluation.evaluate import MetricsConfig, evaluate, require_same_classes
-from dilated.evaluation.result import EvaluationResult
 from dilated.files import atomic_write, read_json
-from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
 from dilated.report import images
@@ -91,7 +88,9 @@ def write_report(
     page = render(
         "report.html",
         title=f"{run.name or run.resolve().name}: report",
-        network=_describe_network(segmenter),
+        segmenter=segmenter,
+        kind=type(segmenter).__name__,
+        num_parameters=sum(parameter.numel() for parameter in segmenter.parameters()),
         data=data,
         split=split,
         classes=data.classes,
@@ -111,7 +110,7 @@ def write_report(
         facts=_describe_times(history, len(samples), seconds, time.monotonic() - started_at)
         | describe_machine(predictor.device.type),
         commands=_list_commands(run, data.root, split, format, recipe is not None and recipe.weights == "init-from"),
-        metrics=_page_metrics(result),
+        metrics=result.to_dict(per_image=len(samples) * len(data.classes) <= _MAX_VALUES_PER_IMAGE),
     )
     atomic_write(out, page)
     return out
@@ -120,20 +119,21 @@ def write_report(
 def _check_paths(run: Path, out: Path) -> None:
     """Raise, before the work, where there is nothing to report on or nowhere to write."""
     if not run.is_dir():
-        found = "a file" if run.exists() else "no such folder"
+        problem = "a file, and no run's folder" if run.exists() else "no such folder"
         raise InputError(
-            f"report on {run}: found {found}; expected a run's folder, as `dilated train DATA --out RUN` makes it",
-            hint="for a network file alone, run `dilated evaluate`",
+            f"report on {run}: {problem}",
+            hint="give a run's folder, as `dilated train DATA --out RUN` makes it; for a network file alone, run "
+            "`dilated evaluate`",
         )
     if not (run / BEST_FILE).is_file():
         raise InputError(
-            f"report on {run}: holds no {BEST_FILE}; expected a run that has reached its first validation",
+            f"report on {run}: it has no {BEST_FILE}, so the run has not reached its first validation",
             hint=f"continue it with `dilated train DATA --out {shlex.quote(str(run))} --resume`",
         )
     if not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: its folder is not there", hint="make the folder first")
+        raise InputError(f"write the report to {out}: its folder does not exist", hint="make the folder first")
     if out.is_dir():
-        raise InputError(f"{out}: found a folder; expected a file's name, such as {out / REPORT_FILE}")
+        raise InputError(f"write the report to {out}: it is a folder", hint=f"give a file such as {out / REPORT_FILE}")
 
 
 def _describe_times(
@@ -146,19 +146,6 @@ def _describe_times(
     times["measuring"] = f"{format_duration(evaluation_seconds)} for {count:,} images"
     times["this page"] = f"{format_duration(total_seconds)} in all"
     return times
-
-
-def _describe_network(segmenter: BaseSegmenter) -> dict[str, object]:
-    """Say what the network is, and at which stage and step of its training it was kept."""
-    count, card = sum(parameter.numel() for parameter in segmenter.parameters()), segmenter.card
-    kept = (card["stage"], card["step"]) if {"stage", "step"} <= card.keys() else (None, None)
-    return {
-        "kind": type(segmenter).__name__,
-        "parameters": f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count:,}",
-        "output_stride": segmenter.output_stride,
-        "stage": kept[0],
-        "step": kept[1],
-    }
 
 
 def _read_reasons(run: Path) -> list[Choice]:
@@ -197,8 +184,3 @@ def _list_commands(run: Path, data: Path, split: str, format: str | None, needs_
         "predict": f"dilated predict {name} PICTURE --out LABELS",
         "this page": f"dilated report {name} {root}{split}{option}",
     }
-
-
-def _page_metrics(result: EvaluationResult) -> dict[str, Any]:
-    """As `dilated evaluate --json` has them; those of single images where they are not too many."""
-    return result.to_dict(per_image=len(result.names) * len(result.confusion.classes) <= _MAX_VALUES_PER_IMAGE)

@@ -30,8 +30,7 @@ from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError, Interrupted
-from dilated.evaluation.evaluate import evaluate
-from dilated.evaluation.result import merge
+from dilated.evaluation.evaluate import evaluate, merge
 from dilated.files import atomic_write
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback
