@@ -99,12 +99,14 @@ def test_bad_images_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: p
     status, out, err = predict(tmp_path / "in")
     assert (status, out) == (1, "1 of 7 images labelled in out/\n")
     lines = err.splitlines()
-    assert lines[5].startswith("error: in/5.png: found an image of ")
-    assert lines[:5] + lines[6:] == [
-        "error: in/0.png: found 9 bytes that are no image format known to pillow; expected an image such as PNG, "
-        "JPEG or TIFF",
-        "error: in/1.png: found an empty file; expected an image such as PNG, JPEG or TIFF",
-        "error: in/2.png: the image is damaged (image file is truncated); expected a whole file. Copy it again.",
+    assert lines[8].startswith("error: in/5.png: found an image of ")
+    assert lines[:8] + lines[9:] == [
+        "error: in/0.png: found 9 bytes that are no image format known to pillow",
+        "hint: give an image such as PNG, JPEG or TIFF",
+        "error: in/1.png: found an empty file",
+        "hint: give an image such as PNG, JPEG or TIFF",
+        "error: in/2.png: the image is damaged (image file is truncated)",
+        "hint: copy it again from its source",
         "error: in/4.png: found an image of 41x30; expected at most 1200 pixels at a time",
         "hint: label it with --tile N, which reads it in windows",
         "hint: label it with --tile N, which reads it in windows",

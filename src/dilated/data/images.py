@@ -72,7 +72,8 @@ def to_rgb_array(image: Image.Image, name: str = "image") -> ImageArray:
     if image.mode in ("I", "F"):
         raise InputError(
             f"{name}: found an image of mode {image.mode!r}, whose range of values is not fixed; expected 8 or "
-            "16 bits a channel. Convert it, for example to 16-bit PNG."
+            "16 bits per channel",
+            hint="convert it, for example to 16-bit PNG",
         )
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         return np.asarray(image.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
@@ -118,18 +119,18 @@ def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterat
     except IsADirectoryError as error:
         raise InputError(f"{path}: found a folder; expected an image") from error
     except PermissionError as error:
-        raise InputError(f"{path}: may not be read; expected an image that you have permission to read") from error
+        raise InputError(f"{path}: permission denied", hint="make the file readable, or give another one") from error
     except UnidentifiedImageError as error:
         size = source.stat().st_size if isinstance(source, Path) else source.seek(0, io.SEEK_END)
         what = "an empty file" if size == 0 else f"{size} bytes that are no image format known to pillow"
-        raise InputError(f"{path}: found {what}; expected an image such as PNG, JPEG or TIFF") from error
+        raise InputError(f"{path}: found {what}", hint="give an image such as PNG, JPEG or TIFF") from error
     except MemoryError as error:
-        raise InputError(f"{path}: the image does not fit in memory; expected a smaller one") from error
+        raise InputError(f"{path}: the image does not fit in memory", hint="give a smaller one") from error
     except InputError:
         raise
     except _DECODER_ERRORS as error:
         reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: the image is damaged ({reason}); expected a whole file. Copy it again.") from error
+        raise InputError(f"{path}: the image is damaged ({reason})", hint="copy it again from its source") from error
 
 
 def get_pixel_limit() -> int:

@@ -153,9 +153,8 @@ def check(
     findings += scan.findings
     for split in splits:
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
-    suspicious_labels = find_suspicious_labels(scan.accumulators, classes)
-    train_lacks, val_lacks = _find_absent_classes(scan.splits, classes)
-    findings += [*train_lacks, *suspicious_labels, *val_lacks, *find_duplicates(scan.records)]
+    findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
+    findings += find_duplicates(scan.records)
     return CheckReport(
         root, contents.name, classes, scan.splits, scan.total, findings, contents.source, dataset.notes, samples
     )
@@ -208,22 +207,18 @@ def _check_counts(contents: Format, split: str, statistics: SplitStatistics, is_
     return findings
 
 
-def _find_absent_classes(splits: dict[str, SplitStatistics], classes: Classes) -> tuple[list[Finding], list[Finding]]:
+def _find_absent_classes(splits: dict[str, SplitStatistics], classes: Classes) -> list[Finding]:
     """The classes that train lacks, one finding each, and those that val lacks, in one finding."""
     absent = {
         split: [repr(name) for name, pixels in zip(classes.names, statistics.pixels, strict=True) if not pixels]
         for split, statistics in splits.items()
         if statistics.labeled_pixels
     }
-    in_train = [
-        Finding("warning", "absent class", f"train: no pixel is {name}, so it cannot be learnt")
-        for name in absent.get("train", [])
-    ]
-    names = absent.get("val", [])
-    if not names:
-        return in_train, []
-    shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
-    return in_train, [Finding("warning", "absent class", f"val: no pixel is {shown}, so no IoU can be measured of it")]
+    texts = [f"train: no pixel is {name}, so it cannot be learnt" for name in absent.get("train", [])]
+    if names := absent.get("val"):
+        shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
+        texts.append(f"val: no pixel is {shown}, so no IoU can be measured of it")
+    return [Finding("warning", "absent class", text) for text in texts]
 
 
 def _make_missing_classes_finding(root: Path, error: InputError) -> Finding:

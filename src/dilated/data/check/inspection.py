@@ -187,12 +187,9 @@ def _find_blended_values(values: NDArray[np.integer]) -> frozenset[int]:
 def _is_same_image(pixels: ImageArray, values: NDArray[np.integer]) -> bool:
     if pixels.shape[:2] != values.shape:
         return False
+    gray = values[..., None]
     row = len(values) // 2  # enough to tell nearly all apart
-    return all(
-        bool((pixels[part, :, channel] == values[part]).all())
-        for part in (slice(row, row + 1), slice(None))
-        for channel in range(3)
-    )
+    return bool((pixels[row] == gray[row]).all() and (pixels == gray).all())
 
 
 def _is_swapped(sample: Sample, pixels: ImageArray) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from dilated.progress import ProgressCallback, track
 _SampleKey = tuple[Path, Path, str]
 
 _MAX_MEASURED_LABELS = 200  # labels of a split, spread evenly, whose regions are measured
-_MAX_PENDING_PER_WORKER = 64  # samples that are read before their turn, for each thread; bounds what waits in memory
+_PENDING_PER_WORKER = 64  # samples that wait in memory, for each thread
 
 
 @dataclass
@@ -170,7 +170,7 @@ def scan_samples(
     total = SplitAccumulator(len(classes))
     findings: list[Finding] = []
     records: list[SampleRecord] = []
-    inspections = _inspect_all(unique_samples, inspect, workers or os.cpu_count() or 1)
+    inspections = _inspect_all(list(unique_samples), inspect, workers or os.cpu_count() or 1)
     for key, inspection in track(inspections, len(unique_samples), progress):
         sample = unique_samples[key]
         for accumulator in (total, *(accumulators[split] for split in splits[key])):
@@ -182,23 +182,13 @@ def scan_samples(
 
 
 def _inspect_all(
-    unique_samples: dict[_SampleKey, Sample], inspect: Callable[[_SampleKey], SampleInspection], workers: int
+    keys: list[_SampleKey], inspect: Callable[[_SampleKey], SampleInspection], workers: int
 ) -> Iterator[tuple[_SampleKey, SampleInspection]]:
     """What each sample gave, in order; decoders let other threads run, so threads are enough."""
+    block = _PENDING_PER_WORKER * workers
     with ThreadPoolExecutor(workers) as pool:
-        pending: dict[_SampleKey, Future[SampleInspection]] = {}
-        try:
-            for key in unique_samples:
-                pending[key] = pool.submit(inspect, key)
-                if len(pending) >= _MAX_PENDING_PER_WORKER * workers:
-                    first = next(iter(pending))
-                    yield first, pending.pop(first).result()
-            while pending:
-                first = next(iter(pending))
-                yield first, pending.pop(first).result()
-        except BaseException:  # without this an interrupted scan would first read all the rest
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for start in range(0, len(keys), block):
+            yield from zip(keys[start : start + block], pool.map(inspect, keys[start : start + block]), strict=True)
 
 
 def sample_key(sample: Sample) -> _SampleKey:
