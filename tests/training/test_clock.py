@@ -85,8 +85,8 @@ def test_a_recipe_of_passes_becomes_one_of_shares() -> None:
     assert sum(stage.share for stage in timed.stage) == pytest.approx(1)
     assert all(stage.epochs == stage.iterations == 0 for stage in timed.stage)
     coarse, fine = (load_recipe("street", [f"stage.0.output_stride={stride}"]) for stride in (16, 8))
-    shares = [with_budget(one, 600, images=100).stage[0].share for one in (coarse, fine)]
-    assert shares[0] < shares[1]
+    fractions = [with_budget(one, 600, images=100).stage[0].share for one in (coarse, fine)]
+    assert fractions[0] < fractions[1]
 
 
 def test_passes_and_steps_are_weighed_alike() -> None:

@@ -87,7 +87,7 @@ def test_features_are_computed_anew_for_a_front_end_of_another_build(pairs: list
 def test_features_whose_key_was_cut_short_are_computed_anew(pairs: list[Sample], tmp_path: Path) -> None:
     network, folder = segmenter(), tmp_path / "features"
     computed(network, pairs, folder)
-    (folder / features._KEY_FILE).write_text("")
+    (folder / "key.json").write_text("")
     assert computed(network, pairs, folder) == [True] * 4
 
 

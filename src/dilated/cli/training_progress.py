@@ -27,7 +27,7 @@ from dilated.training.progress import LineProgress
 
 
 class RichTrainingProgress(LineProgress):
-    """Show a training with bars and the time left, on a terminal and in a notebook with ipywidgets; else lines alone."""
+    """Show a training with bars and the time left, on a terminal and in notebooks with ipywidgets; else lines."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()

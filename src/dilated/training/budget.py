@@ -1,11 +1,5 @@
 """Time and length of a training: a budget, the clock that it runs on, and how far a stage is.
 
-    seconds = parse_duration("30m")
-    recipe = with_budget(load_recipe("street"), seconds, images=367)
-    limit = StepLimit(4600, validations=10)
-    limit = TimeLimit(clock, seconds=300.0, started=clock.seconds)
-    limit.progress(step)                                  # 0 at the start, 1 at the end
-
 With a time budget the learning rate falls with the clock and not with the steps, so that training ends when the time
 does, whatever a step turns out to cost.
 """
@@ -16,7 +10,6 @@ import math
 import re
 import time
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from dilated.errors import InputError
 from dilated.training.config import Recipe, StageConfig
@@ -104,23 +97,9 @@ class Deadline:
         return time.monotonic() + seconds < self.moment
 
 
-class StageLimit(Protocol):
-    """What ends a stage: a number of steps or a time. As text, its length, such as `4600 steps` or `300 s`."""
-
-    @property
-    def total_steps(self) -> int | None:
-        """Number of steps; None where it depends on the time."""
-
-    def progress(self, step: int, step_seconds: float = 0.0) -> float:
-        """Return how far the stage is, 0 to 1, after so many steps, the last of which took so many seconds."""
-
-    def validation_points(self) -> list[float]:
-        """Return the progress at which the network is validated, ascending."""
-
-
 @dataclass(frozen=True)
 class StepLimit:
-    """A stage of so many steps.
+    """A stage of so many steps; as text its length, as that of `TimeLimit` is.
 
     Example:
         >>> limit = StepLimit(183, validations=2)
@@ -140,9 +119,11 @@ class StepLimit:
         return self.steps
 
     def progress(self, step: int, step_seconds: float = 0.0) -> float:
+        """Return how far the stage is, 0 to 1, after so many steps, the last of which took so many seconds."""
         return step / self.steps
 
     def validation_points(self) -> list[float]:
+        """Return the progress at which the network is validated, ascending."""
         steps = {round(self.steps * (i + 1) / self.validations) for i in range(self.validations)} - {0}
         return [step / self.steps for step in sorted(steps)]
 
@@ -185,6 +166,10 @@ class TimeLimit:
         return [(i + 1) / count for i in range(count)]
 
 
+StageLimit = StepLimit | TimeLimit
+"""What ends a stage."""
+
+
 def allocate_stage_seconds(
     stages: tuple[StageConfig, ...], stage_index: int, remaining: float, validation_seconds: float
 ) -> float:
@@ -195,5 +180,5 @@ def allocate_stage_seconds(
         >>> allocate_stage_seconds(stages, 0, remaining=100.0, validation_seconds=20.0)
         60.0
     """
-    shares = [stage.share for stage in stages[stage_index:]]
-    return max(0.0, remaining - validation_seconds) * shares[0] / sum(shares)
+    fraction = stages[stage_index].share / sum(stage.share for stage in stages[stage_index:])
+    return max(0.0, remaining - validation_seconds) * fraction

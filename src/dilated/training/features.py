@@ -26,8 +26,6 @@ from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback, track
 from dilated.tensors import to_tensor
 
-_KEY_FILE = "key.json"
-
 
 def cache_features(
     segmenter: BaseSegmenter,
@@ -38,7 +36,7 @@ def cache_features(
 ) -> Path:
     """Write the front end's logits of each image, `<index>.npy`, (C, ceil(H/r), ceil(W/r)) float32.
 
-    What is there already, of the same weights and images, is kept, so an interrupted computation goes on.
+    Existing files of the same weights and images are kept, so an interrupted computation continues.
 
     Args:
         on_progress: called after each image with how many are done and how many there are.
@@ -47,11 +45,12 @@ def cache_features(
         InputError: an unreadable image.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key = {"weights": segmenter.frontend_digest(), "images": [str(sample.image) for sample in samples]}
-    if _read_key(folder / _KEY_FILE) != key:
+    key_file = folder / "key.json"
+    key = json.dumps({"weights": segmenter.frontend_digest(), "images": [str(sample.image) for sample in samples]})
+    if not key_file.is_file() or key_file.read_text(encoding="utf-8", errors="replace") != key:
         for stale in folder.glob("*.npy"):
             stale.unlink()
-        (folder / _KEY_FILE).write_text(json.dumps(key), encoding="utf-8")
+        key_file.write_text(key, encoding="utf-8")
     segmenter.eval()
     for index, sample in enumerate(track(samples, len(samples), on_progress)):
         target = folder / f"{index}.npy"
@@ -62,14 +61,6 @@ def cache_features(
             with atomic_path(target) as temporary, temporary.open("wb") as file:
                 np.save(file, logits)
     return folder
-
-
-def _read_key(path: Path) -> object:
-    """The key of the features that are there; None where there is none, or half of one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 class FeatureSamples:

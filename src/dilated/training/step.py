@@ -10,7 +10,7 @@ counted over all of it first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -115,9 +115,9 @@ class TrainStep:
     def _split_further(self, batch_size: int, message: str) -> None:
         if self.micro_batches >= batch_size or self.world.size > 1:
             raise InputError(
-                f"memory: {message}. Found no room for {-(-batch_size // self.micro_batches)} samples at a time; "
-                "expected a smaller augment.crop or network, a larger stage.accumulate, or a larger machine. --resume "
-                "continues from the last checkpoint only with the same recipe."
+                f"memory: no room for {-(-batch_size // self.micro_batches)} samples at a time ({message})",
+                hint="give a smaller augment.crop or network, a larger stage.accumulate, or a larger machine; --resume "
+                "continues only with the same recipe",
             )
         self.micro_batches = min(batch_size, 2 * self.micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
@@ -134,7 +134,9 @@ class TrainStep:
         images, labels = image.chunk(self.micro_batches), label.chunk(self.micro_batches)
         for i, (image_part, target) in enumerate(zip(images, labels, strict=True)):
             with (
-                self._skip_gradient_sync(i < len(images) - 1),
+                self.model.no_sync()  # the gradients are exchanged after the last micro-batch
+                if i < len(images) - 1 and isinstance(self.model, DistributedDataParallel)
+                else nullcontext(),
                 sync_batch_statistics(self.world, batch_size, sample_offset),
                 stages.autocast(self.precision, self.device),
             ):
@@ -153,12 +155,6 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return self.world.all_reduce(total_loss)
-
-    def _skip_gradient_sync(self, more: bool) -> AbstractContextManager[object]:
-        """Return a context that exchanges gradients only after the last micro-batch."""
-        if more and isinstance(self.model, DistributedDataParallel):
-            return self.model.no_sync()
-        return nullcontext()
 
 
 class _TrainableModule(nn.Module):

@@ -60,7 +60,7 @@ def choose_from_data(summary: DatasetSummary, cuda: bool) -> tuple[dict[str, Any
     crop, reason = _choose_crop(summary, MAX_SAMPLE_PIXELS["cuda" if cuda else "cpu"])
     rarest_fraction = min((fraction for fraction in summary.statistics.class_fractions if fraction > 0), default=1.0)
     flip_vertically = summary.vertical_asymmetry < 0.1
-    side = finest_region_side(summary)
+    side = _finest_region_side(summary)
     table: dict[str, Any] = {
         **copy.deepcopy(DEFAULT_TABLE),
         "augment": {"crop": list(crop), "scale": [0.6, 1.8], "vertical_flip": flip_vertically},
@@ -108,8 +108,7 @@ def _round_to_grid(side: float) -> int:
     return max(64, round(side / 32) * 32)
 
 
-def finest_region_side(summary: DatasetSummary) -> float:
-    """Return a typical side, in pixels, of the regions of the finest class that occurs."""
+def _finest_region_side(summary: DatasetSummary) -> float:
     return min((side for side in summary.region_sides if side), default=0.0)
 
 
@@ -154,7 +153,7 @@ def plan_stages(
         pretrained: whether the backbone is pretrained.
     """
     parts = {"accumulate": cost.micro_batches} if cost.micro_batches > 1 else {}
-    side = finest_region_side(summary)
+    side = _finest_region_side(summary)
     has_small_objects = side < _SMALL_OBJECT_SIDE
     if not seconds:
         epochs = min(200.0, max(4.0, round(1600 * batch_size / summary.images)))

@@ -111,7 +111,7 @@ def make_plan(
     cuda = world.device.type == "cuda"
     table, choices = choose_from_data(summary, cuda)
     sizes = candidate_batch_sizes(summary, cuda, world.size)
-    if not budget or _is_overridden("batch", overrides):
+    if not budget or "batch" in map(_overridden_key, overrides):
         sizes = sizes[-1:]  # there is nothing to choose
     table["batch"] = sizes[0]
 
@@ -139,8 +139,10 @@ def make_plan(
         else:
             draft, cost = measure()
     _require_time_for_a_step(budget, started, cost, len(samples[1]))
-    table |= {"workers": _choose_workers(cost, draft), "cache": _fits_cache(summary)}
-    choices += _cost_choices(cost, draft, table, summary)
+    reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)  # as a fraction of a step
+    table["workers"] = max(1, min(1 + int(reading), (os.cpu_count() or 2) - 1))
+    table["cache"] = summary.decoded_bytes < 0.2 * free_memory(torch.device("cpu"))
+    choices += _cost_choices(cost, reading, table, summary)
     table["stage"], stage_choices = plan_stages(
         summary, cost, remaining_seconds(16), draft.batch, len(samples[1]), pretrained
     )
@@ -155,7 +157,8 @@ def make_plan(
         rest = "for this plan and for the report" if report else "for this plan"
         stage_choices += [ema_choice, Choice("budget", f"{seconds:.0f} s", f"of {budget:.0f} s; the rest is {rest}")]
     recipe = build_dataclass(Recipe, _apply_overrides(table, overrides), "plan")
-    return TrainingPlan(recipe, (*choices, *stage_choices, *_override_choices(overrides)))
+    override_choices = (Choice(*text.partition("=")[::2], "as --set asks") for text in overrides)
+    return TrainingPlan(recipe, (*choices, *stage_choices, *override_choices))
 
 
 def _draft(table: dict[str, Any], overrides: Sequence[str]) -> Recipe:
@@ -179,20 +182,9 @@ def _require_time_for_a_step(budget: float, started: float, cost: Cost, images: 
         )
 
 
-def _choose_workers(cost: Cost, draft: Recipe) -> int:
-    needed = 1 + int(cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3))
-    return max(1, min(needed, (os.cpu_count() or 2) - 1))
-
-
-def _fits_cache(summary: DatasetSummary) -> bool:
-    return summary.decoded_bytes < 0.2 * free_memory(torch.device("cpu"))
-
-
-def _cost_choices(cost: Cost, draft: Recipe, table: dict[str, Any], summary: DatasetSummary) -> list[Choice]:
-    """What was measured, and what follows from it."""
+def _cost_choices(cost: Cost, reading: float, table: dict[str, Any], summary: DatasetSummary) -> list[Choice]:
     step = f"{cost.step_seconds[16]:.2f} s per step at stride 16, {cost.step_seconds[8]:.2f} s at stride 8"
     origin = "measured here" if cost.complete else "measured in part, since the time for planning was over"
-    reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)
     choices = [
         Choice(
             "step",
@@ -210,17 +202,8 @@ def _cost_choices(cost: Cost, draft: Recipe, table: dict[str, Any], summary: Dat
     return choices
 
 
-def _is_overridden(key: str, overrides: Sequence[str]) -> bool:
-    return any(_overridden_key(text) == key for text in overrides)
-
-
-def _overridden_key(override: str) -> str:
-    """The key of `a.b=c`."""
-    return override.partition("=")[0].strip()
-
-
 def _apply_overrides(table: dict[str, Any], overrides: Sequence[str], include_stages: bool = True) -> dict[str, Any]:
-    """A copy of the table with the overrides; those of stages only once there are stages."""
+    """Return a copy of the table with the overrides; those of stages only once there are stages."""
     copy = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
     for text in overrides:
         if include_stages or _overridden_key(text).partition(".")[0] != "stage":
@@ -228,5 +211,5 @@ def _apply_overrides(table: dict[str, Any], overrides: Sequence[str], include_st
     return copy
 
 
-def _override_choices(overrides: Sequence[str]) -> list[Choice]:
-    return [Choice(*text.partition("=")[::2], "as --set asks") for text in overrides]
+def _overridden_key(override: str) -> str:
+    return override.partition("=")[0].strip()

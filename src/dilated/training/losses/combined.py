@@ -83,8 +83,8 @@ class LossConfig:
             raise InputError("loss: found every weight 0", hint=f"give one above 0 of {', '.join(weights)}")
         if not self.cross_entropy and (self.smoothing or self.ohem < 1):
             raise InputError(
-                f"loss: found smoothing={self.smoothing} and ohem={self.ohem} with cross_entropy=0, which alone uses them",
-                hint="give cross_entropy above 0, or smoothing=0 and ohem=1",
+                f"loss: found smoothing={self.smoothing} and ohem={self.ohem} with cross_entropy=0",
+                hint="give cross_entropy above 0, which alone uses them, or smoothing=0 and ohem=1",
             )
         if self.class_weights and not (self.cross_entropy or self.focal):
             raise InputError(
