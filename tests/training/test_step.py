@@ -82,7 +82,7 @@ def test_without_memory_for_one_sample_it_says_what_to_change(monkeypatch: pytes
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(Segmenter, "training_logits", never)
-    with pytest.raises(InputError, match=r"memory: .* 1 samples at a time; expected a smaller augment\.crop"):
+    with pytest.raises(InputError, match=r"memory: .* 1 samples at a time .*\. Give a smaller augment\.crop"):
         made(segmenter())[0](*batch(), 4, 0)
 
 
