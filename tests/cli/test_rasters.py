@@ -10,7 +10,7 @@ from PIL import Image
 
 import dilated
 from dilated.cli.main import main
-from dilated.cli.rasters import select_rasters
+from dilated.cli.predict import _select_rasters
 from dilated.prediction.sources import find_sources
 
 SIDE = 70
@@ -61,11 +61,11 @@ def test_an_image_above_the_limit_is_a_raster_if_there_is_a_tile(
 
 def test_forms_that_do_not_go_together_are_refused(image: Path) -> None:
     sources = find_sources([image])
-    assert select_rasters(sources, [], None) == select_rasters(sources, ["palette"], 32) == []
+    assert _select_rasters(sources, [], None) == _select_rasters(sources, ["palette"], 32) == []
     with pytest.raises(dilated.InputError, match="tif alone"):
-        select_rasters(sources, ["tif", "csv"], 32)
+        _select_rasters(sources, ["tif", "csv"], 32)
     with pytest.raises(dilated.InputError, match="without --tile"):
-        select_rasters(sources, ["tif"], None)
+        _select_rasters(sources, ["tif"], None)
 
 
 def test_a_broken_raster_is_one_line_and_the_next_is_done(

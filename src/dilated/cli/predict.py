@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,13 @@ from PIL import Image
 
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_error, write_line
-from dilated.cli.rasters import predict_rasters, select_rasters
+from dilated.data.images import exceeds_pixel_limit
 from dilated.errors import InputError
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
-from dilated.prediction.predictor import PredictorOptions
+from dilated.prediction.predictor import Predictor, PredictorOptions
+from dilated.prediction.raster_prediction import predict_raster
 from dilated.prediction.sources import Source, find_sources
+from dilated.prediction.writers import OutputFormat
 
 
 def run(
@@ -39,11 +42,11 @@ def run(
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
     all_sources = find_sources(inputs, exclude=out)
-    rasters = select_rasters(all_sources, options.save, predictor.tile)
+    rasters = _select_rasters(all_sources, options.save, predictor.tile)
     raster_set = set(rasters)
     sources = [source for source in all_sources if source not in raster_set]
     writers = options.make_writers(out, sources)
-    failed_rasters = predict_rasters(predictor, rasters, out, options.skip_existing)
+    failed_rasters = _predict_rasters(predictor, rasters, out, options.skip_existing)
     result = PipelineResult()
     if sources:
         with ProgressBar("labelling") as bar, warnings.catch_warnings():
@@ -74,3 +77,48 @@ def _format_summary(result: PipelineResult, sources: list[Source], out: Path) ->
         parts.append(f"{result.videos} of {videos} videos ({result.frames} frames)")
     skipped = f", {result.skipped} left out for being there already" if result.skipped else ""
     return f"{' and '.join(parts)} labelled in {out}/{skipped}"
+
+
+def _select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], tile: int | None) -> list[Source]:
+    """The images that are read and written in windows: all with `--save tif`, else those too large to be held.
+
+    Raises:
+        InputError: `--save tif` with another form, without a tile, or for a video.
+    """
+    images = [source for source in sources if source.kind == "image" and not source.problem]
+    if "tif" not in save:
+        return [source for source in images if tile is not None and exceeds_pixel_limit(source.path)]
+    if len(save) > 1:
+        raise InputError(f"--save: {' '.join(save)}: tif is written block by block", hint="give tif alone")
+    if tile is None:
+        raise InputError("--save: tif without --tile", hint="give a number of pixels, such as --tile 1024")
+    videos = [source for source in sources if source.kind != "image"]
+    if videos:
+        raise InputError(f"{videos[0].path}: a video, with --save tif", hint="give images")
+    return images
+
+
+def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path, skip_existing: bool) -> int:
+    """Label images to `out/NAME.tif`; says what was done, and returns how many failed."""
+    targets = {source: out / source.name.with_name(f"{source.name.name}.tif") for source in sources}
+    if len(set(targets.values())) < len(targets):
+        raise InputError(f"{out}: two of the images have the same name", hint="label them into two folders")
+    failed = 0
+    for source, target in targets.items():
+        if skip_existing and target.exists():
+            write_line(f"{target}: is there already")
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with ProgressBar(source.path.name) as bar:
+                result = predict_raster(predictor, source.path, target, progress=bar.update)
+        except InputError as error:
+            failed += 1
+            write_error(error)
+            continue
+        resumed = (
+            f", {result.blocks_resumed} of {result.blocks} blocks were done before" if result.blocks_resumed else ""
+        )
+        size = f"{result.height}x{result.width}"
+        write_line(f"{target}: {size} pixels labelled{resumed}; at a glance: {result.quicklook}")
+    return failed
