@@ -233,6 +233,14 @@ def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.ui
     return table[ids]
 
 
+def parse_color(words: Sequence[str]) -> Color | None:
+    """The color of three words, if each is a number of 0 to 255."""
+    if len(words) != 3 or not all(word.isdecimal() and len(word) < 9 and int(word) < 256 for word in words):
+        return None
+    red, green, blue = map(int, words)
+    return red, green, blue
+
+
 def _pack_rgb(colors: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(..., 3) -> (...), one number per color."""
     return colors.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])

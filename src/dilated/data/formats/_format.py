@@ -297,6 +297,25 @@ def save_pairs(
     return stems
 
 
+def require_writable_names(classes: Classes, root: Path, reserved: Iterable[str] = (), without: str = "") -> None:
+    """Raise where a name of a class cannot be written on a line of a text file.
+
+    Args:
+        reserved: names that mean something else.
+        without: characters that mean something else.
+
+    Raises:
+        InputError: the name.
+    """
+    for name in classes.names:
+        if name in reserved or name != name.strip() or not name.isprintable() or set(without) & set(name):
+            raise InputError(
+                f"{root}: the class {name!r} cannot be written",
+                hint="give names that fit on a line, without spaces around them"
+                + "".join(f", without `{c}`" for c in without),
+            )
+
+
 def make_folders(*folders: Path) -> None:
     """Create folders, and those above them, where they do not exist."""
     for folder in folders:
@@ -341,13 +360,13 @@ def _describe_missing_classes(path: Path, samples: list[Sample]) -> str:
         with open_image(sample.label) as image:
             if image.mode in ("L", "P", "1", "I;16"):
                 values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
-    if len(values) > 2:  # otherwise 255 is what a mask of two values has for its objects
-        values -= {255}
-    examples = sorted(values)[:3]
+    if values != {0, IGNORE}:  # which is a mask of one kind of object
+        values -= {IGNORE}
+    text = f"{path}: no such file, and nothing else names the classes. The first labels hold {sorted(values)[:40]}"
+    if not values:
+        return text
+    more = "\n..." if len(values) > 3 else ""
     return (
-        f"{path}: no such file, and nothing else names the classes; expected one [[class]] for each "
-        f"label value. The first labels hold {sorted(values)[:40]}. Start with:\n\n"
-        f"{format_classes(draft_classes(examples)) if examples else ''}"
-        + ("\n...\n" if len(values) > 3 else "")
-        + "\nand `ignore = [...]` above them for values that count nowhere."
+        f"{text}. Start with:\n\n{format_classes(draft_classes(sorted(values)[:3]))}{more}\n"
+        "with one [[class]] for each value, and in `ignore` those that count nowhere."
     )

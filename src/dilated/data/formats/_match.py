@@ -70,7 +70,10 @@ def match_folders(
     Raises:
         InputError: the list is not text, or two images have one stem.
     """
-    if missing := find_missing_folders((images, labels), what):
+    missing = find_missing_folders((images, labels), what)
+    if listing is not None and not listing.is_file():
+        missing.append(f"{listing}: no such file; expected the stems of images in {images}, one per line")
+    if missing:
         return MatchResult([], missing)
     problems: list[str] = []
     image_paths, label_paths = list_image_files(images), list_image_files(labels)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dilated.data.formats._classes import classes_from_names
-from dilated.data.formats._format import Format, Parsed, SampleArrays, save_pairs
+from dilated.data.formats._format import Format, Parsed, SampleArrays, require_writable_names, save_pairs
 from dilated.data.formats._match import MatchResult, match_folders
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
@@ -67,11 +67,7 @@ class ADE20K(Format):
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         if len(classes) > 254:
             raise InputError(f"{root}: found {len(classes)} classes; expected at most 254, for 0 is ignored")
-        invalid_names = [n for n in classes.names if "," in n or n != n.strip() or not n.isprintable()]
-        if invalid_names:
-            raise InputError(
-                f"{root}: found the class {invalid_names[0]!r}; expected a name without commas that fits on a line"
-            )
+        require_writable_names(classes, root, without=",")
         images, labels = (root / kind / _SPLIT_FOLDERS[split] for kind in ("images", "annotations"))
         save_pairs(samples, images, labels, lambda ids: np.where(ids == IGNORE, 0, ids + np.uint8(1)).astype(np.uint8))
         rows = [f"{number}\t0\t0\t0\t{name}\n" for number, name in enumerate(classes.names, 1)]

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from dilated.data.auto_split import find_split_lists
-from dilated.data.formats._classes import ColorReader, encode_ids
+from dilated.data.formats._classes import ColorReader, encode_ids, parse_color
 from dilated.data.formats._format import Format, Parsed, SampleArrays, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, match_folders, write_stems
 from dilated.data.images import ImageArray, list_image_files
@@ -195,14 +195,15 @@ class CamVid701(Format):
             return COLOR_READER
         table: dict[str, Color] = {}
         for number, line in read_lines(path):
-            *color, name = line.split()
-            if len(color) != 3 or not all(w.isdigit() and int(w) < 256 for w in color) or name not in COLORS_32:
+            *words, name = line.split()
+            color = parse_color(words)
+            if color is None or name not in COLORS_32:
                 raise InputError(
                     f"{path}, line {number}: {line!r} is not RED GREEN BLUE NAME with one of CamVid's "
                     f"{len(NAMES_32)} names",
                     hint="correct the line, or remove the file to use the published colors",
                 )
-            table[name] = (int(color[0]), int(color[1]), int(color[2]))
+            table[name] = color
         missing = [name for name in NAMES_32 if name not in table]
         if missing:
             raise InputError(f"{path}: has no {', '.join(missing)}", hint=f"give all {len(NAMES_32)} names of CamVid")

@@ -142,17 +142,10 @@ class KITTI(Format):
     def _match_folders(self, split: str) -> MatchResult:
         folder = self.root / (_KITTI_TEST_FOLDER if split == "test" else _KITTI_TRAIN_FOLDER)
         folders, what = (folder / "RGB", folder / "GT"), ("KITTI's images", "their masks in CamVid's colors")
-        listing = self.root / f"{split}.txt" if split != "test" else None
-        if listing and not listing.is_file():
-            if split == "val":
-                return _match_nothing(
-                    folders,
-                    what,
-                    f"{listing}: no such file; expected the stems of {_KITTI_TRAIN_FOLDER} to validate with, and "
-                    "train.txt the rest",
-                )
-            listing = None
-        return match_folders(*folders, what, label_reader=camvid.COLOR_READER, listing=listing)
+        listing = self.root / f"{split}.txt"
+        is_listed = split == "val" or (split == "train" and listing.is_file())
+        listed = listing if is_listed else None
+        return match_folders(*folders, what, label_reader=camvid.COLOR_READER, listing=listed)
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -188,24 +181,13 @@ class KITTI2018(Format):
         folders = self.root / _KITTI_2018_IMAGE_FOLDER, self.root / _KITTI_2018_LABEL_FOLDER
         what = ("KITTI's images", "their labels, images of Cityscapes' label ids")
         listing = self.root / f"{split}.txt"
-        if listing.is_file() or (split == "train" and self.splits == ("train",)):
-            return match_folders(*folders, what, listing=listing if listing.is_file() else None)
-        return _match_nothing(
-            folders,
-            what,
-            f"{listing}: no such file; expected the stems of {split}, one per line, chosen from "
-            f"{_KITTI_2018_IMAGE_FOLDER}",
-        )
+        is_whole = split == "train" and not find_split_lists(self.root)
+        return match_folders(*folders, what, listing=None if is_whole else listing)
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         folders = root / _KITTI_2018_IMAGE_FOLDER, root / _KITTI_2018_LABEL_FOLDER
         write_stems(root / f"{split}.txt", save_pairs(samples, *folders, _encode_ids))
-
-
-def _match_nothing(folders: tuple[Path, Path], what: tuple[str, str], problem: str) -> MatchResult:
-    """No samples for a split without a list, and what is missing."""
-    return MatchResult([], [*find_missing_folders(folders, what), problem])
 
 
 def _encode_ids(ids: LabelArray) -> LabelArray:

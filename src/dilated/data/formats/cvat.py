@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dilated.data.formats._classes import ColorReader, require_distinct_colors
-from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_pairs
+from dilated.data.formats._classes import ColorReader, parse_color, require_distinct_colors
+from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, require_writable_names, save_pairs
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, index_by_split, write_stems
 from dilated.data.images import IMAGE_SUFFIXES, is_file
 from dilated.data.labels import Classes
@@ -55,11 +55,7 @@ class CVAT(Format):
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         require_distinct_colors(classes)
-        for name in classes.names:
-            if ":" in name or name.startswith("#") or name != name.strip() or not name.isprintable() or not name:
-                raise InputError(
-                    f"{root}: found the class {name!r}; expected a name without `:` and without `#` at its beginning"
-                )
+        require_writable_names(classes, root, reserved=[n for n in classes.names if n.startswith("#")], without=":")
         listing = root / "ImageSets" / "Segmentation" / f"{_LIST_NAMES[split]}.txt"
         make_folders(listing.parent)
         named_colors = zip(classes.names, classes.colors, strict=True)
@@ -80,7 +76,8 @@ class CVAT(Format):
         for number, line in read_lines(path):
             if line.startswith("#"):
                 continue
-            name, color = _parse_label(line)
+            name, *fields = (field.strip() for field in line.split(":"))
+            color = parse_color([word.strip() for word in fields[0].split(",")]) if len(fields) == 3 else None
             if color is None or not name or name in colors_by_label:
                 raise InputError(
                     f"{path}, line {number}: found {line!r}; expected LABEL:RED,GREEN,BLUE:PARTS:ACTIONS, each label "
@@ -107,15 +104,6 @@ class CVAT(Format):
                 hint="export from CVAT with the option to save images",
             )
         return Sample(existing[0], mask, reader, stem=name.replace("/", "__"))
-
-
-def _parse_label(line: str) -> tuple[str, Color | None]:
-    """The label of a line of labelmap.txt, and its color if the line has one."""
-    fields = line.split(":")
-    color = [word.strip() for word in fields[1].split(",")] if len(fields) == 4 else []
-    if len(color) != 3 or not all(c.isdecimal() and len(c) < 9 and int(c) < 256 for c in color):
-        return fields[0].strip(), None
-    return fields[0].strip(), (int(color[0]), int(color[1]), int(color[2]))
 
 
 def _read_names(listing: Path) -> list[str]:

@@ -18,7 +18,15 @@ from dilated.data.formats._classes import (
     move_background_first,
     prepend_background,
 )
-from dilated.data.formats._format import Format, Parsed, SampleArrays, require_field, save_image
+from dilated.data.formats._format import (
+    Format,
+    Parsed,
+    SampleArrays,
+    make_folders,
+    require_field,
+    require_writable_names,
+    save_image,
+)
 from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult
 from dilated.data.images import image_size, is_file, list_image_files
 from dilated.data.labels import IGNORE, Classes, LabelArray, make_size_error
@@ -88,13 +96,11 @@ class LabelMe(Format):
     def _match_folder(self, split: str) -> MatchResult:
         """The samples in the order of the files' names."""
         ids = tuple(self.classes_file.map_names_to_ids(self._class_names, "the data").items())
-        images = [file.find_image() for file in self._files[split]]
-        return MatchResult(
-            [
-                Sample(image, file.path, _ShapeReader(image, ids), stem=file.path.stem)
-                for image, file in zip(images, self._files[split], strict=True)
-            ]
-        )
+        samples = []
+        for file in self._files[split]:
+            image = file.find_image()
+            samples.append(Sample(image, file.path, _ShapeReader(image, ids), stem=file.path.stem))
+        return MatchResult(samples)
 
     def _describe(self) -> list[str]:
         lines = []
@@ -107,14 +113,11 @@ class LabelMe(Format):
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """Each 4-connected region is a polygon, larger ones first, so that what lies in a hole is drawn on top."""
-        reserved = (_BACKGROUND_LABEL, _IGNORE_LABEL)
-        invalid_names = [n for n in classes.names if n in reserved or n != n.strip() or not n.isprintable()]
-        if classes.names[0] != BACKGROUND or invalid_names:
-            raise InputError(
-                f"{root}: found the class {[*invalid_names, classes.names[0]][0]!r}; expected background, then others"
-            )
+        if classes.names[0] != BACKGROUND:
+            raise InputError(f"{root}: the first class is {classes.names[0]!r}", hint="give background, then others")
+        require_writable_names(classes, root, reserved=(_BACKGROUND_LABEL, _IGNORE_LABEL))
         folder = root / split
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         names = [_BACKGROUND_LABEL, *classes.names[1:]]
         atomic_write(root / "labels.txt", "".join(f"{name}\n" for name in [_IGNORE_LABEL, *names]))
         for stem, image, ids in samples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,12 @@ class TIFFPages(Format):
                 )
         digits = len(str(len(image_sizes)))
         samples = [
-            Sample(*files, _PageLabelReader(page), _PageImageReader(page), stem=f"{split}_{page + 1:0{digits}}")
+            Sample(
+                *files,
+                partial(_read_label_page, page=page),
+                partial(_read_image_page, page=page),
+                stem=f"{split}_{page + 1:0{digits}}",
+            )
             for page in range(len(image_sizes))
         ]
         return MatchResult(samples)
@@ -88,42 +93,26 @@ class TIFFPages(Format):
         return None
 
 
-@dataclass(frozen=True)
-class _PageLabelReader:
-    """Read a page of labels."""
+def _read_label_page(path: Path, page: int) -> NDArray[np.int64]:
+    """The values (H, W) of a page of labels.
 
-    page: int
-
-    def __call__(self, path: Path) -> NDArray[np.int64]:
-        """The values (H, W).
-
-        Raises:
-            InputError: an unreadable file, or a page of colors.
-        """
-        where = f"{path}, page {self.page + 1}"
-        with open_image(path) as image:
-            image.seek(self.page)
-            if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
-                raise InputError(f"{where}: found a label of mode {image.mode!r}; expected one channel of class values")
-            assert_raw_values(image, where)
-            return np.asarray(image).astype(np.int64)
+    Raises:
+        InputError: an unreadable file, or a page of colors.
+    """
+    where = f"{path}, page {page + 1}"
+    with open_image(path) as image:
+        image.seek(page)
+        if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
+            raise InputError(f"{where}: found a label of mode {image.mode!r}; expected one channel of class values")
+        assert_raw_values(image, where)
+        return np.asarray(image).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class _PageImageReader:
-    """Read a page of images."""
-
-    page: int
-
-    def __call__(self, path: Path) -> ImageArray:
-        """The image (H, W, 3) uint8; 16 bits are scaled from 0..65535.
-
-        Raises:
-            InputError: an unreadable file, or a page without an agreed range (32-bit integers, floats).
-        """
-        with open_image(path) as image:
-            image.seek(self.page)
-            return to_rgb_array(image, f"{path}, page {self.page + 1}")
+def _read_image_page(path: Path, page: int) -> ImageArray:
+    """The page as an image (H, W, 3) uint8; 16 bits are scaled from 0..65535."""
+    with open_image(path) as image:
+        image.seek(page)
+        return to_rgb_array(image, f"{path}, page {page + 1}")
 
 
 def _page_sizes(path: Path) -> list[tuple[int, int]]:

@@ -112,7 +112,7 @@ class YOLO(Format):
         require_background_first(classes, root)
         unprintable = [name for name in classes.names if not name.isprintable()]
         if unprintable:
-            raise InputError(f"{root}: found the class {unprintable[0]!r}; expected a name that fits on a line")
+            raise InputError(f"{root}: the class {unprintable[0]!r} does not fit on a line", hint="rename it")
         images, labels = root / "images" / split, root / "labels" / split
         make_folders(images, labels)
         for stem, image, ids in samples:
