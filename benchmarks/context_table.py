@@ -36,8 +36,8 @@ from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses
 from dilated.training.config import Recipe, StageConfig
-from dilated.training.optim import build_optimizer
-from dilated.training.stages import autocast, resolve_precision, set_learning_rate
+from dilated.training.optim import build_optimizer, set_learning_rate
+from dilated.training.stages import autocast, resolve_precision
 
 
 def computing(recipe: Recipe) -> torch.autocast:

@@ -29,11 +29,10 @@ from dilated.evaluation.evaluate import (
     iter_predictions,
     require_same_classes,
 )
+from dilated.evaluation.metrics import CLASS_METRICS
 from dilated.evaluation.result import EvaluationResult
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
-
-_METRICS_BY_CLASS = ("iou", "dice", "precision", "recall", "boundary_iou")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,8 +112,8 @@ class Comparison:
         differences: dict[str, Any] = {}
         for key, intervals in self.differences.items():
             values = [None if np.isnan(interval.value) else dict(vars(interval)) for interval in intervals]
-            by_class = key in _METRICS_BY_CLASS
-            differences[key] = dict(zip(self.candidate.classes, values, strict=True)) if by_class else values[0]
+            is_by_class = key in CLASS_METRICS
+            differences[key] = dict(zip(self.candidate.classes, values, strict=True)) if is_by_class else values[0]
         return {
             "baseline": self.baseline.to_dict(),
             "difference": differences,

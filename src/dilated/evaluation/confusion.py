@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from dilated.data.labels import IGNORE
 from dilated.evaluation.metrics import compute_metrics, stack_image_counts
 
+_BACKGROUND_NAMES = ("background", "_background_", "bg", "back", "rest", "none", "other", "nothing")
+
 
 class ConfusionMatrix:
     """Counts of pixels by true class (rows) and predicted class (columns).
@@ -101,8 +103,14 @@ class ConfusionMatrix:
 
     @property
     def foreground(self) -> str | None:
-        """The other one of two classes of which one is named as a background; None for other classes."""
-        return _find_foreground(self.classes)
+        """The class that a task of two classes is about, beside one named as a background; None for other classes.
+
+        Example:
+            >>> ConfusionMatrix(["Background", "nucleus"]).foreground, ConfusionMatrix(["sky", "road"]).foreground
+            ('nucleus', None)
+        """
+        others = [name for name in self.classes if name.strip().lower() not in _BACKGROUND_NAMES]
+        return others[0] if len(self.classes) == 2 and len(others) == 1 else None
 
     @property
     def _metrics(self) -> dict[str, NDArray[np.float64]]:
@@ -110,18 +118,3 @@ class ConfusionMatrix:
 
     def _by_class(self, name: str) -> dict[str, float]:
         return dict(zip(self.classes, self._metrics[name].tolist(), strict=True))
-
-
-_BACKGROUND_NAMES = ("background", "_background_", "bg", "back", "rest", "none", "other", "nothing")
-
-
-def _find_foreground(classes: Sequence[str]) -> str | None:
-    """Find the class that a task of two classes is about: the one beside a class named as a background.
-
-    Example:
-        >>> _find_foreground(["Background", "nucleus"]), _find_foreground(["sky", "road"])
-        ('nucleus', None)
-        >>> _find_foreground(["background", "a", "b"])
-    """
-    others = [name for name in classes if name.strip().lower() not in _BACKGROUND_NAMES]
-    return others[0] if len(classes) == 2 and len(others) == 1 else None

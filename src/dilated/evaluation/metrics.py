@@ -15,6 +15,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+CLASS_METRICS = ("iou", "dice", "precision", "recall", "boundary_iou")
+MEAN_METRICS = ("mean_iou", "pixel_accuracy", "mean_dice", "mean_boundary_iou")
+
 
 class ImageCounts:
     """Base of the dataclasses whose arrays hold the counts of one image, or one row per image."""

@@ -25,7 +25,7 @@ from dilated.evaluation.bootstrap import MIN_IMAGES_FOR_INTERVAL, Interval, comp
 from dilated.evaluation.boundary import BoundaryCounts, TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
-from dilated.evaluation.metrics import compute_metrics, nan_to_none, stack_image_counts
+from dilated.evaluation.metrics import CLASS_METRICS, MEAN_METRICS, compute_metrics, nan_to_none, stack_image_counts
 from dilated.files import atomic_path
 
 
@@ -150,11 +150,12 @@ class EvaluationResult:
             `per_image` a list of that name, with one entry per image.
         """
         metrics, bounds = self.metrics, self._interval_bounds
-        means = ("mean_iou", "pixel_accuracy", "mean_dice", "mean_boundary_iou")
-        table: dict[str, Any] = {name: nan_to_none(metrics[name][0]) if name in metrics else None for name in means}
-        for name in ("iou", "dice", "precision", "recall", "boundary_iou"):
+        table: dict[str, Any] = {
+            name: nan_to_none(metrics[name][0]) if name in metrics else None for name in MEAN_METRICS
+        }
+        for name in CLASS_METRICS:
             table[name] = self._by_class([nan_to_none(v) for v in metrics[name]]) if name in metrics else None
-        table |= {f"{name}_interval": bounds(name)[0] for name in means}
+        table |= {f"{name}_interval": bounds(name)[0] for name in MEAN_METRICS}
         for name in ("iou", "dice", "boundary_iou"):
             table[f"{name}_intervals"] = self._by_class(bounds(name)) if name in metrics else None
         table |= {

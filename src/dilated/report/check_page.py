@@ -90,7 +90,7 @@ def _make_figures(samples: Iterable[Sample], classes: Classes | None) -> list[_F
         image = _load_thumbnail(sample)
         label = _load_label_thumbnail(sample, classes, image)
         shown = [pixels for pixels in (image, label) if pixels is not None]
-        figures.append(_Figure(sample.name, [encode_data_uri(pixels, "jpeg", quality=80) for pixels in shown]))
+        figures.append(_Figure(sample.name, [encode_data_uri(pixels) for pixels in shown]))
     return figures
 
 

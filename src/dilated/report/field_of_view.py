@@ -14,7 +14,7 @@ from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
 from dilated.models.base import BaseSegmenter, FieldOfView
-from dilated.report.images import encode_jpeg, resize_image
+from dilated.report.images import encode_data_uri, shrink
 from dilated.report.receptive_field import HEAT_DECADES, blend_heat
 from dilated.tensors import to_tensor
 
@@ -52,19 +52,14 @@ def show_field(segmenter: BaseSegmenter, sample: Sample, device: torch.device) -
     except InputError as error:
         return ShownField(sample.name, str(error))
     half, most = (effective_field_size(view.field, fraction, view.center) for fraction in (0.5, 0.95))
-    height, width = pixels.shape[:2]
-    scale = min(1.0, _MAX_SHOWN_SIDE / max(height, width))
-    heat_map = resize_image(
-        blend_heat(view.field, pixels), (max(1, round(width * scale)), max(1, round(height * scale)))
-    )
     return ShownField(
         sample.name,
         class_name=view.class_name,
-        shape=(height, width),
+        shape=(pixels.shape[0], pixels.shape[1]),
         is_crop=pixels.shape != image.shape,
         center=view.center,
         sides={"half": half, "most": most, "theory": view.theoretical_size},
-        heat_map=encode_jpeg(heat_map),
+        heat_map=encode_data_uri(shrink(blend_heat(view.field, pixels), _MAX_SHOWN_SIDE)),
     )
 
 

@@ -12,7 +12,6 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -55,30 +54,13 @@ class PredictionRecorder:
 
     def __call__(self, index: int, prediction: Prediction) -> None:
         """Keep the labels of an image, subsampled to what the page shows and compressed."""
-        small = np.ascontiguousarray(_subsample(prediction.labels.astype(np.uint8)))
+        small = np.ascontiguousarray(shrink(prediction.labels.astype(np.uint8), _MAX_SIDE, Image.Resampling.NEAREST))
         self._recorded[index] = small.shape, zlib.compress(small.tobytes(), 1)
 
     def labels(self, index: int) -> LabelArray:
         """Return the small prediction of an image, (h, w) ids of the network's classes."""
         shape, packed = self._recorded[index]
         return np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(shape)
-
-
-def _subsample(values: NDArray[np.uint8], side: int = _MAX_SIDE) -> NDArray[np.uint8]:
-    """Take every k-th pixel, so that no side is longer than `side`: labels are not mixed.
-
-    Example:
-        >>> _subsample(np.arange(10, dtype=np.uint8)[None], 4).tolist()
-        [[1, 3, 6, 8]]
-    """
-    height, width = values.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    rows, columns = (_sample_positions(length, max(1, round(length * scale))) for length in (height, width))
-    return values[rows][:, columns]
-
-
-def _sample_positions(length: int, count: int) -> NDArray[np.int64]:
-    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
 def show_images(
@@ -98,14 +80,14 @@ def show_images(
 
 def _show_image(result: ImageResult, sample: Sample, prediction: LabelArray, classes: Classes) -> ShownImage:
     image = sample.read_image()
-    truth = _subsample(sample.read_label((image.shape[0], image.shape[1])))
+    truth = shrink(sample.read_label((image.shape[0], image.shape[1])), _MAX_SIDE, Image.Resampling.NEAREST)
     height, width = truth.shape
-    small = resize_image(image, (width, height))
+    small = shrink(image, _MAX_SIDE)
     panels = {
-        "image": encode_jpeg(small),
-        "truth": _encode_png(_colorize(truth, classes)),
-        "prediction": _encode_png(_colorize(prediction, classes)),
-        "errors": encode_jpeg(_draw_errors(small, truth, prediction)),
+        "image": encode_data_uri(small),
+        "truth": encode_data_uri(_colorize(truth, classes), "png"),
+        "prediction": encode_data_uri(_colorize(prediction, classes), "png"),
+        "errors": encode_data_uri(_draw_errors(small, truth, prediction)),
     }
     return ShownImage(result, panels, width, height)
 
@@ -130,25 +112,25 @@ def _draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) -
     return pixels.round().astype(np.uint8)
 
 
-def resize_image(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """Resize an (H, W, 3) image to (width, height)."""
-    if image.shape[1::-1] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+def shrink(
+    pixels: NDArray[np.uint8], side: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> NDArray[np.uint8]:
+    """Make an image smaller, so that neither of its sides is longer than `side`.
+
+    Example:
+        >>> shrink(np.arange(10, dtype=np.uint8)[None], 4, Image.Resampling.NEAREST).tolist()
+        [[1, 3, 6, 8]]
+    """
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, resampling, reducing_gap=3.0))
 
 
-def encode_jpeg(pixels: ImageArray) -> Markup:
-    """Encode a photograph as a data URI."""
-    return encode_data_uri(pixels, "jpeg", quality=82)
-
-
-def _encode_png(pixels: ImageArray) -> Markup:
-    """Encode a map of few colors as a data URI."""
-    return encode_data_uri(pixels, "png", optimize=True)
-
-
-def encode_data_uri(pixels: ImageArray, format_name: str, **options: Any) -> Markup:
-    """Encode an image as a data URI, which has no character to escape."""
+def encode_data_uri(pixels: ImageArray, format_name: str = "jpeg") -> Markup:
+    """Encode an image as a data URI: a photograph as JPEG, a map of few colors as PNG. It needs no escaping."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format_name, **options)
+    Image.fromarray(pixels).save(file, format_name, quality=82, optimize=format_name == "png")
     return Markup(f"data:image/{format_name};base64,{base64.b64encode(file.getvalue()).decode('ascii')}")
