@@ -107,7 +107,7 @@ def errors(network: Any, fine: Any, gain: float = 1.5) -> dict[str, Any]:
     """The greatest relative errors at the samples over some images, in float32 and float64."""
     import torch
 
-    from dilated.dilation.trace import possible_input_channels
+    from dilated.dilation.trace import _possible_input_channels
 
     generator = torch.Generator().manual_seed(20)
     with torch.no_grad():
@@ -128,7 +128,7 @@ def errors(network: Any, fine: Any, gain: float = 1.5) -> dict[str, Any]:
         sizes = []
         worst = 0.0
         for size in SIZES:
-            image = torch.rand(1, possible_input_channels(network)[-1], *size, generator=generator, dtype=dtype)
+            image = torch.rand(1, _possible_input_channels(network)[-1], *size, generator=generator, dtype=dtype)
             try:
                 with torch.no_grad():
                     wanted = leaves(network(image))

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dilated.errors import InputError
-from dilated.models.network_file import to_storage_dtype
+from dilated.models.network_file import _to_storage_dtype
 
 _STEM_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _SEPARABLE_NAMES = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -63,7 +63,7 @@ def main() -> None:
     weights = rename_weights(torch.load(source, weights_only=True), backbone)
     timm.create_model(backbone).load_state_dict(weights)  # every weight fits, none is missing
     feature_names = timm.create_model(backbone, features_only=True).state_dict()
-    backbone_weights = {name: to_storage_dtype(weights[name], half=True) for name in feature_names}
+    backbone_weights = {name: _to_storage_dtype(weights[name], half=True) for name in feature_names}
     save_file(
         backbone_weights, out, metadata={"backbone": backbone, "source": Path(source).name, "licence": "Apache-2.0"}
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dilated.dilation.dilate import dilate
 from dilated.dilation.rewrite import original_type
 from dilated.dilation.trace import DilationError
-from dilated.dilation.verify import randomize_weights
+from dilated.dilation.verify import _randomize_weights
 from dilated.errors import InputError
 
 # From a CPU library that timm's networks do not use here.
@@ -59,7 +59,7 @@ def holds(network: nn.Module, fine: nn.Module, size: tuple[int, int], dtype: tor
     """Whether a dilated copy gives what its original gives, with other weights than it was checked with."""
     torch.manual_seed(1)
     network, fine = copy.deepcopy(network).eval().to(dtype), copy.deepcopy(fine).eval().to(dtype)
-    randomize_weights(network)
+    _randomize_weights(network)
     fine.load_state_dict(network.state_dict())
     image = torch.rand(2, channels, *size, dtype=dtype)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dilated import ContextModule, receptive_field
-from dilated.models.context import identity_
+from dilated.models.context import _fill_identity
 
 PAPER_LARGE = [2, 2, 4, 8, 16, 32, 32]
 
@@ -43,7 +43,7 @@ def test_a_bad_argument_is_a_value_error_that_names_it(settings: dict[str, objec
 
 def test_widths_that_the_channels_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="4 channels in and 5 out"):
-        identity_(torch.empty(5, 4, 3, 3), channels=2)
+        _fill_identity(torch.empty(5, 4, 3, 3), channels=2)
 
 
 @pytest.mark.parametrize(("width", "channels", "expected"), [("basic", 21, 28392), ("large", 21, 6803139)])
@@ -79,7 +79,7 @@ def test_a_fresh_module_without_noise_cuts_what_is_negative(width: str) -> None:
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3, 5]))
 def test_weights_are_laid_out_as_in_equation_5(channels: int, out_of_c: int, in_of_c: int, kernel: int) -> None:
-    weight = identity_(torch.full((out_of_c * channels, in_of_c * channels, kernel, kernel), 7.0), channels)
+    weight = _fill_identity(torch.full((out_of_c * channels, in_of_c * channels, kernel, kernel), 7.0), channels)
     expected = torch.zeros_like(weight)
     expected[:, :, kernel // 2, kernel // 2] = equation_5(*weight.shape[:2], channels)
     assert torch.equal(weight, expected)
@@ -87,7 +87,7 @@ def test_weights_are_laid_out_as_in_equation_5(channels: int, out_of_c: int, in_
 
 def test_noise_is_of_sigma_and_never_on_the_identity() -> None:
     torch.manual_seed(0)
-    weight = identity_(torch.empty(64, 32, 3, 3), channels=16, sigma=0.01)
+    weight = _fill_identity(torch.empty(64, 32, 3, 3), channels=16, sigma=0.01)
     center = equation_5(64, 32, 16)
     on = torch.zeros_like(weight, dtype=torch.bool)
     on[:, :, 1, 1] = center > 0

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dilated import published
 from dilated.paper import VGGSegmenter
 from dilated.weights import caffe
-from dilated.weights.published import _UPSAMPLING_LAYER, PUBLISHED_NETWORKS, caffe_layer_names, from_caffe
+from dilated.weights.published import _UPSAMPLING_LAYER, PUBLISHED_NETWORKS, _caffe_layer_names, from_caffe
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 if not hasattr(cv2.dnn, "readNetFromCaffe"):
@@ -89,7 +89,7 @@ def tile(network: VGGSegmenter, height: int, width: int) -> Tensor:
 
 def prototxt(network: VGGSegmenter, name: str, height: int, width: int) -> str:
     """The network in Caffe's own language, layer for layer as it was released."""
-    names = caffe_layer_names(name)
+    names = _caffe_layer_names(name)
     shape = f"shape {{ dim: 1 dim: 3 dim: {height} dim: {width} }}"
     text = [f'layer {{ name: "data" type: "Input" top: "data" input_param {{ {shape} }} }}']
     bottom = "data"
@@ -165,7 +165,7 @@ def test_opencv_gives_the_same_logits_and_probabilities(
     to_caffe(network, name, tmp_path / "net.caffemodel")
     blob = tile(network, *size)
     text = prototxt(network, name, *size)
-    theirs = in_opencv(text, tmp_path / "net.caffemodel", caffe_layer_names(name)["context.final"], blob)
+    theirs = in_opencv(text, tmp_path / "net.caffemodel", _caffe_layer_names(name)["context.final"], blob)
     ours = here(network, blob)
     factor = 8 if name == CITYSCAPES else 1
     assert ours.logits.shape == (5, *logits)
@@ -190,7 +190,7 @@ def test_a_dilation_that_is_off_by_one_would_be_noticed(name: str, right: str, w
     text = prototxt(network, name, height, width)
     assert text.count(right) == 1
     blob = tile(network, height, width)
-    last = caffe_layer_names(name)["context.final"]
+    last = _caffe_layer_names(name)["context.final"]
     theirs = in_opencv(text.replace(right, wrong), tmp_path / "net.caffemodel", last, blob).logits
     ours = here(network, blob).logits
     assert error(ours, theirs[:, : ours.shape[1], : ours.shape[2]]) > 1e-2
@@ -201,7 +201,7 @@ def test_weights_come_back_bit_for_bit(name: str, tmp_path: Path, monkeypatch: p
     network = narrow(name)
     path = tmp_path / "net.caffemodel"
     to_caffe(network, name, path)
-    stored = [*caffe_layer_names(name).values(), *([_UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
+    stored = [*_caffe_layer_names(name).values(), *([_UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
     assert list(caffe.read_caffemodel(path)) == stored
     monkeypatch.setattr("dilated.weights.published.published", unlike)
     back = from_caffe(path, name)

@@ -8,7 +8,7 @@ from torch import nn
 from dilated import InputError, published, receptive_field
 from dilated.palettes import voc_color
 from dilated.paper import VGGSegmenter
-from dilated.weights.published import PUBLISHED_NETWORKS, caffe_layer_names
+from dilated.weights.published import PUBLISHED_NETWORKS, _caffe_layer_names
 
 VOC, CAMVID, KITTI, CITYSCAPES = NAMES = (
     "dilation8_pascal_voc",
@@ -190,16 +190,16 @@ def test_the_colors_of_voc_go_on_and_never_repeat() -> None:
 def test_layers_have_the_names_that_they_have_in_caffe(name: str) -> None:
     final = "fc-final" if name == VOC else "final"
     expected = [*FRONT_END, final, *(layer.partition(":")[0] for layer in CONTEXT[name].split()[::2])]
-    assert list(caffe_layer_names(name).values()) == expected
+    assert list(_caffe_layer_names(name).values()) == expected
     modules = [n for n, module in meta(name).named_modules() if isinstance(module, nn.Conv2d)]
-    assert list(caffe_layer_names(name)) == modules
+    assert list(_caffe_layer_names(name)) == modules
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_context_module_is_the_released_one_layer_for_layer(name: str) -> None:
     network = meta(name)
     assert network.context is not None
-    names = {place: caffe for place, caffe in caffe_layer_names(name).items() if place.startswith("context.")}
+    names = {place: caffe for place, caffe in _caffe_layer_names(name).items() if place.startswith("context.")}
     found = []
     for i, (place, caffe) in enumerate(names.items()):
         layer = network.get_submodule(place)

@@ -261,7 +261,7 @@ class _Planner:
         if len(strides) != 1 or len(output_strides) > 1 or is_flattened:
             raise _UnsupportedLayerError(
                 f"its inputs have strides {sorted(map(format_stride, strides))} and its results "
-                f"{sorted(map(format_stride, output_strides))}, or mix rows and columns; it needs maps of one stride each",
+                f"{sorted(map(format_stride, output_strides))}, or mix rows and columns",
                 _HINT,
             )
         shift = self._kept_stride(input_layouts[0], output_layouts[0]) if output_layouts else (1, 1)
@@ -297,8 +297,8 @@ def _refuse_untracked_attention(trace: Trace, network: nn.Module) -> None:
     for inner, operation in _attention_operations(trace):
         if operation.input_layout is None and not any(_keeps_layout(trace, name) for name in enclosing_names(inner)):
             raise DilationError(
-                f"attention between positions ({operation.name}) of which the stride is unknown, since rows and columns "
-                "were given up before",
+                f"attention between positions ({operation.name}) of which the stride is unknown, since rows and "
+                "columns were given up before",
                 _HINT,
                 layer=(inner, type(network.get_submodule(inner))),
             )

@@ -71,7 +71,7 @@ def _new_instance(mixin: Any, base: Any) -> nn.Module:
 
 @cache
 def _make_subclass(mixin: Any, base: Any) -> Any:
-    return type(f"{mixin.__name__}{base.__name__}", (mixin, base), {"__module__": base.__module__})
+    return type(f"{mixin.__name__.lstrip('_')}{base.__name__}", (mixin, base), {"__module__": base.__module__})
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class PhaseLayout:
         return next((output[0] for output in self.outputs if output), (1, 1))
 
 
-class Phased(RewrittenLayer):
+class _Phased(RewrittenLayer):
     """A layer that runs phase by phase, all phases in one batch."""
 
     phases: PhaseLayout
@@ -121,7 +121,7 @@ class Phased(RewrittenLayer):
 
 def run_on_phases(layer: nn.Module, phases: PhaseLayout) -> None:
     """Let a layer run phase by phase, in place."""
-    rewrite(layer, Phased, phases=phases)
+    rewrite(layer, _Phased, phases=phases)
 
 
 def _split_phases(x: Tensor, phases: PhaseLayout, axes: _SpatialAxes | None) -> Tensor:
@@ -174,7 +174,7 @@ SampledCalls = Mapping[str, tuple[SampleGrid | None, ...]]
 """By a function's name, what to do at each call of it; None: nothing."""
 
 
-class Sampled(RewrittenLayer):
+class _Sampled(RewrittenLayer):
     """A layer some of whose operations see the samples of their first argument only."""
 
     sampled_calls: SampledCalls
@@ -215,7 +215,7 @@ class _SamplingMode(TorchFunctionMode):
 
 def run_on_samples(layer: nn.Module, calls: SampledCalls) -> None:
     """Let the named calls of functions that a layer makes see samples only, in place."""
-    rewrite(layer, Sampled, sampled_calls=dict(calls))
+    rewrite(layer, _Sampled, sampled_calls=dict(calls))
 
 
 def subsample(x: Tensor, grid: SampleGrid) -> Tensor:

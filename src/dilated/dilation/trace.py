@@ -1,8 +1,9 @@
 """At what stride every layer of a network runs: one run on a probe image, every operation followed.
 
     >>> trace = trace_network(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2)))
-    >>> [(name, op.name, int(op.input_layout.stride[0])) for name, call in trace.calls.items() for op in call[0].operations]
-    [('0', 'conv2d', 1), ('1', 'relu', 2), ('2', 'max_pool2d', 2)]
+    >>> operations = [operation for (call,) in trace.calls.values() for operation in call.operations]
+    >>> [(operation.name, int(operation.input_layout.stride[0])) for operation in operations]
+    [('conv2d', 1), ('relu', 2), ('max_pool2d', 2)]
 
 Each tensor carries its `SpatialLayout`. An operation is recorded for the innermost module that issued it. What the run
 cannot see (scripted functions) is bridged by the sizes of the tensors that go in and come out.
@@ -112,7 +113,7 @@ def trace_network(module: nn.Module) -> Trace:
     """
     errors: list[Exception] = []
     for size in (*_PROBE_SIZES, *_expected_sizes(module)):
-        for channels in possible_input_channels(module):
+        for channels in _possible_input_channels(module):
             try:
                 trace = _trace_at_size(module, size, channels)
             except FORWARD_ERRORS as error:
@@ -124,7 +125,7 @@ def trace_network(module: nn.Module) -> Trace:
                 )
             return trace
     raise DilationError(
-        f"the network failed on every image tried, (1, {possible_input_channels(module)[0]}, H, W) from "
+        f"the network failed on every image tried, (1, {_possible_input_channels(module)[0]}, H, W) from "
         f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; the first error was: {errors[0]}",
         hint="give a network that maps one image (N, C, H, W)",
     )
@@ -157,7 +158,7 @@ def _trace_at_size(module: nn.Module, size: tuple[int, int], channels: int) -> T
     return trace
 
 
-def possible_input_channels(module: nn.Module) -> list[int]:
+def _possible_input_channels(module: nn.Module) -> list[int]:
     """Numbers of input channels that the network may expect, the most likely first."""
     first_conv = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
     return list(dict.fromkeys([first_conv.in_channels, 3] if first_conv is not None else [3]))

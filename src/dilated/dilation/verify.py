@@ -39,7 +39,7 @@ def verify_dilation(original: nn.Module, dilated: nn.Module, trace: Trace, plan:
         DilationError: the first layer that differs, by how much and where.
     """
     reference_network = copy.deepcopy(original).cpu().double().eval()
-    randomize_weights(reference_network)
+    _randomize_weights(reference_network)
     dilated_network = copy.deepcopy(dilated).cpu().double().eval()
     dilated_network.load_state_dict(reference_network.state_dict())
     references: dict[tuple[str, int], list[Tensor]] = {}
@@ -81,7 +81,7 @@ def verify_dilation(original: nn.Module, dilated: nn.Module, trace: Trace, plan:
         raise DilationError("the network ran on none of the images that the result is checked with")
 
 
-def randomize_weights(network: nn.Module) -> None:
+def _randomize_weights(network: nn.Module) -> None:
     """Draw parameters and running statistics anew, in place: none is zero, and activations neither grow nor fade."""
     generator = torch.Generator().manual_seed(0)
 

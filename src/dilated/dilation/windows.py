@@ -35,7 +35,7 @@ _SAME_POOLS = (MaxPool2dSame, AvgPool2dSame)
 
 
 @dataclass(frozen=True)
-class DilatedAxis:
+class _DilatedAxis:
     """A layer's windows along one axis, as in the original, and how they read the dense map."""
 
     window: ConvAxis
@@ -72,27 +72,27 @@ class DilatedAxis:
         return start, needed - dense_length - start
 
 
-class DilatedConv(RewrittenLayer):
+class _DilatedConv(RewrittenLayer):
     """A convolution on a dense map. Shapes: (N, C, d h, d w) -> (N, K, D h', D w')."""
 
-    axes: tuple[DilatedAxis, DilatedAxis]
+    axes: tuple[_DilatedAxis, _DilatedAxis]
 
     def forward(self, x: Tensor) -> Tensor:
         x = _pad_windows(x, self.axes, 0.0)
         return super().forward(x)  # type: ignore[misc]
 
 
-class DilatedSameConv(DilatedConv):
-    """As `DilatedConv`, for a layer whose own forward would pad."""
+class _DilatedSameConv(_DilatedConv):
+    """As `_DilatedConv`, for a layer whose own forward would pad."""
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.Conv2d.forward(self, _pad_windows(x, self.axes, 0.0))  # type: ignore[arg-type]
 
 
-class DilatedMaxPool(RewrittenLayer):
+class _DilatedMaxPool(RewrittenLayer):
     """A max pooling on a dense map. Shapes: (N, C, d h, d w) -> (N, C, D h', D w')."""
 
-    axes: tuple[DilatedAxis, DilatedAxis]
+    axes: tuple[_DilatedAxis, _DilatedAxis]
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.axes
@@ -105,10 +105,10 @@ class DilatedMaxPool(RewrittenLayer):
         )
 
 
-class DilatedAvgPool(RewrittenLayer):
+class _DilatedAvgPool(RewrittenLayer):
     """An average pooling on a dense map. Shapes: (N, C, d h, d w) -> (N, C, D h', D w')."""
 
-    axes: tuple[DilatedAxis, DilatedAxis]
+    axes: tuple[_DilatedAxis, _DilatedAxis]
     count_include_pad: bool
     divisor_override: int | None
 
@@ -122,7 +122,7 @@ class DilatedAvgPool(RewrittenLayer):
         counts = [self._window_counts(axis, length, x) for axis, length in zip(self.axes, lengths, strict=True)]
         return x / (counts[0][:, None] * counts[1])
 
-    def _window_counts(self, axis: DilatedAxis, length: int, like: Tensor) -> Tensor:
+    def _window_counts(self, axis: _DilatedAxis, length: int, like: Tensor) -> Tensor:
         """How many values each window averages along an axis."""
         start, end = axis.window.padding_at(length)
         positions = torch.arange(axis.output_rate * axis.output_size(length), device=like.device) * axis.kept_stride
@@ -133,13 +133,13 @@ class DilatedAvgPool(RewrittenLayer):
         return (stop - begin).clamp(min=1).to(like.dtype)  # windows that hold nothing are no samples
 
 
-def _pad_windows(x: Tensor, axes: tuple[DilatedAxis, DilatedAxis], value: float) -> Tensor:
+def _pad_windows(x: Tensor, axes: tuple[_DilatedAxis, _DilatedAxis], value: float) -> Tensor:
     """Padding at the start, and at the end whatever makes the output complete."""
     rows, columns = axes[0].dense_padding(x.shape[-2]), axes[1].dense_padding(x.shape[-1])
     return F.pad(x, (*columns, *rows), value=value) if any((*rows, *columns)) else x
 
 
-def _window_sums(x: Tensor, axis: DilatedAxis, dim: int) -> Tensor:
+def _window_sums(x: Tensor, axis: _DilatedAxis, dim: int) -> Tensor:
     """The sums over the windows along one axis."""
     span = x.shape[dim] - axis.rate * axis.window.span
     taps = [x.narrow(dim, tap * axis.rate, span) for tap in range(axis.window.kernel)]
@@ -169,29 +169,29 @@ def dilate_layer(layer: Any, rate: tuple[int, int], kept_stride: tuple[int, int]
     if getattr(layer, "return_indices", False):
         raise InputError("it returns indices (return_indices=True)", hint="use a pooling that returns its maxima only")
     rows, columns = (
-        DilatedAxis(window, r, kept) for window, r, kept in zip(conv_axes(layer), rate, kept_stride, strict=True)
+        _DilatedAxis(window, r, kept) for window, r, kept in zip(conv_axes(layer), rate, kept_stride, strict=True)
     )
     is_same_padding = rows.window.padding is None
     ordinary_padding = [_symmetric_padding(layer, axis) for axis in (rows, columns)]
     if isinstance(layer, nn.AvgPool2d):
         layer.divisor_override = getattr(layer, "divisor_override", None)
         layer.count_include_pad = layer.count_include_pad or is_same_padding  # what "same" adds counts as values
-        rewrite(layer, DilatedAvgPool, axes=(rows, columns))
+        rewrite(layer, _DilatedAvgPool, axes=(rows, columns))
         return
     layer.dilation = rows.dilation, columns.dilation
     if None not in ordinary_padding:  # an ordinary layer does it
         layer.padding = tuple(ordinary_padding)
         return
     if isinstance(layer, nn.MaxPool2d):
-        rewrite(layer, DilatedMaxPool, axes=(rows, columns))
+        rewrite(layer, _DilatedMaxPool, axes=(rows, columns))
         return
     layer.stride, layer.padding = (rows.kept_stride, columns.kept_stride), (0, 0)
     if is_same_padding:
         layer.same_pad = False
-    rewrite(layer, DilatedSameConv if isinstance(layer, Conv2dSame) else DilatedConv, axes=(rows, columns))
+    rewrite(layer, _DilatedSameConv if isinstance(layer, Conv2dSame) else _DilatedConv, axes=(rows, columns))
 
 
-def _symmetric_padding(layer: nn.Module, axis: DilatedAxis) -> int | None:
+def _symmetric_padding(layer: nn.Module, axis: _DilatedAxis) -> int | None:
     """The padding with which the ordinary layer does the same, if it does."""
     window = axis.window
     if window.stride != 1 or window.padding is None or window.padding[0] != window.padding[1]:

@@ -53,7 +53,8 @@ class AdapterConfig(BaseConfig):
     padding: Literal["same", "once"] = "same"
     init: Literal["identity", "random"] = "identity"
     sigma: float = 0.0
-    """Standard deviation of the noise on the identity; `large` needs some, such as 0.001, so that copies of a channel can become different."""
+    """Standard deviation of the noise on the identity; `large` needs some, such as 0.001, so that copies of a channel
+    can become different."""
     kind: Literal["adapter"] = "adapter"
     """A network of another library."""
 

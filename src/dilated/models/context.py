@@ -34,9 +34,9 @@ class ContextModule(nn.Module):
         width: channels of the inner layers. `"basic"` is C in each. `"large"` is Table 1's 2C, 2C, 4C, 8C, 16C, 32C,
             32C; for other dilations, twice the largest dilation so far. Or one multiple of C for each dilation.
         dilations: of the 3x3 layers. Dilation7 of the paper drops the 16, Dilation10 adds 32 and 64.
-        padding: what lies beyond the border. `"same"`: each layer pads its input with zeros (the released street networks).
-            `"once"`: the input is padded once with zeros as far as the module sees, 33 by default, and no layer pads
-            (the released VOC network). `"valid"`: nothing is padded, the output is smaller by 66.
+        padding: what lies beyond the border. `"same"`: each layer pads its input with zeros (the released street
+            networks). `"once"`: the input is padded once with zeros as far as the module sees, 33 by default, and no
+            layer pads (the released VOC network). `"valid"`: nothing is padded, the output is smaller by 66.
         init: `"identity"` (Eq. 4, Eq. 5) or `"random"` (He et al. 2015), with which the paper saw no improvement.
         sigma: standard deviation of the noise on the weights that the identity leaves at zero; 0.01 in the authors'
             code. The noise that a layer adds grows as sigma * sqrt(9 C) times its input, so wide or many-layered
@@ -99,7 +99,7 @@ class ContextModule(nn.Module):
             raise InputError(f"ContextModule: init={init!r}", hint="give 'identity' or 'random'")
         for layer in self.convolutions():
             if init == "identity":
-                identity_(layer.weight, self.channels, sigma)
+                _fill_identity(layer.weight, self.channels, sigma)
             else:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
@@ -131,7 +131,7 @@ def _width_multiples(width: Literal["basic", "large"] | Sequence[int], dilations
 
 
 @torch.no_grad()
-def identity_(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
+def _fill_identity(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
     """Fill a convolution's weight, (c_out, c_in, k, k), with the identity of Eq. 5, in place.
 
     Between layers whose widths are multiples of C, channel a feeds channel b where both stand for the same one of the C
@@ -147,14 +147,14 @@ def identity_(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
         InputError: a width is not a multiple of C.
 
     Example:
-        >>> identity_(torch.empty(2, 4, 1, 1), channels=2)[:, :, 0, 0]
+        >>> _fill_identity(torch.empty(2, 4, 1, 1), channels=2)[:, :, 0, 0]
         tensor([[1., 1., 0., 0.],
                 [0., 0., 1., 1.]])
     """
     c_out, c_in, height, width = weight.shape
     if c_in % channels or c_out % channels:
         raise InputError(
-            f"identity_: {c_in} channels in and {c_out} out",
+            f"ContextModule: {c_in} channels in and {c_out} out",
             hint=f"channels must divide both widths: {channels} does not",
         )
     weight.normal_(0.0, sigma) if sigma else weight.zero_()

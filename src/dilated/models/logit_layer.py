@@ -79,8 +79,8 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
     summary = ", ".join(f"{key} {tuple(out.shape[1:])}" for key, out in list(outputs.items())[-5:])
     missing = f"{name!r} does not give" if name else "no convolution gives"
     raise InputError(
-        f"layer: {missing} {plural(reference.shape[1], 'channel')}, (N, C, h, w), on which the network's logits depend; "
-        f"its last layers give {summary or 'none'}",
+        f"layer: {missing} {plural(reference.shape[1], 'channel')}, (N, C, h, w), on which the logits depend; its "
+        f"last layers give {summary or 'none'}",
         hint="name the layer as `layer`, or use a network with a convolution of one channel per class",
     )
 

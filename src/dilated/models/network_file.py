@@ -120,7 +120,7 @@ def write_network_file(path: Path, state: Mapping[str, Tensor], description: Map
     """
     from safetensors.torch import save_file  # here, as PyTorch takes seconds to import and headers are read without
 
-    tensors = {name: to_storage_dtype(tensor, half) for name, tensor in state.items()}
+    tensors = {name: _to_storage_dtype(tensor, half) for name, tensor in state.items()}
     metadata = {_METADATA_KEY: json.dumps({"version": _FORMAT_VERSION, **description})}
     try:
         with atomic_path(path) as temporary:
@@ -131,7 +131,7 @@ def write_network_file(path: Path, state: Mapping[str, Tensor], description: Map
         ) from error
 
 
-def to_storage_dtype(tensor: Tensor, half: bool) -> Tensor:
+def _to_storage_dtype(tensor: Tensor, half: bool) -> Tensor:
     """A tensor as it is stored: matrices and kernels in fp16 where `half`, vectors unchanged."""
     stored = tensor
     if half and tensor.ndim > 1 and tensor.is_floating_point() and tensor.element_size() == 4:

@@ -325,8 +325,8 @@ def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
     """Build the backbone, and measure where the values of each of its levels sit."""
     if config.features < 1 or config.detail < 0 or config.detail_layers < 1:
         raise InputError(
-            f"network: features={config.features}, detail={config.detail}, detail_layers={config.detail_layers} must be "
-            "at least 1, 0 and 1"
+            f"network: features={config.features}, detail={config.detail}, detail_layers={config.detail_layers}",
+            hint="give at least 1, 0 and 1",
         )
     if config.output_stride not in (8, 16, 32):
         raise InputError(f"network.output_stride: {config.output_stride}", hint="give 8, 16 or 32")

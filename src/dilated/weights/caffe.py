@@ -65,8 +65,8 @@ def read_caffemodel(path: Path | str) -> dict[str, list[Blob]]:
         it: four numbers in old files, such as (1, 1, 1, 64) for a bias.
 
     Raises:
-        InputError: no such file, one that is empty, cut short, damaged or of another kind, a blob whose number of values
-            does not match its shape, two layers of one name, no layer with blobs.
+        InputError: no such file, one that is empty, cut short, damaged or of another kind, a blob whose values do not
+            fill its shape, two layers of one name, no layer with blobs.
     """
     path = Path(path)
     data = _map_file(path)

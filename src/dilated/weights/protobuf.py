@@ -1,7 +1,7 @@
 """The protobuf wire format, as far as reading files of weights needs it: no library, no schema.
 
-    >>> [(field.number, field.value if field.wire == VARINT else bytes(field.value)) for field in read_fields(b"\\n\\1a\\x10\\7")]
-    [(1, b'a'), (2, 7)]
+    >>> [(field.number, field.wire == VARINT) for field in read_fields(b"\\n\\1a\\x10\\7")]
+    [(1, False), (2, True)]
 
 A message is a row of fields. A field is a key (its number and its wire type, in one varint) and a value. What a number
 means is the caller's to know; a number that the caller does not know is skipped, as protobuf asks.

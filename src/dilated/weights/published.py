@@ -110,11 +110,11 @@ def _find_published(name: str) -> _PublishedNetwork:
     return PUBLISHED_NETWORKS[name]
 
 
-def caffe_layer_names(name: str) -> dict[str, str]:
+def _caffe_layer_names(name: str) -> dict[str, str]:
     """Where each layer of a released network is found in its weight file: module name -> Caffe's layer name.
 
     Example:
-        >>> names = caffe_layer_names("dilation8_pascal_voc")
+        >>> names = _caffe_layer_names("dilation8_pascal_voc")
         >>> names["frontend.final"], names["context.layers.0"], names["context.layers.6"], names["context.final"]
         ('fc-final', 'ct_conv1_1', 'ct_fc1', 'ct_final')
     """
@@ -164,7 +164,7 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
 
 def _layers_by_caffe_name(segmenter: VGGSegmenter, name: str) -> dict[str, nn.Module]:
     """The network's layers by their names in Caffe, in the order in which they run."""
-    layer_names = caffe_layer_names(name)
+    layer_names = _caffe_layer_names(name)
     return {caffe_name: segmenter.get_submodule(module_name) for module_name, caffe_name in layer_names.items()}
 
 
