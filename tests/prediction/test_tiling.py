@@ -92,10 +92,15 @@ def local(stride: int, context: tuple[int, ...]) -> Predictor:
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
-def test_a_tile_changes_no_label_of_a_small_network(
+def test_a_tile_changes_no_label_whose_two_greatest_logits_differ_by_1e_5(
     stride: int, context: tuple[int, ...], height: int, width: int, tile: int, many: bool, seed: int
 ) -> None:
-    assert changed(local(stride, context), height, width, tile, many, seed, tie=1e-5) == 0  # rounding decides a tie
+    """The promise of the documentation.
+
+    Logits of a tile cannot be equal to the last bit: torch sums a convolution in another order for an input of another
+    shape, with oneDNN and without, so that a single 3x3 convolution of a crop differs by 6e-7.
+    """
+    assert changed(local(stride, context), height, width, tile, many, seed, tie=1e-5) == 0
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 70), (70, 1), (33, 65)])

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-import torch
-
 from dilated.data.images import ImageArray, read_image
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
@@ -44,7 +42,7 @@ _AFTER_ALL_FRAMES = sys.maxsize
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """What `dilated predict` writes, and how it reads: its options, with `dilated.prediction.predictor.PredictorOptions`.
+    """What `dilated predict` writes, and how it reads; see `PredictorOptions` for how it predicts.
 
     Raises:
         InputError: a number that is not positive.
@@ -88,26 +86,6 @@ class PipelineOptions:
         writers = make_writers(self.save, out, SERVERS.get(self.format), self.overlay, videos) if sources else []
         check_outputs(sources, writers)
         return writers
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """The sizes that a run works with."""
-
-    batch: int
-    workers: int
-    frames: int | None
-
-    @classmethod
-    def resolve(cls, options: PipelineOptions, device: torch.device) -> _Limits:
-        """Fill in what depends on the device where it is not given."""
-        batch, workers = (8, min(8, os.cpu_count() or 1)) if device.type == "cuda" else (1, 1)
-        return cls(options.batch or batch, options.workers or workers, options.frames)
-
-    @property
-    def depth(self) -> int:
-        """How many images, and how many predictions, wait in the queues at most."""
-        return max(2, 2 * self.batch, 2 * self.workers)
 
 
 @dataclass(frozen=True)
@@ -195,11 +173,14 @@ def predict_sources(
     outputs.result.skipped = len(sources) - len(remaining)
     images = sum(source.kind == SourceKind.IMAGE for source in remaining)
     outputs.add_total(images)
-    limits = _Limits.resolve(options, predictor.device)
-    with AsyncWriter(limits.workers if images == len(remaining) else 1, limits.depth) as async_writer:
-        run = _PipelineRun(predictor, outputs, async_writer, limits.batch)
+    on_cuda = predictor.device.type == "cuda"
+    batch = options.batch or (8 if on_cuda else 1)
+    workers = options.workers or (min(8, os.cpu_count() or 1) if on_cuda else 1)
+    depth = max(2, 2 * batch, 2 * workers)  # how many images, and how many predictions, wait in the queues at most
+    with AsyncWriter(workers if images == len(remaining) else 1, depth) as async_writer:
+        run = _PipelineRun(predictor, outputs, async_writer, batch)
         try:
-            with closing(prefetch(_read_events(remaining, limits), limits.depth)) as events:
+            with closing(prefetch(_read_events(remaining, options.frames, workers, depth), depth)) as events:
                 run.process(events)
             async_writer.wait()
         except KeyboardInterrupt:
@@ -369,7 +350,9 @@ def _frame_number(image: InputImage) -> int:
     return image.frame.number if image.frame else 0
 
 
-def _read_events(sources: Sequence[Source], limits: _Limits) -> Generator[_ReadEvent, None, None]:
+def _read_events(
+    sources: Sequence[Source], max_frames: int | None, workers: int, depth: int
+) -> Generator[_ReadEvent, None, None]:
     """Yield all that is read, in the order of the sources; on the reader's thread."""
     first = 0
     while first < len(sources):
@@ -377,12 +360,12 @@ def _read_events(sources: Sequence[Source], limits: _Limits) -> Generator[_ReadE
         while last < len(sources) and sources[last].kind == SourceKind.IMAGE:
             last += 1
         images = sources[first:last]
-        if limits.workers == 1:
+        if workers == 1:
             yield from map(_read_image, images)  # in this thread: no image is read before there is room for it
         else:
-            yield from map_ordered(_read_image, images, limits.workers, limits.depth)
+            yield from map_ordered(_read_image, images, workers, depth)
         if last < len(sources):
-            yield from _read_video(sources[last], limits.frames)
+            yield from _read_video(sources[last], max_frames)
         first = last + 1
 
 

@@ -197,9 +197,8 @@ class Prediction:
         by_lower = {known.lower(): known for known in self.classes}
         matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
         suggestion = f"did you mean {by_lower[matches[0]]!r}? " if matches else ""
-        raise InputError(
-            f"class: {name!r} is not a class of this network", hint=f"{suggestion}Known: {', '.join(self.classes)}"
-        )
+        hint = f"{suggestion}Known: {', '.join(self.classes)}"
+        raise InputError(f"class: {name!r} is not a class of this network", hint=hint)
 
 
 def to_class_fractions(classes: Sequence[str], counts: NDArray[np.integer]) -> dict[str, float]:

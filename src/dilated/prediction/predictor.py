@@ -4,12 +4,14 @@
     prediction = predictor("photo.jpg")                  # or an array, a tensor, a pillow image, bytes, an open file
     prediction.labels                                    # (H, W) uint8, ids of predictor.segmenter.classes
 
-Images of any size and form go in; one label per pixel comes out. `tile` bounds the memory and changes no label;
+Images of any size and form go in; one label per pixel comes out. `tile` bounds the memory: labels are equal except
+where the two greatest logits differ by less than 1e-5, which is rounding;
 `flips` and `scales` are test-time augmentation: the probabilities of several views of the image are averaged.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +77,8 @@ class Predictor:
     Args:
         segmenter: a segmenter, which is set to evaluation mode and moved to the device; or the name of a bundled
             network, the path of a network file, or that of a run.
-        tile: pixels along a side that are labelled at a time; the whole image by default. Labels do not depend on it.
+        tile: pixels along a side that are labelled at a time; the whole image by default. Labels are equal except where
+            the two greatest logits differ by less than 1e-5.
         device: `cpu`, `cuda`, `mps`, ...; by default CUDA if it is available, else the CPU.
         precision: `fp32`, or `bf16` for autocast, which is faster on new processors and changes a few pixels.
         flips: also predict the image flipped from left to right.
@@ -116,7 +119,13 @@ class Predictor:
             )
         if precision not in ("fp32", "bf16"):
             raise InputError(f"precision: {precision!r} is unknown", hint="give fp32 or bf16")
-        self.segmenter = _load_segmenter(segmenter).to(self.device).eval()
+        if not isinstance(segmenter, BaseSegmenter | Path | str):
+            raise InputError(
+                f"Predictor: {type(segmenter).__name__} is not a segmenter",
+                hint="give a name, a path, or what dilated.load or dilated.add_context returns",
+            )
+        loaded = segmenter if isinstance(segmenter, BaseSegmenter) else load(segmenter)
+        self.segmenter = loaded.to(self.device).eval()
         self.precision, self.tile = precision, tile
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
         if not self.segmenter.is_tileable and not self.is_single_pass:
@@ -275,11 +284,8 @@ class Predictor:
     def split_into_blocks(self, height: int, width: int) -> list[Block]:
         """Return the rectangles in which an image is labelled, row by row; they cover it, and none overlap."""
         side = self.block_size(height, width)
-        return [
-            Block(top, left, min(side, height - top), min(side, width - left))
-            for top in range(0, height, side)
-            for left in range(0, width, side)
-        ]
+        corners = itertools.product(range(0, height, side), range(0, width, side))
+        return [Block(top, left, min(side, height - top), min(side, width - left)) for top, left in corners]
 
     def block_size(self, height: int, width: int) -> int:
         """Return the pixels along a side of a block: some tiles each, to share their halo."""
@@ -357,14 +363,3 @@ class SizeBatcher(Generic[_T]):
     def pop(self) -> list[_T]:
         """Return the batch that has waited longest; nothing if none waits."""
         return self.waiting.pop(next(iter(self.waiting))) if self.waiting else []
-
-
-def _load_segmenter(segmenter: BaseSegmenter | Path | str) -> BaseSegmenter:
-    if isinstance(segmenter, BaseSegmenter):
-        return segmenter
-    if isinstance(segmenter, str | Path):
-        return load(segmenter)
-    raise InputError(
-        f"Predictor: {type(segmenter).__name__} is not a segmenter",
-        hint="give a name, a path, or what dilated.load or dilated.add_context returns",
-    )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 
 from dilated.data.images import IMAGE_SUFFIXES
@@ -23,6 +24,8 @@ from dilated.errors import InputError
 from dilated.files import plural, read_lines
 
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
+_WalkedFile = tuple[Path, Path, str]
+"""A file, its folder below the one that was searched, and why it cannot be read, if that is known."""
 
 
 class SourceKind(StrEnum):
@@ -156,11 +159,7 @@ def _file_source(path: Path, subfolder: Path) -> Source:
 
 
 def _folder_sources(folder: Path, exclude: Path | None) -> list[Source]:
-    sources = [
-        Source(path, subfolder / path.stem, problem=problem)
-        for path, subfolder, problem in _walk_files(folder, exclude)
-        if problem or path.suffix.lower() in IMAGE_SUFFIXES
-    ]
+    sources = [_walked_source(*entry) for entry in _walk_files(folder, exclude) if _is_readable(entry, IMAGE_SUFFIXES)]
     if not sources:
         raise InputError(f"{folder}: holds no image", hint=f"add files such as {', '.join(IMAGE_SUFFIXES[:4])}")
     return sources
@@ -171,25 +170,30 @@ def _pattern_sources(pattern: Path, exclude: Path | None) -> list[Source]:
     parts = pattern.parts
     wildcard_index = next(i for i, part in enumerate(parts) if any(character in part for character in "*?["))
     folder, rest = Path(*parts[:wildcard_index]), parts[wildcard_index:]
-    depth = None if "**" in rest else len(rest)
     if not folder.is_dir():
         raise InputError(f"{pattern}: the folder {folder} does not exist", hint="correct the start of the pattern")
-    candidates = [
+    matches = [
         (path, subfolder, problem)
-        for path, subfolder, problem in _walk_files(folder, exclude, depth)
+        for path, subfolder, problem in _walk_files(folder, exclude, None if "**" in rest else len(rest))
         if problem or _match_pattern((*subfolder.parts, path.name), rest)
     ]
-    sources = [
-        Source(path, subfolder / path.stem, problem=problem) if problem else _file_source(path, subfolder)
-        for path, subfolder, problem in candidates
-        if problem or path.suffix.lower() in (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES)
-    ]
+    suffixes = (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES)
+    sources = [_walked_source(*entry) for entry in matches if _is_readable(entry, suffixes)]
     if not sources:
         raise InputError(
-            f"{pattern}: none of {plural(len(candidates), 'matching file')} is an image or a video",
+            f"{pattern}: none of {plural(len(matches), 'matching file')} is an image or a video",
             hint="use ** for any folders",
         )
     return sources
+
+
+def _is_readable(entry: _WalkedFile, suffixes: Sequence[str]) -> bool:
+    path, _, problem = entry
+    return bool(problem) or path.suffix.lower() in suffixes
+
+
+def _walked_source(path: Path, subfolder: Path, problem: str) -> Source:
+    return Source(path, subfolder / path.stem, problem=problem) if problem else _file_source(path, subfolder)
 
 
 def _match_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -232,7 +236,7 @@ def _walk_files(
     depth: int | None = None,
     ancestors: tuple[Path, ...] = (),
     subfolder: Path = Path(),
-) -> Iterator[tuple[Path, Path, str]]:
+) -> Iterator[_WalkedFile]:
     """Yield path, subfolder and problem of each visible file below a folder, the folder's own files first.
 
     A folder that cannot be read is given with the reason. A broken link is given as a file, whose reading will fail;
@@ -242,7 +246,9 @@ def _walk_files(
     if resolved in ancestors or (ancestors and exclude is not None and resolved == exclude.resolve()):
         return
     try:
-        entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=_entry_name)
+        entries = sorted(
+            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=attrgetter("name")
+        )
     except OSError as error:
         yield folder, subfolder.parent, f"{folder}: the folder cannot be read ({error.strerror})"
         return
@@ -256,7 +262,3 @@ def _walk_files(
             yield from _walk_files(
                 Path(entry), exclude, remaining_depth, (*ancestors, resolved), subfolder / entry.name
             )
-
-
-def _entry_name(entry: os.DirEntry[str]) -> str:
-    return entry.name

@@ -8,7 +8,8 @@
 The front end reads each tile with as many real pixels around it as it can see (measured by `dilated.fields.measured`),
 so its maps of the tile are those of the whole image; at the image's own border it sees that border. The maps are put
 side by side, and the context module reads them across all seams: block by block, each with as many values around it as
-the module can see. So memory is bounded by the tile, and no label depends on it.
+the module can see. So memory is bounded by the tile, and labels are equal except
+where the two greatest logits differ by less than 1e-5: torch sums a convolution in another order for another shape.
 
 A network with layers that see the whole image has no such tiles. `BlendedTiler`, which is used on request only, blends
 the probabilities of tiles that overlap: every pixel is in several tiles, each of which counts more the nearer the pixel
