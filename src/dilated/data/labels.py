@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from dilated.config import quote_toml, read_toml
+from dilated.config import build_dataclass, read_toml, to_toml
 from dilated.data.images import open_image
 from dilated.errors import InputError
 from dilated.files import atomic_write
@@ -209,64 +209,62 @@ def assert_single_frame(image: Image.Image, path: Path | str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _ClassTable:
+    """A table [[class]] of a `classes.toml`."""
+
+    name: str
+    color: Color
+    values: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a `classes.toml` holds beside its classes."""
+
+    ignore: tuple[int, ...] = ()
+    read: str = "values"
+    ignore_colors: tuple[Color, ...] = ()
+
+
 def load_classes(path: Path) -> Classes:
     """Read a `classes.toml`.
 
     Raises:
-        InputError: the file is missing or is not TOML, or it has an unknown key.
+        InputError: the file is missing or is not TOML, or it has an unknown key or a value of another type.
     """
     table = read_toml(path, "the list of classes")
-    _reject_unknown_keys(path, "", table, {"ignore", "class", "read", "ignore_colors"})
-    entries = table.get("class", [])
-    if not isinstance(entries, list) or not all(
-        isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries
-    ):
-        raise InputError(f"{path}: expected [[class]] tables, each with a name")
-    names, colors, values = [], [], []
-    for i, entry in enumerate(entries):
-        _reject_unknown_keys(path, f"class {entry['name']!r}: ", entry, {"name", "color", "values"})
-        if "color" not in entry:
-            raise InputError(f"{path}: class {entry['name']!r} has no color; expected color = [red, green, blue]")
-        names.append(entry["name"])
-        colors.append(_get_list(path, entry, "color", []))
-        values.append(_get_list(path, entry, "values", [i]))
-    ignored = _get_list(path, table, "ignore_colors", [])
-    if not all(isinstance(color, list) for color in ignored):
-        raise InputError(f"{path}: ignore_colors: found {list(ignored)}; expected a list of colors: [[0, 0, 0]]")
+    entries = table.pop("class", [])
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: class: found {entries!r:.40}", hint="write a table [[class]] for each class")
+    settings: _Settings = build_dataclass(_Settings, table, str(path))
+    classes: list[_ClassTable] = [
+        build_dataclass(_ClassTable, entry, f"{path}: class {number}") for number, entry in enumerate(entries, 1)
+    ]
     return Classes(
-        tuple(names),
-        tuple(colors),
-        tuple(values),
-        _get_list(path, table, "ignore", []),
+        names=tuple(c.name for c in classes),
+        colors=tuple(c.color for c in classes),
+        values=tuple((i,) if c.values is None else c.values for i, c in enumerate(classes)),
         source=str(path),
-        read=table.get("read", "values"),
-        ignore_colors=tuple(tuple(color) for color in ignored),
+        **vars(settings),
     )
 
 
-def _get_list(path: Path, table: dict[str, Any], key: str, default: list[int]) -> tuple[Any, ...]:
-    """Return a list of the table as a tuple."""
-    value = table.get(key, default)
-    if not isinstance(value, list):
-        raise InputError(f"{path}: {key}: found {value!r}; expected a list")
-    return tuple(value)
+def save_classes(classes: Classes, path: Path) -> None:
+    """Write a `classes.toml`, atomically, that `load_classes` reads back as equal."""
+    atomic_write(path, format_classes(classes))
 
 
 def format_classes(classes: Classes) -> str:
-    """Format classes as a `classes.toml`, which `load_classes` reads back as equal."""
-    lines = [f"ignore = {list(classes.ignore)}"]
-    if classes.read != "values":
-        lines.append(f"read = {quote_toml(classes.read)}")
-    if classes.ignore_colors:
-        lines.append(f"ignore_colors = {[list(color) for color in classes.ignore_colors]}")
-    for name, color, values in zip(classes.names, classes.colors, classes.values, strict=True):
-        lines += ["", "[[class]]", f"name = {quote_toml(name)}", f"color = {list(color)}", f"values = {list(values)}"]
-    return "\n".join(lines) + "\n"
-
-
-def save_classes(classes: Classes, path: Path) -> None:
-    """Write a `classes.toml`, atomically."""
-    atomic_write(path, format_classes(classes))
+    """Format the text of a `classes.toml`."""
+    rows = zip(classes.names, classes.colors, classes.values, strict=True)
+    table: dict[str, Any] = {
+        "ignore": classes.ignore,
+        "read": None if classes.read == "values" else classes.read,
+        "ignore_colors": classes.ignore_colors or None,
+        "class": [{"name": name, "color": color, "values": values} for name, color, values in rows],
+    }
+    return to_toml(table)
 
 
 def draft_classes(values: Collection[int]) -> Classes:
@@ -286,9 +284,3 @@ def draft_classes(values: Collection[int]) -> Classes:
         names = [f"class {value}" for value in class_values]
     colors = distinct_colors(max(len(names), 1))
     return Classes(tuple(names), tuple(colors[: len(names)]), tuple((value,) for value in class_values))
-
-
-def _reject_unknown_keys(path: Path, where: str, table: dict[str, object], keys: set[str]) -> None:
-    for key in table:
-        if key not in keys:
-            raise InputError(f"{path}: {where}found the key {key!r}; expected one of {sorted(keys)}")

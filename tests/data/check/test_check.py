@@ -252,7 +252,7 @@ def test_a_broken_list_of_classes_is_found(folder: Path) -> None:
     (folder / "classes.toml").write_text("[[class]]\nname = 'a'\n")
     report = check(folder)
     assert found(report) == [("error", "classes")]
-    assert "class 'a' has no color" in report.findings[0].text
+    assert "class 1: the key 'color' is missing" in report.findings[0].text
 
 
 def test_a_folder_of_no_layout_says_what_was_found_and_what_lies_below(tmp_path: Path) -> None:

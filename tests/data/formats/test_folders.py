@@ -182,7 +182,7 @@ def test_the_list_of_classes_keeps_how_labels_are_read(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ('read = "colours"', 'read: found \'colours\'; expected "values" or "colors"'),
-        ("ignore_colors = [0, 0, 0]", "ignore_colors: found"),
+        ("ignore_colors = [0, 0, 0]", "ignore_colors.0: found"),
         ("ignore_colors = [[0, 0, 256]]", "ignore_colors: found the color"),
     ],
 )
