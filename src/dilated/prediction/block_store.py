@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import zlib
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_json
-from dilated.prediction.views import Block
+from dilated.prediction.views import Block, assemble_window
 
 _MANIFEST = "manifest.json"
 _CACHE_BYTES = 128 << 20  # of unpacked blocks that are kept while the raster is put together
@@ -33,7 +32,7 @@ class BlockStore:
 
     Args:
         provenance: what the labels depend on, as JSON has it.
-        blocks: rectangles in rows and columns that cover the raster.
+        blocks: those of a regular grid that covers the raster, row by row.
         dtype: of the labels.
 
     Raises:
@@ -43,7 +42,7 @@ class BlockStore:
     def __init__(self, folder: Path, provenance: dict[str, Any], blocks: Sequence[Block], dtype: np.dtype[Any]) -> None:
         self.folder, self.dtype = folder, dtype.newbyteorder("<")
         self.indices = {block: i for i, block in enumerate(blocks)}
-        self.tops, self.lefts = sorted({b.top for b in blocks}), sorted({b.left for b in blocks})
+        self.block_size = blocks[0].height, blocks[0].width
         self.block_at = {(block.top, block.left): block for block in blocks}
         self.cache: OrderedDict[Block, NDArray[Any]] = OrderedDict()
         table = [[b.top, b.left, b.height, b.width] for b in blocks]
@@ -95,19 +94,11 @@ class BlockStore:
         Raises:
             InputError: a block's file is damaged.
         """
-        labels = np.empty((height, width), self.dtype)
-        for y in self.tops[bisect_right(self.tops, top) - 1 :]:
-            if y >= top + height:
-                break
-            for x in self.lefts[bisect_right(self.lefts, left) - 1 :]:
-                if x >= left + width:
-                    break
-                block = self.block_at[y, x]
-                y0, y1 = max(top, y), min(top + height, y + block.height)
-                x0, x1 = max(left, x), min(left + width, x + block.width)
-                part = self._load_cached(block)[y0 - y : y1 - y, x0 - x : x1 - x]
-                labels[y0 - top : y1 - top, x0 - left : x1 - left] = part
-        return labels
+
+        def load(i: int, j: int) -> NDArray[Any]:
+            return self._load_cached(self.block_at[i * self.block_size[0], j * self.block_size[1]])
+
+        return assemble_window(Block(top, left, height, width), self.block_size, load, self.dtype)
 
     def remove(self) -> None:
         """Delete the folder; first the manifest, so that what remains after a kill is not taken for unfinished work."""

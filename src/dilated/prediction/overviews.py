@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from dilated.data.raster import tags
 from dilated.data.raster.tags import LONG, LONG8, SHORT, Tag
+from dilated.prediction.views import Block, assemble_window
 
 _ReadWindow = Callable[[int, int, int, int], NDArray[Any]]
 
@@ -94,17 +95,14 @@ class LabelTiffWriter:
 
     def read_window(self, level: _Level, top: int, left: int, height: int, width: int) -> NDArray[Any]:
         """Read labels of a level that have been written, (height, width)."""
-        labels = np.empty((height, width), self.dtype)
-        for y in range(top // TILE_SIZE * TILE_SIZE, top + height, TILE_SIZE):
-            for x in range(left // TILE_SIZE * TILE_SIZE, left + width, TILE_SIZE):
-                index = y // TILE_SIZE * level.tiles_across + x // TILE_SIZE
-                self.file.seek(level.offsets[index])
-                data = zlib.decompress(self.file.read(level.byte_counts[index]))
-                tile = np.frombuffer(data, self.dtype).reshape(TILE_SIZE, TILE_SIZE)
-                y0, y1 = max(y, top), min(y + TILE_SIZE, top + height)
-                x0, x1 = max(x, left), min(x + TILE_SIZE, left + width)
-                labels[y0 - top : y1 - top, x0 - left : x1 - left] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
-        return labels
+
+        def load(i: int, j: int) -> NDArray[Any]:
+            index = i * level.tiles_across + j
+            self.file.seek(level.offsets[index])
+            data = zlib.decompress(self.file.read(level.byte_counts[index]))
+            return np.frombuffer(data, self.dtype).reshape(TILE_SIZE, TILE_SIZE)
+
+        return assemble_window(Block(top, left, height, width), (TILE_SIZE, TILE_SIZE), load, self.dtype)
 
     def write_directories(self, image_tags: Sequence[Tag], shared_tags: Sequence[Tag]) -> None:
         """Write the directories, after which the file is a TIFF.

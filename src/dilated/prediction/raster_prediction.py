@@ -128,16 +128,9 @@ def predict_raster(
         temporary[0].replace(target)
         block_store.remove()
     pixels_per_class = tuple(int(n) for n in counts[: len(segmenter.classes)])
+    size, nodata_pixels = (raster.height, raster.width), int(counts[nodata])
     return RasterResult(
-        target,
-        quicklook,
-        raster.height,
-        raster.width,
-        len(blocks),
-        resumed,
-        segmenter.classes,
-        pixels_per_class,
-        int(counts[nodata]),
+        target, quicklook, *size, len(blocks), resumed, segmenter.classes, pixels_per_class, nodata_pixels
     )
 
 

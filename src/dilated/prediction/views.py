@@ -18,10 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dilated.data.images import ImageArray
@@ -49,6 +50,31 @@ class Block:
     @property
     def right(self) -> int:
         return self.left + self.width
+
+
+def assemble_window(
+    window: Block, tile: tuple[int, int], load: Callable[[int, int], NDArray[Any]], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Put a window together from the tiles of a regular grid that it touches: (height, width).
+
+    Args:
+        tile: height and width of a tile.
+        load: returns the tile of a row and a column of the grid; at the image's lower and right edge it may be smaller.
+
+    Example:
+        >>> assemble_window(Block(1, 1, 2, 3), (2, 2), lambda i, j: np.full((2, 2), 10 * i + j), np.dtype(np.uint8))
+        array([[ 0,  1,  1],
+               [10, 11, 11]], dtype=uint8)
+    """
+    values = np.empty((window.height, window.width), dtype)
+    for i in range(window.top // tile[0], (window.bottom - 1) // tile[0] + 1):
+        for j in range(window.left // tile[1], (window.right - 1) // tile[1] + 1):
+            y, x = i * tile[0], j * tile[1]
+            top, bottom = max(window.top, y), min(window.bottom, y + tile[0])
+            left, right = max(window.left, x), min(window.right, x + tile[1])
+            part = load(i, j)[top - y : bottom - y, left - x : right - x]
+            values[top - window.top : bottom - window.top, left - window.left : right - window.left] = part
+    return values
 
 
 class InMemoryRaster:

@@ -1,6 +1,6 @@
 """What all writers of predictions share: one file per image, or one file for a run.
 
-    writer = PerImageWriter(Path("out"), FORMATS["palette"])
+    writer = PerImageWriter(Path("out"), LABEL_FORMATS["palette"])
     writer.open(classes, colors)
     writer.write(image, prediction)                    # out/NAME.png, whole or not at all
     writer.close()
