@@ -78,13 +78,13 @@ def peer(data: Dataset, out: Path, steps: int, batch: int, crop: tuple[int, int]
         network.encoder.model.load_state_dict(
             load_file(resources.files("dilated.weights") / f"files/{BACKBONE}.safetensors")
         )
-        learn(network, data, out / "peer.pt", steps, batch, crop)
+        train_peer(network, data, out / "peer.pt", steps, batch, crop)
         settings = AdapterConfig(FACTORY, options, size_divisor=SIDES)
         AdaptedSegmenter(data.classes.names, config=settings, model=network).save(file)
     return dilated.load(file)
 
 
-def learn(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int, crop: tuple[int, int]) -> None:
+def train_peer(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int, crop: tuple[int, int]) -> None:
     """A training loop as most projects have one: AdamW, a polynomial rate, random scale, crop and mirroring."""
     samples = TrainingSamples(data.samples("train"), AugmentConfig(crop, scale=(0.6, 1.6)), seed=0, cache=True)
     backbone = list(network.get_submodule("encoder").parameters())
@@ -103,7 +103,7 @@ def learn(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int
     began = time.perf_counter()
     for step, keys in enumerate(iter_batch_keys(len(samples), batch, 0, done, steps), start=done + 1):
         drawn = [samples[key] for key in keys]
-        image, label = (torch.stack(one) for one in zip(*drawn, strict=True))
+        image, label = (torch.stack(entry) for entry in zip(*drawn, strict=True))
         loss = F.cross_entropy(network((image - mean) / std), label, ignore_index=IGNORE)
         descent.zero_grad(set_to_none=True)
         loss.backward()
@@ -114,7 +114,7 @@ def learn(network: nn.Module, data: Dataset, state: Path, steps: int, batch: int
             print(f"peer: step {step} of {steps}, loss {float(loss.detach()):.3f}, {seconds:.2f} s a step", flush=True)
             kept = {"network": network, "descent": descent, "schedule": schedule}
             torch.save(
-                {key: one.state_dict() for key, one in kept.items()} | {"done": step}, state.with_suffix(".part")
+                {key: entry.state_dict() for key, entry in kept.items()} | {"done": step}, state.with_suffix(".part")
             )
             state.with_suffix(".part").replace(state)
 
@@ -162,13 +162,13 @@ def main() -> None:
     def report(name: str, segmenter: BaseSegmenter) -> None:
         against = ("peer", "dilated") if name == "undilated" else ("peer",)
         gains = {other: mean_iou_difference(counts[name], counts[other]) for other in against if other != name}
-        own = mean_iou_interval(counts[name])
+        interval = mean_iou_interval(counts[name])
         row = {
             "network": name,
             "dilations": segmenter.config.dilations if segmenter.context is not None else None,
             "parameters": sum(p.numel() for p in segmenter.parameters()),
-            "mean_iou": own.value,
-            "interval": [own.low, own.high],
+            "mean_iou": interval.value,
+            "interval": [interval.low, interval.high],
             "difference": {other: [gain.value, gain.low, gain.high] for other, gain in gains.items()},
             "counts_as_peer": bool((counts[name] == counts["peer"]).all()),
         }

@@ -27,23 +27,23 @@ def main() -> None:
 
     data = dilated.open_dataset(options.data)
     pairs = data.samples(options.split)
-    rows, first = [], None
+    rows, reference = [], None
     for name in options.networks:
         result = evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes)
-        first = first or result
-        own, gain = mean_iou_interval(result.per_image), mean_iou_difference(result.per_image, first.per_image)
+        reference = reference or result
+        interval, gain = mean_iou_interval(result.per_image), mean_iou_difference(result.per_image, reference.per_image)
         rows.append(
             {
                 "network": name,
-                "mean_iou": own.value,
-                "interval": [own.low, own.high],
+                "mean_iou": interval.value,
+                "interval": [interval.low, interval.high],
                 "difference": [gain.value, gain.low, gain.high],
                 "iou": result.confusion.iou,
                 "pixel_accuracy": result.confusion.pixel_accuracy,
             }
         )
         print(
-            f"{name:<50} {own.value:.4f} [{own.low:.4f}, {own.high:.4f}]   "
+            f"{name:<50} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]   "
             f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points",
             flush=True,
         )

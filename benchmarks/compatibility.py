@@ -92,7 +92,7 @@ def measure(name: str, big: bool) -> dict[str, Any]:
     record["seconds"] = round(time.perf_counter() - began, 1)
     kinds = [type(layer).__name__ for layer in fine.modules()]
     for kind in ("Dilated", "Phased", "Sampled"):
-        record[kind] = sum(found.startswith(kind) for found in kinds)
+        record[kind] = sum(name.startswith(kind) for name in kinds)
     record |= errors(network, fine)
     if (
         record["float32"] > ROUNDING or record["float64"] > EXACT
@@ -135,8 +135,8 @@ def errors(network: Any, fine: Any, gain: float = 1.5) -> dict[str, Any]:
             except (RuntimeError, ValueError, AssertionError, IndexError):
                 continue  # not a size for this network
             with torch.no_grad():
-                found = leaves(fine(image))
-            worst = max([worst, *(error(a, b) for a, b in zip(found, wanted, strict=True))])
+                outputs = leaves(fine(image))
+            worst = max([worst, *(error(a, b) for a, b in zip(outputs, wanted, strict=True))])
             sizes.append(size)
             if len(sizes) == IMAGES:
                 break
@@ -151,14 +151,14 @@ def leaves(output: Any) -> list[Any]:
     return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
-def error(found: Any, wanted: Any) -> float:
+def error(outputs: Any, wanted: Any) -> float:
     """By the definition: at every k-th position, the original's value."""
-    if found.shape != wanted.shape:
-        down, across = found.shape[-2] // wanted.shape[-2], found.shape[-1] // wanted.shape[-1]
-        found = found[..., ::down, ::across]
-    if found.shape != wanted.shape or not wanted.isfinite().all():
+    if outputs.shape != wanted.shape:
+        down, across = outputs.shape[-2] // wanted.shape[-2], outputs.shape[-1] // wanted.shape[-1]
+        outputs = outputs[..., ::down, ::across]
+    if outputs.shape != wanted.shape or not wanted.isfinite().all():
         return float("inf")
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-300))
+    return float((outputs - wanted).abs().max() / wanted.abs().max().clamp(min=1e-300))
 
 
 def family(name: str) -> str:
@@ -293,8 +293,8 @@ def table(records: dict[str, dict[str, Any]], total: int) -> str:
         lines.append(f"| {' | '.join(map(str, row))} |")
     lines += ["", "## Exact, by name", ""]
     for label, members in sorted(families.items()):
-        taken = [record["name"].partition("/")[2] for record in members if record["verdict"] == "exact"]
-        lines += [f"- {label}: {', '.join(sorted(taken))}"] if taken else []
+        exact_names = [record["name"].partition("/")[2] for record in members if record["verdict"] == "exact"]
+        lines += [f"- {label}: {', '.join(sorted(exact_names))}"] if exact_names else []
     lines += ["", "## Refused or failed, without attention", ""]
     for record in kept:
         if record["verdict"] not in ("exact", "nothing to do") and not record.get("attention"):

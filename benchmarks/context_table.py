@@ -129,9 +129,9 @@ def measure(segmenter: dilated.Segmenter, views: list[Cached], recipe: Recipe) -
     for maps, label in views:
         with computing(recipe):
             logits = head(maps, (label.shape[-2], label.shape[-1]))
-        one = ConfusionMatrix(segmenter.classes)
-        one.update(logits[0].argmax(0).numpy(), label.numpy())
-        counts.append(one.counts)
+        confusion = ConfusionMatrix(segmenter.classes)
+        confusion.update(logits[0].argmax(0).numpy(), label.numpy())
+        counts.append(confusion.counts)
     return np.stack(counts)
 
 

@@ -74,22 +74,25 @@ def main() -> None:
     bare(segmenter, images[:1])
     folder(predictor, sources[:1])
 
-    alone: list[Took] = []
+    bare_runs: list[Took] = []
     files: list[Took] = []
     for number in range(given.rounds):
         if number % 2:
             files.append(folder(predictor, sources))
-        alone.append(bare(segmenter, images))
+        bare_runs.append(bare(segmenter, images))
         if not number % 2:
             files.append(folder(predictor, sources))
-    walls = [statistics.median(took.wall for took in way) for way in (alone, files)]
-    cpus = [statistics.median(took.cpu for took in way) for way in (alone, files)]
+    walls = [statistics.median(took.wall for took in way) for way in (bare_runs, files)]
+    cpus = [statistics.median(took.cpu for took in way) for way in (bare_runs, files)]
     figures = {
         "ratio": walls[0] / walls[1],
         "ratio_of_cpu_seconds": cpus[0] / cpus[1],
         "bare_images_per_second": len(paths) / walls[0],
         "folder_images_per_second": len(paths) / walls[1],
-        "rounds": [{"bare": asdict(one), "folder": asdict(other)} for one, other in zip(alone, files, strict=True)],
+        "rounds": [
+            {"bare": asdict(bare_run), "folder": asdict(other)}
+            for bare_run, other in zip(bare_runs, files, strict=True)
+        ],
         "images": len(paths),
         "size": list(images[0].shape[2:]),
         "machine": describe_machine("cpu"),

@@ -78,9 +78,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "machine": describe_machine("cpu"),
         "malloc": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
     }
-    whole = folder / "whole.tif"
+    uninterrupted = folder / "whole.tif"
     start = time.monotonic()
-    facts, sampled = run(options, source, whole)
+    facts, sampled = run(options, source, uninterrupted)
     seconds = time.monotonic() - start
     report |= {
         "baseline_mib": facts["baseline"] / 1024,
@@ -91,8 +91,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "pixels_per_second": options.side**2 / seconds,
         "blocks": facts["blocks"],
         "shares": facts["shares"],
-        "labels_bytes": whole.stat().st_size,
-        "sha256": digest(whole),
+        "labels_bytes": uninterrupted.stat().st_size,
+        "sha256": digest(uninterrupted),
     }
     if not options.no_kill:
         killed = folder / "killed.tif"
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "blocks_resumed": facts["resumed"],
             "identical": digest(killed) == report["sha256"],
             "quicklook_identical": digest(killed.with_name("killed.quicklook.png"))
-            == digest(whole.with_name("whole.quicklook.png")),
+            == digest(uninterrupted.with_name("whole.quicklook.png")),
         }
     return report
 
@@ -172,12 +172,12 @@ def run(
             process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.2)
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if kill_after is not None and process.returncode == -signal.SIGKILL:
         return {}, sampled
     if process.returncode:
         raise SystemExit(f"the labelling process ended with {process.returncode}")
-    return json.loads(said), sampled
+    return json.loads(output), sampled
 
 
 def label(network: str, tile: int, precision: Any, source: Path, target: Path) -> None:
@@ -188,10 +188,10 @@ def label(network: str, tile: int, precision: Any, source: Path, target: Path) -
     baseline = peak(os.getpid())
     predictor = dilated.Predictor(dilated.load(network), tile=tile, precision=precision)
 
-    def tell(done: int, total: int) -> None:
+    def print_progress(done: int, total: int) -> None:
         print(f"{done}/{total} blocks or tiles, {peak(os.getpid())} KiB", file=sys.stderr, flush=True)
 
-    result = predict_raster(predictor, source, target, progress=tell)
+    result = predict_raster(predictor, source, target, progress=print_progress)
     facts = {"blocks": result.blocks, "resumed": result.blocks_resumed, "shares": result.class_fractions()}
     print(json.dumps({"baseline": baseline, "peak": peak(os.getpid()), **facts}))
 

@@ -49,10 +49,10 @@ def main() -> None:
                 probabilities[way] = predictor.logits(image).softmax(0)
                 seconds[way].append(time.perf_counter() - began)
                 counts[way].update(probabilities[way].argmax(0).cpu().numpy(), target)
-            one, other = probabilities["authors"], probabilities["whole"]
-            changed += int((one.argmax(0) != other.argmax(0)).sum())
+            tiled, other = probabilities["authors"], probabilities["whole"]
+            changed += int((tiled.argmax(0) != other.argmax(0)).sum())
             pixels += target.size
-            worst = max(worst, float((one - other).abs().max()))
+            worst = max(worst, float((tiled - other).abs().max()))
         row = {
             "tile": side,
             "answers_for": side - 2 * 186,

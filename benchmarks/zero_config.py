@@ -110,8 +110,10 @@ def train_peer(arm: str, data: Dataset, budget: float) -> nn.Module:
         optimizer.step()
         decay = min(0.998, (step + 1) / (step + 10))
         with torch.no_grad():
-            for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                mine.lerp_(theirs, 1 - decay) if mine.is_floating_point() else mine.copy_(theirs)
+            for average_value, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                average_value.lerp_(value, 1 - decay) if average_value.is_floating_point() else average_value.copy_(
+                    value
+                )
     print(f"{arm}: {step} steps in {time.monotonic() - began:.0f} s", flush=True)
     return average
 
@@ -121,9 +123,9 @@ def measured(label_of: object, data: Dataset) -> np.ndarray:
     counts = []
     for pair in data.samples("val"):
         image = pair.read_image()
-        one = ConfusionMatrix(data.classes.names)
-        one.update(label_of(image), pair.read_label(image.shape[:2]))  # type: ignore[operator]
-        counts.append(one.counts)
+        confusion = ConfusionMatrix(data.classes.names)
+        confusion.update(label_of(image), pair.read_label(image.shape[:2]))  # type: ignore[operator]
+        counts.append(confusion.counts)
     return np.stack(counts)
 
 

@@ -32,8 +32,8 @@ def test_a_whole_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> Non
     assert rows["images"] == ["6", "2", "8"]
     assert rows["labelled pixels"] == ["13,386", "4,462", "17,848"]
     assert rows["ignored"] == ["0.40%", "0.40%", "0.40%"]
-    shares = [[float(rows[name][i].rstrip("%")) for name in ("field", "disc", "bar")] for i in range(3)]
-    assert [sum(column) for column in shares] == pytest.approx([100] * 3, abs=0.02)
+    fractions = [[float(rows[name][i].rstrip("%")) for name in ("field", "disc", "bar")] for i in range(3)]
+    assert [sum(column) for column in fractions] == pytest.approx([100] * 3, abs=0.02)
     assert text.endswith("Nothing wrong found.\n")
 
 

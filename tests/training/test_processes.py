@@ -128,9 +128,9 @@ def test_parts_and_shares_of_the_processes_are_all_once() -> None:
     for size in (1, 2, 3, 5, 11):
         parts = [World(rank, size).chunk(items) for rank in range(size)]
         assert [*chain.from_iterable(parts)] == items
-        shares = [World(rank, size).shard(items) for rank in range(size)]
-        assert sorted(chain.from_iterable(shares)) == items
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        shards = [World(rank, size).shard(items) for rank in range(size)]
+        assert sorted(chain.from_iterable(shards)) == items
+        assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def wait_for(path: Path, processes: list[subprocess.Popen[str]]) -> None:

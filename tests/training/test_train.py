@@ -117,9 +117,9 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     layer = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD([{"params": layer.parameters(), "lr": 2.0, "peak_lr": 2.0}])
     stage = StageConfig("frontend", 1, warmup=4)
-    shares = [optim.set_learning_rate(optimizer, stage, step, step / 100) for step in range(100)]
-    assert shares[0] == pytest.approx(0.25)
-    assert max(shares) == shares[3]
-    assert shares[50] == pytest.approx(0.5**0.9)
-    assert 0 < shares[-1] < 0.02
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * shares[-1])
+    factors = [optim.set_learning_rate(optimizer, stage, step, step / 100) for step in range(100)]
+    assert factors[0] == pytest.approx(0.25)
+    assert max(factors) == factors[3]
+    assert factors[50] == pytest.approx(0.5**0.9)
+    assert 0 < factors[-1] < 0.02
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * factors[-1])

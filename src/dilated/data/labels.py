@@ -155,10 +155,10 @@ def decode_label(
     return classes.decode(values, str(path))
 
 
-def make_size_error(path: Path | str, found: tuple[int, ...], expected: tuple[int, int]) -> InputError:
-    """Make the error about a label of (H, W) `found` whose image is of (H, W) `expected`."""
+def make_size_error(path: Path | str, size: tuple[int, ...], expected: tuple[int, int]) -> InputError:
+    """Make the error about a label of the (H, W) `size` whose image is of (H, W) `expected`."""
     return InputError(
-        f"{path}: found a label of {found[1]}x{found[0]}; expected {expected[1]}x{expected[0]}, the size of its image",
+        f"{path}: found a label of {size[1]}x{size[0]}; expected {expected[1]}x{expected[0]}, the size of its image",
         hint="export it again at full size, without smoothing",
     )
 

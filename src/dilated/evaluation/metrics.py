@@ -85,7 +85,7 @@ def compute_metrics(counts: NDArray[np.int64], num_classes: int) -> dict[str, ND
         metrics["boundary_iou"] = _divide(parts[3], parts[4])
     for name in ("iou", "dice", "boundary_iou"):
         if name in metrics:
-            metrics[f"mean_{name}"] = _mean_of_known(metrics[name])[..., None]
+            metrics[f"mean_{name}"] = _nan_mean(metrics[name])[..., None]
     return metrics
 
 
@@ -100,11 +100,11 @@ def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.fl
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average the last axis over values that are not NaN: (..., C) -> (...); NaN without any, and no warning.
 
     Example:
-        >>> _mean_of_known(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
+        >>> _nan_mean(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
         [0.5, nan]
     """
     known = ~np.isnan(values)

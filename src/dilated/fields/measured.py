@@ -62,13 +62,13 @@ def measure_field(
 
 
 def _unseen_pixels(
-    network: Callable[[Tensor], Tensor], axis: int, side: int, at_end: int, guess: int, device: torch.device | None
+    network: Callable[[Tensor], Tensor], axis: int, side: int, at_end: int, estimate: int, device: torch.device | None
 ) -> int:
     """How many pixels at the start or the end of a strip the output in the middle does not depend on.
 
     Args:
         side: pixels along the strip.
-        guess: the answer on the other axis, or 0.
+        estimate: the answer on the other axis, or 0.
 
     Returns:
         0 where the strip is too short to tell.
@@ -84,27 +84,27 @@ def _unseen_pixels(
         return nan.flip(0) if at_end else nan
 
     step = 1
-    nan = nan_outputs(1 if guess else side // 2)
+    nan = nan_outputs(1 if estimate else side // 2)
     if nan[-1]:
         return 0
     middle = (len(nan) - 1) // 2 if at_end else len(nan) // 2
-    if not guess:
+    if not estimate:
         # What reaches n outputs beyond the middle reaches the one in the middle from n strides further away, but for
         # the position within a stride, which the search finds.
         step = max(1, side // len(nan))
-        guess = side // 2 - (int(nan.sum()) - 1 - middle) * step - 1
-    return _least(lambda count: bool(nan_outputs(count)[middle]), guess + 1, step, side) - 1
+        estimate = side // 2 - (int(nan.sum()) - 1 - middle) * step - 1
+    return _least(lambda count: bool(nan_outputs(count)[middle]), estimate + 1, step, side) - 1
 
 
-def _least(holds: Callable[[int], bool], guess: int, step: int, most: int) -> int:
-    """The least number of 1 to `most` from which on a condition holds, quickly where it is `step` below a guess."""
-    guess = min(max(guess, 1), most)
-    if not holds(guess):
-        low, high = guess + 1, most
-    elif guess > step and not holds(guess - step):
-        low, high = guess - step + 1, guess
+def _least(holds: Callable[[int], bool], estimate: int, step: int, most: int) -> int:
+    """The least number of 1 to `most` from which on a condition holds, quickly where it is `step` below the estimate."""
+    estimate = min(max(estimate, 1), most)
+    if not holds(estimate):
+        low, high = estimate + 1, most
+    elif estimate > step and not holds(estimate - step):
+        low, high = estimate - step + 1, estimate
     else:
-        low, high = 1, guess
+        low, high = 1, estimate
     return bisect_left(range(most + 1), True, lo=low, hi=high, key=holds)
 
 
