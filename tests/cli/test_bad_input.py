@@ -65,7 +65,7 @@ def test_an_image_that_is_no_image(capsys: pytest.CaptureFixture[str], folder: P
     bad = folder / "images" / "val" / "p0.png"
     bad.write_text("not an image")
     text = complaint(capsys, "evaluate", network_file, folder)
-    assert f"error: {bad}: found 12 bytes that are no image format" in text
+    assert f"error: {bad}: the file has 12 bytes that are no image format" in text
 
 
 def test_a_truncated_image(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
@@ -211,8 +211,8 @@ def test_bad_images_are_reported_and_the_others_labelled(
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 3
     assert "p1.png: the image is damaged" in lines[0]
-    assert "p2.png: found 8 bytes that are no image format" in lines[1]
-    assert "p4.png: found an empty file" in lines[2]
+    assert "p2.png: the file has 8 bytes that are no image format" in lines[1]
+    assert "p4.png: the file is empty" in lines[2]
     assert "Traceback" not in done.stderr
 
 

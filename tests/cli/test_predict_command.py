@@ -99,18 +99,18 @@ def test_bad_images_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: p
     status, out, err = predict(tmp_path / "in")
     assert (status, out) == (1, "1 of 7 images labelled in out/\n")
     lines = err.splitlines()
-    assert lines[8].startswith("error: in/5.png: found an image of ")
+    assert lines[8].startswith("error: in/5.png: an image of ")
     assert lines[:8] + lines[9:] == [
-        "error: in/0.png: found 9 bytes that are no image format known to pillow",
+        "error: in/0.png: the file has 9 bytes that are no image format known to Pillow",
         "hint: give an image such as PNG, JPEG or TIFF",
-        "error: in/1.png: found an empty file",
+        "error: in/1.png: the file is empty",
         "hint: give an image such as PNG, JPEG or TIFF",
         "error: in/2.png: the image is damaged (image file is truncated)",
         "hint: copy it again from its source",
-        "error: in/4.png: found an image of 41x30; expected at most 1200 pixels at a time",
+        "error: in/4.png: an image of 41x30 exceeds the 1200 pixels that are read at a time",
         "hint: label it with --tile N, which reads it in windows",
         "hint: label it with --tile N, which reads it in windows",
-        "error: in/6.png: no such file; expected an image",
+        "error: in/6.png: no such file",
     ]
     assert files(tmp_path / "out") == ["3.png"]
 

@@ -47,17 +47,17 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused_by_name(tmp_path: Path) -> None:
-    refused(tmp_path, "found a folder")
+    refused(tmp_path, "is a folder")
 
 
 def test_an_empty_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    refused(tmp_path / "a.png", "found an empty file")
+    refused(tmp_path / "a.png", "the file is empty")
 
 
 def test_text_under_an_image_name_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not an image")
-    refused(tmp_path / "a.png", "12 bytes that are no image")
+    refused(tmp_path / "a.png", "has 12 bytes that are no image")
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
@@ -88,7 +88,7 @@ def test_an_image_too_large_to_be_trusted_is_refused(
     png: Path, monkeypatch: pytest.MonkeyPatch, most: int, size: str
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)  # pillow warns, here an error, or beyond twice that refuses
-    refused(png, rf"found an image of too many pixels \(.*{size}.*\); expected at most {most} pixels.*--tile N")
+    refused(png, rf"an image of too many pixels \(.*{size}.*\) exceeds the {most} pixels.*--tile N")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -96,7 +96,7 @@ def test_where_pillow_only_warns_a_large_image_is_refused_by_its_size(
     png: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1199)
-    refused(png, "found an image of 30x40; expected at most 1199 pixels")
+    refused(png, "an image of 30x40 exceeds the 1199 pixels")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
     assert read_image(png).shape == (40, 30, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -109,7 +109,7 @@ def test_a_header_of_many_pixels_allocates_none(tmp_path: Path) -> None:
     data = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     tracemalloc.start()
-    refused(tmp_path / "bomb.png", "found an image of too many pixels .*3600000000 pixels")
+    refused(tmp_path / "bomb.png", "an image of too many pixels .*3600000000 pixels")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
@@ -236,7 +236,9 @@ def test_an_open_file_is_read_as_its_path_is(form: str, tmp_path: Path) -> None:
         assert np.array_equal(read_image(file), read_image(path))
 
 
-@pytest.mark.parametrize(("content", "what"), [(b"", "an empty file"), (b"no image", "8 bytes that are no image")])
+@pytest.mark.parametrize(
+    ("content", "what"), [(b"", "the file is empty"), (b"no image", "the file has 8 bytes that are no image")]
+)
 def test_an_open_file_that_is_not_an_image_is_an_input_error(content: bytes, what: str) -> None:
-    with pytest.raises(InputError, match=f"image: found {what}"):
+    with pytest.raises(InputError, match=f"image: {what}"):
         read_image(io.BytesIO(content))

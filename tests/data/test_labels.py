@@ -159,7 +159,7 @@ def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> N
 def test_a_damaged_label_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "label.png"
     path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"label\.png: found an empty file"):
+    with pytest.raises(InputError, match=r"label\.png: the file is empty"):
         read_label(path, TWO)
 
 

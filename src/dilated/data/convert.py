@@ -206,11 +206,7 @@ class _Writer:
             self.notes.append(f"{format.name} keeps images as JPEG: their pixels differ slightly from the original's.")
 
     def write(self, samples_by_split: dict[str, list[Sample]], stems: dict[str, list[str]]) -> None:
-        """Write the splits, and keep a digest of each label.
-
-        Raises:
-            InputError: the format cannot hold them.
-        """
+        """Write the splits, and keep a digest of each label."""
         if self.classes is not self.format.fixed_classes:
             save_classes(self.classes, self.root / "classes.toml")
         for split, samples in samples_by_split.items():
@@ -233,11 +229,7 @@ class _Writer:
             self.report_step()
 
     def verify_round_trip(self) -> None:
-        """Raise where a label that was written is not read as the same.
-
-        Raises:
-            InputError: the image.
-        """
+        """Raise where a label that was written is not read as the same."""
         name = self.format.name
         data = open_dataset(self.root, name)
         id_map = np.full(256, IGNORE, dtype=np.uint8)
@@ -262,11 +254,7 @@ class _Writer:
 
 
 def _map_ids(classes: Classes, target_classes: Classes, format: str, ignore_as_class: str | None) -> LabelArray:
-    """For each id of the source the format's id, by name, (256,) uint8.
-
-    Raises:
-        InputError: the format lacks a class.
-    """
+    """For each id of the source the format's id, by name, (256,) uint8."""
     missing = [name for name in classes.names if name not in target_classes.names]
     if missing:
         raise InputError(

@@ -71,9 +71,8 @@ def to_rgb_array(image: Image.Image, name: str = "image") -> ImageArray:
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise InputError(
-            f"{name}: found an image of mode {image.mode!r}, whose range of values is not fixed; expected 8 or "
-            "16 bits per channel",
-            hint="convert it, for example to 16-bit PNG",
+            f"{name}: the image has the mode {image.mode!r}, whose range of values is not fixed",
+            hint="convert it to 8 or 16 bits per channel, for example to 16-bit PNG",
         )
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         return np.asarray(image.convert("RGBA"))[:, :, :3]  # pillow warns of going straight to RGB
@@ -115,15 +114,15 @@ def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterat
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_too_large_error(path, f"too many pixels ({error})") from error
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected an image") from error
+        raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: found a folder; expected an image") from error
+        raise InputError(f"{path}: is a folder", hint="give an image") from error
     except PermissionError as error:
         raise InputError(f"{path}: permission denied", hint="make the file readable, or give another one") from error
     except UnidentifiedImageError as error:
         size = source.stat().st_size if isinstance(source, Path) else source.seek(0, io.SEEK_END)
-        what = "an empty file" if size == 0 else f"{size} bytes that are no image format known to pillow"
-        raise InputError(f"{path}: found {what}", hint="give an image such as PNG, JPEG or TIFF") from error
+        what = "is empty" if size == 0 else f"has {size} bytes that are no image format known to Pillow"
+        raise InputError(f"{path}: the file {what}", hint="give an image such as PNG, JPEG or TIFF") from error
     except MemoryError as error:
         raise InputError(f"{path}: the image does not fit in memory", hint="give a smaller one") from error
     except InputError:
@@ -171,7 +170,7 @@ def _describe_source(source: Path | str | BinaryIO) -> str:
 
 def _make_too_large_error(path: str, size: str) -> ImageTooLargeError:
     return ImageTooLargeError(
-        f"{path}: found an image of {size}; expected at most {get_pixel_limit()} pixels at a time",
+        f"{path}: an image of {size} exceeds the {get_pixel_limit()} pixels that are read at a time",
         hint="label it with --tile N, which reads it in windows",
     )
 

@@ -5,7 +5,7 @@
     >>> runs, compress_rle(runs)
     ([0, 3, 3], '033')
 
-A pixel belongs to a polygon if its centre does (even-odd; a centre on the left edge does, on the right one does not).
+A pixel belongs to a polygon if its center does (even-odd; a center on the left edge does, on the right one does not).
 pycocotools rounds corners to fifths of a pixel first, so single pixels at the outline may differ from it.
 """
 
@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 
 def rasterize_polygon(polygon: NDArray[np.float64], size: tuple[int, int]) -> Mask:
-    """The pixels whose centre is in a polygon, even-odd.
+    """The pixels whose center is in a polygon, even-odd.
 
     Args:
         polygon: (n, 2), x and y of each corner; pixel (0, 0) covers 0 to 1 along both.
@@ -112,9 +112,9 @@ def decode_rle(runs: Sequence[int] | NDArray[np.integer], size: tuple[int, int])
     height, width = size
     counts = np.asarray(runs)
     if counts.ndim != 1 or counts.dtype.kind not in "iu" or (counts < 0).any() or (counts > height * width).any():
-        raise InputError(f"found runs that are not all whole numbers from 0 to {height * width}")
+        raise InputError(f"its runs are not all whole numbers from 0 to {height * width}")
     if counts.sum() != height * width:
-        raise InputError(f"found runs of {counts.sum()} pixels in all; expected {height * width} for {width}x{height}")
+        raise InputError(f"its runs have {counts.sum()} pixels, and the mask of {width}x{height} has {height * width}")
     on = np.arange(len(counts)) % 2 == 1
     return np.repeat(on, counts).reshape(width, height).T
 
@@ -147,7 +147,7 @@ def decompress_rle(text: str) -> list[int]:
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64:
-            raise InputError(f"found the character {character!r} in a compressed mask; expected '0' to 'o'")
+            raise InputError(f"its compressed mask has the character {character!r}, which is none of '0' to 'o'")
         value |= (code & 31) << shift
         shift += 5
         if not code & 32:
@@ -155,5 +155,5 @@ def decompress_rle(text: str) -> list[int]:
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0
     if shift:
-        raise InputError("found a compressed mask that ends within a number; expected the whole")
+        raise InputError("its compressed mask ends within a number")
     return runs

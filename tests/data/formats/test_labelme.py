@@ -77,7 +77,7 @@ def test_labelmes_labels_txt_says_the_classes_and_their_order(tmp_path: Path) ->
         ("[[5.0, 4.0], [3.0, 1.0]]", '[["x", 4.0]]', "a rectangle; expected two points"),
         ('"imageHeight": 4', '"imageHeight": 5', "found a label of 6x5; expected 6x4"),
         ('"imageHeight": 4,\n  "imageWidth": 6', '"imageHeight": 6,\n  "imageWidth": 4', r"have been turned .*EXIF"),
-        ('"label": "cell",', "", r"shapes\[0\]: found"),
+        ('"label": "cell",', "", r"shapes\[0\]: 'label' is None"),
         ("a.jpg", "b.jpg", "imagePath: found .*b.jpg"),
         ('"imageWidth": 6\n}', "", "not a whole JSON file"),
     ],

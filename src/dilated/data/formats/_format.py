@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split
-from dilated.data.formats._classes import ClassesFile, reset_values
+from dilated.data.formats._classes import ClassesFile, move_background_first, reset_values
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
 from dilated.data.images import ImageArray, open_image
 from dilated.data.labels import IGNORE, Classes, LabelArray, draft_classes, format_classes
@@ -85,6 +85,8 @@ class Format(ABC):
     split_notes: ClassVar[Mapping[str, str]] = {}
     """What to know of a split whose pixels are all ignored."""
     writable_splits: ClassVar[Sequence[str]] = SPLITS
+    draws_objects: ClassVar[bool] = False
+    """Whether labels are drawn objects, and class 0 the background."""
     takes_any_classes: ClassVar[bool] = True
     """Whether `save` writes any classes, rather than those of `fixed_classes` alone."""
     ignores_pixels: ClassVar[bool] = True
@@ -231,7 +233,7 @@ class Format(ABC):
     def adapt_classes(cls, classes: Classes) -> Classes:
         """The classes as this format keeps them: in its order, with its values."""
         if cls.fixed_classes is None:
-            return reset_values(classes)
+            return move_background_first(classes) if cls.draws_objects else reset_values(classes)
         if cls.takes_any_classes and _colors_by_name(classes) != _colors_by_name(cls.fixed_classes):
             return reset_values(classes)
         return cls.fixed_classes
@@ -345,7 +347,7 @@ def require_field(where: str, entry: object, key: str, kind: type | UnionType) -
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         kinds = getattr(kind, "__name__", kind)
-        raise InputError(f"{where}: found {value!r:.60} as {key!r} in {entry!r:.80}; expected a {kinds}")
+        raise InputError(f"{where}: {key!r} is {value!r:.60} in {entry!r:.80}, not of the type {kinds}")
     return value
 
 

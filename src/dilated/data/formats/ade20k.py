@@ -84,11 +84,7 @@ def _number_from_one(classes: Classes, source: str) -> Classes:
 
 
 def _read_class_table(path: Path) -> list[str]:
-    """The column Name of a table whose rows are numbered from 1.
-
-    Raises:
-        InputError: not text, no column Idx or Name, or rows that are not numbered so.
-    """
+    """The column Name of a table whose rows are numbered from 1."""
     lines = [(number, [word.strip() for word in line.split("\t")]) for number, line in read_lines(path)]
     header = lines[0][1] if lines else []
     if "Idx" not in header or "Name" not in header:

@@ -195,11 +195,7 @@ def _encode_ids(ids: LabelArray) -> LabelArray:
 
 
 def _read_train_ids(path: Path) -> NDArray[np.int64]:
-    """Read an image of train ids (0 to 18, 255 ignored) as label ids (H, W), which `CLASSES` decodes.
-
-    Raises:
-        InputError: an unreadable file, or another value.
-    """
+    """Read an image of train ids (0 to 18, 255 ignored) as label ids (H, W), which `CLASSES` decodes."""
     train_ids = read_values(path)
     wrong = (train_ids < 0) | ((train_ids >= len(CLASSES)) & (train_ids != IGNORE))
     if wrong.any():

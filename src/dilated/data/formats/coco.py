@@ -88,20 +88,16 @@ class COCO(Format):
         return path is None or _has_coco_categories(path)
 
     def parse(self) -> Parsed:
-        folder = _find_folder(self.root)
-        if folder is None:
-            return Parsed((), self._match_labels)
-        names = {split: f"{split}{_year(folder)}" for split in _SPLITS}
-        splits = [s for s, n in names.items() if _labels_path(folder, n) or _image_folder(folder, n).is_dir()]
+        places = {split: self._locate(split) for split in _SPLITS}
+        splits = [split for split, (images, labels) in places.items() if labels or images.is_dir()]
         return Parsed(splits, self._match_labels)
 
     def _match_labels(self, split: str) -> MatchResult:
         """The samples in the order of the file's images; of pixel maps in the order of names."""
         hint = f"see {_SOURCE}"
-        name = f"{split}{_year(self._folder)}"
-        labels, images = _labels_path(self._folder, name), _image_folder(self._folder, name)
+        images, labels = self._locate(split)
         if labels is None:
-            path = _instances_path(self._folder, name)
+            path = _instances_path(self._folder, f"{split}{_year(self._folder)}")
             raise InputError(f"{path}: no such file, which has the labels of {images}", hint=hint)
         if not images.is_dir():
             raise InputError(f"{images}: no such folder, which has the images of {labels}", hint=hint)
@@ -114,15 +110,19 @@ class COCO(Format):
         Ignored pixels are written as a crowd of persons, for COCO has no other way. An image with neither objects nor
         ignored pixels is written, but left out when the data is read, as any such image is.
         """
-        folder = cls(root)._folder
-        name = f"{split}{_year(folder)}"
-        path, images = _instances_path(folder, name), _image_folder(folder, name)
-        write_instances(path, images, ".jpg", samples, dict(_CATEGORIES), _describe_masks)
+        data = cls(root)
+        path = _instances_path(data._folder, f"{split}{_year(data._folder)}")
+        write_instances(path, data._locate(split)[0], ".jpg", samples, dict(_CATEGORIES), _describe_masks)
 
     @cached_property
     def _folder(self) -> Path:
         """The folder that contains annotations/ and the images, or where they should be."""
         return _find_folder(self.root) or self.root
+
+    def _locate(self, split: str) -> tuple[Path, Path | None]:
+        """The folder of the images of a split, and its labels if they exist."""
+        name = f"{split}{_year(self._folder)}"
+        return _image_folder(self._folder, name), _labels_path(self._folder, name)
 
 
 def _describe_masks(ids: LabelArray) -> list[dict[str, Any]]:
@@ -164,11 +164,7 @@ def _has_coco_categories(file: Path) -> bool:
 
 
 def _read_pixel_map(path: Path) -> NDArray[np.uint8]:
-    """A pixel map of COCO-Stuff as class ids (H, W): things of VOC's classes, 0 for other things and stuff.
-
-    Raises:
-        InputError: an unreadable file, a value that is none of 0 to 181 and 255.
-    """
+    """A pixel map of COCO-Stuff as class ids (H, W): things of VOC's classes, 0 for other things and stuff."""
     return _PIXEL_MAP_CLASSES.decode(read_values(path), str(path))
 
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from dilated.data.formats._classes import (
     BACKGROUND,
     classes_from_names,
-    move_background_first,
     prepend_background,
     require_background_first,
     require_distinct_names,
@@ -67,6 +66,7 @@ class COCOInstances(Format):
     """
 
     name = "coco_json"
+    draws_objects = True
     lacks_colors = "COCO's form has"
 
     def detect(self) -> bool:
@@ -79,11 +79,7 @@ class COCOInstances(Format):
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        """The instances file of each split.
-
-        Raises:
-            InputError: two files of one split.
-        """
+        """The instances file of each split."""
         paths = sorted((self.root / "annotations").glob("instances_*.json"))
         paths += [p for s in SPLIT_ALIASES if (p := self.root / s / _ROBOFLOW_FILE).is_file()]
         return index_by_split((_split_name(path).removesuffix("2017").removesuffix("2014"), path) for path in paths)
@@ -111,10 +107,6 @@ class COCOInstances(Format):
         categories = dict(enumerate(classes.names[1:], 1))
         write_instances(path, root / "images" / split, ".png", samples, categories, _describe_regions)
 
-    @classmethod
-    def adapt_classes(cls, classes: Classes) -> Classes:
-        return move_background_first(classes)
-
     @cached_property
     def _files(self) -> dict[Path, InstancesFile]:
         return {}
@@ -134,7 +126,7 @@ class COCOInstances(Format):
         file = self._read(path)
         if any("segments_info" in entry for entry in file.annotations[:1]):
             raise InputError(
-                f"{path}: found segments_info: a panoptic file; expected instances with a segmentation each"
+                f"{path}: is a panoptic file, with segments_info", hint="give instances with a segmentation each"
             )
         ids = self.classes_file.map_names_to_ids(self._class_names(path), str(path))
         folder = _find_image_folder(self.root, path, file)
@@ -223,7 +215,7 @@ def read_instances_file(path: Path, source: str = "") -> InstancesFile:
     for entry in require_field(f"{path}: the file", data, "categories", list):
         category, name = (require_field(f"{path}: category", entry, k, t) for k, t in (("id", int), ("name", str)))
         if category in categories:
-            raise InputError(f"{path}: found two categories of one id, {category}; expected distinct ids")
+            raise InputError(f"{path}: two categories have the id {category}")
         categories[category] = name
         if isinstance(entry.get("supercategory"), str):
             supercategories[category] = entry["supercategory"]
@@ -235,9 +227,9 @@ def read_instances_file(path: Path, source: str = "") -> InstancesFile:
         )
         name = require_field(f"{path}: image", entry, "file_name", str)
         if image_id in images:
-            raise InputError(f"{path}: found two images of the id {image_id}; expected distinct ids")
+            raise InputError(f"{path}: two images have the id {image_id}")
         if name in names:
-            raise InputError(f"{path}: found two images of the file_name {name!r}; expected one, or other names")
+            raise InputError(f"{path}: two images have the file_name {name!r}")
         names.add(name)
         images[image_id] = name, (height, width)
     return InstancesFile(
@@ -262,7 +254,7 @@ def parse_instances(path: Path, file: InstancesFile, values: Mapping[int, int]) 
         where = f"{path}: annotation {entry.get('id')}"
         if image_id not in file.images or category not in file.categories:
             missing = f"image_id {image_id}" if image_id not in file.images else f"category_id {category}"
-            raise InputError(f"{where}: found {missing}, which the file does not have")
+            raise InputError(f"{where}: has {missing}, which the file does not have")
         if category in values:
             instance = _parse_instance(where, entry, values[category], file.images[image_id][1])
             instances.setdefault(image_id, []).append(instance)
@@ -274,17 +266,17 @@ def _parse_instance(where: str, entry: dict[str, Any], value: int, size: tuple[i
     name = f"annotation {entry.get('id')}"
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise InputError(f"{where}: found {crowd!r:.60} as 'iscrowd'; expected 0 or 1")
+        raise InputError(f"{where}: 'iscrowd' is {crowd!r:.60}", hint="give 0 or 1")
     value = IGNORE if crowd else value
     shape = require_field(where, entry, "segmentation", dict | list)
     if isinstance(shape, dict):
         if shape.get("size") != list(size):
-            raise InputError(f"{where}: found a mask of size {shape.get('size')}; expected {list(size)}")
+            raise InputError(f"{where}: its mask has the size {shape.get('size')}, and its image {list(size)}")
         counts = require_field(where, shape, "counts", str | list)
         return Instance(value, name, (), counts if isinstance(counts, str) else _parse_numbers(where, counts, "iu"))
     if not shape:
         raise InputError(
-            f"{where}: found no polygon in its segmentation, and a bounding box alone says nothing of pixels",
+            f"{where}: its segmentation has no polygon, and a bounding box alone says nothing of pixels",
             hint="export the annotations as polygons or masks",
         )
     polygons = []
@@ -292,7 +284,8 @@ def _parse_instance(where: str, entry: dict[str, Any], value: int, size: tuple[i
         flat = _parse_numbers(where, corners, "iuf").astype(np.float64)
         if len(flat) < 6 or len(flat) % 2 or not (np.abs(flat) < 1e6).all():
             raise InputError(
-                f"{where}: found a polygon {flat.tolist()!r:.80}; expected three pairs of x and y or more, below 1e6"
+                f"{where}: cannot draw the polygon {flat.tolist()!r:.80}",
+                hint="give three pairs of x and y or more, below 1e6",
             )
         polygons.append(flat.reshape(-1, 2))
     return Instance(value, name, tuple(polygons), "")
@@ -305,7 +298,7 @@ def _parse_numbers(where: str, values: object, kinds: str) -> NDArray[Any]:
     except ValueError:  # lists of several lengths
         array = np.asarray(None)
     if array.ndim != 1 or array.dtype.kind not in kinds:
-        raise InputError(f"{where}: found {values!r:.80} in its segmentation; expected a list of numbers")
+        raise InputError(f"{where}: {values!r:.80} in its segmentation is not a list of numbers")
     return array
 
 
@@ -377,28 +370,20 @@ def _split_name(path: Path) -> str:
 
 
 def _class_categories(path: Path, file: InstancesFile) -> dict[int, str]:
-    """The categories that are classes, in the order of their ids.
-
-    Raises:
-        InputError: none, or two of one name.
-    """
+    """The categories that are classes, in the order of their ids."""
     categories = dict(sorted(file.categories.items()))
     parents = {file.supercategories.get(i) for i in categories if i != _HEADING_ID}
     is_heading = file.supercategories.get(_HEADING_ID) == "none" and parents == {categories.get(_HEADING_ID)}
     if path.name == _ROBOFLOW_FILE and is_heading:
         del categories[_HEADING_ID]
     if not categories:
-        raise InputError(f"{path}: found no categories; expected at least one")
+        raise InputError(f"{path}: has no categories")
     require_distinct_names(list(categories.values()), f"{path}: categories")
     return categories
 
 
 def _find_image_folder(root: Path, path: Path, file: InstancesFile) -> Path:
-    """The folder that the images' names start from: the first that contains the first image.
-
-    Raises:
-        InputError: none does.
-    """
+    """The folder that the images' names start from: the first that contains the first image."""
     if path.name == _ROBOFLOW_FILE:
         return path.parent
     name = _split_name(path)

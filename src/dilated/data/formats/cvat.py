@@ -66,11 +66,7 @@ class CVAT(Format):
 
     @cached_property
     def _labelmap(self) -> Classes:
-        """The labels of labelmap.txt with their colors.
-
-        Raises:
-            InputError: no such file, or a line that is not a label and its color.
-        """
+        """The labels of labelmap.txt with their colors."""
         path = self.root / "labelmap.txt"
         colors_by_label: dict[str, Color] = {}
         for number, line in read_lines(path):

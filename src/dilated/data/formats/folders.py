@@ -168,11 +168,7 @@ class ColorMasks(Folders):
 
 
 def _label_folder(parent: Path) -> Path:
-    """The folder of the labels beside images/, or where it should be.
-
-    Raises:
-        InputError: no labels/, but both of the others.
-    """
+    """The folder of the labels beside images/, or where it should be."""
     existing = [parent / name for name in _LABEL_FOLDERS if (parent / name).is_dir()]
     if len(existing) == 2 and existing[0].name != "labels":
         raise InputError(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from dilated.data.formats._classes import (
     BACKGROUND,
     classes_from_names,
-    move_background_first,
     prepend_background,
 )
 from dilated.data.formats._format import (
@@ -50,6 +49,7 @@ class LabelMe(Format):
     """
 
     name = "labelme"
+    draws_objects = True
     lacks_colors = "labelme's files have"
 
     def detect(self) -> bool:
@@ -78,11 +78,7 @@ class LabelMe(Format):
 
     @cached_property
     def _class_names(self) -> list[str]:
-        """The classes, the background first.
-
-        Raises:
-            InputError: labels.txt is not text, or where there is none, a damaged file.
-        """
+        """The classes, the background first."""
         listing = self.root / "labels.txt"
         if listing.is_file():
             return prepend_background(_class_name(line) for _, line in read_lines(listing) if line != _IGNORE_LABEL)
@@ -133,10 +129,6 @@ class LabelMe(Format):
             }
             atomic_write(folder / f"{stem}.json", json.dumps(data) + "\n")
 
-    @classmethod
-    def adapt_classes(cls, classes: Classes) -> Classes:
-        return move_background_first(classes)
-
 
 @dataclass(frozen=True)
 class _File:
@@ -152,11 +144,7 @@ class _File:
         return cls(path, data.get("imagePath"), tuple(dict.fromkeys(shape["label"] for shape in data["shapes"])))
 
     def find_image(self) -> Path:
-        """The image, where `imagePath` says or beside the file.
-
-        Raises:
-            InputError: neither exists.
-        """
+        """The image, where `imagePath` says or beside the file."""
         name = self.image_path
         if not isinstance(name, str) or not name:
             raise InputError(f"{self.path}: imagePath: found {name!r}; expected the image's path from the file")
@@ -178,11 +166,7 @@ class _ShapeReader:
     """The classes' names and ids."""
 
     def __call__(self, path: Path) -> LabelArray:
-        """The label map (H, W).
-
-        Raises:
-            InputError: a file that is damaged or of an image of another size, an unknown shape or class.
-        """
+        """The label map (H, W)."""
         data = _read_shapes(path)
         size = image_size(self.image)
         _require_size(path, (data.get("imageHeight"), data.get("imageWidth")), size)
@@ -202,11 +186,7 @@ class _ShapeReader:
 
 
 def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int]) -> None:
-    """Raise where a file states another (H, W) than its image has.
-
-    Raises:
-        InputError: both sizes.
-    """
+    """Raise where a file states another (H, W) than its image has."""
     if stated_size in ((None, None), size):
         return
     if not all(isinstance(side, int) for side in stated_size):
@@ -218,11 +198,7 @@ def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int
 
 
 def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -> Mask:
-    """The pixels whose centers a shape contains, (H, W).
-
-    Raises:
-        InputError: a shape of another type, or without the points that it needs.
-    """
+    """The pixels whose centers a shape contains, (H, W)."""
     kind = shape.get("shape_type") or "polygon"  # old files have none
     required_points = {"polygon": "three points or more", "rectangle": "two points", "circle": "two points"}
     if not isinstance(kind, str) or kind not in required_points:

@@ -111,11 +111,7 @@ class Mapillary(Format):
 
 
 def _read_instance_labels(path: Path) -> NDArray[np.int64]:
-    """The labels (H, W) of a 16-bit image of instances: its values divided by 256.
-
-    Raises:
-        InputError: an unreadable file, or one of 8 bits.
-    """
+    """The labels (H, W) of a 16-bit image of instances: its values divided by 256."""
     with open_image(path) as image:
         if image.mode not in ("I;16", "I;16B", "I"):
             raise InputError(f"{path}: found an image of mode {image.mode!r}; expected 16 bits, 256 * label + number")

@@ -94,11 +94,7 @@ class TIFFPages(Format):
 
 
 def _read_label_page(path: Path, page: int) -> NDArray[np.int64]:
-    """The values (H, W) of a page of labels.
-
-    Raises:
-        InputError: an unreadable file, or a page of colors.
-    """
+    """The values (H, W) of a page of labels."""
     where = f"{path}, page {page + 1}"
     with open_image(path) as image:
         image.seek(page)

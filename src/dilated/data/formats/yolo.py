@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from dilated.data.formats._classes import (
     BACKGROUND,
     classes_from_names,
-    move_background_first,
     prepend_background,
     require_background_first,
     require_distinct_names,
@@ -49,6 +48,7 @@ class YOLO(Format):
 
     name = "yolo"
     ignores_pixels = False
+    draws_objects = True
     lacks_colors = "YOLO has"
 
     def detect(self) -> bool:
@@ -123,10 +123,6 @@ class YOLO(Format):
         text += [f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in enumerate(classes.names[1:])]
         atomic_write(root / "data.yaml", "".join(text))
 
-    @classmethod
-    def adapt_classes(cls, classes: Classes) -> Classes:
-        return move_background_first(classes)
-
     @cached_property
     def _config_path(self) -> Path | None:
         return next((self.root / name for name in _CONFIG_FILES if (self.root / name).is_file()), None)
@@ -168,11 +164,7 @@ class YOLO(Format):
         return entries
 
     def _list_images(self, entry: str) -> list[Path]:
-        """The images of a folder, or of a list file.
-
-        Raises:
-            InputError: neither exists.
-        """
+        """The images of a folder, or of a list file."""
         base = self._config.get("path", "")
         if base and isinstance(base, str):
             candidates = [self.root / base / entry, self.root / entry]  # a data set that was moved has another path
@@ -245,11 +237,7 @@ class _PolygonReader:
     background_id: int
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
-        """The label map (H, W).
-
-        Raises:
-            InputError: a line that is not a polygon: a box, an unknown class, a corner outside.
-        """
+        """The label map (H, W)."""
         height, width = size = image_size(self.image)
         masks = (
             (self.ids[value], rasterize_polygon(corners * (width, height), size))
@@ -313,11 +301,7 @@ def _join_rings(rings: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
 
 
 def _require_no_orphans(images: list[Path]) -> None:
-    """Raise where an image would be background alone because its labels have another name.
-
-    Raises:
-        InputError: a label without an image in a folder in which another is missing.
-    """
+    """Raise where an image would be background alone because its labels have another name."""
     unlabeled = [image for image in images if not _label_path(image).is_file()]
     for image in {image.parent: image for image in reversed(unlabeled)}.values():
         missing_label = _label_path(image)
