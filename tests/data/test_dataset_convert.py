@@ -122,7 +122,7 @@ def test_ignored_pixels_are_an_error_where_they_cannot_be_kept_or_become_a_class
     with pytest.raises(InputError, match=r"train0: found ignored pixels.*--ignore-as-class CLASS"):
         convert(data, tmp_path / "out", name)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
-    with pytest.raises(InputError, match="found 'void'; expected one of background, cell"):
+    with pytest.raises(InputError, match=r"'void' is no class.* Give one of background, cell"):
         convert(data, tmp_path / "out", name, ConvertOptions(ignore_as_class="void"))
     done = convert(data, tmp_path / "out", name, ConvertOptions(ignore_as_class="cell"))
     assert "Ignored pixels are written as cell." in done.notes
@@ -183,7 +183,7 @@ def test_what_is_left_of_a_conversion_that_was_cut_off_is_an_error(tmp_path: Pat
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="format: found 'png'; expected one of camvid, "):
+    with pytest.raises(InputError, match=r"format: 'png' is unknown.* Give one of camvid, "):
         convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "png")
     assert set(OWN) | set(NO_IGNORE) <= set(WRITABLE_FORMATS)
 

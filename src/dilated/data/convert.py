@@ -87,9 +87,9 @@ def convert(
     data = data if isinstance(data, Dataset) else open_dataset(data)
     out, options = Path(out), options or ConvertOptions()
     if format not in WRITABLE_FORMATS:
-        raise InputError(f"format: found {format!r}; expected one of {', '.join(WRITABLE_FORMATS)}")
+        raise InputError(f"format: {format!r} is unknown", hint=f"give one of {', '.join(WRITABLE_FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not empty; expected an empty folder or none")
+        raise InputError(f"{out}: exists and is not empty", hint="give an empty folder or a new one")
     part_folder = out.with_name(f"{out.name}.part")
     if part_folder.exists():
         raise InputError(
@@ -129,23 +129,20 @@ def _select_splits(data: Dataset, options: ConvertOptions) -> tuple[dict[str, li
     omitted = [split for split in data.splits if split not in chosen_splits]
     notes = [f"Not written: the splits {', '.join(omitted)}."] if omitted else []
     if not chosen_splits:
-        raise InputError(
-            f"{data.root}: found the splits {', '.join(data.splits) or 'none'}; expected train, val or test"
-        )
+        raise InputError(f"{data.root}: its splits are {', '.join(data.splits) or 'none'}, without train, val or test")
     return {split: data.samples(split) for split in chosen_splits}, notes
 
 
 def _split_by_hash(data: Dataset, val_fraction: float, seed: int) -> dict[str, list[Sample]]:
     if data.contents.has_listed_or_own_splits() and data.splits != ("train",):
         raise InputError(
-            f"{data.root}: has splits of its own, {', '.join(data.splits)}; expected none where a fraction for val is "
-            "given",
+            f"{data.root}: has splits of its own, {', '.join(data.splits)}, and a fraction for val is given",
             hint="leave the fraction out",
         )
     samples = [sample for split in data.splits for sample in data.samples(split)]
     by_name = {sample.name: sample for sample in sorted(samples, key=lambda sample: sample.name)}
     if len(by_name) < len(samples):
-        raise InputError(f"{data.root}: two images have one stem; expected distinct stems, to split them")
+        raise InputError(f"{data.root}: two images have one stem", hint="give each its own: they are divided by stem")
     stems_by_split = split_by_hash(list(by_name), val_fraction, seed)
     return {split: [by_name[stem] for stem in stems] for split, stems in stems_by_split.items()}
 
@@ -243,9 +240,8 @@ class _Writer:
                 missing_stems = sorted(set(digests) - set(stems))
                 raise InputError(
                     f"{name}: {split}: of {len(digests)} images written {len(samples)} are read back"
-                    f"{f', without {missing_stems[0]}' if missing_stems else ''}; expected all. This format leaves "
-                    "such images out",
-                    hint="choose another format",
+                    f"{f', without {missing_stems[0]}' if missing_stems else ''}",
+                    hint="choose another format: this one leaves such images out",
                 )
             for stem, sample in zip(stems, samples, strict=True):
                 if _digest(id_map[sample.read_label(sample.size())]) != digests[stem]:
@@ -258,15 +254,16 @@ def _map_ids(classes: Classes, target_classes: Classes, format: str, ignore_as_c
     missing = [name for name in classes.names if name not in target_classes.names]
     if missing:
         raise InputError(
-            f"{format}: has no class {missing[0]!r} ({len(missing)} such); expected classes of its own: "
-            f"{', '.join(target_classes.names)}"
+            f"{format}: has no class {missing[0]!r} ({len(missing)} such)",
+            hint=f"give its classes the names {', '.join(target_classes.names)}",
         )
     id_map = np.full(256, IGNORE, dtype=np.uint8)
     id_map[: len(classes)] = [target_classes.names.index(name) for name in classes.names]
     if ignore_as_class is not None:
         if ignore_as_class not in target_classes.names:
             raise InputError(
-                f"ignore_as_class: found {ignore_as_class!r}; expected one of {', '.join(target_classes.names)}"
+                f"ignore_as_class: {ignore_as_class!r} is no class",
+                hint=f"give one of {', '.join(target_classes.names)}",
             )
         id_map[IGNORE] = target_classes.names.index(ignore_as_class)
     return id_map

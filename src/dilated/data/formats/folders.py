@@ -112,18 +112,15 @@ class ColorMasks(Folders):
             return False
         try:
             classes = self.classes_file.classes
-        except InputError:
-            return False  # reported when the classes are read
-        if classes is None or classes.read == "colors":
-            return classes is not None
-        first_label = _find_first_label(self.root)
-        if first_label is None:
-            return False
-        try:
+            if classes is None or classes.read == "colors":
+                return classes is not None
+            first_label = _find_first_label(self.root)
+            if first_label is None:
+                return False
             with open_image(first_label) as image:
                 return image.mode in ("RGB", "RGBA")
         except InputError:
-            return False
+            return False  # reported when the classes or the label are read
 
     def parse(self) -> Parsed:
         return replace(super().parse(), read_classes=self._refuse_missing_classes)

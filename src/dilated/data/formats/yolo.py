@@ -224,32 +224,21 @@ def read_config(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _PolygonReader:
-    """Read a file of polygons as a label map.
-
-    Args:
-        image: the image, whose size is taken.
-        ids: the id of each of YOLO's classes.
-        background_id: the id of the background.
-    """
+    """Read a file of polygons as a label map."""
 
     image: Path
+    """The image, whose size is taken."""
     ids: tuple[int, ...]
+    """The id of each of YOLO's classes."""
     background_id: int
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """The label map (H, W)."""
         height, width = size = image_size(self.image)
-        masks = (
-            (self.ids[value], rasterize_polygon(corners * (width, height), size))
-            for value, corners in self._read_polygons(path)
-        )
+        lines = read_lines(path) if path.exists() else []
+        polygons = (self._parse_polygon(f"{path}, line {number}", line) for number, line in lines)
+        masks = ((self.ids[k], rasterize_polygon(corners * (width, height), size)) for k, corners in polygons)
         return merge_masks(masks, size, self.background_id)
-
-    def _read_polygons(self, path: Path) -> list[tuple[int, NDArray[np.float64]]]:
-        """The class and the corners (n, 2) of each line."""
-        if not path.exists():
-            return []
-        return [self._parse_polygon(f"{path}, line {number}", line) for number, line in read_lines(path)]
 
     def _parse_polygon(self, location: str, line: str) -> tuple[int, NDArray[np.float64]]:
         fields = line.split()
