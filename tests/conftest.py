@@ -16,11 +16,11 @@ from PIL import Image
 from dilated import Classes, Segmenter, SegmenterConfig
 from dilated.data.labels import save_classes
 
-torch.set_num_threads(1)  # the networks here are too small to share out
+torch.set_num_threads(1)  # the networks here are too small for more
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests mean the CPU: the GPUs of a machine are hidden, here and from subprocesses, unless `-m gpu` asks for them."""
+    """Hide the GPUs of a machine, here and from subprocesses, unless `-m gpu` asks for them: tests mean the CPU."""
     if config.getoption("markexpr").strip() != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

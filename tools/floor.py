@@ -4,8 +4,8 @@
     python tools/floor.py --check            # only resolves them, and names what does not fit together
     python tools/floor.py --out .venv-floor  # makes the environment and runs the tests in it
 
-Only direct dependencies and those of the extras are pinned; pip chooses the versions of what they need, and of the tools
-that run the tests. Warnings are not errors there: old versions give some that new ones do not.
+Only direct dependencies and those of the extras are pinned; pip chooses the versions of what they need, and of the
+tools that run the tests. Warnings are not errors there: old versions give some that new ones do not.
 """
 
 from __future__ import annotations

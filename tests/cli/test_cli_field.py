@@ -87,8 +87,8 @@ def test_an_unknown_suffix_is_an_error_and_nothing_is_written(
 ) -> None:
     text = complaint(capsys, "street", "--out", tmp_path / "figure.gif")
     assert (
-        text
-        == f"error: write a figure to {tmp_path}/figure.gif: the suffix '.gif' is not one of a figure hint: give one of .svg, .png, .pdf"
+        text == f"error: write a figure to {tmp_path}/figure.gif: the suffix '.gif' is not one of a figure "
+        "hint: give one of .svg, .png, .pdf"
     )
     assert not list(tmp_path.iterdir())
 

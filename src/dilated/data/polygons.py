@@ -4,9 +4,9 @@
         outline.value, outline.rings                     # the outer ring, then the holes, each (n, 2) of x, y
 
 Corners are whole numbers: pixel (0, 0) covers 0 to 1 along both. No ring touches itself, holes touch each other and the
-outer ring in single corners at most, and filling the rings (even-odd) gives exactly the mask. In x and y as numbers outer
-rings run counterclockwise and holes clockwise, as RFC 7946 has it; on the screen, where y points down, it looks the
-other way round.
+outer ring in single corners at most, and filling the rings (even-odd) gives exactly the mask. With y pointing up, outer
+rings run counterclockwise and holes clockwise, as RFC 7946 has it; on the screen, where y points down, it is the other
+way round.
 """
 
 from __future__ import annotations

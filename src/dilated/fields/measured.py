@@ -97,7 +97,7 @@ def _unseen_pixels(
 
 
 def _least(holds: Callable[[int], bool], estimate: int, step: int, most: int) -> int:
-    """The least number of 1 to `most` from which on a condition holds, quickly where it is `step` below the estimate."""
+    """The least number of 1 to `most` from which on a condition holds; fast if it is `step` below the estimate."""
     estimate = min(max(estimate, 1), most)
     if not holds(estimate):
         low, high = estimate + 1, most

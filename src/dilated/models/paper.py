@@ -225,7 +225,7 @@ class VGGSegmenter(BaseSegmenter):
         return torch.cat([torch.cat(row, -1) for row in tiled], -2)
 
     def training_logits(self, images: Tensor) -> Tensor:
-        """Logits of images that are extended by the margin m already: (N, 3, H, W) -> (N, C, (H - 2m)/8, (W - 2m)/8)."""
+        """Logits of images already extended by the margin m: (N, 3, H, W) -> (N, C, (H - 2m)/8, (W - 2m)/8)."""
         return self.apply_context(self.frontend(self.preprocess(images)))
 
     def frontend_digest(self) -> str:
