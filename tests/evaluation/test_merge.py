@@ -46,10 +46,10 @@ def test_parts_measured_in_another_way_are_refused(other: MetricsConfig) -> None
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(0, 3), min_size=7, max_size=7), st.randoms())
 def test_parts_of_any_split_make_the_whole_to_the_last_count(owners: list[int], random: object) -> None:
-    parts = [[i for i, owner in enumerate(owners) if owner == one] for one in range(4)]
-    for part in parts:
-        random.shuffle(part)  # type: ignore[attr-defined]
-    merged = merge([measured(part) for part in parts])
+    parts = [[i for i, owner in enumerate(owners) if owner == rank] for rank in range(4)]
+    for indices in parts:
+        random.shuffle(indices)  # type: ignore[attr-defined]
+    merged = merge([measured(indices) for indices in parts])
     assert merged.names == WHOLE.names == tuple(f"p{i}" for i in range(7))
     assert merged.to_dict(per_image=True) == WHOLE.to_dict(per_image=True)
     assert np.array_equal(merged.per_image, WHOLE.per_image)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from dilated.evaluation.confusion import ConfusionMatrix
-from dilated.evaluation.result import compute_image_results, select_worst, write_csv
+from dilated.evaluation.result import EvaluationResult, select_worst, write_csv
 
 COUNTS = np.array([[[5, 0], [0, 5]], [[0, 0], [0, 0]], [[1, 9], [0, 0]], [[5, 0], [5, 0]]])
-ROWS = compute_image_results(["right", "empty", "bad", "half, of two"], COUNTS, ["sky", "road"])
+IMAGES = ("right", "empty", "bad", "half, of two")
+ROWS = EvaluationResult(("sky", "road"), IMAGES, (0, 1, 2, 3), 4, COUNTS).image_results
 
 
 def test_each_image_has_its_own_figures() -> None:

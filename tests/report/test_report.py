@@ -244,7 +244,7 @@ def test_commands_are_what_the_user_can_type(run: Path, tmp_path: Path) -> None:
     page = Page(write_report(run, data_folder(tmp_path / "data", NAMES), device="cpu"))
     assert f"dilated train {tmp_path}/data --recipe {run}/recipe.toml --out {run}-again" in page.words
     assert f"dilated evaluate {run} {tmp_path}/data --trimap 1 2 4 8 16 32 --calibration" in page.words
-    assert f"dilated predict {run} PICTURE --out LABELS" in page.words
+    assert f"dilated predict {run} IMAGE --out LABELS" in page.words
     assert f"dilated report {run} {tmp_path}/data" in page.words
 
 

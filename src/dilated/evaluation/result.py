@@ -12,7 +12,7 @@ write_csv(result.image_results, Path("images.csv"))
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,8 +91,15 @@ class EvaluationResult:
 
     @property
     def image_results(self) -> list[ImageResult]:
-        """The metrics of each image."""
-        return compute_image_results(self.names, self.per_image, self.classes)
+        """The metrics of each image, in the order of `names`."""
+        metrics = compute_metrics(stack_image_counts(self.per_image), len(self.classes))
+        columns = metrics["mean_iou"][:, 0], metrics["pixel_accuracy"][:, 0], self.per_image.sum((1, 2)), metrics["iou"]
+        return [
+            ImageResult(
+                name, nan_to_none(mean_iou), nan_to_none(accuracy), int(pixels), self._by_class(map(nan_to_none, iou))
+            )
+            for name, mean_iou, accuracy, pixels, iou in zip(self.names, *columns, strict=True)
+        ]
 
     @property
     def notes(self) -> list[str]:
@@ -154,7 +161,7 @@ class EvaluationResult:
             name: nan_to_none(metrics[name][0]) if name in metrics else None for name in MEAN_METRICS
         }
         for name in CLASS_METRICS:
-            table[name] = self._by_class([nan_to_none(v) for v in metrics[name]]) if name in metrics else None
+            table[name] = self._by_class(map(nan_to_none, metrics[name])) if name in metrics else None
         table |= {f"{name}_interval": bounds(name)[0] for name in MEAN_METRICS}
         for name in ("iou", "dice", "boundary_iou"):
             table[f"{name}_intervals"] = self._by_class(bounds(name)) if name in metrics else None
@@ -174,7 +181,7 @@ class EvaluationResult:
             table["per_image"] = [dict(vars(row)) for row in self.image_results]
         return table
 
-    def _by_class(self, values: Sequence[Any]) -> dict[str, Any]:
+    def _by_class(self, values: Iterable[Any]) -> dict[str, Any]:
         return dict(zip(self.classes, values, strict=True))
 
     def _interval_bounds(self, name: str) -> list[list[float] | None]:
@@ -198,33 +205,6 @@ class EvaluationResult:
         bins = compute_reliability_bins(self.calibration)
         means = ("confidence", "accuracy")
         return [{**vars(row), **{name: nan_to_none(getattr(row, name)) for name in means}} for row in bins]
-
-
-def compute_image_results(
-    names: Sequence[str], per_image: NDArray[np.int64], classes: Sequence[str]
-) -> list[ImageResult]:
-    """Compute one result per image, in the order of `names`.
-
-    Args:
-        per_image: (P, C, C) counts.
-
-    Example:
-        >>> (row,) = compute_image_results(["p0"], np.array([[[3, 1], [0, 0]]]), ["sky", "road"])
-        >>> row.mean_iou, row.pixel_accuracy, row.pixels, row.iou
-        (0.375, 0.75, 4, {'sky': 0.75, 'road': 0.0})
-    """
-    metrics = compute_metrics(stack_image_counts(per_image), len(classes))
-    pixels = per_image.sum((1, 2)).tolist()
-    return [
-        ImageResult(
-            name,
-            nan_to_none(metrics["mean_iou"][i, 0]),
-            nan_to_none(metrics["pixel_accuracy"][i, 0]),
-            pixels[i],
-            dict(zip(classes, map(nan_to_none, metrics["iou"][i]), strict=True)),
-        )
-        for i, name in enumerate(names)
-    ]
 
 
 def select_worst(rows: Sequence[ImageResult], count: int) -> list[ImageResult]:

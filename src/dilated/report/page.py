@@ -44,17 +44,17 @@ TERMS = {
     "labelled pixels": "Pixels to which the data gives a class. All others count nowhere.",
     "ignored": "The share of all pixels to which the data gives no class; they count nowhere.",
     "image's IoU": "The mean IoU of one image, over the classes that its truth or its prediction has.",
-    "loss": "What training minimises, on the samples of a step; what it is made of is in the recipe.",
+    "loss": "What training minimises, on the samples of a step; the recipe lists its terms.",
     "smoothed": "The mean over the nearest twentieth of the logged values.",
     "step": "One update of the weights, from one batch of samples.",
-    "learning rate": "How far one step moves the weights: the rate that the log has, which is the heads'.",
+    "learning rate": "How far one step moves the weights; the curve shows the rate of the heads, as logged.",
     "stage": "A part of the training with settings of its own; the recipe lists them.",
     "confidence": "The greatest of a pixel's class probabilities.",
     "ECE": (
         "Expected calibration error: how far the share of right pixels is from the confidence, in 15 bins of equal "
         "width, as a mean over pixels. 0 is perfect."
     ),
-    "trimap": "Pixels of which a pixel of another true class lies within so many pixels.",
+    "trimap": "The pixels that are at most so many pixels away from a pixel of another true class.",
     "theoretical field": "The side of the square of pixels on which one logit can depend at all.",
     "effective field": (
         "How strongly one logit depends on each pixel: the size of its gradient. The squares hold half and 95% of it."

@@ -195,8 +195,8 @@ def blend_heat(field: Tensor, image: ImageArray | None = None) -> ImageArray:
         >>> blend_heat(torch.tensor([[0.0, 1.0]])).tolist()
         [[[255, 255, 255], [140, 25, 47]]]
     """
-    share = (field / field.max()).cpu().numpy()
-    heat = np.log10(np.maximum(share, 10.0**-HEAT_DECADES)) / HEAT_DECADES + 1  # 0 to 1
+    relative = (field / field.max()).cpu().numpy()
+    heat = np.log10(np.maximum(relative, 10.0**-HEAT_DECADES)) / HEAT_DECADES + 1  # 0 to 1
     stops = np.linspace(0, 1, len(_HEAT_COLORS))
     color = np.stack([np.interp(heat, stops, channel) for channel in zip(*_HEAT_COLORS, strict=True)], axis=-1)
     opacity = np.interp(heat, stops, _HEAT_OPACITY)[..., None]

@@ -181,6 +181,6 @@ def _list_commands(run: Path, data: Path, split: str, format: str | None, needs_
         "evaluate": (
             f"dilated evaluate {name} {root}{split}{option} --trimap {' '.join(map(str, _TRIMAP_WIDTHS))} --calibration"
         ),
-        "predict": f"dilated predict {name} PICTURE --out LABELS",
+        "predict": f"dilated predict {name} IMAGE --out LABELS",
         "this page": f"dilated report {name} {root}{split}{option}",
     }
