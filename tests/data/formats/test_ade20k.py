@@ -45,7 +45,7 @@ def test_ade20ks_table_may_have_more_columns(tmp_path: Path) -> None:
     [
         (None, r"objectInfo150\.txt: no such file.*classes\.toml"),
         ("1\twall\n", "line 1: found"),
-        ("Idx\tName\n1\twall\n3\tsky\n", "line 3: found .* expected the Idx 2"),
+        ("Idx\tName\n1\twall\n3\tsky\n", "line 3: found .* Give the Idx 2"),
         ("Idx\tName\n1\t\n", "line 2"),
     ],
 )

@@ -129,7 +129,7 @@ def test_the_copy_with_masks_of_values_is_read(tmp_path: Path) -> None:
     assert (data.format, data.splits) == ("camvid701", ("val",))
     assert data.samples("val")[0].read_label().tolist() == [[3, 3, 255]]
     (tmp_path / "codes.txt").write_text("\n".join(("Animal", "Bicyclist", *camvid.NAMES_32)))
-    with pytest.raises(InputError, match=r"codes\.txt: found Bicyclist; expected CamVid's 32"):
+    with pytest.raises(InputError, match=r"codes\.txt: found Bicyclist\. Give CamVid's 32"):
         open_dataset(tmp_path).samples("val")
 
 
@@ -261,7 +261,7 @@ def test_a_stem_that_is_no_file_name_is_not_saved(stem: str, tmp_path: Path) -> 
 
 def test_an_id_that_is_none_is_not_saved(tmp_path: Path) -> None:
     sample = ("a", np.zeros((1, 2, 3), np.uint8), np.array([[0, 11]], np.uint8))
-    with pytest.raises(InputError, match="a: found the id 11 at x=1, y=0; expected 0 to 10, or 255"):
+    with pytest.raises(InputError, match=r"a: found the id 11 at x=1, y=0. Give 0 to 10, or 255"):
         CamVid701.save(tmp_path, "train", [sample])
 
 

@@ -357,5 +357,5 @@ def test_a_saved_file_has_what_other_readers_need(tmp_path: Path) -> None:
 
 
 def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found the split 'train2017'; expected one of train, val"):
+    with pytest.raises(InputError, match=r"found the split 'train2017'\. Give one of train, val"):
         COCO.save(tmp_path, "train2017", [])

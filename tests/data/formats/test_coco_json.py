@@ -206,7 +206,7 @@ def test_what_cannot_be_read_exactly_is_an_error(data: object, said: str, tmp_pa
 def test_categories_that_differ_between_splits_are_an_error(tmp_path: Path) -> None:
     write(tmp_path, instances())
     write(tmp_path, instances(names={3: "cell"}), "annotations/instances_val.json", "val")
-    with pytest.raises(InputError, match=r"instances_val\.json: found the categories \['cell'\]; expected those of"):
+    with pytest.raises(InputError, match=r"instances_val\.json: found the categories \['cell'\]\. Give those of"):
         open_dataset(tmp_path)
 
 

@@ -120,9 +120,9 @@ def test_a_damaged_list_is_an_error_that_names_it(content: bytes, named: str, tm
     [
         (LABEL, "GTinst", "Segmentation", "has no GTcls.Segmentation"),
         (LABEL, "GTcls", "Segments", "has no GTcls.Segmentation"),
-        (LABEL.astype(np.float64), "GTcls", "Segmentation", r"found float64 \(2, 3\); expected integers"),
+        (LABEL.astype(np.float64), "GTcls", "Segmentation", r"found float64 \(2, 3\)\. Give integers"),
         (np.zeros((2, 3, 4), np.uint8), "GTcls", "Segmentation", r"found uint8 \(2, 3, 4\)"),
-        ("text", "GTcls", "Segmentation", "expected integers"),
+        ("text", "GTcls", "Segmentation", "Give integers"),
     ],
 )
 def test_a_label_that_holds_something_else_is_an_error(
@@ -208,5 +208,5 @@ def test_a_label_that_another_would_hide_is_not_saved(tmp_path: Path) -> None:
 
 
 def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found the split 'test'; expected one of train, val"):
+    with pytest.raises(InputError, match=r"found the split 'test'\. Give one of train, val"):
         SBD.save(tmp_path, "test", [])

@@ -39,10 +39,10 @@ def test_pages_that_differ_in_number_or_size_are_errors(tmp_path: Path) -> None:
     one = np.zeros((2, 3), np.uint8)
     pages(tmp_path / "train/images.tif", one, one)
     pages(tmp_path / "train/labels.tif", one)
-    with pytest.raises(InputError, match=r"labels\.tif: found 1 pages; expected 2"):
+    with pytest.raises(InputError, match=r"labels\.tif: found 1 pages\. Give 2"):
         open_dataset(tmp_path).samples("train")
     pages(tmp_path / "train/labels.tif", one, one.T)
-    with pytest.raises(InputError, match=r"labels\.tif, page 2: found a label of 2x3; expected 3x2"):
+    with pytest.raises(InputError, match=r"labels\.tif, page 2: found a label of 2x3\. Give 3x2"):
         open_dataset(tmp_path).samples("train")
 
 

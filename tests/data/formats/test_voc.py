@@ -200,5 +200,5 @@ def test_what_could_not_be_read_back_is_not_saved(samples: list[SampleArrays], n
 
 
 def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found the split 'all'; expected one of train"):
+    with pytest.raises(InputError, match=r"found the split 'all'\. Give one of train"):
         VOC.save(tmp_path, "all", [])

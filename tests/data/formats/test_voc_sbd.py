@@ -117,5 +117,5 @@ def test_saving_train_beside_images_of_sbd_is_an_error_and_saving_val_is_not(tmp
     assert labels(root, "val") == {"e": 1}
     with pytest.raises(InputError, match="found an SBD with images"):
         VOCWithSBD.save(root, "train", samples("f", 1))
-    with pytest.raises(InputError, match=r"found the split 'train\+coco'; expected one of train, val"):
+    with pytest.raises(InputError, match=r"found the split 'train\+coco'\. Give one of train, val"):
         VOCWithSBD.save(root, "train+coco", samples("f", 1))

@@ -122,13 +122,13 @@ def test_no_file_of_yolo_at_all_is_an_error_and_never_all_background(tmp_path: P
     ("line", "said"),
     [
         ("0 0.5 0.5 1 1", "line 1: found five numbers, a bounding box"),
-        ("2 0 0 1 0 1 1", "found the class 2; expected 0 to 1"),
-        ("0 0 0 1 0 1 1.001", "found the corner 1.001; expected 0 to 1"),
+        ("2 0 0 1 0 1 1", "found the class 2. Give 0 to 1"),
+        ("0 0 0 1 0 1 1.001", "found the corner 1.001. Give 0 to 1"),
         ("0 0 0 1 0 1 -0.1", "found the corner -0.1"),
         ("0 0 0 1 0 1 nan", "found the corner nan"),
         ("0 0 0 1 0 1", "found 6 numbers"),
         ("0 0 0 1 0 1 1 0", "found 8 numbers"),
-        ("0 0 0 1 0 1 one", "expected numbers"),
+        ("0 0 0 1 0 1 one", "Give numbers"),
         ("0.5 0 0 1 0 1 1", "found the class 0.5"),
     ],
 )
@@ -185,7 +185,7 @@ def test_classes_txt_and_labels_of_another_split_are_not_labels_without_an_image
 @pytest.mark.parametrize("entry", ["x" * 5000, "a/" * 3000])
 def test_a_place_that_no_folder_can_have_is_an_error(entry: str, tmp_path: Path) -> None:
     data = open_dataset(yolo(tmp_path, ULTRALYTICS.replace("train: images/train", f"train: {entry}")))
-    with pytest.raises(InputError, match="expected images"):
+    with pytest.raises(InputError, match="Give images"):
         data.samples("train")
 
 
@@ -220,17 +220,17 @@ def test_names_are_the_words_that_were_written_and_never_booleans_or_numbers(
         ("names: *other", "line 1: not YAML"),
         ("a: b\nnames: [a", "line 2: not YAML|line 3: not YAML"),
         ("names: 'a", "not YAML"),
-        ("names: !!python/name:os.system a", r"names: found 'a'; expected a list"),
-        ("names: [!!python/object/apply:os.system [a]]", "names: found .* expected names of classes"),
+        ("names: !!python/name:os.system a", r"names: found 'a'. Give a list"),
+        ("names: [!!python/object/apply:os.system [a]]", "names: found .* Give names of classes"),
         ("a: b\na: c\nnames: [x]\n", "line 2: not YAML .*'a' twice"),
         ("names:\n  0: a\n  0: b\n", "line 3: not YAML .*'0' twice"),
-        ("names: [a, [b]]", r"names: found \['b'\]; expected names of classes"),
+        ("names: [a, [b]]", r"names: found \['b'\]\. Give names of classes"),
         ("names: {0: a, 2: b}", "names: found the keys"),
         ("names:\n  a:\n    b: c\n", "names: found the keys"),
         ("names: [a, '']", "names: found ''"),
         ("names: [a, a]", "names: the name 'a' occurs twice"),
         ("names: []", r"names: found \[\]"),
-        ("- names: [a]", "expected the names and folders"),
+        ("- names: [a]", "Give the names and folders"),
         ("names: [ce\0ll]", "not YAML"),
         ("names: " + "[" * 5000, "not YAML"),
     ],

@@ -219,7 +219,7 @@ class Format(ABC):
         """
         classes = classes or cls.fixed_classes
         if split not in cls.writable_splits:
-            raise InputError(f"{root}: found the split {split!r}; expected one of {', '.join(cls.writable_splits)}")
+            raise InputError(f"{root}: found the split {split!r}", hint=f"give one of {', '.join(cls.writable_splits)}")
         if classes is None:
             raise InputError(f"{root}: the format {cls.name} has no classes of its own", hint="pass the classes")
         cls._write(root, split, _validate_arrays(samples, classes, cls.can_ignore(classes)), classes)
@@ -249,21 +249,21 @@ def _validate_arrays(samples: Iterable[SampleArrays], classes: Classes, can_igno
     seen = set()
     for stem, image, ids in samples:
         if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
-            raise InputError(f"samples: found the stem {stem!r}; expected a file name that fits on a line")
+            raise InputError(f"samples: found the stem {stem!r}", hint="give a file name that fits on a line")
         if stem in seen:
-            raise InputError(f"samples: found the stem {stem!r} twice; expected distinct stems")
+            raise InputError(f"samples: found the stem {stem!r} twice", hint="give distinct stems")
         seen.add(stem)
         if image.dtype != np.uint8 or ids.dtype != np.uint8 or image.shape != (*ids.shape, 3) or ids.ndim != 2:
             raise InputError(
-                f"samples: {stem}: found an image {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}; "
-                "expected (H, W, 3) uint8 and (H, W) uint8"
+                f"samples: {stem}: found an image {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}",
+                hint="give (H, W, 3) uint8 and (H, W) uint8",
             )
         outside = (ids >= len(classes)) & (ids != IGNORE)
         if outside.any():
             y, x = (int(v[0]) for v in np.nonzero(outside))
             raise InputError(
-                f"samples: {stem}: found the id {ids[y, x]} at x={x}, y={y}; expected 0 to {len(classes) - 1}, or "
-                f"{IGNORE}"
+                f"samples: {stem}: found the id {ids[y, x]} at x={x}, y={y}",
+                hint=f"give 0 to {len(classes) - 1}, or {IGNORE}",
             )
         if not can_ignore and (ids == IGNORE).any():
             y, x = (int(v[0]) for v in np.nonzero(ids == IGNORE))

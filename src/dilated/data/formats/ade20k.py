@@ -66,7 +66,7 @@ class ADE20K(Format):
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         if len(classes) > 254:
-            raise InputError(f"{root}: found {len(classes)} classes; expected at most 254, for 0 is ignored")
+            raise InputError(f"{root}: found {len(classes)} classes", hint="give at most 254, for 0 is ignored")
         require_writable_names(classes, root, without=",")
         images, labels = (root / kind / _SPLIT_FOLDERS[split] for kind in ("images", "annotations"))
         save_pairs(samples, images, labels, lambda ids: np.where(ids == IGNORE, 0, ids + np.uint8(1)).astype(np.uint8))
@@ -88,11 +88,13 @@ def _read_class_table(path: Path) -> list[str]:
     lines = [(number, [word.strip() for word in line.split("\t")]) for number, line in read_lines(path)]
     header = lines[0][1] if lines else []
     if "Idx" not in header or "Name" not in header:
-        raise InputError(f"{path}, line 1: found {header}; expected columns separated by tabs, among them Idx and Name")
+        raise InputError(
+            f"{path}, line 1: found {header}", hint="give columns separated by tabs, among them Idx and Name"
+        )
     names = []
     for index, (number, words) in enumerate(lines[1:], 1):
         row = dict(zip(header, words, strict=False))
         if row.get("Idx") != str(index) or not row.get("Name"):
-            raise InputError(f"{path}, line {number}: found {words}; expected the Idx {index} and a Name")
+            raise InputError(f"{path}, line {number}: found {words}", hint=f"give the Idx {index} and a Name")
         names.append(row["Name"])
     return names

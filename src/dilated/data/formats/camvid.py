@@ -240,6 +240,6 @@ def _require_known_codes(path: Path) -> None:
     if tuple(names) != NAMES_32:
         different = (name for name, expected_name in zip(names, NAMES_32, strict=False) if name != expected_name)
         raise InputError(
-            f"{path}: found {next(different, f'{len(names)} names')}; expected CamVid's {len(NAMES_32)} classes from "
-            "Animal to Wall, one per line"
+            f"{path}: found {next(different, f'{len(names)} names')}",
+            hint=f"give CamVid's {len(NAMES_32)} classes from Animal to Wall, one per line",
         )

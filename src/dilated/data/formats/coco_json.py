@@ -93,7 +93,7 @@ class COCOInstances(Format):
         for path, other_names in names_by_path.items():
             if other_names != names:
                 raise InputError(
-                    f"{path}: found the categories {other_names[1:]}; expected those of {first_path}, in its order"
+                    f"{path}: found the categories {other_names[1:]}", hint=f"give those of {first_path}, in its order"
                 )
         return classes_from_names(names, str(first_path))
 

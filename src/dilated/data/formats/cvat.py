@@ -76,12 +76,12 @@ class CVAT(Format):
             color = parse_color([word.strip() for word in fields[0].split(",")]) if len(fields) == 3 else None
             if color is None or not name or name in colors_by_label:
                 raise InputError(
-                    f"{path}, line {number}: found {line!r}; expected LABEL:RED,GREEN,BLUE:PARTS:ACTIONS, each label "
-                    "once"
+                    f"{path}, line {number}: found {line!r}",
+                    hint="give LABEL:RED,GREEN,BLUE:PARTS:ACTIONS, each label once",
                 )
             colors_by_label[name] = color
         if not colors_by_label:
-            raise InputError(f"{path}: has no labels; expected lines of LABEL:RED,GREEN,BLUE::")
+            raise InputError(f"{path}: has no labels", hint="give lines of LABEL:RED,GREEN,BLUE::")
         labelmap = Classes(tuple(colors_by_label), tuple(colors_by_label.values()), source=str(path))
         require_distinct_colors(labelmap)
         return labelmap
@@ -89,7 +89,7 @@ class CVAT(Format):
     def _load_sample(self, name: str, reader: ColorReader, listing: Path) -> Sample:
         mask = self.root / "SegmentationClass" / f"{name}.png"
         if not is_file(mask):
-            raise InputError(f"{mask}: no such file, which {listing} names; expected the mask")
+            raise InputError(f"{mask}: no such file, which {listing} names", hint="give the mask")
         folders = self.root / "JPEGImages", self.root / "images"
         candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in IMAGE_SUFFIXES]
         existing = [candidate for candidate in candidates if is_file(candidate)]
@@ -109,7 +109,9 @@ def _read_names(listing: Path) -> list[str]:
         is_quoted = len(line) > 1 and line[0] == line[-1] == '"'
         name = line[1:-1] if is_quoted else line
         if name in names or name.startswith("/") or ".." in Path(name).parts:
-            raise InputError(f"{listing}, line {number}: found {name!r}; expected a name below the folder, each once")
+            raise InputError(
+                f"{listing}, line {number}: found {name!r}", hint="give a name below the folder, each once"
+            )
         if name:
             names[name] = None
     return list(names)

@@ -127,9 +127,10 @@ class ColorMasks(Folders):
 
     def _refuse_missing_classes(self) -> Classes:
         raise MissingClassesError(
-            f"{self.classes_file.path}: no such file, and nothing else says what the labels' colors mean; expected "
+            f"{self.classes_file.path}: no such file, and nothing else says what the labels' colors mean",
+            hint="give "
             "[[class]] tables with name and color, and ignore_colors = [[0, 0, 0]] above them for those that count "
-            "nowhere"
+            "nowhere",
         )
 
     def _match_files(self, split: str) -> MatchResult:

@@ -147,7 +147,7 @@ class _File:
         """The image, where `imagePath` says or beside the file."""
         name = self.image_path
         if not isinstance(name, str) or not name:
-            raise InputError(f"{self.path}: imagePath: found {name!r}; expected the image's path from the file")
+            raise InputError(f"{self.path}: imagePath: found {name!r}", hint="give the image's path from the file")
         image = self.path.parent / name.replace("\\", "/")  # as Windows has it
         sibling = self.path.parent / image.name
         existing = next((path for path in (image, sibling) if is_file(path)), None)
@@ -181,7 +181,7 @@ class _ShapeReader:
             name = _class_name(shape["label"])
             where = f"{path}: shapes[{number}] {shape['label']!r}"
             if name not in ids:
-                raise InputError(f"{where}: is no class; expected one of {', '.join(dict(self.ids))}")
+                raise InputError(f"{where}: is no class", hint=f"give one of {', '.join(dict(self.ids))}")
             yield ids[name], _rasterize_shape(shape, size, where)
 
 
@@ -190,7 +190,7 @@ def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int
     if stated_size in ((None, None), size):
         return
     if not all(isinstance(side, int) for side in stated_size):
-        raise InputError(f"{path}: found imageHeight and imageWidth {stated_size}; expected whole numbers")
+        raise InputError(f"{path}: found imageHeight and imageWidth {stated_size}", hint="give whole numbers")
     error = make_size_error(path, stated_size, size)
     if stated_size == size[::-1]:
         raise InputError(f"{error} The image may have been turned since (EXIF).")
@@ -209,7 +209,8 @@ def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -
     points = _parse_points(shape.get("points"))
     if points is None or (len(points) < 3 if kind == "polygon" else len(points) != 2):
         raise InputError(
-            f"{where}: found the points {str(shape.get('points'))[:80]} of a {kind}; expected {required_points[kind]}"
+            f"{where}: found the points {str(shape.get('points'))[:80]} of a {kind}",
+            hint=f"give {required_points[kind]}",
         )
     if kind == "polygon":
         return rasterize_polygon(points, size)

@@ -88,7 +88,7 @@ class Mapillary(Format):
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """Ignored pixels are a last label that is not evaluated."""
         if len(classes) > 254:
-            raise InputError(f"{root}: found {len(classes)} classes; expected at most 254 beside the ignored label")
+            raise InputError(f"{root}: found {len(classes)} classes", hint="give at most 254 beside the ignored label")
         entries = [*zip(classes.names, classes.colors, strict=True), ("void--unlabeled", (0, 0, 0))]
         colors = [color for _, color in entries]
         labels = [
@@ -114,5 +114,7 @@ def _read_instance_labels(path: Path) -> NDArray[np.int64]:
     """The labels (H, W) of a 16-bit image of instances: its values divided by 256."""
     with open_image(path) as image:
         if image.mode not in ("I;16", "I;16B", "I"):
-            raise InputError(f"{path}: found an image of mode {image.mode!r}; expected 16 bits, 256 * label + number")
+            raise InputError(
+                f"{path}: found an image of mode {image.mode!r}", hint="give 16 bits, 256 * label + number"
+            )
     return read_values(path) // 256

@@ -47,13 +47,14 @@ class TIFFPages(Format):
         image_sizes, label_sizes = map(_page_sizes, files)
         if len(image_sizes) != len(label_sizes):
             raise InputError(
-                f"{files[1]}: found {len(label_sizes)} pages; expected {len(image_sizes)}, as many as {files[0]} has"
+                f"{files[1]}: found {len(label_sizes)} pages",
+                hint=f"give {len(image_sizes)}, as many as {files[0]} has",
             )
         for number, (image, label) in enumerate(zip(image_sizes, label_sizes, strict=True), 1):
             if image != label:
                 raise InputError(
-                    f"{files[1]}, page {number}: found a label of {label[0]}x{label[1]}; expected "
-                    f"{image[0]}x{image[1]}, the size of its image"
+                    f"{files[1]}, page {number}: found a label of {label[0]}x{label[1]}",
+                    hint=f"give {image[0]}x{image[1]}, the size of its image",
                 )
         digits = len(str(len(image_sizes)))
         samples = [
@@ -99,7 +100,7 @@ def _read_label_page(path: Path, page: int) -> NDArray[np.int64]:
     with open_image(path) as image:
         image.seek(page)
         if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"):
-            raise InputError(f"{where}: found a label of mode {image.mode!r}; expected one channel of class values")
+            raise InputError(f"{where}: found a label of mode {image.mode!r}", hint="give one channel of class values")
         assert_raw_values(image, where)
         return np.asarray(image).astype(np.int64)
 

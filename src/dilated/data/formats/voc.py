@@ -266,7 +266,7 @@ def read_mat(path: Path) -> NDArray[np.int64]:
         ) from error
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iu":
         actual = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise InputError(f"{path}: GTcls.Segmentation: found {actual}; expected integers (H, W)")
+        raise InputError(f"{path}: GTcls.Segmentation: found {actual}", hint="give integers (H, W)")
     return values.astype(np.int64)
 
 

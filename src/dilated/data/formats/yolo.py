@@ -138,18 +138,21 @@ class YOLO(Format):
         path = self._config_path
         if path is None:
             raise InputError(
-                f"{self.root / _CONFIG_FILES[0]}: no such file; expected the names and folders of a data set for YOLO"
+                f"{self.root / _CONFIG_FILES[0]}: no such file",
+                hint="give the names and folders of a data set for YOLO",
             )
         names = self._config.get("names")
         if not isinstance(names, list | dict) or not names:
-            raise InputError(f"{path}: names: found {names!r}; expected a list of the classes, or a map from 0 on")
+            raise InputError(f"{path}: names: found {names!r}", hint="give a list of the classes, or a map from 0 on")
         if isinstance(names, dict):
             if sorted(names) != sorted(map(str, range(len(names)))):
-                raise InputError(f"{path}: names: found the keys {list(names)[:20]}; expected 0 to {len(names) - 1}")
+                raise InputError(
+                    f"{path}: names: found the keys {list(names)[:20]}", hint=f"give 0 to {len(names) - 1}"
+                )
             names = [names[str(i)] for i in range(len(names))]
         for name in names:
             if not isinstance(name, str) or not name:
-                raise InputError(f"{path}: names: found {name!r:.60}; expected names of classes")
+                raise InputError(f"{path}: names: found {name!r:.60}", hint="give names of classes")
         require_distinct_names(names, f"{path}: names")
         return names
 
@@ -160,7 +163,7 @@ class YOLO(Format):
         entries = entry if isinstance(entry, list) else [] if entry in ("", "null", "~") else [entry]
         wrong = [entry for entry in entries if not isinstance(entry, str)]
         if wrong:
-            raise InputError(f"{self._config_path}: {key}: found {wrong[0]!r:.60}; expected a folder of images")
+            raise InputError(f"{self._config_path}: {key}: found {wrong[0]!r:.60}", hint="give a folder of images")
         return entries
 
     def _list_images(self, entry: str) -> list[Path]:
@@ -173,7 +176,8 @@ class YOLO(Format):
         existing = next((candidate for candidate in candidates if is_file(candidate) or is_folder(candidate)), None)
         if existing is None:
             raise InputError(
-                f"{self._config_path}: found {entry!r}, and none of {', '.join(map(str, candidates))}; expected images"
+                f"{self._config_path}: found {entry!r}, and none of {', '.join(map(str, candidates))}",
+                hint="give images",
             )
         if existing.is_dir():
             return list_image_files(existing)
@@ -218,7 +222,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, OSError, RecursionError) as error:
         raise InputError(f"{path}: not YAML ({str(error) or 'nested too deeply'})") from error
     if not isinstance(table, dict):
-        raise InputError(f"{path}: found {table!r:.60}; expected the names and folders of a data set for YOLO")
+        raise InputError(f"{path}: found {table!r:.60}", hint="give the names and folders of a data set for YOLO")
     return table
 
 
@@ -251,14 +255,16 @@ class _PolygonReader:
         try:
             numbers = np.array([float(word) for word in fields])
         except ValueError as error:
-            raise InputError(f"{location}: found {line[:60]!r} ({error}); expected numbers") from error
+            raise InputError(f"{location}: found {line[:60]!r} ({error})", hint="give numbers") from error
         if len(fields) < 7 or len(fields) % 2 == 0:
-            raise InputError(f"{location}: found {len(fields)} numbers; expected a class and at least three corners")
+            raise InputError(f"{location}: found {len(fields)} numbers", hint="give a class and at least three corners")
         if numbers[0] not in range(len(self.ids)):
-            raise InputError(f"{location}: found the class {fields[0]}; expected 0 to {len(self.ids) - 1}")
+            raise InputError(f"{location}: found the class {fields[0]}", hint=f"give 0 to {len(self.ids) - 1}")
         if not ((numbers[1:] >= 0) & (numbers[1:] <= 1)).all():
             outside = next(w for w, n in zip(fields[1:], numbers[1:], strict=True) if not 0 <= n <= 1)
-            raise InputError(f"{location}: found the corner {outside}; expected 0 to 1, fractions of width and height")
+            raise InputError(
+                f"{location}: found the corner {outside}", hint="give 0 to 1, fractions of width and height"
+            )
         return int(numbers[0]), numbers[1:].reshape(-1, 2)
 
 
