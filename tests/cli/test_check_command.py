@@ -45,7 +45,7 @@ def test_errors_come_before_warnings_and_the_status_is_1(capsys: pytest.CaptureF
     (folder / "images" / "val" / "p0.png").write_text("x")
     text = printed(capsys, "check", folder, status=1)
     error, warning = text.index("error: unreadable image (1)"), text.index("warning: absent class (1)")
-    assert error < text.index(f"  {folder}/images/val/p0.png: found 1 bytes") < warning
+    assert error < text.index(f"  {folder}/images/val/p0.png: the file has 1 bytes") < warning
     assert text.endswith("1 error, 1 warning\n")
 
 
