@@ -27,6 +27,7 @@ PASCAL_CLASSES = Classes(VOC_CLASSES, tuple(voc_color(i) for i in range(21)), ig
 """Those of VOC, SBD and the paper's COCO."""
 BACKGROUND = "background"
 """Class 0 of formats in which pixels of no object are labeled nonetheless."""
+OBJECTS_NOTE = "Pixels of no object are the class background; where objects overlap the smaller is on top."
 
 
 class ClassesFile:

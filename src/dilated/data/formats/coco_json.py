@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dilated.data.formats._classes import (
     BACKGROUND,
+    OBJECTS_NOTE,
     classes_from_names,
     prepend_background,
     require_background_first,
@@ -49,7 +50,7 @@ from dilated.errors import InputError
 from dilated.files import atomic_write, read_json
 
 _ROBOFLOW_FILE = "_annotations.coco.json"
-_HEADING_ID = 0  # of Roboflow's category that is no class
+_HEADING_ID = 0  # of a category of Roboflow that is no class
 
 
 class COCOInstances(Format):
@@ -75,7 +76,7 @@ class COCOInstances(Format):
 
     def parse(self) -> Parsed:
         splits = [split for split in (*SPLITS, UNDIVIDED) if split in self._paths]
-        return Parsed(splits, self._match_file, self._read_classes, self._describe)
+        return Parsed(splits, self._match_file, self._read_classes, lambda: [OBJECTS_NOTE])
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
@@ -96,9 +97,6 @@ class COCOInstances(Format):
                     f"{path}: found the categories {other_names[1:]}", hint=f"give those of {first_path}, in its order"
                 )
         return classes_from_names(names, str(first_path))
-
-    def _describe(self) -> list[str]:
-        return ["Pixels of no object are the class background; where objects overlap the smaller is on top."]
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:

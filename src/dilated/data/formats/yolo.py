@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dilated.data.formats._classes import (
     BACKGROUND,
+    OBJECTS_NOTE,
     classes_from_names,
     prepend_background,
     require_background_first,
@@ -73,7 +74,7 @@ class YOLO(Format):
         return classes_from_names(prepend_background(self._class_names), str(self._config_path))
 
     def _describe(self) -> list[str]:
-        lines = ["Pixels of no object are the class background; where objects overlap the smaller is on top."]
+        lines = [OBJECTS_NOTE]
         for split in self.splits:
             try:
                 missing = [sample for sample in self.match_split(split).samples if not sample.label.is_file()]
