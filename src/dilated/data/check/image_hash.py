@@ -34,6 +34,7 @@ _MAX_BUCKET_SIZE = 200  # a bucket of more is compared along its sorted hashes, 
 _CROWDED_NEIGHBORS = 50
 _MAX_CLOSE_PAIRS = 2_000_000  # pairs of close hashes after which the search ends
 _BLOCK_PAIRS = 1 << 21
+_BLOCK_THUMBNAILS = 4096
 _POPCOUNT = np.array([bin(i).count("1") for i in range(1 << 16)], dtype=np.uint8)
 
 
@@ -123,23 +124,14 @@ def find_near_duplicates(image_hashes: Sequence[ImageHash]) -> NearDuplicates:
         if num_pairs > _MAX_CLOSE_PAIRS:
             break
     key = np.unique(np.concatenate(keys))
-    if not len(key):
-        return NearDuplicates([], complete)
-    first, second = np.divmod(key, len(bits))
-    correlations = np.concatenate(
-        [
-            _correlate_thumbnails(
-                [image_hashes[p].thumbnail for p in indices[a]], [image_hashes[p].thumbnail for p in indices[b]]
-            )
-            for a, b in ((first[i : i + 4096], second[i : i + 4096]) for i in range(0, len(key), 4096))
-        ]
-    )
-    distances = _hamming_distance(bits[first], bits[second])
-    accepted = correlations >= _MIN_CORRELATION
-    rows = zip(
-        indices[first[accepted]], indices[second[accepted]], distances[accepted], correlations[accepted], strict=True
-    )
-    return NearDuplicates([(int(a), int(b), int(d), float(c)) for a, b, d, c in rows], complete)
+    matches: list[tuple[int, int, int, float]] = []
+    for start in range(0, len(key), _BLOCK_THUMBNAILS):
+        first, second = np.divmod(key[start : start + _BLOCK_THUMBNAILS], len(bits))
+        distances, left, right = _hamming_distance(bits[first], bits[second]), indices[first], indices[second]
+        correlations = _correlate_thumbnails(*([image_hashes[i].thumbnail for i in side] for side in (left, right)))
+        rows = zip(left.tolist(), right.tolist(), distances.tolist(), correlations.tolist(), strict=True)
+        matches += [row for row in rows if row[3] >= _MIN_CORRELATION]
+    return NearDuplicates(matches, complete)
 
 
 def _hamming_distance(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:

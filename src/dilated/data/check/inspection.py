@@ -203,8 +203,7 @@ def _is_swapped(sample: Sample, pixels: ImageArray) -> bool:
 
 def _count_colors(pixels: ImageArray) -> int:
     step = max(1, max(pixels.shape[:2]) // 128)
-    subsampled = pixels[::step, ::step].astype(np.uint32)
-    return len(np.unique(subsampled[..., 0] << 16 | subsampled[..., 1] << 8 | subsampled[..., 2]))
+    return len(np.unique(pixels[::step, ::step].reshape(-1, 3), axis=0))
 
 
 def _make_size_error(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dilated.data.images import ImageArray, ImageTooLargeError, exceeds_pixel_limit, open_image, to_rgb_array
+from dilated.data.images import ImageArray, ImageTooLargeError, open_image, to_rgb_array
 from dilated.data.raster import gdal
 from dilated.data.raster.base import GEO_HINT, MAX_SEGMENT_BYTES, RasterFile, describe_conversion, validate_size
 from dilated.data.raster.tags import TiffHeader, is_tiff, read_tiff_header
@@ -117,10 +117,9 @@ def _open_with_gdal(header: TiffHeader, bands: Sequence[int] | None, folder: Pat
 
 
 def _fits_in_memory(path: Path) -> bool:
-    if exceeds_pixel_limit(path):
-        return False
-    with open_image(path) as image:
+    with suppress(ImageTooLargeError), open_image(path) as image:
         return image.width * image.height <= MAX_DECODED_PIXELS
+    return False
 
 
 def _unpack_png(path: Path, height: int, width: int, orientation: int, folder: Path | None) -> RasterFile:
