@@ -12,7 +12,6 @@ from rich.table import Table
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, make_table, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
-from dilated.data.check.finding import Finding
 from dilated.data.dataset import CLASSES_FILE, write_classes_draft
 from dilated.data.formats import FORMATS
 from dilated.data.statistics import ImageSizes, SplitStatistics
@@ -148,10 +147,7 @@ def _percentage(part: int, total: int) -> str:
 
 def _print_findings(report: CheckReport, limit: int | None) -> None:
     """Print the findings by kind, errors first, then how many there are."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in sorted(report.findings, key=lambda f: f.severity != "error"):
-        groups.setdefault((finding.severity, finding.kind), []).append(finding)
-    for (severity, kind), group in groups.items():
+    for (severity, kind), group in report.group_findings().items():
         style = "bold red" if severity == "error" else "bold yellow"
         write_heading(severity, style, f"{kind} ({len(group)})", stderr=False)
         shown = group[:limit]
@@ -164,6 +160,5 @@ def _print_findings(report: CheckReport, limit: int | None) -> None:
     missing = {"layout", "split", "missing file", "number of images", "unreadable image", "unreadable label"}
     if report.source and any(f.kind in missing for f in report.findings):
         write_line(f"The data is available at {report.source}")
-    warnings = len(report.findings) - len(report.errors)
-    summary = f"{plural(len(report.errors), 'error')}, {plural(warnings, 'warning')}"
+    summary = f"{plural(len(report.errors), 'error')}, {plural(len(report.warnings), 'warning')}"
     write_line(summary if report.findings else "Nothing wrong found.")

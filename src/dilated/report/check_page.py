@@ -13,7 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from dilated.data.check.check import CheckReport
-from dilated.data.check.finding import MAX_EXAMPLES, Finding
+from dilated.data.check.finding import MAX_EXAMPLES
 from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
@@ -68,11 +68,8 @@ def render_check_page(report: CheckReport) -> str:
 
 def _group_findings(report: CheckReport) -> list[_FindingGroup]:
     """Group the findings by kind, errors first."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in sorted(report.findings, key=lambda f: f.severity != "error"):
-        groups.setdefault((finding.severity, finding.kind), []).append(finding)
     result = []
-    for (severity, kind), group in groups.items():
+    for (severity, kind), group in report.group_findings().items():
         samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
         figures = _make_figures(list(samples.values())[:MAX_EXAMPLES], report.classes)
         texts = [str(InputError(finding.text, finding.hint)) for finding in group]

@@ -54,12 +54,22 @@ class CheckReport:
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
 
+    @property
+    def warnings(self) -> list[Finding]:
+        return [f for f in self.findings if f.severity == "warning"]
+
+    def group_findings(self) -> dict[tuple[Severity, FindingKind], list[Finding]]:
+        """The findings by severity and kind, errors first."""
+        groups: dict[tuple[Severity, FindingKind], list[Finding]] = {}
+        for finding in [*self.errors, *self.warnings]:
+            groups.setdefault((finding.severity, finding.kind), []).append(finding)
+        return groups
+
     def __repr__(self) -> str:
         """Return one line: what the data is, and how much is wrong."""
-        warnings = len(self.findings) - len(self.errors)
         return (
             f"<CheckReport {self.root}: {self.format or 'no known layout'}, {plural(self.total.images, 'image')}, "
-            f"{plural(len(self.errors), 'error')}, {plural(warnings, 'warning')}>"
+            f"{plural(len(self.errors), 'error')}, {plural(len(self.warnings), 'warning')}>"
         )
 
     def __str__(self) -> str:
@@ -69,7 +79,7 @@ class CheckReport:
         if self.classes:
             fractions = (count / max(self.total.labeled_pixels, 1) for count in self.total.pixels)
             lines += [f"{name}: {fraction:.2%}" for name, fraction in zip(self.classes.names, fractions, strict=True)]
-        findings = sorted(self.findings, key=lambda finding: finding.severity != "error")
+        findings = [*self.errors, *self.warnings]
         lines += [f"{f.severity}: {f.kind}: {InputError(f.text, f.hint)}" for f in findings] or ["Nothing wrong found."]
         return "\n".join(map(printable, lines))
 
@@ -85,7 +95,7 @@ class CheckReport:
             "format": self.format,
             "classes": list(self.classes.names) if self.classes else None,
             "errors": len(self.errors),
-            "warnings": len(self.findings) - len(self.errors),
+            "warnings": len(self.warnings),
             "findings": [
                 {"severity": f.severity, "kind": f.kind, "text": f.text, "hint": f.hint} for f in self.findings
             ],
