@@ -97,7 +97,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, every value written out."""
+        """The recipe, with every value written out."""
         return load_recipe(str(self.path / RECIPE_FILE))
 
     def predictor(self, device: str | None = None) -> Predictor:

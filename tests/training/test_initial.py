@@ -49,7 +49,7 @@ def test_of_other_classes_each_shared_one_keeps_its_own_row(names: tuple[str, ..
             else:
                 assert ours[key][i].abs().max() <= NETWORK.features**-0.5  # fresh: theirs have a deviation of 1
     assert torch.equal(ours["neck.0.weight"], theirs["neck.0.weight"])
-    assert ", ".join(n for n in CLASSES.names if n in names) + " go on" in line
+    assert ", ".join(n for n in CLASSES.names if n in names) + " keep their weights" in line
 
 
 def test_classes_in_another_order_are_not_taken_for_one_another() -> None:

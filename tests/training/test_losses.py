@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dilated.config import build_dataclass
 from dilated.errors import InputError
@@ -24,7 +26,10 @@ from dilated.training.losses import (
     loss_normalizer,
     lovasz,
     ohem,
+    overlap,
+    pixelwise,
 )
+from dilated.training.losses.pixelwise import accumulation_dtype
 
 Function = Callable[[Tensor, Tensor], Tensor]
 WEIGHTS = (0.5, 3.0, 1.0, 0.0)
@@ -311,3 +316,26 @@ def test_the_options_are_a_table_of_a_recipe() -> None:
     assert build_dataclass(LossConfig, table, "my.toml: loss") == LossConfig(
         cross_entropy=0.0, focal=1.0, class_weights=(1.0, 2.5)
     )
+
+
+class _NoFloat64(TorchDispatchMode):
+    """Refuse float64, as MPS does."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        assert not (isinstance(result, Tensor) and result.dtype == torch.float64), func
+        return result
+
+
+def test_no_loss_needs_float64_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = batch()
+    expected = combined_loss(logits, target, MIX, loss_normalizer(target, MIX))
+    with pytest.raises(AssertionError), _NoFloat64():
+        combined_loss(logits, target, MIX)
+    assert accumulation_dtype(torch.device("mps")) == torch.float32
+    for module in (pixelwise, overlap):
+        monkeypatch.setattr(module, "accumulation_dtype", lambda device: torch.float32)
+    with _NoFloat64():
+        value = combined_loss(logits.requires_grad_(), target, MIX, loss_normalizer(target, MIX))
+        value.backward()
+    torch.testing.assert_close(value.detach(), expected)

@@ -149,7 +149,7 @@ def test_a_backbone_that_begins_at_random_learns_as_the_head_does(data: Dataset)
     plan = make_plan(data, 60, SMALL)
     learning = [stage for stage in plan.recipe.stage if stage.kind != "context"]  # where the backbone stays as it is
     assert {(stage.freeze_norm, stage.backbone_lr_factor, stage.freeze) for stage in learning} == {("auto", 1.0, 0)}
-    assert choices(plan)["backbone"] == ("as the head", "it begins at random")
+    assert choices(plan)["backbone"] == ("as the head", "it starts from random weights")
 
 
 def test_without_a_budget_the_passes_make_the_same_number_of_steps(

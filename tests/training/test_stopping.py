@@ -109,7 +109,7 @@ def advice(stage: StageConfig, number: int = 0) -> str:
 
 def test_the_message_says_what_to_change() -> None:
     text = advice(STAGE, number=2)
-    assert "Lower stage.2.lr, now 0.001, tenfold and start anew" in text
+    assert "Lower stage.2.lr, now 0.001, tenfold and start a new run" in text
     assert "momentum 0.99 makes steps 100 times as long" in text
     assert "stage.2.clip = 10" in text
     assert "stage.2.warmup = 100" in text
@@ -140,7 +140,10 @@ def test_a_diverging_training_ends_with_that_message_and_keeps_its_checkpoint(
     assert stop.value.code == 1
     text = " ".join(capsys.readouterr().err.split())
     assert text.startswith("error: step ")
-    assert "Lower stage.0.lr, now 1000, tenfold and start anew; momentum 0.99 makes steps 100 times as long" in text
+    assert (
+        "hint: lower stage.0.lr, now 1000, tenfold and start a new run; momentum 0.99 makes steps 100 times as long"
+        in text
+    )
     assert "Traceback" not in text
     state = checkpoint.load_checkpoint(out / CHECKPOINT_FILE)
     assert (state["stage_index"], state["step"]) == (0, 0)  # none is due before the trouble is noticed

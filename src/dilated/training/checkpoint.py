@@ -23,30 +23,30 @@ from dilated.weights.bundled import AnyConfig
 
 @dataclasses.dataclass
 class TrainingState:
-    """Where a training is."""
+    """How far a training is."""
 
     segmenter: BaseSegmenter
     ema: WeightEMA | None = None
     stage_index: int = 0
     step: int = 0
-    """Of the stage."""
+    """Steps of the stage so far."""
     total_steps: int = 0
     """Steps over all stages."""
     best_mean_iou: float = -1.0
     spent_seconds: float = 0.0
-    """Seconds so far, of all processes that worked at it one after another."""
+    """Seconds so far, those before interruptions included."""
     stage_started: float = 0.0
-    """Seconds at which the stage began, ..."""
+    """Seconds at which the stage began."""
     stage_seconds: float = 0.0
-    """... and what it was given then, where time is what counts."""
+    """Seconds that the stage was given then, where the recipe has a time budget."""
     validation_seconds: float = 0.0
     """Seconds that the last validation took."""
     step_state: dict[str, Any] | None = None
-    """Optimiser and what else belongs to `TrainStep`; None at the start of a stage."""
+    """The state of `TrainStep`, such as the optimizer's; None at the start of a stage."""
 
 
 def state_to_dict(state: TrainingState) -> dict[str, Any]:
-    """What `torch.save` keeps and `torch.load(weights_only=True)` reads."""
+    """Return plain values, which `torch.load(weights_only=True)` reads back."""
     plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     plain |= {
         "network": plain_values(dataclasses.asdict(state.segmenter.config)),
@@ -60,7 +60,7 @@ def state_to_dict(state: TrainingState) -> dict[str, Any]:
 
 
 def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, where: Path) -> TrainingState:
-    """The state that `state_to_dict` wrote; the random generators are put back too.
+    """Restore the state that `state_to_dict` returned, and the random generators.
 
     Args:
         decay: of the moving average.
@@ -145,18 +145,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint.
 
     Raises:
-        InputError: none there, or damaged.
+        InputError: it is missing or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file, so there is nothing to resume; start without --resume")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything on damaged bytes
-        raise InputError(f"{path}: the checkpoint is damaged ({type(error).__name__}: {error}); start anew") from error
+        raise InputError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}: {error})", hint="start a new run"
+        ) from error
 
 
 def _get_rng_state() -> dict[str, Any]:
-    """The state of every generator that training may draw from."""
     version, state_words, gauss = random.getstate()
     numpy = np.random.get_state()
     state: dict[str, Any] = {

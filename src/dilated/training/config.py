@@ -185,7 +185,7 @@ class Recipe:
 
 
 def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyConfig | None = None) -> Recipe:
-    """A recipe by name or file, with `a.b=c` overrides.
+    """Load a recipe by name or file, with `a.b=c` overrides.
 
     Args:
         init_from: the config of the network to start from, which a recipe with `network.kind = "init-from"` takes over;
@@ -215,5 +215,5 @@ def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyCon
 
 
 def recipe_to_table(recipe: Recipe) -> dict[str, Any]:
-    """Plain values, every default written out; `build_dataclass(Recipe, ...)` reads them back."""
+    """Return plain values, every default written out; `build_dataclass(Recipe, ...)` reads them back."""
     return dataclasses.asdict(recipe)

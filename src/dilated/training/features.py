@@ -64,7 +64,7 @@ def cache_features(
 
 
 class FeatureSamples:
-    """Samples of the context stage; the same keys (index, draw) as `Samples` has.
+    """Samples of the context stage, by the same keys (index, draw) as `TrainingSamples`.
 
     Returns:
         features (C, h, w) float32, and label (h, w) int64: that of the first of the r x r pixels of each logit.

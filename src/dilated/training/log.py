@@ -38,7 +38,7 @@ class Log:
         self.tensorboard = _open_tensorboard(out) if tensorboard else None
 
     def write(self, step: int, **values: Any) -> None:
-        """One line, null for what is no finite number; numbers go to TensorBoard too."""
+        """Append a line, with null for a number that is not finite; numbers go to TensorBoard too."""
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self.file.write((json.dumps({"step": step, **values}) + "\n").encode())
         self.file.flush()
@@ -49,7 +49,7 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Return the bytes so far."""
         self.file.seek(0, 2)
         return self.file.tell()
 
@@ -60,7 +60,7 @@ class Log:
 
 
 class NullLog:
-    """Of the processes that write none."""
+    """The log of the processes that write none."""
 
     size = 0
 
@@ -132,8 +132,8 @@ def read_history(run: Path) -> History | None:
             _append_entry(history, entry)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
-                f"{path}: line {number}: found {line[:60]!r}; expected a log entry, JSON with step and stage",
-                hint="mend or delete the line",
+                f"{path}: line {number}: {line[:60]!r} is not a log entry, JSON with step and stage",
+                hint="correct or delete the line",
             ) from error
     return history
 

@@ -36,7 +36,7 @@ class RecipeSummary:
 
 
 def list_recipes() -> tuple[str, ...]:
-    """The names of the package's recipes, sorted.
+    """Return the names of the package's recipes, sorted.
 
     Example:
         >>> "street" in list_recipes()
@@ -46,7 +46,7 @@ def list_recipes() -> tuple[str, ...]:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """The file of a recipe: of the package by its name, or any other by its path, which ends in .toml.
+    """Return the file of a recipe: of the package by its name, or any other by its path, which ends in .toml.
 
     Raises:
         InputError: the package has no recipe of that name.
@@ -134,7 +134,7 @@ def _check_key(key: str, text: str, recipe_class: type) -> None:
 
 
 def _iter_keys(cls: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Each key of a dataclass and those below it, with 0 for the index of a list, and whether any key may follow it."""
+    """Yield each key of a dataclass, nested ones too, with 0 for an index, and whether any key may follow it."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, name = hints[field.name], prefix + field.name

@@ -1,4 +1,4 @@
-"""What a stage trains and how: the network it starts from, the parameters that move, optimiser and schedule."""
+"""What a stage trains and how: the network it starts from, the parameters that move, precision and length."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Precision = Literal["fp32", "bf16", "fp16"]
 def build_initial_segmenter(
     classes: Classes, recipe: Recipe, init_from: BaseSegmenter | None
 ) -> tuple[BaseSegmenter, str]:
-    """The network of the first stage, and a line that says where its weights come from.
+    """Build the network of the first stage, with a line that says where its weights come from.
 
     Args:
         init_from: a network whose weights are taken where they fit. With other classes, the weights that depend on the
             classes start fresh, except those of classes of the same name.
 
     Raises:
-        InputError: a network that cannot be built, or weights that cannot be had or do not fit.
+        InputError: a network that cannot be built, or weights that are not available or do not fit.
     """
     config, stage = recipe.network, recipe.stage[0]
     keeps_context = stage.kind != "frontend" and init_from is not None and init_from.context is not None
@@ -44,22 +44,23 @@ def build_initial_segmenter(
     fresh = segmenter.load_matching_weights(init_from)
     if len(fresh) == len(segmenter.state_dict()):
         raise InputError(
-            f"--init-from: none of its weights fits the recipe's network: found {type(init_from.config).__name__}, "
-            f"expected {type(config).__name__}"
+            f"--init-from: no weight of a {type(init_from.config).__name__} fits the recipe's {type(config).__name__}",
+            hint="give a network of the same kind",
         )
     description = f"weights of the network to start from; fresh: {', '.join(fresh) or 'none'}"
     if init_from.classes != classes.names:
         if stage.kind == "context":
             raise InputError(
                 f"--init-from: its classes are {init_from.classes}, the data's {classes.names}, and the first stage "
-                "freezes the front end; expected the same classes, or a frontend stage first"
+                "freezes the front end",
+                hint="give a network of the same classes, or a recipe that begins with a frontend stage",
             )
         description += f". {_transfer_shared_classes(segmenter, init_from)}"
     return segmenter, description
 
 
 def _transfer_shared_classes(segmenter: BaseSegmenter, init_from: BaseSegmenter) -> str:
-    """Begin anew where weights belong to classes, but for the rows of those that both have."""
+    """Reset the weights that depend on the classes, except the rows of classes that both networks have."""
     weights, source_weights = segmenter.state_dict(), init_from.state_dict()
     fresh = segmenter.config.build(segmenter.classes, segmenter.colors).state_dict()
     shared = [name for name in segmenter.classes if name in init_from.classes]
@@ -71,11 +72,11 @@ def _transfer_shared_classes(segmenter: BaseSegmenter, init_from: BaseSegmenter)
         weights[key].copy_(fresh[key])
         if is_per_class_row and key in source_weights and source_weights[key].shape[1:] == weights[key].shape[1:]:
             weights[key][target_rows] = source_weights[key][source_rows]
-    return f"Of its classes, {', '.join(shared) or 'none'} go on; the others begin anew"
+    return f"Of its classes, {', '.join(shared) or 'none'} keep their weights; the others start fresh"
 
 
 def _class_dependent_weights(segmenter: BaseSegmenter) -> dict[str, bool]:
-    """The weights whose shape depends on the number of classes, and whether each has a row a class and no more."""
+    """Return the weights whose shape depends on the number of classes, and whether each is one row per class."""
     names, colors = segmenter.classes, segmenter.colors
     try:
         with torch.device("meta"):
@@ -90,14 +91,14 @@ def _class_dependent_weights(segmenter: BaseSegmenter) -> dict[str, bool]:
 
 
 def rebuild_for_stage(segmenter: BaseSegmenter, stage: StageConfig, recipe: Recipe) -> BaseSegmenter:
-    """The network of the stage before, with this stage's stride, and with the context module from its stage on."""
+    """Rebuild the network of the stage before with this stage's stride, and with or without the context module."""
     context = "none" if stage.kind == "frontend" else recipe.network.context
     config = dataclasses.replace(segmenter.config, context=context).with_output_stride(stage.output_stride)
     return segmenter.rebuild(config)
 
 
 def set_modes(segmenter: BaseSegmenter, stage: StageConfig, freeze_norm: bool = False) -> None:
-    """Say what learns: gradients on or off, normalisation by the batch or by the statistics that are there."""
+    """Set what learns: gradients on or off, normalization by the batch or by the running statistics."""
     segmenter.requires_grad_(True).train()
     if stage.kind == "context":  # Section 5: the front end is frozen
         segmenter.requires_grad_(False).eval()
@@ -112,7 +113,7 @@ def set_modes(segmenter: BaseSegmenter, stage: StageConfig, freeze_norm: bool = 
 
 
 def should_freeze_norm(stage: StageConfig, recipe: Recipe) -> bool:
-    """Whether the backbone's normalisation goes by the statistics that came with its weights."""
+    """Return whether the backbone normalizes by the statistics that came with its weights."""
     samples_at_once = (stage.batch or recipe.batch) // stage.accumulate
     return stage.freeze_norm == "always" or (
         stage.freeze_norm == "auto" and samples_at_once < 4 and recipe.weights != "random"
@@ -120,7 +121,6 @@ def should_freeze_norm(stage: StageConfig, recipe: Recipe) -> bool:
 
 
 def _count_steps(stage: StageConfig, recipe: Recipe, images: int) -> int:
-    """Steps in a stage on so many images."""
     return stage.iterations or max(1, round(stage.epochs * images / (stage.batch or recipe.batch)))
 
 
@@ -143,32 +143,32 @@ def build_step_limit(stage: StageConfig, recipe: Recipe, images: int) -> StepLim
 
 
 def autocast(name: Precision, device: torch.device) -> torch.autocast:
-    """A context in which the network computes in the precision of that name."""
+    """Return a context in which the network computes in the precision of that name."""
     kind = torch.float16 if name == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=kind, enabled=name != "fp32")
 
 
 def build_predictor(segmenter: BaseSegmenter, recipe: Recipe, device: torch.device) -> Predictor:
-    """What validates a network of the recipe: in bf16 where training computes in it, else in fp32."""
+    """Build what validates a network of the recipe: in bf16 where training computes in it, else in fp32."""
     bf16 = resolve_precision(recipe, device) == "bf16"
     return Predictor(segmenter, device=str(device), precision="bf16" if bf16 else "fp32")
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> Precision:
-    """bf16 where the recipe asks for it, or where it is left to us and the processor computes in it.
+    """Return the recipe's precision; `auto` is bf16 where the processor computes in it, else fp32.
 
     Raises:
         InputError: fp16 without a GPU.
     """
     if recipe.precision == "fp16" and device.type != "cuda":
-        raise InputError("recipe.precision: found 'fp16' without a GPU; expected 'auto', 'bf16' or 'fp32'")
+        raise InputError("recipe.precision: found 'fp16' without a GPU", hint="set 'auto', 'bf16' or 'fp32'")
     if recipe.precision == "auto":
         return "bf16" if _has_bf16(device) else "fp32"
     return recipe.precision
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies in bf16 (on others, emulating it is slower than fp32)."""
+    """Return whether the processor multiplies in bf16; emulating it is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Before torch 2.9 nothing public says what a CPU can do.

@@ -30,7 +30,7 @@ _PATIENCE = 3
 
 @contextmanager
 def catch_stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, instead of ending the process in the middle of a step."""
+    """Yield an event that Ctrl-C and SIGTERM set, instead of ending the process in the middle of a step."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -45,7 +45,7 @@ def catch_stop_signals() -> Iterator[threading.Event]:
 
 @dataclass
 class DivergenceMonitor:
-    """Watches the losses of one stage.
+    """Watch the losses of one stage.
 
     Example:
         >>> stage = StageConfig("frontend", iterations=100, lr=1e-3, momentum=0.99)
@@ -63,31 +63,32 @@ class DivergenceMonitor:
         """Take note of a loss.
 
         Raises:
-            InputError: it is no number, or has been too high too often; with what to change.
+            InputError: it is not finite, or has been too high too often; with what to change.
         """
         chance_loss = math.log(max(self.classes, 2))
         if not math.isfinite(loss):
-            raise InputError(f"step {step}: the loss is {loss}. {self._advice()}")
+            raise InputError(f"step {step}: the loss is {loss}", hint=self._advice())
         self.high_losses = [*self.high_losses, loss] if loss > max(_MAX_CHANCE_RATIO * chance_loss, 10) else []
         if len(self.high_losses) >= _PATIENCE:
             last = ", ".join(f"{value:.1f}" for value in self.high_losses)
             raise InputError(
                 f"step {step}: the training has diverged: the last losses are {last}, and a network that knows "
-                f"nothing has {chance_loss:.1f} (ln {self.classes}). {self._advice()}"
+                f"nothing has {chance_loss:.1f} (ln {self.classes})",
+                hint=self._advice(),
             )
 
     def assert_weights_finite(self, step: int, network: nn.Module) -> None:
-        """Look at the weights before they are kept.
+        """Check the weights before they are kept.
 
         Raises:
-            InputError: some are no numbers; what was kept before is sound.
+            InputError: some are not finite; what was kept before is sound.
         """
         if not all(bool(p.isfinite().all()) for p in network.parameters()):
-            raise InputError(f"step {step}: the weights are no numbers any more. {self._advice()}")
+            raise InputError(f"step {step}: the weights are not finite", hint=self._advice())
 
     def _advice(self) -> str:
         stage, key = self.stage, f"stage.{self.stage_index}"
-        advice = [f"Lower {key}.lr, now {stage.lr:g}, tenfold and start anew"]
+        advice = [f"lower {key}.lr, now {stage.lr:g}, tenfold and start a new run"]
         if stage.optimizer == "sgd" and stage.momentum > 0.9:
             advice.append(
                 f"momentum {stage.momentum:g} makes steps {1 / max(1 - stage.momentum, 1e-6):.0f} times as long: the "
@@ -98,4 +99,4 @@ class DivergenceMonitor:
         if not stage.warmup:
             advice.append(f"{key}.warmup = 100 starts gently")
         advice.append("check that the front end's weights were loaded and that `dilated check` finds the labels right")
-        return "; ".join(advice) + "."
+        return "; ".join(advice)

@@ -110,7 +110,7 @@ class _Trainer:
         self.progress = (options.progress if self.world.is_rank_zero else None) or TrainingProgress()
         self.device = self.world.device
         self.fsdp = recipe.fsdp and self.world.size > 1
-        # A network that will be sharded may not fit into one device before.
+        # A network may need sharding because it does not fit into one device.
         self.staging_device = torch.device("cpu") if self.fsdp else self.device
         self.gatherer: ShardGatherer | None = None
         stages.resolve_precision(recipe, self.device)  # raises where the device cannot

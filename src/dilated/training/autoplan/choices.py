@@ -192,9 +192,9 @@ def plan_stages(
         Choice(
             "backbone",
             "slower" if pretrained else "as the head",
-            "0.1 to 0.2 of the rate, its normalisation frozen: what it was taught before is worth keeping"
+            "0.1 to 0.2 of the rate, its normalization frozen: what it learned before is worth keeping"
             if pretrained
-            else "it begins at random",
+            else "it starts from random weights",
         ),
         Choice("warm-up", f"{warmups} steps", "a tenth of each stage's steps, at most 50"),
     ]
@@ -203,8 +203,8 @@ def plan_stages(
 def stage_table(kind: str, stride: int, pretrained: bool, **extra: Any) -> dict[str, Any]:
     """Return a stage with the learning rates that have worked on street scenes and on microscopy.
 
-    A pretrained backbone that learns four times as fast, or whose normalisation goes by small batches, forgets what it
-    knew before the fresh layers have found it: rare classes are then not learnt in hundreds of steps.
+    A pretrained backbone that learns four times as fast, or that normalizes by small batches, forgets what it
+    knew before the fresh layers have found it: rare classes are then not learned in hundreds of steps.
     """
     table = {"kind": kind, "output_stride": stride, "lr": 3e-3 if stride == 16 else 1e-3}
     if pretrained:

@@ -42,10 +42,10 @@ _STRIDES = (16, 8)
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """The training images in figures."""
+    """Statistics of the training images."""
 
     statistics: SplitStatistics
-    """Of the images that were read, with their regions."""
+    """Statistics of the images that were read, with their regions."""
     vertical_asymmetry: float
     """How much the classes of the upper half differ from those of the lower: 0 not at all, 1 entirely."""
 
@@ -115,7 +115,7 @@ def _spread_order(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and bytes."""
+    """Seconds and bytes that a step, a prediction and a sample take."""
 
     step_seconds: dict[int, float]
     """Seconds of a step, by output stride."""

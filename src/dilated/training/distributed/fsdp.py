@@ -42,7 +42,8 @@ def shard_module(module: nn.Module, world: World) -> None:
         from torch.distributed.fsdp import fully_shard
     except ImportError as error:
         raise InputError(
-            f"recipe.fsdp: found torch {torch.__version__} ({error}); expected torch 2.6 or later, or fsdp = false"
+            f"recipe.fsdp: torch {torch.__version__} cannot shard ({error})",
+            hint="install torch 2.6 or later, or set fsdp = false",
         ) from error
     mesh = init_device_mesh(world.device.type, (world.size,))
     min_weights = min(_MAX_UNIT_THRESHOLD, sum(p.numel() for p in module.parameters()) // 32)
@@ -51,12 +52,12 @@ def shard_module(module: nn.Module, world: World) -> None:
             fully_shard(unit, mesh=mesh)
     except (ValueError, NotImplementedError) as error:
         raise InputError(
-            f"recipe.fsdp: this network cannot be sharded ({str(error)[:160]}); expected fsdp = false"
+            f"recipe.fsdp: this network cannot be sharded ({str(error)[:160]})", hint="set fsdp = false"
         ) from error
 
 
 def _iter_shard_units(module: nn.Module, min_weights: int) -> Iterator[nn.Module]:
-    """The modules inside that are fetched one at a time, inner ones first.
+    """Yield the modules inside that are fetched one at a time, inner ones first.
 
     They are those that are surely called, not just read: elements of lists of layers, and convolutions.
 

@@ -23,7 +23,7 @@ from dilated.training.distributed.world import World
 
 
 def sync_batch_statistics(world: World, batch_size: int, sample_offset: int) -> AbstractContextManager[object]:
-    """A context in which this process's part of a batch is computed as if it were with the rest.
+    """Return a context in which this process's part of a batch is computed as if it were with the rest.
 
     Args:
         batch_size: samples of the whole batch, over all processes.
@@ -33,7 +33,7 @@ def sync_batch_statistics(world: World, batch_size: int, sample_offset: int) -> 
 
 
 class _SyncBatchStatistics(TorchFunctionMode):
-    """Answers for `F.batch_norm` and the dropouts, whichever library's module calls them."""
+    """Replace `F.batch_norm` and the dropouts, whichever library's module calls them."""
 
     def __init__(self, batch_size: int, sample_offset: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class _SyncBatchStatistics(TorchFunctionMode):
     def _dropout(
         self, func: Callable[..., Any], x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Tensor:
-        """The masks of the whole batch are drawn by every process, which keeps their generators in step."""
+        # Every process draws the masks of the whole batch, which keeps their generators in step.
         if not training or p == 0:
             return x
         feature_shape = (x.shape[1], *[1] * (x.ndim - 2)) if func is F.dropout2d else x.shape[1:]

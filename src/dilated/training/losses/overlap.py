@@ -20,7 +20,7 @@ from dilated.training.losses.pixelwise import accumulation_dtype, mask_ignored
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus twice the soft intersection over the sum of areas (Milletari et al. 2016, without their squares).
+    """Return 1 minus twice the soft intersection over the sum of areas (Milletari et al. 2016, without their squares).
 
     Args:
         logits: (N, C, H, W) floating point.
@@ -38,7 +38,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def jaccard(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the soft intersection over union (Rahman and Wang 2016).
+    """Return one minus the soft intersection over union (Rahman and Wang 2016).
 
     Args:
         logits: (N, C, H, W) floating point.
@@ -56,7 +56,7 @@ def jaccard(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def lovasz(logits: Tensor, target: Tensor) -> Tensor:
-    """Lovasz-Softmax over the batch (Berman et al. 2018), averaged over the classes that its labels hold.
+    """Return Lovasz-Softmax over the batch (Berman et al. 2018), averaged over the classes that its labels hold.
 
     For each class the pixels are sorted by their error, and each error counts by how much the Jaccard loss grows when
     its pixel joins the wrong ones before it. These weights are constant while the order is, so they carry no gradient.

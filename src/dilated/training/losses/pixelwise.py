@@ -27,7 +27,7 @@ def cross_entropy(
     smoothing: float = 0.0,
     normalizer: Tensor | None = None,
 ) -> Tensor:
-    """Minus the logarithm of the probability of a pixel's label, averaged over the labelled pixels.
+    """Return minus the log-probability of a pixel's label, averaged over the labelled pixels.
 
     Args:
         logits: (N, C, H, W) floating point.
@@ -62,7 +62,7 @@ def ohem(
     weights: Sequence[float] = (),
     smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of the hardest labelled pixels of the batch (online hard example mining, Shrivastava et al. 2016).
+    """Return the cross-entropy of the batch's hardest labelled pixels (hard example mining, Shrivastava et al. 2016).
 
     A pixel is the harder, the less probable its label is, whatever the weights. `keep` times the number of labelled
     pixels, rounded, are kept. Where pixels are equally hard and not all fit, each of them counts in part, so the order
@@ -108,7 +108,7 @@ def focal(
     weights: Sequence[float] = (),
     normalizer: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy times (1 - p) ** gamma, p the probability of a pixel's label (Lin et al. 2017), on the softmax.
+    """Return cross-entropy times (1 - p) ** gamma, p the softmax probability of a pixel's label (Lin et al. 2017).
 
     Args:
         logits: (N, C, H, W) floating point.
