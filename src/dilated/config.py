@@ -154,7 +154,7 @@ def _append_table(table: dict[str, Any], prefix: str, lines: list[str]) -> None:
             _append_table(entry, f"{name}.", lines)
 
 
-def quote_toml(text: str) -> str:
+def _quote_toml(text: str) -> str:
     """A TOML string: JSON's escapes, and the one character that JSON leaves and TOML forbids."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
@@ -163,7 +163,7 @@ def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return quote_toml(value)
+        return _quote_toml(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_format_value(v) for v in value) + "]"
     return repr(value)
