@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def files(folder: Path) -> list[str]:
 
 def clip(path: Path, frames: int = 3, size: tuple[int, int] = (32, 48)) -> Path:
     pytest.importorskip("av")
-    with VideoEncoder(path, *size, Fraction(30000, 1001)) as encoder:
+    with closing(VideoEncoder(path, *size, Fraction(30000, 1001))) as encoder:
         for i in range(frames):
             encoder.write(np.full((*size, 3), 80 * i, np.uint8), i / Fraction(30000, 1001))
     return path

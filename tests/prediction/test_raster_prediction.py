@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -362,7 +363,7 @@ def test_blocks_without_data_are_not_shown_to_the_network(
 def test_the_writer_makes_classic_and_big_tiffs_that_others_read(big: bool, dtype: str, tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 200, (700, 900)).astype(dtype)
     path = tmp_path / "a.tif"
-    with LabelTiffWriter(path, 700, 900, np.dtype(dtype), bigtiff=big) as writer:
+    with closing(LabelTiffWriter(path, 700, 900, np.dtype(dtype), bigtiff=big)) as writer:
         for _ in writer.write_labels(lambda top, left, height, width: labels[top : top + height, left : left + width]):
             pass
         writer.write_overviews()
@@ -379,7 +380,7 @@ def test_the_writer_makes_classic_and_big_tiffs_that_others_read(big: bool, dtyp
 
 def test_a_large_raster_is_a_big_tiff(tmp_path: Path) -> None:
     for side, big in [(20_000, False), (60_000, True)]:
-        with LabelTiffWriter(tmp_path / "a.tif", side, side, np.dtype(np.uint8)) as writer:
+        with closing(LabelTiffWriter(tmp_path / "a.tif", side, side, np.dtype(np.uint8))) as writer:
             assert writer.bigtiff is big
 
 

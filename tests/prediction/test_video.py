@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_video_read_and_written_keeps_its_frames_rate_and_size(suffix: str, ra
     assert [frame.number for frame, _ in read] == [1, 2, 3, 4, 5]
     assert [round(float(pixels[40, 50].mean()), -1) for _, pixels in read] == [20, 90, 160, 230, 20]
     assert all(pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8 for _, pixels in read)
-    with VideoEncoder(tmp_path / "out.part", 48, 64, read[0][0].rate) as encoder:
+    with closing(VideoEncoder(tmp_path / "out.part", 48, 64, read[0][0].rate)) as encoder:
         for frame, pixels in read:
             encoder.write(pixels, frame.seconds)
     assert rate_of(tmp_path / "out.part") == (rate, 5, (64, 48))
@@ -61,7 +62,7 @@ def test_a_video_read_and_written_keeps_its_frames_rate_and_size(suffix: str, ra
 
 def test_uneven_times_stay_uneven(tmp_path: Path) -> None:
     times = [Fraction(0), Fraction(1, 10), Fraction(1, 2), Fraction(3, 5)]
-    with VideoEncoder(tmp_path / "a.mp4", 48, 64, Fraction(10)) as encoder:
+    with closing(VideoEncoder(tmp_path / "a.mp4", 48, 64, Fraction(10))) as encoder:
         for time in times:
             encoder.write(np.zeros((48, 64, 3), np.uint8), time)
     read = read_frames(Source(tmp_path / "a.mp4", Path("a"), "video"))
@@ -69,7 +70,7 @@ def test_uneven_times_stay_uneven(tmp_path: Path) -> None:
 
 
 def test_odd_sides_are_kept(tmp_path: Path) -> None:
-    with VideoEncoder(tmp_path / "a.mp4", 47, 63, Fraction(25)) as encoder:
+    with closing(VideoEncoder(tmp_path / "a.mp4", 47, 63, Fraction(25))) as encoder:
         encoder.write(np.zeros((47, 63, 3), np.uint8), Fraction(0))
     assert rate_of(tmp_path / "a.mp4")[1:] == (1, (63, 47))
 

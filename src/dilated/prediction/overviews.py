@@ -1,6 +1,6 @@
 """Writes a label raster of any size: a tiled, compressed TIFF with smaller copies of itself inside (overviews).
 
-    with LabelTiffWriter(path, height, width, np.dtype(np.uint8)) as tiff:
+    with closing(LabelTiffWriter(path, height, width, np.dtype(np.uint8))) as tiff:
         for labels in tiff.write_labels(read_window):    # read_window(top, left, height, width) -> labels
         tiff.write_overviews()
         tiff.write_directories(image_tags, shared_tags)
@@ -17,8 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,12 +118,6 @@ class LabelTiffWriter:
 
     def close(self) -> None:
         self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def _append_tile(self, level: _Level, labels: NDArray[Any]) -> None:
         tile = np.zeros((TILE_SIZE, TILE_SIZE), self.dtype)

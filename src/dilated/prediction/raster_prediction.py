@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,10 @@ def predict_raster(
         geo_tags = raster.geo_tags
     # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
     temporary = work_folder / f"labels.{os.getpid()}.new", work_folder / f"quicklook.{os.getpid()}.new"
-    with explain_write_errors(work_folder), LabelTiffWriter(temporary[0], raster.height, raster.width, dtype) as tiff:
+    with (
+        explain_write_errors(work_folder),
+        closing(LabelTiffWriter(temporary[0], raster.height, raster.width, dtype)) as tiff,
+    ):
         counts = np.zeros(nodata + 1, np.int64)
         for labels in track(tiff.write_labels(block_store.read_window), len(tiff.levels[0].tiles), progress):
             counts += np.bincount(labels.ravel(), minlength=nodata + 1)

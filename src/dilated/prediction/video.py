@@ -1,6 +1,6 @@
 """Videos and cameras, read and written frame by frame through PyAV.
 
-    with VideoEncoder(Path("out.mp4"), height, width, rate) as encoder:
+    with closing(VideoEncoder(Path("out.mp4"), height, width, rate)) as encoder:
         for frame, pixels in read_frames(source):        # pixels: (H, W, 3) uint8, upright
             encoder.write(pixels, frame.seconds)
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -170,14 +170,6 @@ class VideoEncoder:
         self.stream.width, self.stream.height = width, height
         self.stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
         self.stream.codec_context.time_base = self.time_base
-
-    def __enter__(self) -> VideoEncoder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def write(self, pixels: ImageArray, seconds: Fraction) -> None:
         """Add a frame (H, W, 3) uint8, shown from `seconds` on."""

@@ -86,9 +86,8 @@ class PredictionWriter(ABC):
     def finish_video(self, source: Source, complete: bool) -> None:  # noqa: B027 - most have nothing to do
         """Called after the last frame of a video; `complete` is false if the run was stopped before its end."""
 
-    def close(self) -> Path | None:
-        """Write what is written at the end of a run, also of a run that was stopped; returns the file if any."""
-        return None
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
+        """Write what is written at the end of a run, also of a run that was stopped."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +175,12 @@ class PerRunWriter(PredictionWriter, Generic[_T]):
     def write(self, image: InputImage, prediction: Prediction) -> None:
         self.entries[image.key] = self.make_entry(prediction)
 
-    def close(self) -> Path | None:
+    def close(self) -> None:
         if not self.entries:
-            return None
+            return
         self.entries = dict(sorted(self.entries.items()))
         with output_file(self.file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             self.dump(file)
-        return self.file
 
     @abstractmethod
     def make_entry(self, prediction: Prediction) -> _T:
