@@ -72,7 +72,7 @@ def test_a_layout_that_is_not_the_datas_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = refused(capsys, folder, "--out", tmp_path / "run", "--format", "vco")
-    assert "found 'vco'; expected one of" in text
+    assert "'vco' is not a known format hint: did you mean voc?" in text
 
 
 def test_a_folder_in_use_is_refused_before_the_plan_is_written(
