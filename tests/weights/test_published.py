@@ -1,14 +1,17 @@
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from by_definition import released_tile_probabilities
+from caffe_writer import write_caffemodel
 from torch import nn
 
 from dilated import InputError, published, receptive_field
 from dilated.palettes import voc_color
 from dilated.paper import VGGSegmenter
-from dilated.weights.published import PUBLISHED_NETWORKS, _caffe_layer_names
+from dilated.weights.published import PUBLISHED_NETWORKS, _caffe_layer_names, from_caffe
 
 VOC, CAMVID, KITTI, CITYSCAPES = NAMES = (
     "dilation8_pascal_voc",
@@ -250,3 +253,18 @@ def test_an_unknown_network_is_refused_with_the_names_there_are(name: str) -> No
 def test_no_class_is_refused(classes: Any) -> None:
     with pytest.raises(ValueError, match="classes"):
         meta(VOC, classes)
+
+
+def test_a_released_file_with_nan_weights_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = PUBLISHED_NETWORKS["dilation7_kitti"]
+    small = dataclasses.replace(network, config=dataclasses.replace(network.config, width=1 / 64))
+    monkeypatch.setitem(PUBLISHED_NETWORKS, "dilation7_kitti", small)
+    weights = published("dilation7_kitti")
+    weights.get_submodule("frontend.fc7").weight.data[0] = float("nan")
+    layers = {
+        caffe_name: [p.detach().numpy() for p in weights.get_submodule(name).parameters()]
+        for name, caffe_name in _caffe_layer_names("dilation7_kitti").items()
+    }
+    write_caffemodel(tmp_path / "net.caffemodel", layers)
+    with pytest.raises(InputError, match=r"net\.caffemodel: NaN or infinite values in the weights frontend\.fc7\."):
+        from_caffe(tmp_path / "net.caffemodel", "dilation7_kitti")

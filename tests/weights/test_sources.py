@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -150,3 +151,26 @@ def test_the_bundled_backbone_loads_and_sees_differences() -> None:
         assert a.isfinite().all()
         assert a.abs().max() < 1000
         assert (a - b).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "npz"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_source_and_name(
+    suffix: str, value: float, model: nn.Module, tmp_path: Path
+) -> None:
+    path, weights = tmp_path / f"a.{suffix}", {k: v.clone() for k, v in model.state_dict().items()}
+    weights["conv_stem.weight"][0, 0, 0, 0] = value
+    if suffix == "safetensors":
+        save_file(weights, path)
+    elif suffix == "pth":
+        torch.save(weights, path)
+    else:
+        np.savez(path, **{k: v.numpy() for k, v in weights.items()})
+    refused(str(path), rf"a\.{suffix}: NaN or infinite values in the weights conv_stem\.weight")
+
+
+def test_weights_that_become_infinite_in_float32_are_refused(model: nn.Module, tmp_path: Path) -> None:
+    weights = {k: v.double() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    weights["conv_stem.weight"][0, 0, 0, 0] = 1e300
+    save_file(weights, tmp_path / "a.safetensors")
+    refused(str(tmp_path / "a.safetensors"), r"NaN or infinite values in the weights conv_stem\.weight")

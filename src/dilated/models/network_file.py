@@ -150,12 +150,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
-def require_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
-    """Raise an InputError that names the weights that are NaN or infinite."""
-    names = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+def require_finite(tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Raise an InputError that names the weights that are NaN or infinite, also once they are float32."""
+    names = [name for name, tensor in tensors.items() if not bool(tensor.float().isfinite().all())]
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise InputError(
-            f"{path}: NaN or infinite values in the weights {', '.join(names[:3])}{more}",
-            hint="give a network of an earlier step, or train it again with a lower learning rate",
+            f"{source}: NaN or infinite values in the weights {', '.join(names[:3])}{more}",
+            hint="give weights of an earlier step, or train again with a lower learning rate",
         )

@@ -15,6 +15,7 @@ from dilated.data.labels import Classes
 from dilated.errors import InputError
 from dilated.files import atomic_path
 from dilated.models.base import BaseSegmenter
+from dilated.models.network_file import require_finite
 from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.optim import WeightEMA
@@ -65,7 +66,12 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
     Args:
         decay: of the moving average.
         where: the run, for messages.
+
+    Raises:
+        InputError: weights that are NaN or infinite.
     """
+    for key in ("weights", "ema"):
+        require_finite(values[key] or {}, f"{where}: checkpoint: {key}")
     config = build_dataclass(AnyConfig, values["network"], f"{where}: network")
     segmenter = config.build(classes.names, classes.colors)
     segmenter.load_state_dict(values["weights"])

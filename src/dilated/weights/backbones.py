@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.network_file import read_safetensors
+from dilated.models.network_file import read_safetensors, require_finite
 from dilated.weights import caffe
 from dilated.weights.catalog import BUNDLED_FILES
 
@@ -37,7 +37,7 @@ def load_pretrained(segmenter: BaseSegmenter, source: str) -> str:
         One line that says what was loaded.
 
     Raises:
-        InputError: the source is not available or does not fit; the network is unchanged.
+        InputError: the source is not available, does not fit or is not finite; the network is unchanged.
     """
     if source == "init-from":
         raise InputError("weights: this recipe continues from a trained network", hint="give it as --init-from NETWORK")
@@ -53,6 +53,7 @@ def load_pretrained(segmenter: BaseSegmenter, source: str) -> str:
         weights = readers[scheme]()
     else:
         weights = _read_weights(source, segmenter.weight_sources)
+    require_finite(weights, f"weights: {source}")
     return segmenter.load_pretrained(weights, source)
 
 
