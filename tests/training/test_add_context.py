@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import dilated
 from dilated import InputError, load_recipe, open_dataset
-from dilated.cli.train import run
+from dilated.cli.train import _Options, run
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.training.progress import TrainingProgress
 from dilated.training.train import RunOptions, train
@@ -191,9 +191,9 @@ def test_a_training_killed_goes_on_to_the_same_bits(steps: int, folder: Path, st
 
 def test_the_command_line_does_all_of_it(folder: Path, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run(folder, out=out, recipe="context", set=(tuple(FAST),), init_from=str(start))
+    run(folder, _Options(out=out, recipe="context", set=(tuple(FAST),), init_from=str(start)))
     assert same(part(out / "best.safetensors", "model."), part(start, "model."))
-    run(folder, out=out, resume=True)  # it is done: nothing changes
+    run(folder, _Options(out=out, resume=True))  # it is done: nothing changes
     assert dilated.load(out).card["stage"] == 0
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 6
@@ -201,14 +201,14 @@ def test_the_command_line_does_all_of_it(folder: Path, start: Path, tmp_path: Pa
 
 def test_without_a_network_to_start_from_it_is_a_clear_error(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"context\.toml.*Give it as --init-from NETWORK"):
-        run(folder, out=tmp_path / "run", recipe="context")
+        run(folder, _Options(out=tmp_path / "run", recipe="context"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_runs_recipe_without_its_network_is_a_clear_error(folder: Path, start: Path, tmp_path: Path) -> None:
     out = trained(folder, start, tmp_path / "run")
     with pytest.raises(InputError, match="Give it as --init-from NETWORK"):
-        run(folder, out=tmp_path / "other", recipe=str(out / "recipe.toml"))
+        run(folder, _Options(out=tmp_path / "other", recipe=str(out / "recipe.toml")))
 
 
 def test_an_untrusted_factory_is_refused_before_anything_is_written(
@@ -216,7 +216,7 @@ def test_an_untrusted_factory_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.delenv("DILATED_TRUST")
     with pytest.raises(InputError, match="DILATED_TRUST"):
-        run(folder, out=tmp_path / "run", recipe="context", init_from=str(start))
+        run(folder, _Options(out=tmp_path / "run", recipe="context", init_from=str(start)))
     assert not (tmp_path / "run").exists()
 
 

@@ -97,10 +97,7 @@ class AdaptedSegmenter(BaseSegmenter):
     makes is added to the logits: a fresh one changes nothing. One channel for two classes is read as (0, logit).
 
     Args:
-        classes: names, in the order of the label ids.
-        colors: one (red, green, blue) of 0..255 per class; evenly spread hues by default.
-        config: what it is built of.
-        card: facts about the network that travel in its file.
+        classes, colors, config, card: as of `BaseSegmenter`.
         model: the network itself; built by `config.factory` where it is not given.
 
     Shapes:

@@ -71,9 +71,9 @@ def upsample(feature_maps: Tensor, source: AxisGrids, target: AxisGrids, size: t
 def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, size: int) -> Tensor:
     """Interpolation along one of the last two axes."""
     samples = feature_maps.shape[axis]
-    shift = _integer_shift(samples, source, target, size)
-    if shift is not None:
-        return feature_maps.narrow(axis, shift, size)
+    shift = (target.start - source.start) / source.stride
+    if source.stride == target.stride and shift == int(shift) and 0 <= shift <= samples - size:
+        return feature_maps.narrow(axis, int(shift), size)  # each wanted sample is one of the source
     position = _source_positions(samples, source, target, size, feature_maps.device)
     if feature_maps.requires_grad and torch.is_grad_enabled():  # the gradient of a product is deterministic everywhere
         grid = torch.arange(samples, device=position.device, dtype=torch.float64)
@@ -94,13 +94,6 @@ def _source_positions(samples: int, source: Grid, target: Grid, size: int, devic
     device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     pixels = target.start + target.stride * torch.arange(size, device=device, dtype=torch.float64)
     return ((pixels - source.start) / source.stride).clamp(0, samples - 1)
-
-
-def _integer_shift(samples: int, source: Grid, target: Grid, size: int) -> int | None:
-    """The source sample with which `size` targets begin, if each of them is a sample of the source; otherwise None."""
-    shift = (target.start - source.start) / source.stride
-    is_aligned = source.stride == target.stride and shift == int(shift) and 0 <= shift <= samples - size
-    return int(shift) if is_aligned else None
 
 
 def source_window(source: Grid, target: Grid, size: int, samples: int, halo: int = 1) -> slice:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
@@ -123,22 +123,23 @@ def _read_bundled(backbone: str) -> dict[str, Tensor]:
 
 
 def _download_from_timm(name: str) -> dict[str, Tensor]:
-    try:
-        return timm.create_model(name, pretrained=True, features_only=True).state_dict()
-    except Exception as error:  # the hub's libraries can raise anything
-        raise InputError(
-            f"weights: timm could not supply {name!r} ({type(error).__name__}: {str(error)[:200]})",
-            hint="give a name of `timm.list_pretrained()`, or download the file elsewhere and give its path",
-        ) from error
+    return _download(
+        lambda: timm.create_model(name, pretrained=True, features_only=True),
+        f"timm could not supply {name!r}",
+        "give a name of `timm.list_pretrained()`, or download the file elsewhere and give its path",
+    )
 
 
 def _download_from_torchvision() -> dict[str, Tensor]:
     from torchvision.models import VGG16_Weights, vgg16  # here, as only the paper's network needs them
 
+    weights = VGG16_Weights.IMAGENET1K_V1
+    hint = f"download {weights.url} elsewhere and give the file's path"
+    return _download(lambda: vgg16(weights=weights), "torchvision could not supply VGG-16", hint)
+
+
+def _download(build: Callable[[], nn.Module], problem: str, hint: str) -> dict[str, Tensor]:
     try:
-        return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
-    except Exception as error:  # the download can raise anything
-        raise InputError(
-            f"weights: torchvision could not supply VGG-16 ({type(error).__name__}: {str(error)[:200]})",
-            hint=f"download {VGG16_Weights.IMAGENET1K_V1.url} elsewhere and give the file's path",
-        ) from error
+        return build().state_dict()
+    except Exception as error:  # the hub's libraries can raise anything
+        raise InputError(f"weights: {problem} ({type(error).__name__}: {str(error)[:200]})", hint=hint) from error
