@@ -102,7 +102,8 @@ def of_values(layout: str, root: Path, pair: Sample) -> Known:
     else:
         names = []
         meaning.update({i: i for i in range(21)})
-    values = stored(pair.label, getattr(pair.label_reader, "page", 0))
+    page = int(pair.stem.rsplit("_", 1)[-1]) - 1 if layout == "tiff_pages" else 0
+    values = stored(pair.label, page)
     if pair.label.stem.endswith("labelTrainIds"):
         meaning = {255: 255, **{i: i for i in range(19)}}
     return names, np.array([[meaning[v] for v in row] for row in values.tolist()], dtype=np.uint8)
