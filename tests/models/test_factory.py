@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
+from dilated.errors import InputError
 from dilated.models.factory import build_from_factory
 
 RUNS: list[str] = []
@@ -202,7 +203,7 @@ def test_ones_own_package_is_refused_until_it_is_trusted(monkeypatch: pytest.Mon
 
 
 def test_a_factory_that_is_missing_says_so(trusted: None) -> None:
-    for name in (f"{__name__}:nothing", "torchvision.models.nothing:x", f"{__name__}.inner:x"):
+    for name in (f"{__name__}:nothing", "torchvision.models:nothing", f"{__name__}.inner:x"):
         with pytest.raises(ValueError, match="cannot be imported"):
             build_from_factory(name, {})
 
@@ -300,3 +301,87 @@ def test_torch_is_not_reached_through_a_trusted_module() -> None:
     assert torchvision.models.resnet.torch is torch
     with pytest.raises(ValueError, match="would run code"):
         build_from_factory("torchvision.models.resnet:torch", {})
+
+
+DEEP: Any = 1
+for _ in range(40):
+    DEEP = [DEEP]
+
+SEGFORMER = "transformers:SegformerForSemanticSegmentation"
+HOSTILE: list[tuple[str, dict[str, Any]]] = [
+    ("timm:create_model", {"model_name": "resnet18", "pretrained_cfg": {"file": "evil.pth"}}),
+    ("timm:create_model", {"model_name": "resnet18", "norm_layer": "/tmp/x.py"}),
+    ("timm:create_model", {"model_name": "resnet18", "block_args": {"checkpoint_path": "evil.pth"}}),
+    ("timm:create_model", {"model_name": ["hf-hub:somebody/evil"]}),
+    ("timm:create_model", {"model_name": "resnet18.https://x"}),
+    ("timm:create_model", {"model_name": "resnet18", "num_classes": 10**30}),
+    ("timm:create_model", {"model_name": "resnet18", "num_classes": float("nan")}),
+    ("timm:create_model", {"model_name": "resnet18", "out_indices": DEEP}),
+    ("timm:create_model", {"model_name": "resnet18", "out_indices": [1] * 100_000}),
+    ("timm.models:resnet18", {"checkpoint_path": "evil.pth"}),
+    ("timm.models:load_checkpoint", {"checkpoint_path": "evil.pth"}),
+    ("torchvision.models:resnet18", {"norm_layer": "x"}),
+    ("torchvision.models:get_model_weights", {"name": "resnet18"}),
+    ("segmentation_models_pytorch:from_pretrained", {"pretrained_model_name_or_path": "somebody/evil"}),
+    ("segmentation_models_pytorch:create_model", {"arch": "unet"}),
+    ("segmentation_models_pytorch:Unet", {"encoder_name": "tu-local-dir:/tmp/evil"}),
+    ("segmentation_models_pytorch:Unet", {"encoder_name": "tu-resnet18", "pretrained": True}),
+    ("segmentation_models_pytorch:Unet", {"encoder_name": "tu-resnet18", "pretrained_cfg": {"url": "x"}}),
+    ("segmentation_models_pytorch:Unet", {"encoder_name": "resnet18", "aux_params": {"classes": 2}}),
+    ("segmentation_models_pytorch.encoders:TimmUniversalEncoder", {"name": "resnet18"}),
+    ("transformers:TimmWrapperForImageClassification", {"config": {"factory": "transformers:TimmWrapperConfig"}}),
+    ("transformers:TimmBackbone", {"config": {"factory": "transformers:TimmBackboneConfig"}}),
+    ("transformers:AutoModel", {}),
+    ("transformers:pipeline", {"model": "somebody/evil"}),
+    ("transformers:DetrForObjectDetection", {"config": {"factory": "transformers:DetrConfig"}}),
+    (SEGFORMER, {"config": {"factory": "transformers:TimmWrapperConfig", "architecture": "resnet18"}}),
+    (SEGFORMER, {"config": {"factory": "transformers:SegformerConfig", "attn_implementation": "somebody/kernel"}}),
+    (SEGFORMER, {"config": {"factory": "transformers:SegformerConfig", "_attn_implementation": "somebody/kernel"}}),
+    (SEGFORMER, {"config": {"factory": "transformers:SegformerConfig", "auto_map": {"AutoModel": "evil--x.Y"}}}),
+    (SEGFORMER, {"config": {"factory": "transformers:SegformerConfig", "hidden_act": "exec"}}),
+    (SEGFORMER, {"config": {"factory": "transformers:SegformerConfig", "depths": [10**4] * 4}}),
+    (SEGFORMER, {"config": {"architecture": "resnet18", "model_args": {"checkpoint_path": "evil.pth"}}}),
+    (
+        "transformers:UperNetForSemanticSegmentation",
+        {"config": {"factory": "transformers:UperNetConfig", "backbone": "resnet50", "use_pretrained_backbone": True}},
+    ),
+    (
+        "transformers:UperNetForSemanticSegmentation",
+        {"config": {"factory": "transformers:UperNetConfig", "backbone_config": {"model_type": "timm_wrapper"}}},
+    ),
+    (
+        "transformers:DPTForSemanticSegmentation",
+        {"config": {"factory": "transformers:DPTConfig", "backbone_config": {"factory": "os:system"}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("factory", "options"), HOSTILE)
+def test_what_could_read_fetch_or_run_is_refused_by_name_and_not_called(
+    factory: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(factory.partition(":")[0])
+    monkeypatch.setattr("dilated.models.factory._call", lambda *given: RUNS.append("called"))
+    with pytest.raises(InputError, match=r"^network\.(factory|options)"):
+        build_from_factory(factory, options)
+    assert [run for run in RUNS if run != "called"] == []
+    assert RUNS == [] or "config" in options  # settings alone may have been made before what they are for was refused
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tu-resnet18"])
+def test_no_factory_fills_its_network_with_pretrained_weights(name: str, downloads: list[str]) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    built = build_from_factory("segmentation_models_pytorch:Unet", {"encoder_name": name, "classes": 2})
+    assert isinstance(built, nn.Module)
+    assert downloads == []
+
+
+def test_a_factory_that_reads_a_file_is_stopped_where_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(model_name: str) -> nn.Module:
+        (tmp_path / "weights.pth").read_bytes()
+        return nn.Identity()
+
+    create.__module__ = "timm.models._factory"
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(InputError, match=r"network\.factory: timm:create_model: tried to open '.*weights\.pth'"):
+        build_from_factory("timm:create_model", {"model_name": "resnet18"})

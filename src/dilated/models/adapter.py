@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.fields.probing import temporary_hooks
+from dilated.models.allowed_factories import WEIGHT_OPTIONS
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS
-from dilated.models.factory import WEIGHT_OPTIONS, build_from_factory
+from dilated.models.factory import build_from_factory
 from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid
 from dilated.models.segmenter import make_non_negative

@@ -2,9 +2,9 @@
 
     build_from_factory("torchvision.models.segmentation:fcn_resnet50", {"num_classes": 11})
 
-A network file may come from anywhere, and a name can be that of any function. So only what builds networks is called:
-torchvision's registered models, `timm:create_model`, and classes of modules of segmentation_models_pytorch and
-transformers; none of them may download or read weights. `DILATED_TRUST=my_package` adds a package of your own.
+A network file may come from anywhere, and a name can be that of any function. So only the factories and options of
+`allowed_factories` are called, inside a guard against files, sockets, processes and unpickling.
+`DILATED_TRUST=my_package` adds a package of your own, which is called as it is.
 """
 
 from __future__ import annotations
@@ -12,22 +12,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from dilated.errors import InputError
+from dilated.models.allowed_factories import PACKAGES, WEIGHT_OPTIONS, find_rule
+from dilated.models.construction_guard import forbid_side_effects
 
-_TRUSTED_LIBRARIES = ("torchvision.models", "timm.models", "segmentation_models_pytorch", "transformers.models")
-"""Where the functions and classes that a file may name must be defined."""
-WEIGHT_OPTIONS = ("weights", "weights_backbone", "encoder_weights")
-"""Their arguments that name weights to download, some of them by default; they are always None."""
-_UNSAFE_OPTIONS = (
-    *("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "use_pretrained_backbone"),
-    *("backbone", "attn_implementation", "trust_remote_code"),
-)
-"""Their arguments that make them read files or download."""
+_DEEPEST_NESTING = 4
+_LONGEST_NAME = 200
 
 
 def build_from_factory(factory: str, options: Mapping[str, Any]) -> nn.Module:
@@ -38,7 +34,8 @@ def build_from_factory(factory: str, options: Mapping[str, Any]) -> nn.Module:
         options: keyword arguments; a table with a `factory` key is built first.
 
     Raises:
-        InputError: no such factory, one that is not trusted, one that fails, or that builds something else.
+        InputError: no such factory, one or an option that is not allowed, one that fails, that reaches for files or the
+            network, or that builds something else.
 
     Example:
         >>> build_from_factory("torchvision.models.segmentation:lraspp_mobilenet_v3_large", {"num_classes": 2}).training
@@ -52,74 +49,73 @@ def build_from_factory(factory: str, options: Mapping[str, Any]) -> nn.Module:
     return built
 
 
-def _call_factory(factory: Any, options: Mapping[str, Any], nested: bool = False) -> Any:
-    package, colon, name = str(factory).partition(":")
+def _call_factory(factory: Any, options: Mapping[str, Any], depth: int = 0) -> Any:
+    package, colon, name = str(factory)[:_LONGEST_NAME].partition(":")
     if not colon or not package or not name.isidentifier():
         raise InputError(
-            f"network.factory: {factory!r} is not package.module:name",
+            f"network.factory: {str(factory)[:_LONGEST_NAME]!r} is not package.module:name",
             hint="name what builds the network, such as torchvision.models.segmentation:fcn_resnet50",
         )
-    trusted = [item.strip() for item in os.environ.get("DILATED_TRUST", "").split(",") if item.strip()]
+    trusted = _trusted_packages()
     untrusted = InputError(
         f"network.factory: {factory!r} would run code of {package!r}, and only functions and classes that build a "
-        f"network are called, of {', '.join((*_TRUSTED_LIBRARIES, *trusted))}",
+        f"network are called, of {', '.join((*PACKAGES, *trusted))}",
         hint=f"if you trust it, set the environment variable DILATED_TRUST={package}",
     )
-    if package.split(".")[0] not in {item.split(".")[0] for item in (*_TRUSTED_LIBRARIES, *trusted)}:
+    in_trusted = package.split(".")[0] in {item.split(".")[0] for item in trusted}
+    if not in_trusted and package not in PACKAGES:
         raise untrusted
+    if depth > _DEEPEST_NESTING:
+        raise InputError(f"network.options: factories nested more than {_DEEPEST_NESTING} deep", hint="nest fewer")
+    function = _import(factory, package, name)
+    kwargs = {key: value for key, value in options.items() if key not in WEIGHT_OPTIONS or value is not None}
+    if callable(function) and _is_below(str(getattr(function, "__module__", None) or ""), trusted):
+        return _call(factory, function, _resolve_options(kwargs, depth), options)
+    rule = find_rule(package, name, function)
+    if rule is None:
+        raise untrusted
+    rule.check(str(factory), kwargs)
+    kwargs = _resolve_options(kwargs, depth)
+    parameters = inspect.signature(function).parameters
+    kwargs |= dict.fromkeys(set(WEIGHT_OPTIONS) & set(parameters))
+    kwargs |= dict.fromkeys({"pretrained", "use_pretrained_backbone"} & set(parameters), False)
+    with forbid_side_effects(f"network.factory: {factory}"):
+        return _call(factory, function, kwargs, options)
+
+
+def _trusted_packages() -> list[str]:
+    return [item.strip() for item in os.environ.get("DILATED_TRUST", "").split(",") if item.strip()]
+
+
+def _import(factory: Any, package: str, name: str) -> Any:
+    if not re.fullmatch(r"\w+(\.\w+)*", package):
+        raise InputError(f"network.factory: {factory!r} is not package.module:name", hint="name a module")
     try:
-        function = getattr(importlib.import_module(package), name)
+        return getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"network.factory: {factory!r} cannot be imported ({error})", hint="install its library"
         ) from error
-    kwargs = {key: value for key, value in options.items() if key not in WEIGHT_OPTIONS or value is not None}
-    if not (callable(function) and _is_defined_in(function, trusted)):
-        if not (
-            callable(function)
-            and _is_defined_in(function, _TRUSTED_LIBRARIES)
-            and _builds_network(function, name, nested)
-        ):
-            raise untrusted
-        _reject_weight_options(factory, kwargs)
-        kwargs |= dict.fromkeys(set(WEIGHT_OPTIONS) & set(inspect.signature(function).parameters))
-    kwargs = {key: _resolve_option(value) for key, value in kwargs.items()}
+
+
+def _call(factory: Any, function: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     try:
         return function(**kwargs)
+    except InputError:
+        raise
     except Exception as error:  # a factory can raise anything
-        raise InputError(f"network.factory: {factory} failed with {dict(options)} ({error})") from error
+        raise InputError(f"network.factory: {factory} failed with {str(dict(options))[:500]} ({error})") from error
 
 
-def _is_defined_in(function: Any, packages: Sequence[str]) -> bool:
-    module_name = str(getattr(function, "__module__", None) or "")
-    return any(module_name == item or module_name.startswith(f"{item}.") for item in packages)
+def _is_below(module: str, packages: Sequence[str]) -> bool:
+    return any(module == item or module.startswith(f"{item}.") for item in packages)
 
 
-def _builds_network(function: Any, name: str, nested: bool) -> bool:
-    """Whether a function or class builds networks or, inside the options of one that does, their settings."""
-    if inspect.isclass(function):
-        settings = any(kind.__name__.lower() == "pretrainedconfig" for kind in function.__mro__)
-        return issubclass(function, nn.Module) or (nested and settings)
-    if _is_defined_in(function, ("timm.models",)):
-        return name == "create_model" or importlib.import_module("timm").is_model(name)
-    if _is_defined_in(function, ("torchvision.models",)):
-        return name in importlib.import_module("torchvision.models").list_models()
-    return False
-
-
-def _reject_weight_options(factory: str, options: Mapping[str, Any]) -> None:
-    """Raise an InputError where options would read or fetch anything: a network file holds its own weights."""
-    for key, value in options.items():
-        is_remote = key.endswith("name") and ":" in str(value)
-        if key in WEIGHT_OPTIONS or key in _UNSAFE_OPTIONS or (key == "pretrained" and value) or is_remote:
-            raise InputError(
-                f"network.options: {key} = {value!r} would make {factory} download or read files",
-                hint="leave it out: a network file holds its weights, and a recipe names them by its key `weights`",
-            )
-
-
-def _resolve_option(value: Any) -> Any:
-    if isinstance(value, Mapping) and "factory" in value:
-        inner = {key: item for key, item in value.items() if key != "factory"}
-        return _call_factory(value["factory"], inner, nested=True)
-    return value
+def _resolve_options(options: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """The options with each table that names a factory replaced by what that builds."""
+    return {
+        key: _call_factory(value["factory"], {k: v for k, v in value.items() if k != "factory"}, depth + 1)
+        if isinstance(value, Mapping) and "factory" in value
+        else value
+        for key, value in options.items()
+    }
