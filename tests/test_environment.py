@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
-from dilated.environment import is_out_of_memory, resolve_device
-from dilated.errors import InputError
+from dilated.environment import is_out_of_memory, require_memory, resolve_device
+from dilated.errors import InputError, ShortMemoryError
 
 
 @pytest.mark.parametrize("available", [True, False])
@@ -48,3 +50,16 @@ def test_running_out_of_memory_is_recognized_on_each_device_and_nothing_else_is(
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("mat1"))
     assert not is_out_of_memory(ValueError("can't allocate memory"))
+    assert is_out_of_memory(RuntimeError("unable to mmap 400 bytes from file: Cannot allocate memory (12)"))
+    assert is_out_of_memory(RuntimeError("could not create a memory object"))
+    assert is_out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert not is_out_of_memory(OSError(errno.ENOSPC, "No space left on device"))
+
+
+def test_short_memory_is_said_before_something_else_is_blamed() -> None:
+    require_memory(RuntimeError("expected 4 channels"), "backbone")
+    with pytest.raises(ShortMemoryError, match=r"^backbone: memory ran out") as raised:
+        require_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"), "backbone")
+    assert isinstance(raised.value, InputError)
+    with pytest.raises(ShortMemoryError, match=r"^evaluate: memory ran out"):  # said once more, where it surfaced
+        require_memory(raised.value, "evaluate")

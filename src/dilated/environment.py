@@ -6,6 +6,7 @@ True
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 from pathlib import Path
@@ -14,8 +15,14 @@ import psutil
 import torch
 
 from dilated._version import __version__
-from dilated.errors import InputError
+from dilated.errors import InputError, ShortMemoryError
 from dilated.files import plural
+
+_OUT_OF_MEMORY_WORDS = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc"),
+    *("could not create a memory object", "cublas_status_alloc_failed", "can't start new thread"),
+)
+"""In the errors of torch's allocator, the C library, C++, oneDNN and CUDA; a thread needs memory for its stack."""
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:
@@ -49,15 +56,42 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out, on a GPU or on the CPU.
 
-    torch raises an exception class of its own on GPUs only; its CPU allocator is recognized by its message.
+    torch raises an exception class of its own on GPUs only; its CPU allocator and the libraries below it are recognized
+    by their messages, the system by its error number.
 
     Example:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("mat1 and mat2 cannot be multiplied"))
         (True, False)
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | ShortMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    is_foreign = not isinstance(error, ValueError | AssertionError)  # an InputError is a ValueError
+    return is_foreign and any(words in str(error).lower() for words in _OUT_OF_MEMORY_WORDS)
+
+
+def require_memory(error: BaseException, task: str, hint: str = "") -> None:
+    """Raise where an error means that memory ran out, before something else is blamed for it.
+
+    Args:
+        error: what was raised.
+        task: what was being done, where.
+        hint: what takes less memory.
+
+    Raises:
+        ShortMemoryError: memory ran out.
+
+    Example:
+        >>> require_memory(ValueError("channels"), "backbone")
+        >>> require_memory(MemoryError(), "backbone")
+        Traceback (most recent call last):
+        dilated.errors.ShortMemoryError: backbone: memory ran out. Close other programs, or give a smaller network.
+    """
+    if is_out_of_memory(error):
+        raise ShortMemoryError(
+            f"{task}: memory ran out", hint or "close other programs, or give a smaller network"
+        ) from error
 
 
 def describe_machine(device: str) -> dict[str, str]:

@@ -34,6 +34,10 @@ class InputError(ValueError):
         return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}{'' if self.hint.endswith(('.', '?')) else '.'}"
 
 
+class ShortMemoryError(InputError):
+    """Memory ran out; the message says where, the hint what takes less of it."""
+
+
 class Interrupted(Exception):  # noqa: N818 -- asked for, so no error
     """Ctrl-C or SIGTERM; a checkpoint of the last whole step has been written."""
 

@@ -1,9 +1,14 @@
+import os
+import signal
 from collections import Counter
 
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.data.loader import iter_batch_keys
+from dilated.data.loader import iter_batch_keys, iter_batches
+from dilated.errors import ShortMemoryError
 
 sizes = st.integers(1, 12)
 
@@ -50,3 +55,32 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
     )
     assert first != second
     assert first != other
+
+
+class _Killed:
+    """Samples of which number 3 kills the process that reads it, as the system does where memory is short."""
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        if key[0] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(3, 2, 2), torch.zeros(2, 2)
+
+
+class _TooLarge:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        raise MemoryError
+
+
+def test_a_killed_worker_is_an_error_that_names_memory_workers_and_resume() -> None:
+    batches = iter_batches(_Killed(), [[(0, 0)], [(1, 1)], [(3, 2)], [(2, 3)]], workers=2)
+    with pytest.raises(ShortMemoryError, match=r"one of 2 worker processes was killed.*memory is short") as raised:
+        list(batches)
+    assert raised.value.hint == "continue with --resume and fewer workers, such as --set workers=1"
+
+
+@pytest.mark.parametrize(("workers", "hint"), [(0, "augment.crop"), (1, "--set workers=0")])
+def test_memory_that_runs_out_in_reading_is_an_error_that_says_so(workers: int, hint: str) -> None:
+    with pytest.raises(ShortMemoryError, match=f"workers = {workers}: memory ran out") as raised:
+        list(iter_batches(_TooLarge(), [[(0, 0)]], workers))
+    assert hint in raised.value.hint
+    assert "--resume" in raised.value.hint

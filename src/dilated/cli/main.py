@@ -55,6 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error)
     except BrokenPipeError:
         os._exit(1)  # the reader of our output has gone; nobody is left to tell
+    except (MemoryError, RuntimeError) as error:
+        from dilated.environment import require_memory  # torch has been loaded by now
+
+        try:
+            require_memory(error, f"{words[0]}" if words else "dilated", "free memory, or give it less to do at a time")
+        except InputError as memory_error:
+            _fail(memory_error)
+        raise
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dilated.errors import InputError
+from dilated.environment import require_memory
+from dilated.errors import InputError, ShortMemoryError
+from dilated.files import plural
 
 
 class KeyedDataset(Protocol):
@@ -71,9 +73,34 @@ def iter_batches(
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else the loader would draw its seed from the generator of dropout
     )
-    for batch in loader:
+    batches = _iter_with_memory_errors(loader, workers)
+    for batch in batches:
         if isinstance(batch, InputError):
             raise batch
+        yield batch
+
+
+def _iter_with_memory_errors(loader: DataLoader[Any], workers: int) -> Iterator[Any]:
+    """Yield the loader's batches; a worker that the system killed, or that has no memory, is an error of ours."""
+    iterator = None
+    while True:
+        try:
+            iterator = iter(loader) if iterator is None else iterator
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except (MemoryError, RuntimeError, OSError) as error:
+            hint = f"continue with --resume and fewer workers, such as --set workers={workers // 2}"
+            if workers == 0:
+                hint = "give a smaller augment.crop or batch, or free memory and continue with --resume"
+            require_memory(error, f"training images: reading a batch with workers = {workers}", hint)
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ShortMemoryError(
+                f"training images: one of {plural(workers, 'worker process')} was killed from "
+                "outside, which the system does when memory is short",
+                hint=hint,
+            ) from error
         yield batch
 
 

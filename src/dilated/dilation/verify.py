@@ -21,6 +21,7 @@ from dilated.dilation.layout import SpatialLayout
 from dilated.dilation.plan import DilationPlan
 from dilated.dilation.rewrite import original_type, subsample
 from dilated.dilation.trace import DilationError, Trace, tensor_leaves
+from dilated.environment import require_memory
 from dilated.fields.probing import temporary_hooks
 
 _OnOutput = Callable[[str, nn.Module, int, list[Tensor]], None]
@@ -70,7 +71,8 @@ def verify_dilation(original: nn.Module, dilated: nn.Module, trace: Trace, plan:
         try:
             with torch.no_grad(), _output_hooks(reference_network, record):
                 reference_network(image)
-        except (RuntimeError, ValueError, AssertionError, IndexError):
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            require_memory(error, f"dilation: an image of {size[0]}x{size[1]}")
             continue  # too small for the network, or not the only size that it takes
         with torch.no_grad(), _output_hooks(dilated_network, compare):
             dilated_network(image)

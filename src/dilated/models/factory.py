@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.models.allowed_factories import PACKAGES, WEIGHT_OPTIONS, find_rule
 from dilated.models.construction_guard import forbid_side_effects
@@ -104,6 +105,7 @@ def _call(factory: Any, function: Any, kwargs: Mapping[str, Any], options: Mappi
     except InputError:
         raise
     except Exception as error:  # a factory can raise anything
+        require_memory(error, f"network.factory: {factory}")
         raise InputError(f"network.factory: {factory} failed with {str(dict(options))[:500]} ({error})") from error
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.fields.arithmetic import conv_axes
 from dilated.fields.probing import eval_mode, temporary_hooks
@@ -154,6 +155,7 @@ def measure_grids(backbone: nn.Module, levels: int) -> list[Grid]:
         with torch.no_grad(), eval_mode(backbone), temporary_hooks(handles):
             feature_maps = backbone(torch.zeros(1, 3, side, side))
     except (AssertionError, RuntimeError) as error:
+        require_memory(error, f"backbone: an image of {side}x{side}")
         raise InputError(
             f"backbone: it does not take an image of {side}x{side} ({error})", hint="choose one that takes any size"
         ) from error

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from dilated.dilation.depthwise import use_polyphase
 from dilated.dilation.dilate import dilate
+from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.models.base import AuxiliaryLevel, BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS
@@ -340,6 +341,7 @@ def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
     try:
         backbone = timm.create_model(config.backbone, features_only=True, **stride, **_level_options(config))
     except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
+        require_memory(error, f"network.backbone: {config.backbone}")
         task = f"at output stride {config.output_stride}" if stride else "as levels of features"
         exact = "network.dilation = 'exact', which can dilate more backbones, or " if stride else ""
         raise InputError(

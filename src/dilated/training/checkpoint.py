@@ -12,6 +12,7 @@ import torch
 
 from dilated.config import build_dataclass
 from dilated.data.labels import Classes
+from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.files import atomic_path
 from dilated.models.base import BaseSegmenter
@@ -101,7 +102,7 @@ def require_same_training(
 
 def _comparable_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe's table without the keys that may change when a training is resumed."""
-    return {key: value for key, value in recipe.items() if key != "fsdp"}
+    return {key: value for key, value in recipe.items() if key not in ("fsdp", "workers", "cache")}
 
 
 def plain_values(value: Any) -> Any:
@@ -136,6 +137,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
+        require_memory(error, f"{path}: writing the checkpoint", "free memory, and continue with --resume")
         raise InputError(
             f"{path}: could not be written ({_short_reason(error)}); the checkpoint before it is whole",
             hint="make room, and continue with --resume",
@@ -158,6 +160,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything on damaged bytes
+        require_memory(error, f"{path}: reading the checkpoint", "free memory, and try again")
         raise InputError(
             f"{path}: the checkpoint is damaged ({type(error).__name__}: {error})", hint="start a new run"
         ) from error

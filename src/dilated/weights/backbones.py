@@ -19,6 +19,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import read_safetensors, require_finite
@@ -83,6 +84,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling foreign bytes can raise anything
+        require_memory(error, f"{path}: reading the weights")
         raise InputError(
             f"{path}: not a file of PyTorch weights ({type(error).__name__})", hint="save a state_dict by torch.save"
         ) from error
@@ -96,6 +98,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: torch.tensor(np.asarray(file[name], dtype=np.float32)) for name in file.files}
     except Exception as error:  # zipfile and numpy can raise anything on foreign bytes
+        require_memory(error, f"{path}: reading the weights")
         raise InputError(
             f"{path}: not an .npz file of plain arrays ({error})", hint="write it by numpy.savez"
         ) from error

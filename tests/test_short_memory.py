@@ -1,0 +1,48 @@
+"""Under a real limit of memory, in a process of its own: one error that says memory, and nothing else is blamed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+LIMITED = """
+import resource, sys
+import torch, timm, dilated.models.segmenter, dilated.prediction.predictor, dilated.cli.main
+torch.nn.functional.conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 3, 3))  # libraries load what they load once
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+"""
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads /proc")
+
+
+def run_limited(code: str, megabytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code with so much more memory than the imports take."""
+    words = [sys.executable, "-c", LIMITED + code, str(megabytes), *map(str, arguments)]
+    return subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def test_building_a_network_blames_memory_and_not_the_backbone() -> None:
+    code = """
+from dilated import InputError, SegmenterConfig
+try:
+    SegmenterConfig(backbone="resnet50", features=8).build(["a", "b"])
+except InputError as error:
+    print(error)
+"""
+    answer = run_limited(code, 24)
+    assert "memory ran out" in answer.stdout, answer.stdout + answer.stderr
+    assert "cannot build" not in answer.stdout
+
+
+def test_a_command_without_memory_ends_in_one_line(network_file: Path, tmp_path: Path) -> None:
+    code = "dilated.cli.main.main(['evaluate', *sys.argv[2:]])"
+    folder = tmp_path / "data"
+    answer = run_limited(code, 4, network_file, folder)
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert "memory ran out" in answer.stderr, answer.stderr
