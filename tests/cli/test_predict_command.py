@@ -116,11 +116,27 @@ def test_bad_images_are_a_line_each(predict: Run, tmp_path: Path, monkeypatch: p
     assert files(tmp_path / "out") == ["3.png"]
 
 
+def test_what_is_left_out_of_a_folder_and_of_an_animation_is_said(predict: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "in/a.png")
+    image = Image.new("RGB", (8, 6))
+    image.save(tmp_path / "in/b.gif", save_all=True, append_images=[Image.new("RGB", (8, 6), (255, 0, 0))])
+    (tmp_path / "in/c.txt").touch()
+    status, out, _ = predict(tmp_path / "in")
+    assert (status, out.splitlines()) == (
+        0,
+        [
+            "left out 1 file, no image by the suffix of the name: in/c.txt",
+            "in/b.gif: holds 2 frames or pages, of which the first is labelled",
+            "2 of 2 images labelled in out/",
+        ],
+    )
+
+
 def test_the_network_is_checked_before_the_inputs_are_listed(
     predict: Run, tmp_path: Path, network_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network_file.write_bytes(b"x")
-    monkeypatch.setattr("dilated.cli.predict.find_sources", lambda *_, **__: pytest.fail("the inputs were listed"))
+    monkeypatch.setattr("dilated.cli.predict.search_sources", lambda *_, **__: pytest.fail("the inputs were listed"))
     status, _, err = predict(tmp_path)
     assert status == 1
     assert err.startswith(f"error: {network_file.name}: ")

@@ -11,7 +11,7 @@ from PIL import Image
 import dilated
 from dilated.cli.main import main
 from dilated.cli.predict import _select_rasters
-from dilated.prediction.sources import find_sources
+from dilated.prediction.sources import search_sources
 
 SIDE = 70
 
@@ -60,7 +60,7 @@ def test_an_image_above_the_limit_is_a_raster_if_there_is_a_tile(
 
 
 def test_forms_that_do_not_go_together_are_refused(image: Path) -> None:
-    sources = find_sources([image])
+    sources = search_sources([image]).sources
     assert _select_rasters(sources, [], None) == _select_rasters(sources, ["palette"], 32) == []
     with pytest.raises(dilated.InputError, match="tif alone"):
         _select_rasters(sources, ["tif", "csv"], 32)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dilated import InputError
-from dilated.prediction.sources import Frame, InputImage, Source, _match_pattern, find_sources
+from dilated.prediction.sources import Frame, InputImage, Source, _match_pattern, search_sources
 from dilated.prediction.writers import make_writers
 from dilated.prediction.writers.base import check_outputs
 
@@ -24,12 +24,12 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def names(*inputs: Path | str, exclude: Path | None = None) -> list[str]:
-    return [source.name.as_posix() for source in find_sources(inputs, exclude)]
+    return [source.name.as_posix() for source in search_sources(inputs, exclude).sources]
 
 
 def refused(message: str, *inputs: Path | str) -> None:
     with pytest.raises(InputError, match=message):
-        find_sources(inputs)
+        search_sources(inputs)
 
 
 def test_no_input_an_empty_folder_and_what_is_not_there_are_refused(tmp_path: Path) -> None:
@@ -58,6 +58,24 @@ def test_an_image_given_needs_no_suffix_and_may_be_hidden(tmp_path: Path) -> Non
     assert names(tmp_path / "scan", tmp_path / ".hidden.png") == ["scan", ".hidden"]
 
 
+def test_every_file_of_a_folder_is_a_source_or_named_with_what_it_is(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jfif", "b.HEIC", "c.avif", "notes.txt", "deep/more.json", "clip.mp4", "._a.jpg", ".cache/x.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    search = search_sources([tmp_path])
+    assert [source.path.name for source in search.sources] == ["a.jfif", "b.HEIC", "c.avif"]
+    assert search.describe_left_out() == [
+        f"left out 2 files, each hidden by its name: {tmp_path}/._a.jpg, {tmp_path}/.cache",
+        f"left out 1 file, a video, to be given by its own name: {tmp_path}/clip.mp4",
+        f"left out 2 files, each no image by the suffix of the name: {tmp_path}/notes.txt, {tmp_path}/deep/more.json",
+        f"left out 1 file, a pipe: {tmp_path}/pipe.png",
+    ]
+
+
+def test_what_is_given_by_name_is_not_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "clip.mp4")
+    assert search_sources([tmp_path, tmp_path / "clip.mp4"]).left_out == []
+
+
 def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "elsewhere/b.png")
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
@@ -84,7 +102,7 @@ def test_a_folder_that_may_not_be_read_is_a_problem_of_its_own(tmp_path: Path, m
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", denied)  # root may read anything
-    good, bad = find_sources([tmp_path])
+    good, bad = search_sources([tmp_path]).sources
     assert (good.name, good.problem) == (Path("a"), "")
     assert bad.problem == f"{tmp_path}/locked: the folder cannot be read (Permission denied)"
 
@@ -101,7 +119,7 @@ def test_patterns_keep_the_folders_below_their_fixed_part(tmp_path: Path) -> Non
     assert names(f"{tmp_path}/in/*.jpg") == ["a"]
     assert names(f"{tmp_path}/in/*/?.*") == ["deep/b", "deep/c"]
     assert names(f"{tmp_path}/in/**") == ["a", "deep/b", "deep/c", "deep/clip"]
-    assert [source.kind for source in find_sources([f"{tmp_path}/in/**/c*"])] == ["image", "video"]
+    assert [source.kind for source in search_sources([f"{tmp_path}/in/**/c*"]).sources] == ["image", "video"]
     refused("none of 1 matching file is an image", f"{tmp_path}/in/*.txt")
     refused("none of 0 matching files", f"{tmp_path}/in/*.bmp")
     refused("none does not exist", f"{tmp_path}/none/*.jpg")
@@ -132,7 +150,7 @@ def test_lists_name_images_relative_to_their_folder(tmp_path: Path) -> None:
     touch(tmp_path, "in/a b.jpg", "in/deep/a.png", "in/deep/clip.mov", "other/c.png")
     text = f"\ufeff# images\n\na b.jpg\r\n  deep/a.png \ndeep/clip.mov\n../other/c.png\n{tmp_path}/other/c.png\n"
     (tmp_path / "in" / "list.TXT").write_text(text, encoding="utf-8")
-    found = find_sources([tmp_path / "in" / "list.TXT"])
+    found = search_sources([tmp_path / "in" / "list.TXT"]).sources
     assert [source.name.as_posix() for source in found] == ["a b", "deep/a", "deep/clip", "c", "c"]
     assert found[2].kind == "video"
     assert all(source.path.is_file() and not source.problem for source in found)
@@ -141,7 +159,7 @@ def test_lists_name_images_relative_to_their_folder(tmp_path: Path) -> None:
 def test_a_missing_entry_of_a_list_is_told_by_file_and_line(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "folder/b.jpg")
     (tmp_path / "list.txt").write_text("# one\na.jpg\ngone.jpg\nfolder\n")
-    good, gone, folder = find_sources([tmp_path / "list.txt"])
+    good, gone, folder = search_sources([tmp_path / "list.txt"]).sources
     assert good.problem == ""
     assert gone.problem == f"{tmp_path}/list.txt, line 3: {tmp_path}/gone.jpg does not exist"
     assert folder.problem == f"{tmp_path}/list.txt, line 4: {tmp_path}/folder is a folder"
@@ -156,7 +174,7 @@ def test_a_list_of_nothing_or_of_other_bytes_is_refused(tmp_path: Path) -> None:
 
 def test_videos_and_cameras_are_known_by_their_names(tmp_path: Path) -> None:
     touch(tmp_path, "clip.MOV")
-    found = find_sources([tmp_path / "clip.MOV", "camera:0", Path("camera:USB cam")])
+    found = search_sources([tmp_path / "clip.MOV", "camera:0", Path("camera:USB cam")]).sources
     assert [(source.kind, source.name.as_posix()) for source in found] == [
         ("video", "clip"),
         ("camera", "camera0"),
@@ -180,15 +198,15 @@ def test_keys_tell_images_of_one_stem_apart() -> None:
 def test_one_stem_in_two_folders_does_not_collide_but_in_one_it_does(tmp_path: Path) -> None:
     touch(tmp_path, "in/x/a.png", "in/y/a.png", "in/y/a.jpg", "in/x/b.png")
     writers = make_writers(["palette"], tmp_path / "out")
-    check_outputs(find_sources([tmp_path / "in" / "x"]), writers)
+    check_outputs(search_sources([tmp_path / "in" / "x"]).sources, writers)
     with pytest.raises(InputError, match=r"y/a.png and .*y/a.jpg would both become .*out/y/a.png"):
-        check_outputs(find_sources([tmp_path / "in"]), writers)
+        check_outputs(search_sources([tmp_path / "in"]).sources, writers)
     with pytest.raises(InputError, match="would both become"):
-        check_outputs(find_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]), writers)
-    check_outputs(find_sources([tmp_path / "in"]), make_writers(["csv", "coco"], tmp_path / "out"))
+        check_outputs(search_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]).sources, writers)
+    check_outputs(search_sources([tmp_path / "in"]).sources, make_writers(["csv", "coco"], tmp_path / "out"))
     with pytest.raises(InputError, match=r"would both become the row a.png of .*class_fractions.csv"):
         check_outputs(
-            find_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]),
+            search_sources([tmp_path / "in" / "x", tmp_path / "in" / "y" / "a.png"]).sources,
             make_writers(["csv"], tmp_path / "out"),
         )
 
@@ -196,29 +214,31 @@ def test_one_stem_in_two_folders_does_not_collide_but_in_one_it_does(tmp_path: P
 def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.jpg", "b.overlay.jpg", "c.gif", "link/x")
     with pytest.raises(InputError, match="would be overwritten"):
-        check_outputs(find_sources([tmp_path / "a.png"]), make_writers([], tmp_path))
-    check_outputs(find_sources([tmp_path / "b.jpg"]), make_writers([], tmp_path, overlay=True))
+        check_outputs(search_sources([tmp_path / "a.png"]).sources, make_writers([], tmp_path))
+    check_outputs(search_sources([tmp_path / "b.jpg"]).sources, make_writers([], tmp_path, overlay=True))
     with pytest.raises(InputError, match=r"overlay.jpg would be overwritten by the labels of .*b.jpg"):
         check_outputs(
-            find_sources([tmp_path / "b.jpg", tmp_path / "b.overlay.jpg"]), make_writers([], tmp_path, overlay=True)
+            search_sources([tmp_path / "b.jpg", tmp_path / "b.overlay.jpg"]).sources,
+            make_writers([], tmp_path, overlay=True),
         )
     (tmp_path / "here").symlink_to(tmp_path)
     with pytest.raises(InputError, match="would be overwritten"):
-        check_outputs(find_sources([tmp_path / "a.png"]), make_writers([], tmp_path / "here"))
+        check_outputs(search_sources([tmp_path / "a.png"]).sources, make_writers([], tmp_path / "here"))
     (tmp_path / "link" / "c.png").symlink_to(tmp_path / "c.gif")
     with pytest.raises(InputError, match="would be overwritten"):
-        check_outputs(find_sources([tmp_path / "link" / "c.png"]), make_writers([], tmp_path / "link"))
+        check_outputs(search_sources([tmp_path / "link" / "c.png"]).sources, make_writers([], tmp_path / "link"))
 
 
 def test_frames_and_images_do_not_mix(tmp_path: Path) -> None:
     touch(tmp_path, "in/clip.mp4", "in/clip.png", "in/clip/000001.png", "in/clip.mov")
     writers = make_writers(["ids"], tmp_path / "out", videos=True)
-    check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.png"]), writers)
+    check_outputs(search_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.png"]).sources, writers)
     with pytest.raises(InputError, match="would both become"):
-        check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in"]), writers)
+        check_outputs(search_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in"]).sources, writers)
     with pytest.raises(InputError, match=r"would both become"):
-        check_outputs(find_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.mov"]), writers)
+        check_outputs(search_sources([tmp_path / "in" / "clip.mp4", tmp_path / "in" / "clip.mov"]).sources, writers)
     with pytest.raises(InputError, match=r"labelme: cannot open the video .*\. Give images"):
         check_outputs(
-            find_sources([tmp_path / "in" / "clip.mp4"]), make_writers(["labelme"], tmp_path / "out", videos=True)
+            search_sources([tmp_path / "in" / "clip.mp4"]).sources,
+            make_writers(["labelme"], tmp_path / "out", videos=True),
         )

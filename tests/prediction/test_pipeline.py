@@ -22,7 +22,7 @@ from dilated.data.images import ImageArray
 from dilated.prediction import pipeline
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
-from dilated.prediction.sources import Frame, InputImage, Source, find_sources
+from dilated.prediction.sources import Frame, InputImage, Source, search_sources
 from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter
 
@@ -76,7 +76,7 @@ def make_sources(folder: Path, *sizes: tuple[int, int]) -> list[Source]:
     folder.mkdir(exist_ok=True)
     for i, (height, width) in enumerate(sizes):
         Image.new("RGB", (width, height), (255 * (i % 2), 0, 0)).save(folder / f"{i:02}.png")
-    return find_sources([folder])
+    return search_sources([folder]).sources
 
 
 def ran(sources: Sequence[Source], writer: PredictionWriter, **options: Any) -> tuple[PipelineResult, Fake]:
@@ -133,7 +133,10 @@ def test_the_labels_are_those_of_the_predictor_one_by_one(network_file: Path, tm
         pixels = np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{i}.png")
     outcome = predict_sources(
-        predictor, find_sources([tmp_path / "in"]), make_writers([], tmp_path / "out"), PipelineOptions(batch=2)
+        predictor,
+        search_sources([tmp_path / "in"]).sources,
+        make_writers([], tmp_path / "out"),
+        PipelineOptions(batch=2),
     )
     assert (outcome.images, outcome.failures) == (5, [])
     for i in range(5):

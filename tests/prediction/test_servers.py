@@ -17,7 +17,7 @@ from dilated.cli.main import main
 from dilated.data.formats import cityscapes, voc
 from dilated.data.formats.cityscapes import Cityscapes
 from dilated.data.labels import Classes, decode_label, read_values
-from dilated.prediction.sources import find_sources
+from dilated.prediction.sources import search_sources
 from dilated.prediction.writers import make_writers
 from dilated.prediction.writers.base import check_outputs
 from dilated.prediction.writers.images import SERVERS
@@ -99,7 +99,7 @@ def test_two_images_of_one_name_are_an_error(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / folder / "2008_000001.jpg")
-    sources = find_sources([tmp_path])
+    sources = search_sources([tmp_path]).sources
     check_outputs(sources, make_writers([], tmp_path / "out"))
     with pytest.raises(InputError, match="would both become"):
         check_outputs(sources, make_writers([], tmp_path / "out", SERVERS["voc-comp6"]))

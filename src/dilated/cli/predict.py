@@ -17,7 +17,7 @@ from dilated.errors import InputError
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.predictor import Predictor, PredictorOptions
 from dilated.prediction.raster_prediction import predict_raster
-from dilated.prediction.sources import Source, find_sources
+from dilated.prediction.sources import Source, search_sources
 from dilated.prediction.writers import OutputFormat
 
 
@@ -41,7 +41,10 @@ def run(
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
-    all_sources = find_sources(inputs, exclude=out)
+    search = search_sources(inputs, exclude=out)
+    all_sources = search.sources
+    for line in search.describe_left_out():
+        write_line(line)
     rasters = _select_rasters(all_sources, options.save, predictor.tile)
     raster_set = set(rasters)
     sources = [source for source in all_sources if source not in raster_set]
@@ -55,6 +58,8 @@ def run(
             result = predict_sources(predictor, sources, writers, options, bar.update)
         for failure in result.failures:
             write_error(failure.reason, failure.hint)
+        for path, frames in result.several_frames.items():
+            write_line(f"{path}: holds {frames} frames or pages, of which the first is labelled")
         write_line(_format_summary(result, sources, out))
     if result.interrupted:
         raise KeyboardInterrupt

@@ -21,9 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dilated.data.decoders import open_any
 from dilated.errors import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif"),
+    *(".jfif", ".jpe", ".jp2", ".pbm", ".pnm", ".tga", ".avif", ".heic", ".heif"),
+)
+"""What the names of image files end in; HEIF needs the extra `heif`."""
 
 ImageArray = NDArray[np.uint8]
 
@@ -106,7 +111,7 @@ def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterat
     """
     path = _describe_source(source)
     try:
-        with Image.open(source) as image:
+        with open_any(source) as image:
             width, height = image.size
             if width * height > (get_pixel_limit() if max_pixels is None else max_pixels):
                 raise _make_too_large_error(path, f"{width}x{height}")

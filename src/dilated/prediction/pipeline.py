@@ -1,6 +1,6 @@
 """From sources to writers: read ahead, predict on this thread, write behind; one bad image never stops the rest.
 
-    options, sources = PipelineOptions(save=("palette", "csv"), batch=8), find_sources(["photos/"])
+    options, sources = PipelineOptions(save=("palette", "csv"), batch=8), search_sources(["photos/"]).sources
     result = predict_sources(predictor, sources, options.make_writers(Path("out"), sources), options)
     result.images, result.failures
 
@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from dilated.data.images import ImageArray, read_image
+from dilated.data.decoders import count_frames
+from dilated.data.images import ImageArray, open_image, read_image
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
@@ -107,6 +108,7 @@ class PipelineResult:
         videos: how many videos have been predicted to their end.
         skipped: how many sources were left out because their outputs exist.
         failures: what could not be predicted or written, in the order of the sources.
+        several_frames: how many frames or pages each file holds that holds several; the first was predicted.
         stopped: whether the run ended early because nothing could be written any more.
         interrupted: whether it ended early because of Ctrl-C.
     """
@@ -116,6 +118,7 @@ class PipelineResult:
     videos: int = 0
     skipped: int = 0
     failures: list[Failure] = field(default_factory=list)
+    several_frames: dict[Path, int] = field(default_factory=dict)
     stopped: bool = False
     interrupted: bool = False
 
@@ -124,6 +127,8 @@ class PipelineResult:
 class _LoadedImage:
     image: InputImage
     pixels: ImageArray
+    frames: int = 1
+    """How many the image's file holds."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def predict_sources(
 
     Args:
         predictor: called on this thread.
-        sources: from `find_sources`; `check_outputs` makes sure that no output is an input or another output.
+        sources: from `search_sources`; `check_outputs` makes sure that no output is an input or another output.
         writers: from `PipelineOptions.make_writers`.
         options: all but the formats of the writers, which exist already.
         progress: called after each image and frame, by several threads; the total grows when a video is opened.
@@ -309,6 +314,8 @@ class _PipelineRun:
     def _add(self, event: _LoadedImage) -> None:
         frame = event.image.frame
         self.current_video = event.image.source if frame else None
+        if event.frames > 1:
+            self.outputs.result.several_frames[event.image.source.path] = event.frames
         if frame and frame.number == 1:
             self.outputs.add_total(frame.total)
         if batch := self.batches.add(event.pixels.shape, event):
@@ -373,7 +380,9 @@ def _read_image(source: Source) -> _ReadEvent:
     if source.problem:
         return _FailedSource(source, source.problem)
     try:
-        return _LoadedImage(InputImage(source), read_image(source.path))
+        pixels = read_image(source.path)
+        with open_image(source.path) as image:
+            return _LoadedImage(InputImage(source), pixels, count_frames(image))
     except InputError as error:
         return _FailedSource(source, error.message, error.hint)
 

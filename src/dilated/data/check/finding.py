@@ -39,6 +39,7 @@ FindingKind = Literal[
     "grey colors",
     "one class only",
     "rotated image",
+    "several frames",
     "same image in two splits",
     "same image twice",
     "same image, other label",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dilated.data.check.finding import Finding, FindingKind, Severity
 from dilated.data.check.image_hash import ImageHash, hash_image
+from dilated.data.decoders import count_frames
 from dilated.data.images import IMAGE_SUFFIXES, ImageArray, open_image, read_image
 from dilated.data.labels import Classes, make_size_error, read_values
 from dilated.data.sample import Sample
@@ -32,11 +33,12 @@ _MAX_VALUES = 256  # the most distinct values of a label that are kept
 
 @dataclass(frozen=True)
 class ImageFileInfo:
-    """How an image file is stored: format (PNG), mode (RGB), EXIF orientation (1 is upright)."""
+    """How an image file is stored: format (PNG), mode (RGB), EXIF orientation (1 is upright), number of frames."""
 
     format: str
     mode: str
     orientation: int = 1
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,10 @@ def inspect_sample(
         text = f"{sample.image}: has few flat colors like a label, and {sample.label} has many like an image"
         problems.append(("image and label swapped", InputError(text, hint="swap the two files")))
     return SampleInspection(
-        findings=tuple(Finding(severity, kind, e.message, e.hint, (sample,)) for kind, e in problems),
+        findings=(
+            *(Finding(severity, kind, e.message, e.hint, (sample,)) for kind, e in problems),
+            *_find_unused_frames(sample, image_info),
+        ),
         size=size,
         image=image_info,
         label=label_info,
@@ -125,6 +130,14 @@ def inspect_sample(
         counts=None if problems else counts,
         areas=areas,
     )
+
+
+def _find_unused_frames(sample: Sample, image_info: ImageFileInfo | None) -> list[Finding]:
+    """That only the first of several frames is used."""
+    if image_info is None or image_info.frames == 1:
+        return []
+    text = f"{sample.image}: holds {image_info.frames} frames or pages, of which the first is used"
+    return [Finding("warning", "several frames", text, "save each frame as an image of its own", (sample,))]
 
 
 def _count_values(values: NDArray[np.integer] | None) -> NDArray[np.int64]:
@@ -219,7 +232,8 @@ def _make_size_error(
 def _read_file_info(path: Path) -> ImageFileInfo:
     with open_image(path) as image:
         orientation = 1 if image.format == "TIFF" else int(image.getexif().get(0x0112, 1))
-        return ImageFileInfo(image.format or "?", image.mode, orientation if 1 <= orientation <= 8 else 1)
+        orientation = orientation if 1 <= orientation <= 8 else 1
+        return ImageFileInfo(image.format or "?", image.mode, orientation, count_frames(image))
 
 
 def _read_label_info(sample: Sample) -> ImageFileInfo | None:

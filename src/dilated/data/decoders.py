@@ -1,0 +1,77 @@
+"""What pillow alone does not tell of an image file: whether it is HEIF, which needs a plugin, and how many it holds.
+
+with open_any(Path("photo.heic")) as image:
+    count_frames(image)                              # 1; more for animations and for TIFF files of several pages
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from dilated.errors import InputError
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_REDUCED_PAGE = 1 | 4
+"""TIFF's NewSubfileType of pages that are a smaller copy or a mask of another."""
+
+
+def open_any(source: Path | BinaryIO) -> Image.Image:
+    """Open what pillow reads, and HEIF where its plugin is installed, whatever the file is called.
+
+    Raises:
+        InputError: HEIF without the plugin.
+        UnidentifiedImageError: no image.
+    """
+    try:
+        return Image.open(source)
+    except UnidentifiedImageError:
+        if not _is_heif(source):
+            raise
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except ImportError as error:
+        name = source if isinstance(source, Path) else getattr(source, "name", "image")
+        raise InputError(
+            f"{name}: HEIF needs the package pillow-heif", hint="install it with `pip install 'dilated[heif]'`"
+        ) from error
+    return Image.open(source)
+
+
+def _is_heif(source: Path | BinaryIO) -> bool:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(12)
+    else:
+        source.seek(0)
+        head = source.read(12)
+        source.seek(0)
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+def count_frames(image: Image.Image) -> int:
+    """How many images a file holds: frames of an animation, or pages of a TIFF without their smaller copies.
+
+    A phone's JPEG with a depth map or a preview beside the photo (MPO) is one image.
+
+    Args:
+        image: opened; it is at its first frame afterwards.
+
+    Example:
+        >>> count_frames(Image.new("L", (4, 3)))
+        1
+    """
+    frames = 1 if image.format in ("MPO", "HEIF") else int(getattr(image, "n_frames", 1))
+    if frames == 1 or image.format != "TIFF":
+        return frames
+    try:
+        count = 0
+        for number in range(frames):
+            image.seek(number)
+            count += number == 0 or not int(image.tag_v2.get(254, 0)) & _REDUCED_PAGE  # type: ignore[attr-defined]
+        return count
+    finally:
+        image.seek(0)

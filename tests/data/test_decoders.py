@@ -1,0 +1,75 @@
+"""Images that pillow alone does not read, and files that hold several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import healthy
+import numpy as np
+import pytest
+from PIL import Image
+
+from dilated.data.check.check import check
+from dilated.data.decoders import count_frames
+from dilated.data.images import image_size, open_image, read_image
+from dilated.errors import InputError
+
+PIXELS = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+HEIF_HEAD = b"\0\0\0\x18ftypheic" + b"\0" * 200
+
+
+def frames(path: Path) -> int:
+    with open_image(path) as image:
+        return count_frames(image)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "photo.jpg"])
+def test_heif_without_its_plugin_says_how_to_install_it(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / name).write_bytes(HEIF_HEAD)
+    with pytest.raises(InputError, match="HEIF needs the package pillow-heif") as caught:
+        read_image(tmp_path / name)
+    assert "dilated[heif]" in caught.value.hint
+
+
+def test_heif_is_read_where_its_plugin_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    large = np.full((64, 96, 3), (200, 90, 30), np.uint8)
+    heif.from_pillow(Image.fromarray(large)).save(tmp_path / "a.heic", quality=100)
+    assert image_size(tmp_path / "a.heic") == (64, 96)
+    assert np.abs(read_image(tmp_path / "a.heic").astype(int) - large).max() <= 6
+
+
+def test_the_frames_of_an_animation_are_counted(tmp_path: Path) -> None:
+    images = [Image.fromarray(PIXELS + 40 * i) for i in range(3)]
+    for name in ("a.gif", "a.tif", "a.png", "a.webp"):
+        images[0].save(tmp_path / name, save_all=True, append_images=images[1:])
+        assert frames(tmp_path / name) == 3, name
+    images[0].save(tmp_path / "one.tif")
+    assert frames(tmp_path / "one.tif") == 1
+
+
+def test_a_smaller_copy_in_a_tiff_and_a_phones_second_image_are_no_frames(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(PIXELS, photometric="rgb")
+        writer.write(PIXELS[::2, ::2], photometric="rgb", subfiletype=1)
+    assert frames(tmp_path / "a.tif") == 1
+    image = Image.fromarray(PIXELS)
+    image.save(tmp_path / "a.mpo", save_all=True, append_images=[image])
+    assert frames(tmp_path / "a.mpo") == 1
+
+
+def test_check_says_that_only_the_first_frame_is_used(tmp_path: Path) -> None:
+    root = healthy.save(tmp_path, healthy.CELLS, map(healthy.street, range(4)))
+    path = min((root / "images" / "train").iterdir())
+    first = Image.open(path)
+    first.save(path.with_suffix(".gif"), save_all=True, append_images=[first.rotate(180)])
+    path.unlink()
+    findings = [f for f in check(root).findings if f.kind == "several frames"]
+    assert [(f.severity, f.text) for f in findings] == [
+        ("warning", f"{path.with_suffix('.gif')}: holds 2 frames or pages, of which the first is used")
+    ]
