@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from classes_files import load_classes
 from PIL import Image
 
 from dilated.cli.main import main
 from dilated.data.formats.cityscapes import Cityscapes
-from dilated.data.labels import load_classes
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from classes_files import load_classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from dilated.data.labels import (
     decode_label,
     draft_classes,
     format_classes,
-    load_classes,
     read_values,
     save_classes,
 )

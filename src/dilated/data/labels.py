@@ -12,6 +12,9 @@ A data folder says so in `classes.toml`:
 Where the labels are masks of these colors, the file begins with `read = "colors"`, and with
 `ignore_colors = [[0, 0, 0]]` for colors that are ignored; `values` are then left out.
 
+Of drawn objects `crowds = "class"` or `"ignore"` says what COCO's crowds are, and `objects_without_mask = "skip"`
+leaves out objects that have none; a file with nothing else keeps the data's own classes.
+
 Inside the program a label is the class's place in the list, and 255 is ignored. A value that the table does not name is
 an error with the file and the pixel; nothing wraps, nothing is guessed.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,6 +222,16 @@ class _ClassTable:
 
 
 @dataclass(frozen=True)
+class ObjectRules:
+    """How drawn objects are read that leave a choice, as a `classes.toml` says."""
+
+    crowds: Literal["auto", "class", "ignore"] = "auto"
+    """What `iscrowd = 1` means; `auto`: ignored in COCO's own files, the class in all others."""
+    objects_without_mask: Literal["refuse", "skip"] = "refuse"
+    """Whether an object that has no mask, such as a line, is an error or left out."""
+
+
+@dataclass(frozen=True)
 class _Settings:
     """What a `classes.toml` holds beside its classes."""
 
@@ -227,13 +240,28 @@ class _Settings:
     ignore_colors: tuple[Color, ...] = ()
 
 
-def load_classes(path: Path) -> Classes:
-    """Read a `classes.toml`.
+def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules]:
+    """Read a `classes.toml` of a data folder: its classes, and how it wants drawn objects to be read.
+
+    Returns:
+        The classes, None where the file has nothing but rules for objects; and the rules.
 
     Raises:
         InputError: the file is missing or is not TOML, or it has an unknown key or a value of another type.
     """
     table = read_toml(path, "the list of classes")
+    given = _pop_object_rules(table)
+    rules: ObjectRules = build_dataclass(ObjectRules, given, str(path))
+    return None if given and not table else _build_classes(table, path), rules
+
+
+def _pop_object_rules(table: dict[str, Any]) -> dict[str, Any]:
+    """Take the keys of `ObjectRules` out of a table."""
+    return {name: table.pop(name) for name in vars(ObjectRules()) if name in table}
+
+
+def _build_classes(table: dict[str, Any], path: Path) -> Classes:
+    """Build the classes of the rest of a table."""
     entries = table.pop("class", [])
     if not isinstance(entries, list):
         raise InputError(f"{path}: class: found {entries!r:.40}", hint="write a table [[class]] for each class")
@@ -251,7 +279,7 @@ def load_classes(path: Path) -> Classes:
 
 
 def save_classes(classes: Classes, path: Path) -> None:
-    """Write a `classes.toml`, atomically, that `load_classes` reads back as equal."""
+    """Write a `classes.toml`, atomically, that `load_classes_file` reads back as equal."""
     atomic_write(path, format_classes(classes))
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from dilated.data.check.check import check
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.formats import coco
 from dilated.data.formats.coco_json import COCOInstances
@@ -102,9 +103,89 @@ def test_categories_follow_the_background_in_the_order_of_their_ids(tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", [1, -1])
-def test_the_smaller_object_is_on_top_and_crowds_are_ignored(step: int, tmp_path: Path) -> None:
-    things = [thing(70, box(0, 0, 6, 4)), thing(3, box(0, 0, 2, 4)), thing(3, box(0, 0, 1, 4), iscrowd=1)]
-    assert first(open_dataset(write(tmp_path, instances(*things[::step]))))[0] == [255, 1, 2, 2, 2, 2]
+def test_the_smaller_object_is_on_top_and_crowds_are_their_class(step: int, tmp_path: Path) -> None:
+    things = [thing(70, box(0, 0, 6, 4)), thing(3, box(0, 0, 2, 4)), thing(70, box(0, 0, 1, 4), iscrowd=1)]
+    data = open_dataset(write(tmp_path, instances(*things[::step])))
+    assert first(data)[0] == [2, 1, 2, 2, 2, 2]
+    assert 'train.json: 1 object with iscrowd = 1 is read as its class; `crowds = "ignore"`' in "".join(data.notes)
+
+
+COCO_INFO = {"description": "COCO 2017 Dataset", "contributor": "COCO Consortium", "year": 2017}
+COCO_IMAGE = {"id": 7, "file_name": "000000000007.jpg", "height": 4, "width": 6}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "value"),
+    [
+        ({}, "", 1),
+        ({"info": COCO_INFO}, "", 255),
+        ({"info": COCO_INFO}, "class", 1),
+        ({"info": {"contributor": "dilated"}}, "", 255),
+        ({}, "ignore", 255),
+        ({}, "auto", 1),
+        ({"categories": [{"id": i, "name": n} for i, n in (*coco._CATEGORIES, (99, "own"))]}, "", 255),
+        ({"images": [COCO_IMAGE]}, "", 255),
+        ({"images": [{**COCO_IMAGE, "id": 1}]}, "", 1),
+    ],
+)
+def test_crowds_are_ignored_in_cocos_own_files_and_as_classes_toml_says(
+    change: dict[str, Any], rule: str, value: int, tmp_path: Path
+) -> None:
+    runs = encode_rle(np.array([[True] * 6, [False] * 6, [False] * 6, [False] * 6]))
+    data = {**instances(thing(3, {"size": [4, 6], "counts": runs}, iscrowd=1), names={3: "car"}), **change}
+    data["annotations"][0]["image_id"] = data["images"][0]["id"]
+    write(tmp_path, data)
+    Image.new("RGB", (6, 4)).save(tmp_path / "train" / "000000000007.jpg")
+    if rule:
+        (tmp_path / "classes.toml").write_text(f'crowds = "{rule}"\n')
+    read = open_dataset(tmp_path, "coco_json")
+    expected = value if value == 255 else read.classes.names.index("car")
+    assert first(read)[0] == [expected] * 6
+    assert any(("ignored" if value == 255 else "its class") in note for note in read.notes)
+
+
+def test_check_says_how_many_objects_are_crowds(tmp_path: Path) -> None:
+    runs = {"size": [4, 6], "counts": [0, 4, 20]}
+    write(tmp_path, instances(thing(3, runs, iscrowd=1), thing(70, runs, iscrowd=True)))
+    assert any("2 objects with iscrowd = 1 are read as their class" in note for note in check(tmp_path).notes)
+
+
+@pytest.mark.parametrize("segmentation", [[], None, [[0, 0, 4, 4]]])
+def test_objects_without_a_mask_are_counted_and_skipped_where_classes_toml_says_so(
+    segmentation: object, tmp_path: Path
+) -> None:
+    data = instances(thing(3, segmentation, id=8), thing(70, box(0, 0, 2, 1), id=9))
+    with pytest.raises(InputError, match=r'annotation 8: .*objects_without_mask = "skip"'):
+        open_dataset(write(tmp_path, data))
+    (tmp_path / "classes.toml").write_text('objects_without_mask = "skip"\n')
+    read = open_dataset(tmp_path)
+    assert first(read)[0] == [2, 2, 0, 0, 0, 0]
+    assert any("1 object without a mask left out" in note for note in read.notes)
+    assert any("no colors" in note for note in read.notes)
+
+
+def test_sizes_and_ids_may_be_of_any_kind_and_a_polygon_flat(tmp_path: Path) -> None:
+    data = instances(thing(3, box(0, 0, 2, 1)[0]))
+    data["images"] = [{"id": "one", "file_name": "a.png", "height": 4.0, "width": "6"}]
+    data["annotations"][0].update(image_id="one", category_id="3")
+    del data["annotations"][0]["iscrowd"]
+    assert first(open_dataset(write(tmp_path, data)))[0] == [1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["images/a.png", "images\\a.png", "/data/media/upload/1/a.png", "../../media/a.png"])
+def test_label_studios_result_json_lies_beside_its_images(name: str, tmp_path: Path) -> None:
+    data = instances(thing(0, box(0, 0, 2, 1)), names={0: "Crack"})
+    images = [{"id": i, "width": 6, "height": 4, "file_name": n} for i, n in ((1, name), (2, "images/b.png"))]
+    if not name.startswith("images"):
+        images[1]["file_name"] = "b.png"
+    data["images"] = images
+    write(write(tmp_path, data, "result.json", "images"), data, "result.json", "images")
+    Image.new("RGB", (6, 4)).save(tmp_path / "images" / "b.png")
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    read = open_dataset(tmp_path)
+    assert (read.format, read.classes.names) == ("coco_json", ("background", "Crack"))
+    assert [sample.name for sample in read.samples("train")] == ["a", "b"]
+    assert first(read)[0] == [1, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -246,7 +327,7 @@ def test_a_polygon_of_fewer_than_three_corners_is_an_error(corners: list[float],
         open_dataset(write(tmp_path, data)).samples("train")
 
 
-@pytest.mark.parametrize("crowd", ["0", None, [], 2])
+@pytest.mark.parametrize("crowd", ["0", [], 2])
 def test_a_crowd_that_is_neither_0_nor_1_is_an_error(crowd: object, tmp_path: Path) -> None:
     data = instances(thing(3, box(0, 0, 2, 4), iscrowd=crowd))
     with pytest.raises(InputError, match=r"'iscrowd' is .*Give 0 or 1"):

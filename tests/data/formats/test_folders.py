@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from classes_files import load_classes
 from PIL import Image
 
 from dilated.data.auto_split import select_split, split_by_hash
 from dilated.data.dataset import open_dataset
-from dilated.data.labels import Classes, load_classes, save_classes
+from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 

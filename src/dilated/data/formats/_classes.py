@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import open_image
-from dilated.data.labels import IGNORE, Classes, LabelArray, assert_raw_values, assert_single_frame, load_classes
+from dilated.data.labels import (
+    IGNORE,
+    Classes,
+    LabelArray,
+    ObjectRules,
+    assert_raw_values,
+    assert_single_frame,
+    load_classes_file,
+)
 from dilated.errors import InputError
 from dilated.palettes import VOC_CLASSES, Color, voc_color
 
@@ -36,14 +44,27 @@ class ClassesFile:
     def __init__(self, root: Path) -> None:
         self.path = root / "classes.toml"
 
-    @cached_property
+    @property
     def classes(self) -> Classes | None:
-        """Its classes; None where there is no such file.
+        """Its classes; None where there is no such file, or one that has nothing but rules for drawn objects.
 
         Raises:
             InputError: the file is damaged.
         """
-        return load_classes(self.path) if self.path.is_file() else None
+        return self._content[0]
+
+    @property
+    def object_rules(self) -> ObjectRules:
+        """How objects are read that leave a choice.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return self._content[1]
+
+    @cached_property
+    def _content(self) -> tuple[Classes | None, ObjectRules]:
+        return load_classes_file(self.path) if self.path.is_file() else (None, ObjectRules())
 
     def map_names_to_ids(self, names: Sequence[str], source: str) -> dict[str, int]:
         """The id of each class that the data names.

@@ -158,7 +158,7 @@ class Format(ABC):
         """What was chosen where the folder leaves a choice, a line each."""
         notes = describe_hash_split(self.root) if self._is_undivided else []
         notes += self._parsed.describe()
-        if self.lacks_colors and not self.classes_file.path.is_file():
+        if self.lacks_colors and self.classes_file.classes is None:
             notes.append(
                 f"{self.lacks_colors} no colors: others are given, which differ; a classes.toml overrides them."
             )

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.formats._classes import PASCAL_CLASSES
-from dilated.data.formats._format import Format, Parsed, SampleArrays
-from dilated.data.formats._match import MatchResult, require_files
-from dilated.data.formats.coco_json import (
-    InstanceReader,
+from dilated.data.formats._coco_file import (
+    COCO_CATEGORIES,
     make_annotation,
     parse_instances,
     read_instances_file,
     write_instances,
 )
+from dilated.data.formats._format import Format, Parsed, SampleArrays
+from dilated.data.formats._match import MatchResult, require_files
+from dilated.data.formats._objects import ObjectCounts, ObjectReader
 from dilated.data.images import list_image_files
 from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
 from dilated.data.sample import Sample
@@ -33,11 +34,7 @@ _YEARS = ("2017", "2014")
 _SPLITS = ("train", "val")
 _SCAN_BYTES = 1 << 18
 _PERSON = 1
-_CATEGORIES = (  # COCO's id and name of VOC's classes 1 to 20
-    *((5, "airplane"), (2, "bicycle"), (16, "bird"), (9, "boat"), (44, "bottle"), (6, "bus"), (3, "car"), (17, "cat")),
-    *((62, "chair"), (21, "cow"), (67, "dining table"), (18, "dog"), (19, "horse"), (4, "motorcycle"), (1, "person")),
-    *((64, "potted plant"), (20, "sheep"), (63, "couch"), (7, "train"), (72, "tv")),
-)
+_CATEGORIES = COCO_CATEGORIES
 _OTHER_CATEGORIES = {  # the rest of its 80 things
     *("truck", "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "elephant", "bear", "zebra"),
     *("giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball"),
@@ -65,8 +62,9 @@ class COCO(Format):
         annotations/instances_{train,val}{2014,2017}.json  {train,val}{2014,2017}/NAME.jpg (or below images/)
 
     Only images with at least one object of a class of VOC are given; other categories are background, and so is stuff.
-    Where objects overlap, the smaller is on top; crowds are ignored. All splits are of one year, since most of val2014
-    is in train2017: 2017 where its images and labels exist, otherwise 2014.
+    Where objects overlap, the smaller is on top; crowds are ignored, unless `crowds = "class"` is in classes.toml.
+    All splits are of one year, since most of val2014 is in train2017: 2017 where its images and labels exist,
+    otherwise 2014.
 
     Where there is no instances file, the pixel maps of COCO-Stuff, `stuffthingmaps/{train,val}2017/NAME.png`, or
     `annotations/stuff_*.json` are read. All maps are examined to find the images, which takes minutes.
@@ -84,13 +82,22 @@ class COCO(Format):
         folder = _find_folder(self.root)
         if folder is None:
             return False
-        path = next((path for name in _split_names() if (path := _instances_path(folder, name)).is_file()), None)
-        return path is None or _has_coco_categories(path)
+        labels = [path for name in _split_names() if (path := _labels_path(folder, name))]
+        return any(path.is_dir() or _has_coco_categories(path) for path in labels[:1])
 
     def parse(self) -> Parsed:
         places = {split: self._locate(split) for split in _SPLITS}
         splits = [split for split, (images, labels) in places.items() if labels or images.is_dir()]
-        return Parsed(splits, self._match_labels)
+        return Parsed(splits, self._match_labels, describe=self._describe)
+
+    @cached_property
+    def _tallies(self) -> dict[str, ObjectCounts]:
+        """What each file that was read has besides objects, by its name."""
+        return {}
+
+    def _describe(self) -> list[str]:
+        """Of files that were read; the others take minutes."""
+        return [line for name, tally in self._tallies.items() for line in tally.describe(name)]
 
     def _match_labels(self, split: str) -> MatchResult:
         """The samples in the order of the file's images; of pixel maps in the order of names."""
@@ -101,7 +108,10 @@ class COCO(Format):
             raise InputError(f"{path}: no such file, which has the labels of {images}", hint=hint)
         if not images.is_dir():
             raise InputError(f"{images}: no such folder, which has the images of {labels}", hint=hint)
-        return MatchResult(_load_pixel_maps(images, labels) if labels.is_dir() else _load_instances(images, labels))
+        if labels.is_dir():
+            return MatchResult(_load_pixel_maps(images, labels))
+        self._tallies[labels.name] = tally = ObjectCounts(self.classes_file.object_rules)
+        return MatchResult(_load_instances(images, labels, tally))
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -182,16 +192,16 @@ def _has_object(path: Path) -> bool:
     return bool(((ids > 0) & (ids < IGNORE)).any())
 
 
-def _load_instances(images: Path, path: Path) -> list[Sample]:
+def _load_instances(images: Path, path: Path, tally: ObjectCounts) -> list[Sample]:
     file = read_instances_file(path, _SOURCE)
     values = {category: _VOC_IDS[name] for category, name in file.categories.items() if name in _VOC_IDS}
     if not values:
         raise InputError(f"{path}: has no category that VOC has", hint=f"get an instances file from {_SOURCE}")
-    instances = parse_instances(path, file, values)
+    instances = parse_instances(path, file, values, tally)
     kept = {image_id: (images / name, size) for image_id, (name, size) in file.images.items() if image_id in instances}
     require_files([image for image, _ in kept.values()], path, _SOURCE)
     return [
-        Sample(image, path, InstanceReader(image, size, tuple(instances[image_id])))
+        Sample(image, path, ObjectReader(image, size, tuple(instances[image_id])))
         for image_id, (image, size) in kept.items()
     ]
 

@@ -1,20 +1,15 @@
-"""Instances files of COCO's form: images, categories and the objects of each image as polygons or run-length masks.
+"""Instances files of COCO's form with one's own categories, wherever a tool puts them.
 
-Where objects overlap, the smaller is on top, of equals the later in the file. The pixels of crowds (`iscrowd`) are
-ignored.
+Where objects overlap, the smaller is on top, of equals the later in the file.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import mmap
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from dilated.data.formats._classes import (
     BACKGROUND,
@@ -24,33 +19,28 @@ from dilated.data.formats._classes import (
     require_background_first,
     require_distinct_names,
 )
-from dilated.data.formats._format import (
-    Format,
-    Parsed,
-    SampleArrays,
-    make_folders,
-    require_field,
-    save_image,
+from dilated.data.formats._coco_file import (
+    Id,
+    InstancesFile,
+    make_annotation,
+    parse_instances,
+    read_instances_file,
+    sort_ids,
+    write_instances,
 )
+from dilated.data.formats._format import Format, Parsed, SampleArrays
 from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult, index_by_split, require_files
-from dilated.data.images import image_size, is_file
-from dilated.data.labels import IGNORE, Classes, LabelArray, make_size_error
-from dilated.data.masks import (
-    Mask,
-    compress_rle,
-    decode_rle,
-    decompress_rle,
-    encode_rle,
-    merge_masks,
-    rasterize_polygon,
-)
+from dilated.data.formats._objects import DrawnObject, ObjectCounts, ObjectReader
+from dilated.data.images import is_file
+from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.polygons import label_components, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_json
 
 _ROBOFLOW_FILE = "_annotations.coco.json"
 _HEADING_ID = 0  # of a category of Roboflow that is no class
+_OTHER_FILES = ("captions_", "person_keypoints_", "panoptic_", "image_info_", ".")  # what their names begin with
+_SCAN_BYTES = 1 << 16
 
 
 class COCOInstances(Format):
@@ -58,12 +48,17 @@ class COCOInstances(Format):
 
         annotations/instances_SPLIT.json   images in SPLIT/, images/SPLIT/, SPLIT2017/ or images/
         SPLIT/_annotations.coco.json       images beside it (Roboflow; its `valid` is val)
+        result.json                        images in images/ (Label Studio), or any one file of this form at the top
+                                           or in annotations/, such as annotations.json, train.json or stuff_SPLIT.json
 
     Class 0 is the background, pixels of no object; the categories follow in the order of their ids, which may have
-    gaps. A category called `background` is the background. Where objects overlap, the smaller is on top; a crowd is
-    ignored. Images without objects are background. Where the one file is `instances_default.json`, the images are split
-    into train and val. Roboflow's category 0 of the supercategory "none", which is the supercategory of all others, is
-    a heading and not a class.
+    gaps. A category called `background` is the background. Where objects overlap, the smaller is on top. Images without
+    objects are background. Where the one file names no split, the images are split into train and val. Roboflow's
+    category 0 of the supercategory "none", which is the supercategory of all others, is a heading and not a class.
+
+    A crowd (`iscrowd` 1) is its class, for CVAT and other tools write every mask so; in COCO's own files, and those
+    that are written here, it is ignored. `crowds = "class"` or `"ignore"` in classes.toml decides otherwise. An object
+    without a polygon or mask is an error; `objects_without_mask = "skip"` in classes.toml leaves such objects out.
     """
 
     name = "coco_json"
@@ -71,19 +66,26 @@ class COCOInstances(Format):
     lacks_colors = "COCO's form has"
 
     def detect(self) -> bool:
-        roboflow_files = (self.root / folder / _ROBOFLOW_FILE for folder in SPLIT_ALIASES)
-        return any(path.is_file() for path in (*(self.root / "annotations").glob("instances_*.json"), *roboflow_files))
+        return bool(self._candidates)
 
     def parse(self) -> Parsed:
         splits = [split for split in (*SPLITS, UNDIVIDED) if split in self._paths]
-        return Parsed(splits, self._match_file, self._read_classes, lambda: [OBJECTS_NOTE])
+        return Parsed(splits, self._match_file, self._read_classes, self._describe)
+
+    @cached_property
+    def _candidates(self) -> list[Path]:
+        """The instances files: those at the places that COCO and Roboflow have, otherwise any of the form."""
+        paths = sorted((self.root / "annotations").glob("instances_*.json"))
+        paths += [p for s in SPLIT_ALIASES if (p := self.root / s / _ROBOFLOW_FILE).is_file()]
+        if paths:
+            return paths
+        others = (path for folder in (self.root, self.root / "annotations") for path in sorted(folder.glob("*.json")))
+        return [path for path in others if not path.name.startswith(_OTHER_FILES) and _has_coco_form(path)]
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
         """The instances file of each split."""
-        paths = sorted((self.root / "annotations").glob("instances_*.json"))
-        paths += [p for s in SPLIT_ALIASES if (p := self.root / s / _ROBOFLOW_FILE).is_file()]
-        return index_by_split((_split_name(path).removesuffix("2017").removesuffix("2014"), path) for path in paths)
+        return index_by_split((_split_name(path), path) for path in self._candidates)
 
     def _read_classes(self) -> Classes:
         """The background and the categories, which all files must share."""
@@ -97,6 +99,13 @@ class COCOInstances(Format):
                     f"{path}: found the categories {other_names[1:]}", hint=f"give those of {first_path}, in its order"
                 )
         return classes_from_names(names, str(first_path))
+
+    def _describe(self) -> list[str]:
+        """How overlaps are read, and what is in the files besides objects of a class."""
+        notes = [OBJECTS_NOTE]
+        for split in self._paths:
+            notes += self._parse_split(split)[1].describe(self._paths[split].name)
+        return notes
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -118,229 +127,38 @@ class COCOInstances(Format):
     def _class_names(self, path: Path) -> list[str]:
         return prepend_background(_class_categories(path, self._read(path)).values())
 
+    @cached_property
+    def _parsed_splits(self) -> dict[str, tuple[dict[Id, list[DrawnObject]], ObjectCounts]]:
+        return {}
+
+    def _parse_split(self, split: str) -> tuple[dict[Id, list[DrawnObject]], ObjectCounts]:
+        """The objects of each image by its id, and what else there is, parsed when first asked for."""
+        if split not in self._parsed_splits:
+            path = self._paths[split]
+            file = self._read(path)
+            if any("segments_info" in entry for entry in file.annotations[:1] if isinstance(entry, dict)):
+                raise InputError(
+                    f"{path}: is a panoptic file, with segments_info", hint="call it annotations/panoptic_SPLIT.json"
+                )
+            ids = self.classes_file.map_names_to_ids(self._class_names(path), str(path))
+            values = {category: ids[name] for category, name in _class_categories(path, file).items()}
+            tally = ObjectCounts(self.classes_file.object_rules)
+            self._parsed_splits[split] = parse_instances(path, file, values, tally), tally
+        return self._parsed_splits[split]
+
     def _match_file(self, split: str) -> MatchResult:
         """The samples in the order of the file's images."""
         path = self._paths[split]
         file = self._read(path)
-        if any("segments_info" in entry for entry in file.annotations[:1]):
-            raise InputError(
-                f"{path}: is a panoptic file, with segments_info", hint="give instances with a segmentation each"
-            )
+        instances, _ = self._parse_split(split)
         ids = self.classes_file.map_names_to_ids(self._class_names(path), str(path))
-        folder = _find_image_folder(self.root, path, file)
-        images = {image_id: folder / name for image_id, (name, _) in file.images.items()}
+        images = _find_images(self.root, path, file)
         require_files(list(images.values()), path, "where the annotations are from")
-        values = {category: ids[name] for category, name in _class_categories(path, file).items()}
-        instances = parse_instances(path, file, values)
         samples = []
         for image_id, (name, size) in file.images.items():
-            reader = InstanceReader(images[image_id], size, tuple(instances.get(image_id, ())), ids[BACKGROUND])
-            stem = Path(name).with_suffix("").as_posix().replace("/", "__")  # folders may hold images of one name
-            samples.append(Sample(images[image_id], path, reader, stem=stem))
+            reader = ObjectReader(images[image_id], size, tuple(instances.get(image_id, ())), ids[BACKGROUND])
+            samples.append(Sample(images[image_id], path, reader, stem=_stem(name)))
         return MatchResult(samples)
-
-
-class Instance(NamedTuple):
-    """An object of an image: its class or 255, and its polygons (n, 2) of x and y, or the run lengths of its mask."""
-
-    value: int
-    name: str
-    polygons: tuple[NDArray[np.float64], ...]
-    rle: str | NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class InstancesFile:
-    """The parts of an instances file that are used."""
-
-    categories: dict[int, str]
-    """The names of the categories by id."""
-    supercategories: dict[int, str]
-    """The `supercategory` of each category that has one."""
-    images: dict[int, tuple[str, tuple[int, int]]]
-    """The name and the (H, W) of each image by id."""
-    annotations: list[dict[str, Any]]
-    """The objects as the file has them."""
-
-
-@dataclass(frozen=True, eq=False)
-class InstanceReader:
-    """Read an image's label map: it is drawn from the objects, and the file is named in errors alone."""
-
-    image: Path
-    size: tuple[int, int]
-    """(H, W) as the instances file has it."""
-    instances: tuple[Instance, ...]
-    background: int = 0
-    """The value where there is no object."""
-
-    def __call__(self, path: Path) -> LabelArray:
-        """The label map (H, W), 255 in a crowd.
-
-        Raises:
-            InputError: an image of another size, or a mask that is damaged.
-        """
-        if (actual_size := image_size(self.image)) != self.size:
-            raise make_size_error(f"{path}, {self.image.name}", self.size, actual_size)
-        masks = ((instance.value, self._decode_mask(path, instance)) for instance in self.instances)
-        return merge_masks(masks, self.size, self.background)
-
-    def _decode_mask(self, path: Path, instance: Instance) -> Mask:
-        if instance.polygons:
-            return np.logical_or.reduce([rasterize_polygon(polygon, self.size) for polygon in instance.polygons])
-        try:
-            runs = decompress_rle(instance.rle) if isinstance(instance.rle, str) else instance.rle
-            return decode_rle(runs, self.size)
-        except InputError as error:
-            raise InputError(f"{path}: {instance.name} of {self.image.name}: {error}") from error
-
-
-def read_instances_file(path: Path, source: str = "") -> InstancesFile:
-    """Read an instances file.
-
-    Args:
-        source: where the file can be downloaded, for messages.
-
-    Raises:
-        InputError: not JSON, a part that is missing or of another form, an id that occurs twice.
-    """
-    try:
-        data = read_json(path)
-    except InputError as error:
-        raise InputError(error.message, hint=f"get it again from {source}" if source else "export it again") from error
-    categories: dict[int, str] = {}
-    supercategories: dict[int, str] = {}
-    for entry in require_field(f"{path}: the file", data, "categories", list):
-        category, name = (require_field(f"{path}: category", entry, k, t) for k, t in (("id", int), ("name", str)))
-        if category in categories:
-            raise InputError(f"{path}: two categories have the id {category}")
-        categories[category] = name
-        if isinstance(entry.get("supercategory"), str):
-            supercategories[category] = entry["supercategory"]
-    images: dict[int, tuple[str, tuple[int, int]]] = {}
-    names: set[str] = set()
-    for entry in require_field(f"{path}: the file", data, "images", list):
-        height, width, image_id = (
-            require_field(f"{path}: image", entry, key, int) for key in ("height", "width", "id")
-        )
-        name = require_field(f"{path}: image", entry, "file_name", str)
-        if image_id in images:
-            raise InputError(f"{path}: two images have the id {image_id}")
-        if name in names:
-            raise InputError(f"{path}: two images have the file_name {name!r}")
-        names.add(name)
-        images[image_id] = name, (height, width)
-    return InstancesFile(
-        categories, supercategories, images, require_field(f"{path}: the file", data, "annotations", list)
-    )
-
-
-def parse_instances(path: Path, file: InstancesFile, values: Mapping[int, int]) -> dict[int, list[Instance]]:
-    """The objects of each image that has one, by the image's id, in the order of the file.
-
-    Args:
-        values: what is drawn for each category; objects of other categories are left out.
-
-    Raises:
-        InputError: an object of an unknown image or category, or without a polygon or mask.
-    """
-    instances: dict[int, list[Instance]] = {}
-    for entry in file.annotations:
-        image_id, category = (
-            require_field(f"{path}: annotation", entry, key, int) for key in ("image_id", "category_id")
-        )
-        where = f"{path}: annotation {entry.get('id')}"
-        if image_id not in file.images or category not in file.categories:
-            missing = f"image_id {image_id}" if image_id not in file.images else f"category_id {category}"
-            raise InputError(f"{where}: has {missing}, which the file does not have")
-        if category in values:
-            instance = _parse_instance(where, entry, values[category], file.images[image_id][1])
-            instances.setdefault(image_id, []).append(instance)
-    return instances
-
-
-def _parse_instance(where: str, entry: dict[str, Any], value: int, size: tuple[int, int]) -> Instance:
-    """An annotation with its numbers as arrays, which take a tenth of the memory: a real file has tens of millions."""
-    name = f"annotation {entry.get('id')}"
-    crowd = entry.get("iscrowd", 0)
-    if crowd not in (0, 1):
-        raise InputError(f"{where}: 'iscrowd' is {crowd!r:.60}", hint="give 0 or 1")
-    value = IGNORE if crowd else value
-    shape = require_field(where, entry, "segmentation", dict | list)
-    if isinstance(shape, dict):
-        if shape.get("size") != list(size):
-            raise InputError(f"{where}: its mask has the size {shape.get('size')}, and its image {list(size)}")
-        counts = require_field(where, shape, "counts", str | list)
-        return Instance(value, name, (), counts if isinstance(counts, str) else _parse_numbers(where, counts, "iu"))
-    if not shape:
-        raise InputError(
-            f"{where}: its segmentation has no polygon, and a bounding box alone says nothing of pixels",
-            hint="export the annotations as polygons or masks",
-        )
-    polygons = []
-    for corners in shape:
-        flat = _parse_numbers(where, corners, "iuf").astype(np.float64)
-        if len(flat) < 6 or len(flat) % 2 or not (np.abs(flat) < 1e6).all():
-            raise InputError(
-                f"{where}: cannot draw the polygon {flat.tolist()!r:.80}",
-                hint="give three pairs of x and y or more, below 1e6",
-            )
-        polygons.append(flat.reshape(-1, 2))
-    return Instance(value, name, tuple(polygons), "")
-
-
-def _parse_numbers(where: str, values: object, kinds: str) -> NDArray[Any]:
-    """A list of the file as an array, if it holds numbers and nothing else."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of several lengths
-        array = np.asarray(None)
-    if array.ndim != 1 or array.dtype.kind not in kinds:
-        raise InputError(f"{where}: {values!r:.80} in its segmentation is not a list of numbers")
-    return array
-
-
-def write_instances(
-    path: Path,
-    image_folder: Path,
-    image_suffix: str,
-    samples: Iterable[SampleArrays],
-    categories: Mapping[int, str],
-    describe: Callable[[LabelArray], list[dict[str, Any]]],
-) -> None:
-    """Write images, and last the instances file.
-
-    Args:
-        categories: names by id.
-        describe: ids (H, W) -> annotations, which are numbered here.
-    """
-    make_folders(path.parent, image_folder)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (stem, image, ids) in enumerate(samples, 1):
-        name = f"{stem}{image_suffix}"
-        save_image(image, image_folder / name)
-        images.append({"id": number, "file_name": name, "height": ids.shape[0], "width": ids.shape[1]})
-        for entry in describe(ids):
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **entry})
-    entries = [{"id": category, "name": name, "supercategory": ""} for category, name in categories.items()]
-    atomic_write(path, json.dumps({"images": images, "annotations": annotations, "categories": entries}))
-
-
-def make_annotation(mask: Mask, **more: object) -> dict[str, Any]:
-    """An object of COCO's form for a mask that has at least one pixel, as compressed runs.
-
-    Example:
-        >>> make_annotation(np.array([[False, True], [False, True]]), category_id=3)["bbox"]
-        [1, 0, 1, 2]
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)).tolist(), np.flatnonzero(mask.any(axis=0)).tolist()
-    return {
-        **more,
-        "area": int(mask.sum()),
-        "bbox": [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1],
-        "segmentation": {"size": list(mask.shape), "counts": compress_rle(encode_rle(mask))},
-    }
 
 
 def _describe_regions(ids: LabelArray) -> list[dict[str, Any]]:
@@ -364,12 +182,80 @@ def _describe_regions(ids: LabelArray) -> list[dict[str, Any]]:
 
 
 def _split_name(path: Path) -> str:
-    return path.parent.name if path.name == _ROBOFLOW_FILE else path.stem.removeprefix("instances_")
+    """The split that the name of an instances file says, "default" for none."""
+    if path.name == _ROBOFLOW_FILE:
+        return path.parent.name if path.parent.name.lower() in SPLIT_ALIASES else UNDIVIDED
+    words = path.stem.replace("-", "_").split("_")
+    if words[0] == "instances" and len(words) > 1:
+        return "_".join(words[1:]).removesuffix("2017").removesuffix("2014")
+    splits = {s for word in words if (s := SPLIT_ALIASES.get(word.lower().removesuffix("2017").removesuffix("2014")))}
+    return splits.pop() if len(splits) == 1 else UNDIVIDED
 
 
-def _class_categories(path: Path, file: InstancesFile) -> dict[int, str]:
+def _has_coco_form(path: Path) -> bool:
+    """Whether a JSON file has images, annotations and categories at the top: looked for, as it may be huge."""
+    try:
+        with path.open("rb") as file:
+            if file.read(1) not in (b"{", b"\xef", b" ", b"\n"):
+                return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                keys = [text.find(key) for key in (b'"images"', b'"annotations"', b'"categories"')]
+    except (OSError, ValueError):  # a folder, a link to nothing, an empty file
+        return False
+    return min(keys) >= 0
+
+
+def _find_images(root: Path, path: Path, file: InstancesFile) -> dict[Id, Path]:
+    """The image of each id, in the first folder that contains the first image.
+
+    Raises:
+        InputError: no folder does.
+    """
+    names = {image_id: name for image_id, (name, _) in file.images.items()}
+    first_name = next(iter(names.values()), "")
+    folders = list(_candidate_folders(root, path))
+    for shorten in (lambda name: name, lambda name: PurePosixPath(name).name):
+        for folder in folders:
+            if _is_below(shorten(first_name)) and is_file(folder / shorten(first_name)):
+                images = {image_id: folder / shorten(name) for image_id, name in names.items()}
+                outside = next((name for name in names.values() if not _is_below(shorten(name))), None)
+                if outside is not None:
+                    raise InputError(f"{path}: the image {outside!r} is not below {folder}", hint="put all there")
+                return images
+    raise InputError(
+        f"{path}: its first image {first_name!r} is in none of {', '.join(str(p.relative_to(root)) for p in folders)}",
+        hint="put the images into one of them",
+    )
+
+
+def _candidate_folders(root: Path, path: Path) -> Iterator[Path]:
+    """The folders that the images' names may start from."""
+    if path.name == _ROBOFLOW_FILE:
+        yield path.parent
+        return
+    name = _split_name(path)
+    split = SPLIT_ALIASES.get(name.lower(), UNDIVIDED)
+    original = path.stem.removeprefix("instances_")
+    names = dict.fromkeys([original, name, f"{split}2017", split])
+    yield from (root / name for name in names)
+    yield from (root / "images" / name for name in names)
+    yield from (root / "images", root / "JPEGImages", root)
+
+
+def _is_below(name: str) -> bool:
+    """Whether a file's name stays in its folder."""
+    return bool(name) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+
+
+def _stem(name: str) -> str:
+    """The sample's name: the image's without its suffix, with its folders, which may hold images of one name."""
+    parts = PurePosixPath(name).with_suffix("").parts if _is_below(name) else (PurePosixPath(name).stem,)
+    return "__".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts)
+
+
+def _class_categories(path: Path, file: InstancesFile) -> dict[Id, str]:
     """The categories that are classes, in the order of their ids."""
-    categories = dict(sorted(file.categories.items()))
+    categories = {key: file.categories[key] for key in sort_ids(file.categories)}
     parents = {file.supercategories.get(i) for i in categories if i != _HEADING_ID}
     is_heading = file.supercategories.get(_HEADING_ID) == "none" and parents == {categories.get(_HEADING_ID)}
     if path.name == _ROBOFLOW_FILE and is_heading:
@@ -378,22 +264,3 @@ def _class_categories(path: Path, file: InstancesFile) -> dict[int, str]:
         raise InputError(f"{path}: has no categories")
     require_distinct_names(list(categories.values()), f"{path}: categories")
     return categories
-
-
-def _find_image_folder(root: Path, path: Path, file: InstancesFile) -> Path:
-    """The folder that the images' names start from: the first that contains the first image."""
-    if path.name == _ROBOFLOW_FILE:
-        return path.parent
-    name = _split_name(path)
-    split = SPLIT_ALIASES.get(name.removesuffix("2017").removesuffix("2014").lower(), UNDIVIDED)
-    names = dict.fromkeys([name, f"{split}2017", split])
-    candidates = [*(root / name for name in names), *(root / "images" / name for name in names), root / "images"]
-    first_name = next(iter(file.images.values()), ("", (0, 0)))[0]
-    image_folder = next((candidate for candidate in candidates if is_file(candidate / first_name)), None)
-    if image_folder is None:
-        raise InputError(
-            f"{path}: its first image {first_name!r} is in none of "
-            f"{', '.join(str(p.relative_to(root)) for p in candidates)}",
-            hint="put the images into one of them",
-        )
-    return image_folder
