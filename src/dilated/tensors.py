@@ -11,20 +11,28 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from dilated.input_config import BandArray, InputConfig
 
-def to_tensor(pixels: NDArray[np.uint8], device: torch.device | str | None = None) -> Tensor:
-    """Convert one image (H, W, 3), or images of one size (N, H, W, 3), of uint8 to the input of a network.
+
+def to_tensor(pixels: BandArray, device: torch.device | str | None = None, config: InputConfig | None = None) -> Tensor:
+    """Convert one image (H, W, n), or images of one size (N, H, W, n), to the input of a network.
+
+    Args:
+        pixels: uint8 RGB, or what `config` describes.
+        config: how values are scaled; None for 8-bit RGB. One that scales by image needs a range: see `resolve`.
 
     Returns:
-        (N, 3, H, W) float32, RGB in 0..1; N is 1 for one image. A copy, on the device (the CPU by default).
+        (N, n, H, W) float32, in 0..1; N is 1 for one image. A copy, on the device (the CPU by default).
 
     Example:
         >>> to_tensor(np.full((2, 5, 3), 255, np.uint8)).shape
         torch.Size([1, 3, 2, 5])
     """
+    if config is not None:
+        scaled = [config.scale(image) for image in (pixels if pixels.ndim == 4 else pixels[None])]
+        return torch.tensor(np.stack(scaled), device=device).permute(0, 3, 1, 2)
     images = torch.tensor(pixels, device=device)
     # The strides of the two forms differ, and with them how torch rounds: one of them for both would change results.
     channels_first = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.permute(2, 0, 1)[None]

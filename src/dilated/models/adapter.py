@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.fields.probing import temporary_hooks
+from dilated.input_config import InputConfig
 from dilated.models.allowed_factories import WEIGHT_OPTIONS
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS
@@ -56,6 +57,9 @@ class AdapterConfig(BaseConfig):
     sigma: float = 0.0
     """Standard deviation of the noise on the identity; `large` needs some, such as 0.001, so that copies of a channel
     can become different."""
+    input: InputConfig | None = None
+    """What images hold, with the mean and standard deviation that are used instead of those above; left out for 8-bit
+    RGB."""
     kind: Literal["adapter"] = "adapter"
     """A network of another library."""
 
@@ -122,10 +126,11 @@ class AdaptedSegmenter(BaseSegmenter):
         config = config or AdapterConfig()
         super().__init__(classes, colors, config, card)
         self.model: nn.Module = model if model is not None else build_from_factory(config.factory, config.options)
-        self._set_normalization(config.mean, config.std)
+        normalization = config if config.input is None else config.input
+        self._set_normalization(normalization.mean, normalization.std)
 
         probe_size = math.lcm(config.size_divisor, 32) * 4
-        logit_layer = find_logit_layer(self.model, len(classes), probe_size, config.layer)
+        logit_layer = find_logit_layer(self.model, len(classes), probe_size, config.layer, config.num_bands)
         self.config = replace(config, layer=logit_layer.name)
         # The grid of up-sampling without aligned corners.
         self.grid = Grid(logit_layer.stride, (logit_layer.stride - 1) / 2)
@@ -223,14 +228,16 @@ def add_context(
     """Put a context module on the class logits of an existing network, which is used as it is, not copied.
 
     Args:
-        network: any module that maps (N, 3, H, W) to logits (N, C, h, w), or to a mapping, tuple or object that holds
-            them first: torchvision's, segmentation_models.pytorch's, transformers', your own; or a `Segmenter`.
+        network: any module that maps (N, 3, H, W), or the bands of `config.input`, to logits (N, C, h, w), or to a
+            mapping, tuple or object that holds them first: torchvision's, segmentation_models.pytorch's,
+            transformers', your own; or a `Segmenter`.
         classes: names, in the order of its channels; two names for a network with one channel.
         colors: one per class; evenly spread hues by default.
         width, dilations, sigma: of the context module; with sigma 0 it starts as exactly the identity.
         config: what the network expects and what builds it, where the defaults do not fit: `mean`, `std`,
-            `size_divisor`, `layer`, and `factory` with its `options`, with which the result can be saved, loaded and
-            trained by `dilated train --init-from`. Its width, dilations and sigma are replaced by those above.
+            `size_divisor`, `layer`, `input` (for images other than 8-bit RGB), and `factory` with its `options`, with
+            which the result can be saved, loaded and trained by `dilated train --init-from`. Its width, dilations
+            and sigma are replaced by those above.
 
     Returns:
         A segmenter: for `Predictor`, for `.save`, for training.

@@ -31,6 +31,7 @@ from dilated.fields.effective import effective_field
 from dilated.fields.measured import measure_field
 from dilated.fields.probing import eval_mode
 from dilated.files import plural
+from dilated.input_config import InputConfig
 from dilated.models.context import ContextModule
 from dilated.models.network_file import write_network_file
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample
@@ -42,6 +43,8 @@ class BaseConfig(ABC):
 
     has_frontend: ClassVar[bool] = False
     """Whether a front end makes the logits that the context module reads from images extended by its margin."""
+    input: InputConfig | None = None
+    """What images hold; None for 8-bit RGB."""
     context: Literal["none", "basic", "large"]
     """Width of the context module (paper, Table 1), which reads the class logits unless `context_on` says otherwise."""
     dilations: tuple[int, ...]
@@ -52,6 +55,11 @@ class BaseConfig(ABC):
     """Initialization of the context module."""
     sigma: float
     """Standard deviation of the noise on the identity; 0.01 in the authors' code, for 11 to 21 channels."""
+
+    @property
+    def num_bands(self) -> int:
+        """The channels of the images that the network reads."""
+        return len(self.input.bands) if self.input else 3
 
     @abstractmethod
     def build(
@@ -174,6 +182,16 @@ class BaseSegmenter(nn.Module, ABC):
         """How many values of the first feature map beyond a window, along each axis, `decode` and `upsample` read."""
         return (self.context.radius if self.context is not None else 0) + 3  # three: interpolation and sub-cell detail
 
+    @property
+    def num_bands(self) -> int:
+        """The channels of the images that the network reads; 3 for one without settings."""
+        return self.config.num_bands if isinstance(self.config, BaseConfig) else 3
+
+    def to_bands(self, images: Tensor) -> Tensor:
+        """Images of the network's bands for what measures with RGB: (N, 3, H, W) -> (N, n, H, W), of the first channel
+        unless n is 3."""
+        return images if self.num_bands == 3 else images[:, :1].expand(-1, self.num_bands, -1, -1)
+
     def theoretical_field(self) -> int | None:
         """The theoretical receptive field of one of `logits`: the span of pixels on which it can depend, along an axis.
 
@@ -181,7 +199,7 @@ class BaseSegmenter(nn.Module, ABC):
         the context module included; measured on the network, whatever its branches. None where there is no limit.
         """
         with eval_mode(self):
-            return measure_field(self.logits, next(self.parameters()).device)
+            return measure_field(lambda x: self.logits(self.to_bands(x)), next(self.parameters()).device)
 
     def measure_field_of_view(self, images: Tensor) -> FieldOfView:
         """Measure what the winning class's logit in the middle of an image depends on, in evaluation mode.
@@ -369,8 +387,8 @@ class BaseSegmenter(nn.Module, ABC):
 
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = tuple(mean), tuple(std)
-        self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_mean", torch.tensor(self.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std).view(1, -1, 1, 1), persistent=False)
 
     def _normalize_and_pad(self, images: Tensor, divisor: int) -> Tensor:
         """Images as the network reads them, extended by zeros at the bottom and right to multiples of `divisor`."""

@@ -26,18 +26,20 @@ class LogitLayer:
 
 
 @torch.no_grad()
-def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = "") -> LogitLayer:
+def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = "", channels: int = 3) -> LogitLayer:
     """Find the last layer with one channel per class that a network's logits depend on, by running it on an image.
 
     Args:
         side: of the image, in pixels.
         name: examine this layer alone.
+        channels: of the image.
 
     Raises:
         InputError: no such layer, or several layers that make the logits together.
     """
     parameter = next(network.parameters(), torch.zeros(()))
-    image, other_image = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter)
+    generator = torch.Generator().manual_seed(0)
+    image, other_image = torch.rand(2, 1, channels, side, side, generator=generator).to(parameter)
     outputs: dict[str, Tensor] = {}  # in the order in which the layers end
 
     def record(key: str) -> Callable[[nn.Module, Any, Any], None]:

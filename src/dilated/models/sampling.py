@@ -114,7 +114,7 @@ def source_window(source: Grid, target: Grid, size: int, samples: int, halo: int
     return slice(first_sample, min(max(last_sample, first_sample), samples - 1) + 1)
 
 
-def measure_grids(backbone: nn.Module, levels: int) -> list[Grid]:
+def measure_grids(backbone: nn.Module, levels: int, channels: int = 3) -> list[Grid]:
     """Measure the grid of each level of a backbone that returns a list of feature maps, by running it once.
 
     Each layer that strides moves sample 0 by its kernel's center less its left padding; layers that run side by side
@@ -153,7 +153,7 @@ def measure_grids(backbone: nn.Module, levels: int) -> list[Grid]:
     handles = (layer.register_forward_hook(make_hook(name)) for name, layer in layers)
     try:
         with torch.no_grad(), eval_mode(backbone), temporary_hooks(handles):
-            feature_maps = backbone(torch.zeros(1, 3, side, side))
+            feature_maps = backbone(torch.zeros(1, channels, side, side))
     except (AssertionError, RuntimeError) as error:
         require_memory(error, f"backbone: an image of {side}x{side}")
         raise InputError(

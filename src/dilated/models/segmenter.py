@@ -30,9 +30,11 @@ from dilated.dilation.depthwise import use_polyphase
 from dilated.dilation.dilate import dilate
 from dilated.environment import require_memory
 from dilated.errors import InputError
+from dilated.input_config import InputConfig
 from dilated.models.base import AuxiliaryLevel, BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, measure_grids, upsample
+from dilated.models.stem import adapt_stem
 from dilated.palettes import Color
 
 
@@ -67,6 +69,8 @@ class SegmenterConfig(BaseConfig):
     """Number of 3x3 convolutions of the correction."""
     dropout: float = 0.0
     """Fraction of the feature channels dropped before the classifier while training."""
+    input: InputConfig | None = None
+    """What images hold; left out for 8-bit RGB, and filled in from the training data."""
     kind: Literal["timm"] = "timm"
     """A backbone of timm; `vgg` is the paper's network, with the settings of `VGGConfig`."""
 
@@ -159,7 +163,7 @@ class Segmenter(BaseSegmenter):
             )
         self.feature_grids = (self.grid, grids[self.fine_level]) if config.detail else (self.grid,)
 
-        default = self.backbone.default_cfg
+        default = self.backbone.default_cfg if config.input is None else vars(config.input)
         self._set_normalization(mean or default["mean"], std or default["std"])
 
     @property
@@ -260,6 +264,7 @@ class Segmenter(BaseSegmenter):
     def load_pretrained(self, weights: Mapping[str, Tensor], source: str) -> str:
         """Fill the backbone with weights under timm's names; a complete classifier's head is left out."""
         backbone, state = self.config.backbone, self.backbone.state_dict()
+        weights = adapt_stem(weights, state, self.config.input)
         missing = [k for k in state if k not in weights and not k.endswith("num_batches_tracked")]
         mismatched = [k for k in state if k in weights and weights[k].shape != state[k].shape]
         if missing or mismatched:
@@ -339,7 +344,7 @@ def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
         )
     stride = {} if config.dilation == "exact" else {"output_stride": config.output_stride}
     try:
-        backbone = timm.create_model(config.backbone, features_only=True, **stride, **_level_options(config))
+        backbone = timm.create_model(config.backbone, features_only=True, **stride, **_backbone_options(config))
     except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
         require_memory(error, f"network.backbone: {config.backbone}")
         task = f"at output stride {config.output_stride}" if stride else "as levels of features"
@@ -348,7 +353,7 @@ def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
             f"network.backbone: timm cannot build {config.backbone} {task} ({str(error) or type(error).__name__})",
             hint=f"use {exact}a convolutional backbone, such as resnet50 or efficientnet_b0",
         ) from error
-    grids = measure_grids(backbone, len(backbone.feature_info.channels()))
+    grids = measure_grids(backbone, len(backbone.feature_info.channels()), config.num_bands)
     if config.dilation == "exact":  # every sample stays where it is; others are added between them
         backbone = dilate(backbone, config.output_stride, check=False)
         grids = [Grid(min(grid.stride, config.output_stride), grid.start) for grid in grids]
@@ -376,8 +381,11 @@ def _level_module_name(backbone: Any, level: int) -> str:
 def _undilated_strides(config: SegmenterConfig) -> list[int]:
     """Each level's stride in the undilated network."""
     with torch.device("meta"):
-        return timm.create_model(config.backbone, features_only=True, **_level_options(config)).feature_info.reduction()
+        return timm.create_model(
+            config.backbone, features_only=True, **_backbone_options(config)
+        ).feature_info.reduction()
 
 
-def _level_options(config: SegmenterConfig) -> dict[str, Any]:
-    return {"out_indices": tuple(range(config.levels))} if config.levels else {}
+def _backbone_options(config: SegmenterConfig) -> dict[str, Any]:
+    levels = {"out_indices": tuple(range(config.levels))} if config.levels else {}
+    return levels | ({"in_chans": config.num_bands} if config.num_bands != 3 else {})

@@ -27,6 +27,7 @@ from torch import Tensor
 from dilated.data.polygons import RegionPolygon, trace_polygons
 from dilated.errors import InputError
 from dilated.files import atomic_path
+from dilated.input_config import BandArray, to_display
 from dilated.palettes import Color
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
@@ -51,7 +52,7 @@ class Prediction:
     """One label for each pixel of an image. Notebooks show it as its overlay and a table of its classes.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or the bands that the network reads.
         labels: (H, W) ids of `classes`, uint8, or uint16 if there are more than 256 classes.
         logits: (C, H, W) float32 before the softmax; None if they were not asked for.
         classes: the names, in the order of the ids.
@@ -67,7 +68,7 @@ class Prediction:
         array([[False, False, False,  True]])
     """
 
-    image: NDArray[np.uint8]
+    image: BandArray
     labels: LabelMap
     logits: Tensor | None
     classes: Sequence[str]
@@ -148,7 +149,7 @@ class Prediction:
     def overlay(self, opacity: float = 0.55, legend: bool = True) -> Image.Image:
         """Return the image tinted with the classes' colors, white lines between classes, and a legend below it."""
         palette = np.array(self.colors, dtype=np.float32)
-        blended = (1 - opacity) * self.image + opacity * palette[self.labels]
+        blended = (1 - opacity) * to_display(self.image) + opacity * palette[self.labels]
         blended[_find_boundaries(self.labels)] = 255
         image = Image.fromarray(blended.round().astype(np.uint8))
         colors = dict(zip(self.classes, self.colors, strict=True))

@@ -255,7 +255,9 @@ class Predictor:
                 )
             return ExactTiler(self, source, self._align_up(self.tile), self.tile_plan.margin)
         if not self.blend:
-            layers = find_global_layers(self.segmenter, torch.zeros(1, 3, 64, 2048, device=self.device))
+            layers = find_global_layers(
+                self.segmenter, torch.zeros(1, self.segmenter.num_bands, 64, 2048, device=self.device)
+            )
             names = f"layers that see the whole image ({', '.join(layers)})"
             raise InputError(
                 f"tile: this network has {names if layers else 'something that depends on the size of the image'}, so "
@@ -270,14 +272,15 @@ class Predictor:
         """What exact tiles need, measured on the network; None if it cannot be tiled exactly."""
         segmenter = self.segmenter
         stride = int(max(grid.stride for grid in segmenter.feature_grids))
-        margin = measure_margin(segmenter.extract_features, stride, segmenter.alignment, self.device)
-        if margin is None or not windows_match_whole_image(
-            segmenter.extract_features, margin, segmenter.alignment, self.device
-        ):
+
+        def extract_features(images: Tensor) -> list[Tensor]:
+            return segmenter.extract_features(segmenter.to_bands(images))
+
+        margin = measure_margin(extract_features, stride, segmenter.alignment, self.device)
+        if margin is None or not windows_match_whole_image(extract_features, margin, segmenter.alignment, self.device):
             return None
         with torch.inference_mode():
-            image = torch.zeros(1, 3, segmenter.alignment, segmenter.alignment, device=self.device)
-            maps = segmenter.extract_features(image)
+            maps = extract_features(torch.zeros(1, 3, segmenter.alignment, segmenter.alignment, device=self.device))
             logits, _ = segmenter.decode(maps, segmenter.feature_grids)
         return TilePlan(margin, max(output[0].numel() for output in [*maps, logits]) / segmenter.alignment**2)
 
