@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
+from dilated.cli import console, main
+
 LIMITED = """
 import resource, sys
 import torch, timm, dilated.models.segmenter, dilated.prediction.predictor, dilated.cli.main
@@ -39,10 +41,24 @@ except InputError as error:
     assert "cannot build" not in answer.stdout
 
 
-def test_a_command_without_memory_ends_in_one_line(network_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("megabytes", [0, 4])
+def test_a_command_without_memory_ends_in_one_line(megabytes: int, network_file: Path, tmp_path: Path) -> None:
     code = "dilated.cli.main.main(['evaluate', *sys.argv[2:]])"
     folder = tmp_path / "data"
-    answer = run_limited(code, 4, network_file, folder)
+    answer = run_limited(code, megabytes, network_file, folder)
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "memory ran out" in answer.stderr, answer.stderr
+
+
+def test_the_error_is_written_where_not_even_its_writer_can_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(main, "_run", fail)
+    monkeypatch.setattr(console, "write_error", fail)
+    with pytest.raises(SystemExit) as stop:
+        main.main(["check"])
+    assert (stop.value.code, capfd.readouterr().err) == (1, "error: memory ran out\n")

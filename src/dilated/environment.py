@@ -21,8 +21,10 @@ from dilated.files import plural
 _OUT_OF_MEMORY_WORDS = (
     *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc"),
     *("could not create a memory object", "cublas_status_alloc_failed", "can't start new thread"),
+    "failed to map segment",
 )
-"""In the errors of torch's allocator, the C library, C++, oneDNN and CUDA; a thread needs memory for its stack."""
+"""In the errors of torch's allocator, the C library, C++, oneDNN, CUDA and the loader of shared libraries; a thread
+needs memory for its stack."""
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:

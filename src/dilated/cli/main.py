@@ -55,15 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error)
     except BrokenPipeError:
         os._exit(1)  # the reader of our output has gone; nobody is left to tell
-    except (MemoryError, RuntimeError) as error:
-        from dilated.environment import require_memory  # torch has been loaded by now
-
-        try:
-            require_memory(error, f"{words[0]}" if words else "dilated", "free memory, or give it less to do at a time")
-        except InputError as memory_error:
-            _fail(memory_error)
-        raise
-    except OSError as error:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        _fail_without_memory(error, words[0] if words else "dilated")
+        if not isinstance(error, OSError):
+            raise
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         _fail("interrupted", status=130)
@@ -162,8 +157,23 @@ def _usage() -> str:
     )
 
 
-def _fail(error: InputError | str, status: int = 1) -> NoReturn:
-    from dilated.cli.console import write_error
+def _fail_without_memory(error: Exception, verb: str) -> None:
+    """End the program with an error of one line if memory ran out, even where none is left to import what words it."""
+    try:
+        from dilated.environment import require_memory
 
-    write_error(error)
+        require_memory(error, verb, "free memory, or give it less to do at a time")
+    except InputError as memory_error:
+        _fail(memory_error)
+    except MemoryError:
+        _fail("memory ran out")
+
+
+def _fail(error: InputError | str, status: int = 1) -> NoReturn:
+    try:
+        from dilated.cli.console import write_error
+
+        write_error(error)
+    except MemoryError:
+        os.write(2, b"error: memory ran out\n")  # too little is left for the modules that write in color
     raise SystemExit(status)
