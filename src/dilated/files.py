@@ -8,22 +8,36 @@ for number, line in read_lines(path): ...
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import platform
+import re
 import tempfile
+import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from dilated.errors import InputError
+
+_LOCK = threading.Lock()
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+"""Marks the temporary files of this machine: of another one, it cannot be told whether their process still runs."""
+_swept_folders: set[Path] = set()
+"""Folders in which this process has looked for what killed ones left."""
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`, which replaces it when the block ends and is removed when the block raises.
 
-    The content is on the disk before the name is: after a loss of power the file is the old one or the new one.
+    The content is on the disk before the name is: after a loss of power the file is the old one or the new one. What a
+    killed process of this machine left in the folder is removed when the next one writes there.
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
@@ -37,7 +51,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     mode = _new_file_mode(path)
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    folder = path.absolute().parent
+    _remove_leftovers(folder)
+    prefix = f".{path.name[:60]}.{_MACHINE}-{os.getpid()}-"
+    handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".part")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -49,7 +66,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.absolute().parent)
+    sync_folder(folder)
 
 
 def atomic_write(path: Path | str, content: str | bytes) -> None:
@@ -133,26 +150,63 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{ending}"
 
 
-def _new_file_mode(path: Path) -> int:
-    """The permissions that the file has, or that a new one would have."""
-    try:
-        return path.stat().st_mode & 0o777
-    except OSError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Replace `path` by a file or folder that is complete; it is on the disk before the name is.
+
+    Raises:
+        OSError: it cannot be moved there.
+    """
+    if temporary.is_dir():
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                _sync(Path(folder, name))
+            sync_folder(Path(folder))
+    else:
+        _sync(temporary)
+    temporary.replace(path)
+    sync_folder(path.absolute().parent)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Keep the new name of a file over a loss of power, where folders can be opened."""
+def sync_folder(folder: Path) -> None:
+    """Keep the names in a folder over a loss of power, where folders can be opened."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _new_file_mode(path: Path) -> int:
+    """The permissions that the file has, or that a new one would have."""
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        return 0o666 & ~_umask()
+
+
+@functools.cache
+def _umask() -> int:
+    with _LOCK:  # it can only be read by setting it, and two threads that do so at once would leave it at 0
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed, once per folder."""
+    pattern = re.compile(rf"\..*\.{_MACHINE}-(\d+)-\w+\.part")
+    with _LOCK, suppress(OSError):
+        if folder in _swept_folders:
+            return
+        _swept_folders.add(folder)
+        for entry in os.scandir(folder):
+            match = pattern.fullmatch(entry.name)
+            # This process has none yet; in a container, a killed one often had the same number.
+            if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
+                os.unlink(entry.path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -105,3 +105,18 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         checkpoint.save_checkpoint(path, {"step": 2})
     assert checkpoint.load_checkpoint(path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_first_checkpoint_that_cannot_be_written_promises_none_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(
+        InputError, match=r"would have been the first, and no step is lost.*same command again"
+    ) as raised:
+        checkpoint.save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    assert "--resume" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []

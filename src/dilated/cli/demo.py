@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dilated.cli import arguments
 from dilated.cli.console import make_table, write_line, write_table
+from dilated.files import atomic_path
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.weights.bundled import load
@@ -32,7 +33,8 @@ def run(out: arguments.RequiredPath = Path("demo"), network: arguments.Name = "s
             continue
         prediction = predictor(path)
         prediction.save(out / f"{path.stem}.png")
-        prediction.overlay().save(out / f"{path.stem}.overlay.jpg", quality=92)
+        with atomic_path(out / f"{path.stem}.overlay.jpg") as temporary:
+            prediction.overlay().save(temporary, format="JPEG", quality=92)
         write_table(_class_table(path.name, prediction))
     write_line(f"{time.perf_counter() - start:.1f} s; the images are in {out}/")
 

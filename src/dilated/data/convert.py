@@ -26,6 +26,7 @@ from dilated.data.formats._match import SPLITS
 from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.files import move_into_place
 from dilated.progress import ProgressCallback
 
 WRITABLE_FORMATS = tuple(FORMATS)
@@ -113,7 +114,7 @@ def convert(
         writer.verify_round_trip()
         if out.exists():
             out.rmdir()
-        part_folder.rename(out)
+        move_into_place(part_folder, out)
     except BaseException:
         shutil.rmtree(part_folder, ignore_errors=True)
         raise

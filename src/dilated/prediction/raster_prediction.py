@@ -30,6 +30,7 @@ from dilated.data.raster.base import RasterFile
 from dilated.data.raster.reader import open_raster
 from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_NODATA, SHORT, SOFTWARE, Tag
 from dilated.errors import InputError
+from dilated.files import move_into_place
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
@@ -124,11 +125,9 @@ def predict_raster(
         image_tags = [*_class_name_tags(segmenter, nodata), *geo_tags]
         tiff.write_directories(image_tags, _palette_tags(segmenter, dtype, nodata))
         _draw_quicklook(tiff, segmenter).save(temporary[1], format="PNG")
-        tiff.file.flush()
-        os.fsync(tiff.file.fileno())
     with explain_write_errors(work_folder):
-        temporary[1].replace(quicklook)
-        temporary[0].replace(target)
+        move_into_place(temporary[1], quicklook)
+        move_into_place(temporary[0], target)
         block_store.remove()
     pixels_per_class = tuple(int(n) for n in counts[: len(segmenter.classes)])
     size, nodata_pixels = (raster.height, raster.width), int(counts[nodata])

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dilated.config import build_dataclass
+from dilated.config import build_dataclass, to_toml
 from dilated.data.labels import Classes
 from dilated.environment import require_memory
 from dilated.errors import InputError
-from dilated.files import atomic_path
+from dilated.files import atomic_path, atomic_write, sync_folder
 from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import require_finite
 from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
@@ -55,6 +55,7 @@ def state_to_dict(state: TrainingState) -> dict[str, Any]:
         "weights": state.segmenter.state_dict(),
         "ema": state.ema.segmenter.state_dict() if state.ema else None,
         "ema_steps": state.ema.steps if state.ema else 0,
+        "cards": [plain_values(network.card) for network in _networks(state)],
         "random": _get_rng_state(),
     }
     del plain["segmenter"]
@@ -81,9 +82,16 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
         ema = WeightEMA(segmenter, decay)
         ema.segmenter.load_state_dict(values["ema"])
         ema.steps = values["ema_steps"]
+    state = TrainingState(segmenter, ema)
+    for network, card in zip(_networks(state), values["cards"], strict=True):
+        network.card = card
     rest = {f.name: values[f.name] for f in dataclasses.fields(TrainingState) if f.name not in ("segmenter", "ema")}
     _set_rng_state(values["random"])
-    return TrainingState(segmenter, ema, **rest)
+    return dataclasses.replace(state, **rest)
+
+
+def _networks(state: TrainingState) -> list[BaseSegmenter]:
+    return [state.segmenter, *([state.ema.segmenter] if state.ema else [])]
 
 
 def require_same_training(
@@ -125,6 +133,14 @@ def create_run_folder(out: Path) -> None:
     ):
         raise InputError(f"{out}: is not empty", hint="give a new folder for the run, or --resume to continue this one")
     out.mkdir(parents=True, exist_ok=True)
+    sync_folder(out.absolute().parent)
+
+
+def write_recipe(out: Path, recipe: Recipe) -> None:
+    """Write what the training does into its folder, unless the file says it already."""
+    path, text = out / RECIPE_FILE, to_toml(recipe_to_table(recipe))
+    if not path.is_file() or path.read_bytes() != text.encode():
+        atomic_write(path, text)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -134,13 +150,18 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         InputError: it cannot be written, for example on a full disk; the previous one is untouched.
     """
     try:
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)  # given a name, it would write that into the file
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
-        require_memory(error, f"{path}: writing the checkpoint", "free memory, and continue with --resume")
+        has_previous = path.is_file()
+        next_step = "continue with --resume" if has_previous else "run the same command again"
+        require_memory(error, f"{path}: writing the checkpoint", f"free memory, and {next_step}")
+        kept = (
+            "the checkpoint before it is whole" if has_previous else "it would have been the first, and no step is lost"
+        )
         raise InputError(
-            f"{path}: could not be written ({_short_reason(error)}); the checkpoint before it is whole",
-            hint="make room, and continue with --resume",
+            f"{path}: could not be written ({_short_reason(error)}); {kept}",
+            hint=f"make room, and {next_step}",
         ) from error
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dilated.data.labels import IGNORE
 from dilated.data.sample import Sample
-from dilated.files import atomic_path
+from dilated.files import atomic_path, atomic_write
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback, track
 from dilated.tensors import to_tensor
@@ -50,7 +50,7 @@ def cache_features(
     if not key_file.is_file() or key_file.read_text(encoding="utf-8", errors="replace") != key:
         for stale in folder.glob("*.npy"):
             stale.unlink()
-        key_file.write_text(key, encoding="utf-8")
+        atomic_write(key_file, key)
     segmenter.eval()
     for index, sample in enumerate(track(samples, len(samples), on_progress)):
         target = folder / f"{index}.npy"

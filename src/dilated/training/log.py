@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,14 @@ class Log:
         size: where the log ended at the checkpoint that is resumed; what was written after it is cut off, since those
             steps are made again.
         tensorboard: write event files too.
+
+    Attributes:
+        lost_bytes: of the log before the checkpoint, how many a loss of power took.
     """
 
     def __init__(self, out: Path, size: int = 0, tensorboard: bool = False) -> None:
         self.file = (out / LOG_FILE).open("ab")
-        self.file.truncate(size)
+        self.lost_bytes = _cut(out / LOG_FILE, size)
         self.tensorboard = _open_tensorboard(out) if tensorboard else None
 
     def write(self, step: int, **values: Any) -> None:
@@ -47,11 +51,11 @@ class Log:
                 if isinstance(value, int | float):
                     self.tensorboard.add_scalar(key, value, step)
 
-    @property
-    def size(self) -> int:
-        """Return the bytes so far."""
-        self.file.seek(0, 2)
-        return self.file.tell()
+    def sync(self) -> int:
+        """Bring the log to the disk, so that a checkpoint never counts on lines that are not; return its bytes."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.seek(0, 2)
 
     def close(self) -> None:
         self.file.close()
@@ -62,10 +66,26 @@ class Log:
 class NullLog:
     """The log of the processes that write none."""
 
-    size = 0
+    lost_bytes = 0
+
+    def sync(self) -> int:
+        return 0
 
     def write(self, step: int, **values: Any) -> None: ...
     def close(self) -> None: ...
+
+
+def _cut(path: Path, size: int) -> int:
+    """Cut the log to its whole lines in the first `size` bytes; return how many of those bytes are gone.
+
+    A file system that lost its power may have cut the end of a file off or filled it with zeros.
+    """
+    with path.open("rb+") as file:
+        text = file.read(size)
+        end = text.find(b"\0") if b"\0" in text else len(text)
+        end = text.rfind(b"\n", 0, end) + 1
+        file.truncate(end)
+    return size - end
 
 
 def _open_tensorboard(out: Path) -> Any:
@@ -98,6 +118,8 @@ class History:
     seconds: float = 0.0
     """Duration of all steps, from those that were timed; without validations and the waiting for data."""
     steps: int = 0
+    damaged_lines: int = 0
+    """Lines that a loss of power or a full disk made unreadable; they are left out."""
 
     @property
     def best(self) -> Validation | None:
@@ -107,28 +129,33 @@ class History:
 
 
 def read_history(run: Path) -> History | None:
-    """Read the log of a run; None where it has none. A last line that was cut off is left out.
+    """Read the log of a run; None where it has none. What is no whole line of JSON is left out and counted.
 
     Raises:
-        InputError: a line that is no log entry.
+        InputError: a line of JSON that is no log entry.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / LOG_FILE).write_text('{"step": 10, "stage": 0, "loss": 2.0, "lr": 0.1, "seconds": 0.5}\\n')
-        >>> read_history(folder).loss, read_history(folder).seconds
-        ([(10, 2.0)], 5.0)
+        >>> entry = '{"step": 10, "stage": 0, "loss": 2.0, "lr": 0.1, "seconds": 0.5}\\n'
+        >>> _ = (folder / LOG_FILE).write_text(entry + '{"step": 2')
+        >>> history = read_history(folder)
+        >>> history.loss, history.seconds, history.damaged_lines
+        ([(10, 2.0)], 5.0, 1)
     """
     path = run / LOG_FILE
     if not path.is_file():
         return None
     history = History()
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or number == len(lines):  # what no line end follows was cut off
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        if not line.strip():
             continue
         try:
             entry = json.loads(line)
+        except ValueError:
+            history.damaged_lines += 1
+            continue
+        try:
             _append_entry(history, entry)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(

@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dilated.config import to_toml
 from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import Dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
@@ -31,10 +30,10 @@ from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate, merge
-from dilated.files import atomic_write
+from dilated.files import plural
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, RECIPE_FILE, stage_file
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
 from dilated.training.checkpoint import TrainingState
@@ -136,10 +135,15 @@ class _Trainer:
         if self.world.is_rank_zero:
             if values is None:
                 checkpoint.create_run_folder(out)
-            atomic_write(out / RECIPE_FILE, to_toml(recipe_to_table(recipe)))
+            checkpoint.write_recipe(out, recipe)
         self.clock = Clock(self.state.spent_seconds)
         size = values["log"] if values else 0
         self.log: Log | NullLog = Log(out, size, options.tensorboard) if self.world.is_rank_zero else NullLog()
+        if self.log.lost_bytes:
+            self.progress.notify(
+                f"{out / LOG_FILE}: {plural(self.log.lost_bytes, 'byte')} before the checkpoint are lost, as after a "
+                "loss of power: the report's curves have a gap, the network has not"
+            )
         self.is_resumed = values is not None
 
     def _require_batch_per_process(self) -> None:
@@ -335,7 +339,7 @@ class _Trainer:
                 "recipe": checkpoint.plain_values(recipe_to_table(self.recipe)),
                 "data": {"root": str(self.data.root.resolve()), "format": self.data.format},
                 "image_counts": self._image_counts(),
-                "log": self.log.size,
+                "log": self.log.sync(),
             }
             checkpoint.save_checkpoint(self.out / CHECKPOINT_FILE, values | extra)
         self.world.barrier()
