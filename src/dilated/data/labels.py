@@ -229,6 +229,12 @@ class ObjectRules:
     """What `iscrowd = 1` means; `auto`: ignored in COCO's own files, the class in all others."""
     objects_without_mask: Literal["refuse", "skip"] = "refuse"
     """Whether an object that has no mask, such as a line, is an error or left out."""
+    line_width: float | None = None
+    """How many pixels wide lines are drawn, and points across; None where they have no mask."""
+
+    def __post_init__(self) -> None:
+        if self.line_width is not None and not 0 < self.line_width <= 1000:
+            raise InputError(f"line_width: found {self.line_width}", hint="give pixels, more than 0 and at most 1000")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,38 @@ def rasterize_polygon(polygon: NDArray[np.float64], size: tuple[int, int]) -> Ma
     return mask
 
 
+def rasterize_line(points: NDArray[np.float64], width: float, size: tuple[int, int]) -> Mask:
+    """The pixels whose center is at most half a width from a line, with round ends and corners.
+
+    Args:
+        points: (n, 2), x and y of its corners in pixels; a single point is a disc.
+        width: in pixels.
+        size: (H, W) of the mask.
+
+    Returns:
+        (H, W) bool.
+
+    Example:
+        >>> rasterize_line(np.array([[0, 1], [3, 1]], dtype=float), 2, (3, 4)).astype(int).tolist()
+        [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
+    """
+    mask = np.zeros(size, dtype=np.bool_)
+    radius = width / 2
+    starts, ends = (points, points) if len(points) == 1 else (points[:-1], points[1:])
+    for start, end in zip(starts, ends, strict=True):
+        low = np.clip(np.floor(np.minimum(start, end) - radius), 0, size[::-1]).astype(int)
+        high = np.clip(np.ceil(np.maximum(start, end) + radius), 0, size[::-1]).astype(int)
+        y, x = np.mgrid[low[1] : high[1], low[0] : high[0]] + 0.5
+        along = end - start
+        length = float(along @ along)
+        fraction = (
+            0.0 if length == 0 else np.clip(((x - start[0]) * along[0] + (y - start[1]) * along[1]) / length, 0, 1)
+        )
+        distance = (x - start[0] - fraction * along[0]) ** 2 + (y - start[1] - fraction * along[1]) ** 2
+        mask[low[1] : high[1], low[0] : high[0]] |= distance <= radius**2
+    return mask
+
+
 def merge_masks(
     masks: Iterable[tuple[int, Mask]], size: tuple[int, int], background: int = 0, smaller_on_top: bool = True
 ) -> NDArray[np.uint8]:

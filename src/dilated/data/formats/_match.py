@@ -24,9 +24,25 @@ from dilated.files import atomic_write, read_lines
 SPLITS = ("train", "val", "test")
 UNDIVIDED = "default"
 """The split of data that neither folders nor files divide."""
-SPLIT_ALIASES = {**{split: split for split in (*SPLITS, UNDIVIDED)}, "valid": "val", "validation": "val"}
+SPLIT_ALIASES = {
+    **{split: split for split in (*SPLITS, UNDIVIDED)},
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "testing": "test",
+}
 """The split that each name of a folder or a list file means, in lower case."""
 _LABEL_SUFFIXES = ("_mask", "_label")
+
+
+def find_split(words: Iterable[str]) -> str:
+    """The split that one of the words names, such as the folders of a path; `UNDIVIDED` for none.
+
+    Example:
+        >>> find_split(("images", "Validation")), find_split(("images",))
+        ('val', 'default')
+    """
+    return next((split for word in words if (split := SPLIT_ALIASES.get(word.lower()))), UNDIVIDED)
 
 
 @dataclass(frozen=True)

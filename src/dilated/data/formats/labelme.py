@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,40 +13,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._classes import (
-    BACKGROUND,
-    classes_from_names,
-    prepend_background,
-)
+from dilated.data.formats._classes import BACKGROUND, classes_from_names, prepend_background
 from dilated.data.formats._format import (
     Format,
     Parsed,
     SampleArrays,
     make_folders,
-    require_field,
     require_writable_names,
     save_image,
 )
-from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult
-from dilated.data.images import image_size, is_file, list_image_files
-from dilated.data.labels import IGNORE, Classes, LabelArray, make_size_error
-from dilated.data.masks import Mask, merge_masks, rasterize_polygon
+from dilated.data.formats._labelme_shapes import (
+    BACKGROUND_LABELS,
+    IGNORE_LABEL,
+    ShapeReader,
+    class_name,
+    is_labelme_folder,
+    lacks_mask,
+    list_labelme_files,
+    read_embedded_image,
+    read_shapes,
+    shape_kind,
+)
+from dilated.data.formats._match import SPLITS, MatchResult, find_split
+from dilated.data.formats._tree import ImageIndex, list_folders
+from dilated.data.images import is_file, list_image_files
+from dilated.data.labels import IGNORE, Classes, ObjectRules
 from dilated.data.polygons import compute_signed_area, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_json, read_lines
-
-_BACKGROUND_LABEL, _IGNORE_LABEL = "_background_", "__ignore__"
+from dilated.files import atomic_write, plural, read_lines
 
 
 class LabelMe(Format):
-    """Files of the annotation tool labelme: NAME.json beside the images, in the data folder or in train/, val/, test/.
+    """Files of the annotation tool labelme: NAME.json beside the images, or in folders of their own.
+
+        a.jpg  a.json                                    in the data folder, or in folders train/, val/, test/
+        images/a.jpg  labels/a.json                      or any other folders, with train/ and val/ inside or outside
 
     Shapes are drawn in the order of the file, later ones over earlier ones, as labelme2voc does: polygons, rectangles
-    and circles; a pixel is a shape's if its center is. Other shapes are an error. Class 0 is `background`, pixels of no
-    shape and shapes called `_background_`; shapes called `__ignore__` are ignored. The other classes are those of
+    (of two corners, or four that may be rotated), circles and masks; a pixel is a shape's if its center is. Lines and
+    points have no pixels of their own: `line_width = 10` in classes.toml, labelme's own width, draws them as wide, and
+    `objects_without_mask = "skip"` leaves them out. Class 0 is `background`, pixels of no shape and shapes called
+    `_background_` or `__background__`; shapes called `__ignore__` are ignored. The other classes are those of
     labels.txt, one per line as labelme2voc takes them, or where there is none the labels of all files, sorted. Images
-    without a file are not labeled and left out. Images inside the files (`imageData`) are not read.
+    without a file are not labeled and left out. An image is the one that `imagePath` says, or the only one of its name
+    in the data folder; where there is none, that inside the file (`imageData`), which a note says.
     """
 
     name = "labelme"
@@ -59,21 +71,26 @@ class LabelMe(Format):
         return Parsed(self._folders, self._match_folder, self._read_classes, self._describe)
 
     @cached_property
-    def _folders(self) -> dict[str, Path]:
-        """The folder of each split that has files of labelme, otherwise the data folder."""
-        folders: dict[str, Path] = {}
-        for name, split in SPLIT_ALIASES.items():
-            if (self.root / name).is_dir():
-                folders.setdefault(split, self.root / name)
-        existing = {s: folders[s] for s in SPLITS if s in folders and _is_labelme_folder(folders[s])}
-        return existing or ({UNDIVIDED: self.root} if _is_labelme_folder(self.root) else {})
+    def _folders(self) -> dict[str, list[Path]]:
+        """The folders of each split that have files of labelme, otherwise all of them."""
+        folders = self._all_folders
+        return {split: folders[split] for split in SPLITS if split in folders} or folders
+
+    @cached_property
+    def _all_folders(self) -> dict[str, list[Path]]:
+        folders: dict[str, list[Path]] = {}
+        for folder in list_folders(self.root, depth=2):
+            if is_labelme_folder(folder):
+                folders.setdefault(find_split(folder.relative_to(self.root).parts), []).append(folder)
+        return folders
 
     @cached_property
     def _files(self) -> dict[str, list[_File]]:
         """The files of each split."""
+        rules = self.classes_file.object_rules
         return {
-            split: [_File.read(path) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
-            for split, folder in self._folders.items()
+            split: [_File.read(path, rules) for folder in folders for path in list_labelme_files(folder)]
+            for split, folders in self._folders.items()
         }
 
     @cached_property
@@ -81,41 +98,76 @@ class LabelMe(Format):
         """The classes, the background first."""
         listing = self.root / "labels.txt"
         if listing.is_file():
-            return prepend_background(_class_name(line) for _, line in read_lines(listing) if line != _IGNORE_LABEL)
-        labels = {_class_name(label) for files in self._files.values() for file in files for label in file.labels}
-        return prepend_background(sorted(labels - {_IGNORE_LABEL}))
+            return prepend_background(class_name(line) for _, line in read_lines(listing) if line != IGNORE_LABEL)
+        labels = {class_name(label) for files in self._files.values() for file in files for label in file.labels}
+        return prepend_background(sorted(labels - {IGNORE_LABEL}))
 
     def _read_classes(self) -> Classes:
         listing = self.root / "labels.txt"
         return classes_from_names(self._class_names, str(listing) if listing.is_file() else "labelme")
 
+    @cached_property
+    def _images(self) -> ImageIndex:
+        return ImageIndex(self.root)
+
     def _match_folder(self, split: str) -> MatchResult:
         """The samples in the order of the files' names."""
         ids = tuple(self.classes_file.map_names_to_ids(self._class_names, "the data").items())
+        rules = self.classes_file.object_rules
+        files = self._files[split]
+        stems = Counter(file.path.stem for file in files)
         samples = []
-        for file in self._files[split]:
-            image = file.find_image()
-            samples.append(Sample(image, file.path, _ShapeReader(image, ids), stem=file.path.stem))
+        for file in files:
+            image = file.find_image(self._images)
+            reader = ShapeReader(image, ids, rules)
+            parts = file.path.relative_to(self.root).with_suffix("").parts
+            stem = file.path.stem if stems[file.path.stem] == 1 else "__".join(parts)
+            if image is None:
+                samples.append(Sample(file.path, file.path, reader, read_embedded_image, stem=stem))
+            else:
+                samples.append(Sample(image, file.path, reader, stem=stem))
         return MatchResult(samples)
 
     def _describe(self) -> list[str]:
-        lines = []
-        for folder in self._folders.values():
-            unlabeled = [p for p in list_image_files(folder) if not p.with_suffix(".json").is_file()]
-            if unlabeled:
-                lines.append(f"{len(unlabeled)} images without a .json are left out, the first is {unlabeled[0]}.")
-        return [*lines, "Pixels of no shape are the class background; later shapes are drawn over earlier ones."]
+        lines = ["Pixels of no shape are the class background; later shapes are drawn over earlier ones."]
+        rules = self.classes_file.object_rules
+        files = [file for split in self._files.values() for file in split]
+        for kind, count in sum((file.without_mask for file in files), Counter[str]()).items():
+            if rules.objects_without_mask == "skip":
+                lines.append(
+                    f"{plural(count, 'shape')} of the type {kind} left out, which have no pixels of their own."
+                )
+        if left_out := [
+            folder for split in self._all_folders.keys() - self._folders for folder in self._all_folders[split]
+        ]:
+            lines.append(f"The files of {left_out[0]} are left out, for {', '.join(self._folders)} have folders.")
+        try:
+            images = {file.path: file.find_image(self._images) for file in files}
+        except InputError:
+            return lines  # reported when the samples are asked for
+        embedded = [path for path, image in images.items() if image is None]
+        if embedded:
+            lines.append(
+                f"{plural(len(embedded), 'image')} read from imageData inside the files, for no file has the name that "
+                f"imagePath says; the first is {embedded[0]}."
+            )
+        used = {image.resolve() for image in images.values() if image is not None}
+        folders = {image.parent for image in used} | {f.resolve() for group in self._folders.values() for f in group}
+        unlabeled = [p for folder in sorted(folders) for p in list_image_files(folder) if p.resolve() not in used]
+        if unlabeled:
+            lines.append(f"{len(unlabeled)} images without a .json are left out, the first is {unlabeled[0]}.")
+        return lines
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """Each 4-connected region is a polygon, larger ones first, so that what lies in a hole is drawn on top."""
         if classes.names[0] != BACKGROUND:
             raise InputError(f"{root}: the first class is {classes.names[0]!r}", hint="give background, then others")
-        require_writable_names(classes, root, reserved=(_BACKGROUND_LABEL, _IGNORE_LABEL))
+        require_writable_names(classes, root, reserved=(*BACKGROUND_LABELS, IGNORE_LABEL))
         folder = root / split
         make_folders(folder)
-        names = [_BACKGROUND_LABEL, *classes.names[1:]]
-        atomic_write(root / "labels.txt", "".join(f"{name}\n" for name in [_IGNORE_LABEL, *names]))
+        names = [BACKGROUND_LABELS[0], *classes.names[1:]]
+        atomic_write(root / "labels.txt", "".join(f"{name}\n" for name in [IGNORE_LABEL, *names]))
         for stem, image, ids in samples:
             save_image(image, folder / f"{stem}.png")
             data = {
@@ -137,89 +189,45 @@ class _File:
     path: Path
     image_path: object
     labels: tuple[str, ...]
+    has_image_data: bool
+    without_mask: Counter[str]
+    """Shapes that have no pixels of their own, by their type."""
 
     @classmethod
-    def read(cls, path: Path) -> _File:
-        data = _read_shapes(path)
-        return cls(path, data.get("imagePath"), tuple(dict.fromkeys(shape["label"] for shape in data["shapes"])))
+    def read(cls, path: Path, rules: ObjectRules) -> _File:
+        data = read_shapes(path)
+        shapes = data["shapes"]
+        return cls(
+            path,
+            data.get("imagePath"),
+            tuple(dict.fromkeys(shape["label"] for shape in shapes)),
+            isinstance(data.get("imageData"), str),
+            Counter(shape_kind(shape) for shape in shapes if lacks_mask(shape, rules)),
+        )
 
-    def find_image(self) -> Path:
-        """The image, where `imagePath` says or beside the file."""
+    def find_image(self, images: ImageIndex) -> Path | None:
+        """The image, where `imagePath` says, beside the file or elsewhere in the data folder; None for `imageData`."""
         name = self.image_path
         if not isinstance(name, str) or not name:
+            if self.has_image_data:
+                return None
             raise InputError(f"{self.path}: imagePath: found {name!r}", hint="give the image's path from the file")
         image = self.path.parent / name.replace("\\", "/")  # as Windows has it
         sibling = self.path.parent / image.name
-        existing = next((path for path in (image, sibling) if is_file(path)), None)
-        if existing is None:
-            raise InputError(f"{self.path}: imagePath: found {name!r}, but neither {image} nor {sibling} exists")
-        return existing
-
-
-@dataclass(frozen=True)
-class _ShapeReader:
-    """Read a file of shapes as a label map."""
-
-    image: Path
-    """The image, whose size is compared."""
-    ids: tuple[tuple[str, int], ...]
-    """The classes' names and ids."""
-
-    def __call__(self, path: Path) -> LabelArray:
-        """The label map (H, W)."""
-        data = _read_shapes(path)
-        size = image_size(self.image)
-        _require_size(path, (data.get("imageHeight"), data.get("imageWidth")), size)
-        ids = {**dict(self.ids), _IGNORE_LABEL: IGNORE}
-        masks = self._rasterize_shapes(path, data["shapes"], ids, size)
-        return merge_masks(masks, size, ids[BACKGROUND], smaller_on_top=False)
-
-    def _rasterize_shapes(
-        self, path: Path, shapes: list[dict[str, Any]], ids: dict[str, int], size: tuple[int, int]
-    ) -> Iterator[tuple[int, Mask]]:
-        for number, shape in enumerate(shapes):
-            name = _class_name(shape["label"])
-            where = f"{path}: shapes[{number}] {shape['label']!r}"
-            if name not in ids:
-                raise InputError(f"{where}: is no class", hint=f"give one of {', '.join(dict(self.ids))}")
-            yield ids[name], _rasterize_shape(shape, size, where)
-
-
-def _require_size(path: Path, stated_size: tuple[Any, Any], size: tuple[int, int]) -> None:
-    """Raise where a file states another (H, W) than its image has."""
-    if stated_size in ((None, None), size):
-        return
-    if not all(isinstance(side, int) for side in stated_size):
-        raise InputError(f"{path}: found imageHeight and imageWidth {stated_size}", hint="give whole numbers")
-    error = make_size_error(path, stated_size, size)
-    if stated_size == size[::-1]:
-        raise InputError(f"{error} The image may have been turned since (EXIF).")
-    raise error
-
-
-def _rasterize_shape(shape: dict[str, Any], size: tuple[int, int], where: str) -> Mask:
-    """The pixels whose centers a shape contains, (H, W)."""
-    kind = shape.get("shape_type") or "polygon"  # old files have none
-    required_points = {"polygon": "three points or more", "rectangle": "two points", "circle": "two points"}
-    if not isinstance(kind, str) or kind not in required_points:
+        candidates = [path for path in (image, sibling) if is_file(path)] or images.find(image.name, self.path)
+        if len(candidates) > 1 and candidates[0] not in (image, sibling):
+            raise InputError(
+                f"{self.path}: imagePath: found {name!r}, and both {candidates[0]} and {candidates[1]}",
+                hint="keep one of them, or put each beside its file",
+            )
+        if candidates:
+            return candidates[0]
+        if self.has_image_data:
+            return None
         raise InputError(
-            f"{where}: found a shape of the type {kind!r}; expected {', '.join(required_points)}",
-            hint="draw it as one of these",
+            f"{self.path}: imagePath: found {name!r}, but neither {image} nor {sibling} exists, nor another image of "
+            "this name in the data folder"
         )
-    points = _parse_points(shape.get("points"))
-    if points is None or (len(points) < 3 if kind == "polygon" else len(points) != 2):
-        raise InputError(
-            f"{where}: found the points {str(shape.get('points'))[:80]} of a {kind}",
-            hint=f"give {required_points[kind]}",
-        )
-    if kind == "polygon":
-        return rasterize_polygon(points, size)
-    (x0, y0), (x1, y1) = points.tolist()
-    if kind == "rectangle":
-        return rasterize_polygon(np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), size)
-    y, x = np.mgrid[: size[0], : size[1]] + 0.5
-    mask: Mask = (x - x0) ** 2 + (y - y0) ** 2 <= (x1 - x0) ** 2 + (y1 - y0) ** 2
-    return mask
 
 
 def _describe_shapes(ids: NDArray[np.uint8], names: list[str]) -> list[dict[str, Any]]:
@@ -230,42 +238,9 @@ def _describe_shapes(ids: NDArray[np.uint8], names: list[str]) -> list[dict[str,
         left, top, box_width, box_height = outline.bbox
         is_interior = left > 0 and top > 0 and left + box_width < width and top + box_height < height
         if outline.value or is_interior:  # background at the border is in no hole
-            rings.append((outline.rings[0], _IGNORE_LABEL if outline.value == IGNORE else names[outline.value]))
+            rings.append((outline.rings[0], IGNORE_LABEL if outline.value == IGNORE else names[outline.value]))
     rings.sort(key=lambda entry: compute_signed_area(entry[0]), reverse=True)
     return [
         {"label": name, "points": ring.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
         for ring, name in rings
     ]
-
-
-def _is_labelme_folder(folder: Path) -> bool:
-    """Whether the first JSON file of a folder begins as labelme's do."""
-    first = min(folder.glob("*.json"), default=None)
-    if first is None:
-        return False
-    try:
-        with first.open("rb") as file:
-            return b'"shapes"' in file.read(4096)
-    except OSError:  # a folder, or a link to nothing
-        return False
-
-
-def _class_name(label: str) -> str:
-    return BACKGROUND if label == _BACKGROUND_LABEL else label
-
-
-def _read_shapes(path: Path) -> dict[str, Any]:
-    """A file, with the parts that are used checked."""
-    data: dict[str, Any] = read_json(path)
-    for number, shape in enumerate(require_field(f"{path}: the file", data, "shapes", list)):
-        require_field(f"{path}: shapes[{number}]", shape, "label", str)
-    return data
-
-
-def _parse_points(values: object) -> NDArray[np.float64] | None:
-    """Points as (n, 2), if they are."""
-    try:
-        points = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return points if points.ndim == 2 and points.shape[1] == 2 and (np.abs(points) < 1e6).all() else None
