@@ -29,7 +29,7 @@ from dilated.errors import InputError
 from dilated.files import move_into_place
 from dilated.progress import ProgressCallback
 
-WRITABLE_FORMATS = tuple(FORMATS)
+WRITABLE_FORMATS = tuple(name for name, format_class in FORMATS.items() if format_class.is_writable())
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def convert(
     data = data if isinstance(data, Dataset) else open_dataset(data)
     out, options = Path(out), options or ConvertOptions()
     if format not in WRITABLE_FORMATS:
-        raise InputError(f"format: {format!r} is unknown", hint=f"give one of {', '.join(WRITABLE_FORMATS)}")
+        problem = "is read and not written" if format in FORMATS else "is unknown"
+        raise InputError(f"format: {format!r} {problem}", hint=f"give one of {', '.join(WRITABLE_FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty", hint="give an empty folder or a new one")
     part_folder = out.with_name(f"{out.name}.part")

@@ -15,6 +15,7 @@ from dilated.data.formats.cityscapes import KITTI, KITTI2018, Cityscapes
 from dilated.data.formats.coco import COCO
 from dilated.data.formats.coco_json import COCOInstances
 from dilated.data.formats.cvat import CVAT
+from dilated.data.formats.cvat_images import CVATImages
 from dilated.data.formats.folders import ColorMasks, Folders
 from dilated.data.formats.labelme import LabelMe
 from dilated.data.formats.mapillary import Mapillary
@@ -39,6 +40,7 @@ FORMATS: dict[str, type[Format]] = {
         COCO,  # before its form with other categories
         COCOInstances,
         YOLO,
+        CVATImages,
         LabelMe,
         TIFFPages,
         ColorMasks,  # before plain folders, which it is too
