@@ -74,6 +74,17 @@ class Sample:
         return decode_label(self.label_reader(self.label), self.classes, size, where)
 
 
+def name_from_root(sample: Sample, root: Path) -> str:
+    """The sample's name with the folders between the data folder and its image, as `train/site 3/a`.
+
+    Example:
+        >>> name_from_root(Sample(Path("data/train/a.png"), Path("data/labels/a.png")), Path("data"))
+        'train/a'
+    """
+    folder = sample.image.parent
+    return (folder.relative_to(root) if folder.is_relative_to(root) else Path()).joinpath(sample.name).as_posix()
+
+
 def require_same_size(sample: Sample) -> None:
     """Raise where an image and its label image differ in size, by their headers alone.
 

@@ -18,12 +18,14 @@ from dilated.data.check.duplicates import find_duplicates
 from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Severity, choose_severity
 from dilated.data.check.masks import find_suspicious_labels
 from dilated.data.check.scan import sample_key, scan_samples
+from dilated.data.check.shared_groups import find_shared_groups
 from dilated.data.dataset import UnknownLayoutError, bind_classes, detect_formats, read_folder
 from dilated.data.formats import Format
 from dilated.data.formats._format import MissingClassesError
 from dilated.data.formats._match import MatchResult
+from dilated.data.groups import find_groups
 from dilated.data.labels import Classes
-from dilated.data.sample import Sample
+from dilated.data.sample import Sample, name_from_root
 from dilated.data.statistics import SplitStatistics
 from dilated.errors import InputError
 from dilated.files import plural, printable
@@ -165,6 +167,9 @@ def check(
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
     findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
     findings += find_duplicates(scan.records)
+    groups = find_groups([name_from_root(record.sample, root) for record in scan.records])
+    record_splits, record_samples = [r.splits for r in scan.records], [r.sample for r in scan.records]
+    findings += find_shared_groups(groups, record_splits, record_samples, contents.frame_rate)
     return CheckReport(
         root, contents.name, classes, scan.splits, scan.total, findings, contents.source, dataset.notes, samples
     )

