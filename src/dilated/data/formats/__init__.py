@@ -17,6 +17,7 @@ from dilated.data.formats.coco_json import COCOInstances
 from dilated.data.formats.cvat import CVAT
 from dilated.data.formats.cvat_images import CVATImages
 from dilated.data.formats.folders import ColorMasks, Folders
+from dilated.data.formats.label_studio import LabelStudio
 from dilated.data.formats.labelme import LabelMe
 from dilated.data.formats.mapillary import Mapillary
 from dilated.data.formats.tiff_pages import TIFFPages
@@ -41,6 +42,7 @@ FORMATS: dict[str, type[Format]] = {
         COCOInstances,
         YOLO,
         CVATImages,
+        LabelStudio,
         LabelMe,
         TIFFPages,
         ColorMasks,  # before plain folders, which it is too

@@ -14,7 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from dilated.data.formats._classes import BACKGROUND, classes_from_names, prepend_background, require_distinct_names
+from dilated.data.formats._classes import (
+    BACKGROUND,
+    OBJECTS_NOTE,
+    classes_from_names,
+    prepend_background,
+    require_distinct_names,
+)
 from dilated.data.formats._format import Format, Parsed
 from dilated.data.formats._image_finder import ImageFinder
 from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult
@@ -25,6 +31,8 @@ from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.palettes import Color
+
+_ORDER_NOTE = "Pixels of no object are the class background; later objects are drawn over earlier ones."
 
 
 class NamedObject(NamedTuple):
@@ -49,6 +57,8 @@ class AnnotatedImage:
     """In the order in which they are drawn."""
     subset: str = UNDIVIDED
     """Of the tool's division of the images."""
+    other_names: Sequence[str] = ()
+    """That the image may have where there is none of its name."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,8 @@ class AnnotationFormat(Format):
     draws_objects = True
     title: ClassVar[str]
     """What the tool calls the export, with the tool's name, for messages."""
+    smaller_on_top: ClassVar[bool] = False
+    """Whether smaller objects are drawn on top; otherwise later ones are."""
 
     @abstractmethod
     def _read(self) -> Annotations:
@@ -115,12 +127,9 @@ class AnnotationFormat(Format):
         samples, problems = [], []
         names_by_path: dict[Path, str] = {}
         for image in self._images_by_split[split]:
-            path = self._finder.find(image.name, self._image_folders(image))
+            path = self._find_image(image)
             if path is None:
-                problems.append(
-                    f"{image.source}: {self.title}: found no image {image.name!r} below {self.root}; expected it in "
-                    "images/"
-                )
+                problems.append(self._describe_missing(image))
                 continue
             if path in names_by_path:
                 raise InputError(
@@ -130,10 +139,18 @@ class AnnotationFormat(Format):
             names_by_path[path] = image.name
             drawn = tuple(DrawnObject(ids[entry.class_name], entry.name, entry.shape) for entry in image.objects)
             size = image.size or image_size(path)
-            reader = ObjectReader(path, size, drawn, ids[BACKGROUND], smaller_on_top=False)
+            reader = ObjectReader(path, size, drawn, ids[BACKGROUND], self.smaller_on_top)
             stem = "__".join(path.relative_to(self.root).with_suffix("").parts)
             samples.append(Sample(path, image.source, reader, stem=stem.removeprefix("images__")))
         return MatchResult(samples, problems)
+
+    def _find_image(self, image: AnnotatedImage) -> Path | None:
+        names = (image.name, *image.other_names)
+        paths = (self._finder.find(name, self._image_folders(image)) for name in names)
+        return next((path for path in paths if path), None)
+
+    def _describe_missing(self, image: AnnotatedImage) -> str:
+        return f"{image.source}: {self.title}: found no image {image.name!r} below {self.root}; expected it in images/"
 
     def _read_classes(self) -> Classes:
         """The background and the export's classes, with its colors where they are distinct."""
@@ -146,8 +163,8 @@ class AnnotationFormat(Format):
 
     def _describe(self) -> list[str]:
         """How overlaps are read, and which images are left out."""
-        notes = ["Pixels of no object are the class background; later objects are drawn over earlier ones."]
-        notes += self._annotations.notes
+        order = OBJECTS_NOTE if self.smaller_on_top else _ORDER_NOTE
+        notes = [order, *self._annotations.notes]
         left_out = [*self._images_by_split.get("", [])]
         if set(self._images_by_split) & set(SPLITS):
             left_out += self._images_by_split.get(UNDIVIDED, [])

@@ -93,7 +93,7 @@ class RowRuns:
         left, top, width, height = self.box
         if width * height > get_pixel_limit():
             raise InputError(f"its mask of {width}x{height} exceeds the {get_pixel_limit()} pixels that are read")
-        return _paste(decode_rle(self.counts, (width, height)).T, left, top, size)
+        return paste_mask(decode_rle(self.counts, (width, height)).T, left, top, size)
 
 
 def parse_points(where: str, values: object, minimum: int, what: str) -> NDArray[np.float64]:
@@ -146,7 +146,7 @@ def parse_whole_numbers(where: str, values: Sequence[object], name: str) -> NDAr
         raise InputError(f"{where}: {name} holds {values!r:.60}", hint="give whole numbers") from error
 
 
-def _paste(part: Mask, left: int, top: int, size: tuple[int, int]) -> Mask:
+def paste_mask(part: Mask, left: int, top: int, size: tuple[int, int]) -> Mask:
     """A part at its place in a mask (H, W); what lies outside is cut off."""
     mask: Mask = np.zeros(size, dtype=np.bool_)
     first_row, first_column = max(0, -top), max(0, -left)
