@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 from dilated.errors import InputError
 
 _T = TypeVar("_T")
+_LONGEST_VALUE = 200
+"""Characters of a wrong value that a message shows."""
 
 
 def read_toml(path: Path, expected: str) -> dict[str, Any]:
@@ -55,13 +57,17 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
     if isinstance(cls, types.UnionType):
         return build_dataclass(_select_by_kind(typing.get_args(cls), table, where), table, where)
     if not isinstance(table, dict):
-        raise InputError(f"{where}: found {table!r}; expected a table with {', '.join(_field_names(cls))}")
+        raise InputError(
+            f"{where}: found {_shorten(repr(table))}; expected a table with {', '.join(_field_names(cls))}"
+        )
     hints = typing.get_type_hints(cls)
     for key in table:
         if key not in hints:
             matches = difflib.get_close_matches(key, hints, n=1)
             suggestion = f"did you mean {matches[0]!r}? " if matches else ""
-            raise InputError(f"{where}: unknown key {key!r}; {suggestion}Known: {', '.join(_field_names(cls))}")
+            raise InputError(
+                f"{where}: unknown key {_shorten(repr(key))}; {suggestion}Known: {', '.join(_field_names(cls))}"
+            )
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in table:
@@ -74,7 +80,7 @@ def _select_by_kind(classes: tuple[type, ...], table: Any, where: str) -> type:
     kinds: dict[str, type] = {cls.kind: cls for cls in classes}  # type: ignore[attr-defined]
     kind = table.get("kind", next(iter(kinds))) if isinstance(table, dict) else next(iter(kinds))
     if not isinstance(kind, str) or kind not in kinds:
-        raise InputError(f"{where}: kind: found {kind!r}; expected one of {', '.join(map(repr, kinds))}")
+        raise InputError(f"{where}: kind: found {_shorten(repr(kind))}; expected one of {', '.join(map(repr, kinds))}")
     return kinds[kind]
 
 
@@ -83,7 +89,9 @@ def _convert_value(kind: Any, value: Any, where: str) -> Any:
     origin, type_args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if value not in type_args:
-            raise InputError(f"{where}: found {value!r}; expected one of {', '.join(map(repr, type_args))}")
+            raise InputError(
+                f"{where}: found {_shorten(repr(value))}; expected one of {', '.join(map(repr, type_args))}"
+            )
         return value
     if origin in (typing.Union, types.UnionType):
         if all(map(dataclasses.is_dataclass, type_args)):
@@ -93,7 +101,7 @@ def _convert_value(kind: Any, value: Any, where: str) -> Any:
         return _convert_value(next(k for k in type_args if k is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise InputError(f"{where}: found {value!r}; expected a list")
+            raise InputError(f"{where}: found {_shorten(repr(value))}; expected a list")
         if len(type_args) == 2 and type_args[1] is Ellipsis:
             return tuple(_convert_value(type_args[0], v, f"{where}.{i}") for i, v in enumerate(value))
         if len(value) != len(type_args):
@@ -101,14 +109,14 @@ def _convert_value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_convert_value(k, v, where) for k, v in zip(type_args, value, strict=True))
     if origin is dict:
         if not isinstance(value, dict):
-            raise InputError(f"{where}: found {value!r}; expected a table")
+            raise InputError(f"{where}: found {_shorten(repr(value))}; expected a table")
         return value
     if dataclasses.is_dataclass(kind):
         return build_dataclass(kind, value, where)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
-        raise InputError(f"{where}: found {value!r}; expected {kind.__name__}")
+        raise InputError(f"{where}: found {_shorten(repr(value))}; expected {kind.__name__}")
     return value
 
 
@@ -125,7 +133,13 @@ def require_valid(config: object, where: str, rules: dict[str, tuple[bool, str]]
     for key, (is_valid, hint) in rules.items():
         if not is_valid:
             value = getattr(config, key)
-            raise InputError(f"{where}.{key}: found {list(value) if isinstance(value, tuple) else value}", hint=hint)
+            shown = str(list(value) if isinstance(value, tuple) else value)
+            raise InputError(f"{where}.{key}: found {_shorten(shown)}", hint=hint)
+
+
+def _shorten(text: str) -> str:
+    """Text of a file as a message shows it."""
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _field_names(cls: type) -> list[str]:

@@ -9,12 +9,13 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dilated.errors import InputError
-from dilated.models.construction_guard import forbid_side_effects
+from dilated.models.construction_guard import forbid_side_effects, permit_side_effects
 
 
 class Named:
@@ -38,6 +39,8 @@ ACTIONS: dict[str, Callable[[Path], object]] = {
     "shell": lambda path: os.system("true"),
     "fork": lambda path: os.fork() or os._exit(0),
     "unpickle": lambda path: pickle.loads(PICKLE),
+    "thread": lambda path: threading.Thread(target=path.unlink).start(),
+    "pool": lambda path: ThreadPoolExecutor(1).submit(path.unlink).result(),
     "environment": lambda path: os.environ.update(DILATED_TRUST="os"),
 }
 
@@ -99,3 +102,17 @@ def test_other_threads_and_what_follows_are_free(path: Path) -> None:
 def test_other_errors_pass_as_they_are() -> None:
     with pytest.raises(KeyError, match="x"), forbid_side_effects("net"):
         raise KeyError("x")
+
+
+def test_what_the_user_trusts_is_permitted_and_what_follows_is_not(path: Path) -> None:
+    with forbid_side_effects("net"), permit_side_effects():
+        assert path.read_text() == "there"
+    with pytest.raises(InputError, match="tried to open"), forbid_side_effects("net"):
+        _read_permitted_and_write(path)
+    assert path.read_text() == "there"
+
+
+def _read_permitted_and_write(path: Path) -> None:
+    with permit_side_effects():
+        path.read_text()
+    path.write_text("gone")

@@ -58,7 +58,7 @@ def test_no_class_at_all_is_refused() -> None:
 
 @pytest.mark.parametrize("stride", [0, 4, 12, 64])
 def test_other_output_strides_are_refused(stride: int) -> None:
-    with pytest.raises(ValueError, match=f"output_stride: {stride}. Give 8, 16 or 32"):
+    with pytest.raises(ValueError, match=f"output_stride: found {stride}. Give 8, 16 or 32"):
         build(output_stride=stride)
 
 

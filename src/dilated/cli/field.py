@@ -13,8 +13,7 @@ from dilated.cli import arguments, info
 from dilated.cli.console import make_table, write_line, write_table
 from dilated.data.images import list_image_files, read_image
 from dilated.errors import InputError
-from dilated.fields.effective import effective_field_size
-from dilated.models.base import FieldOfView
+from dilated.fields.effective import FieldOfView, effective_field_size
 from dilated.report import receptive_field as draw
 from dilated.tensors import to_tensor
 from dilated.weights.bundled import load

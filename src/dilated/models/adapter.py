@@ -18,20 +18,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dilated.config import require_valid
 from dilated.errors import InputError
 from dilated.fields.probing import temporary_hooks
 from dilated.input_config import InputConfig
 from dilated.models.allowed_factories import WEIGHT_OPTIONS
 from dilated.models.base import BaseConfig, BaseSegmenter
-from dilated.models.context import DILATIONS
-from dilated.models.factory import build_from_factory
+from dilated.models.context import DILATIONS, context_rules
+from dilated.models.factory import build_from_factory, find_shapes, is_trusted
 from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid
 from dilated.models.segmenter import make_non_negative
 from dilated.palettes import Color
+
+_LARGEST_MULTIPLE = 512
+"""Of a network's size divisor and 32, in pixels: four of them are the side of the image that it is examined with."""
+_LARGEST_NORMALIZATION = 1e6
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,15 @@ class AdapterConfig(BaseConfig):
     """A network of another library."""
 
     def __post_init__(self) -> None:
+        rules = {
+            "mean": (all(abs(value) <= _LARGEST_NORMALIZATION for value in self.mean), "give three numbers"),
+            "std": (all(0 < value <= _LARGEST_NORMALIZATION for value in self.std), "give three numbers above 0"),
+            "size_divisor": (
+                0 < self.size_divisor <= _LARGEST_MULTIPLE and math.lcm(self.size_divisor, 32) <= _LARGEST_MULTIPLE,
+                f"give a number that has a multiple of up to {_LARGEST_MULTIPLE} with 32",
+            ),
+        }
+        require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
         if self.context == "large" and self.init == "identity" and not self.sigma:
             raise InputError("network.sigma: 0 with context 'large'", hint="give more, such as 0.001")
         options = {k: v for k, v in self.options.items() if k not in WEIGHT_OPTIONS or v is not None}
@@ -85,6 +100,22 @@ class AdapterConfig(BaseConfig):
         card: dict[str, object] | None = None,
     ) -> AdaptedSegmenter:
         return AdaptedSegmenter(classes, colors, self, card)
+
+    @property
+    def is_trusted(self) -> bool:
+        return is_trusted(self.factory)
+
+    def expected_shapes(self, classes: int) -> dict[str, tuple[int, ...]] | None:
+        if self.is_trusted:
+            return None  # code of one's own runs once
+        shapes = find_shapes(self.factory, self.options)
+        if shapes is None:
+            return None
+        with torch.device("meta"):
+            context = self.build_context(classes)
+        tensors = {} if context is None else context.state_dict()
+        model = {f"model.{name}": shape for name, shape in shapes.items()}
+        return model | {f"context.{name}": tuple(tensor.shape) for name, tensor in tensors.items()}
 
     def require_savable(self, path: Path) -> None:
         if not self.factory:

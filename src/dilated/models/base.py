@@ -17,7 +17,6 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -27,13 +26,14 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.fields.arithmetic import ReceptiveField
-from dilated.fields.effective import effective_field
+from dilated.fields.effective import FieldOfView, effective_field
 from dilated.fields.measured import measure_field
 from dilated.fields.probing import eval_mode
 from dilated.files import plural
 from dilated.input_config import InputConfig
 from dilated.models.context import ContextModule
 from dilated.models.network_file import write_network_file
+from dilated.models.network_schema import require_normalization
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample
 from dilated.palettes import Color, distinct_colors
 
@@ -81,6 +81,22 @@ class BaseConfig(ABC):
             InputError: settings that do not fit each other, or that nothing can be built of.
         """
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the user has named the package that builds the network as one whose code is called as it is."""
+        return False
+
+    @abstractmethod
+    def expected_shapes(self, classes: int) -> dict[str, tuple[int, ...]] | None:
+        """The shape of each tensor of the state dict, found without memory for them; None where only building tells.
+
+        Args:
+            classes: C.
+
+        Raises:
+            InputError: settings that nothing can be built of.
+        """
+
     def with_output_stride(self, output_stride: int) -> Self:
         """The same settings at another output stride; unchanged where the stride is not a setting."""
         return self
@@ -100,20 +116,6 @@ class AuxiliaryLevel(NamedTuple):
 
     channels: int
     grid: Grid
-
-
-@dataclass(frozen=True)
-class FieldOfView:
-    """What the logit nearest an image's middle depends on."""
-
-    field: Tensor
-    """(H, W), the effective field."""
-    center: tuple[int, int]
-    """(row, column) of the pixel at which the logit sits."""
-    theoretical_size: int | None
-    """The span of pixels along an axis on which the logit can depend; None for the whole image."""
-    class_name: str
-    """The class whose logit it is."""
 
 
 class BaseSegmenter(nn.Module, ABC):
@@ -386,6 +388,7 @@ class BaseSegmenter(nn.Module, ABC):
         return digest.hexdigest()
 
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        require_normalization(mean, std, self.num_bands)
         self.mean, self.std = tuple(mean), tuple(std)
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, -1, 1, 1), persistent=False)

@@ -5,8 +5,9 @@
 
 The list of allowed factories and options is the first line of defence; this is the second, for what a library does
 that the list does not know. It is an audit hook (PEP 578) for this thread: the interpreter asks it before it opens a
-file or a socket, starts a process, or looks up a class for a pickle. Reads by the import system pass, for libraries
-import parts of themselves when these are first used; so do lines of source that a warning shows.
+file or a socket, starts a process or a thread (which would have no guard), or looks up a class for a pickle. Reads by
+the import system pass, for libraries import parts of themselves when these are first used; so do lines of source that a
+warning shows.
 """
 
 from __future__ import annotations
@@ -71,6 +72,17 @@ def forbid_side_effects(where: str) -> Iterator[None]:
         raise _refusal(where, attempts)
 
 
+@contextmanager
+def permit_side_effects() -> Iterator[None]:
+    """Permit everything inside a guarded block again, for code that the user has named as trusted."""
+    attempts: list[str] | None = getattr(_state, "attempts", None)
+    _state.attempts = None
+    try:
+        yield
+    finally:
+        _state.attempts = attempts
+
+
 def _refusal(where: str, attempts: list[str]) -> InputError:
     return InputError(
         f"{where}: tried to {attempts[0]}, which a network that is built from a file's description may not do",
@@ -81,6 +93,18 @@ def _refusal(where: str, attempts: list[str]) -> InputError:
 @functools.cache
 def _install_hook() -> None:
     sys.addaudithook(_on_event)  # there is no way to remove a hook; without a guard it returns at once
+    start = threading.Thread.start
+
+    @functools.wraps(start)
+    def start_unguarded(thread: threading.Thread) -> None:
+        """Python 3.11 has no event for a new thread, which would have no guard."""
+        attempts: list[str] | None = getattr(_state, "attempts", None)
+        if attempts is not None and not _is_importing(sys._getframe(1)):
+            attempts.append(f"start the thread {thread.name!r}")
+            raise _ForbiddenError(attempts[-1])
+        start(thread)
+
+    setattr(threading.Thread, "start", start_unguarded)  # noqa: B010 -- a method of the standard library
 
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:

@@ -24,6 +24,25 @@ from dilated.fields.arithmetic import Layer, as_layer
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)
 
 
+_MOST_DILATIONS, _LARGEST_DILATION = 64, 1_024
+
+
+def context_rules(dilations: Sequence[int], sigma: float) -> dict[str, tuple[bool, str]]:
+    """Rules of `require_valid` for the settings of a context module in a network's.
+
+    Example:
+        >>> context_rules((1, 0), sigma=0.1)["dilations"]
+        (False, 'give up to 64 numbers of 1 to 1,024')
+    """
+    return {
+        "dilations": (
+            0 < len(dilations) <= _MOST_DILATIONS and all(0 < d <= _LARGEST_DILATION for d in dilations),
+            f"give up to {_MOST_DILATIONS} numbers of 1 to {_LARGEST_DILATION:,}",
+        ),
+        "sigma": (0 <= sigma <= 1, "give 0 to 1"),
+    }
+
+
 class ContextModule(nn.Module):
     """Multi-scale context aggregation (paper, Section 3 and Table 1).
 
@@ -157,6 +176,8 @@ def _fill_identity(weight: Tensor, channels: int, sigma: float = 0.0) -> Tensor:
             f"ContextModule: {c_in} channels in and {c_out} out",
             hint=f"channels must divide both widths: {channels} does not",
         )
+    if weight.is_meta:
+        return weight  # has a shape alone
     weight.normal_(0.0, sigma) if sigma else weight.zero_()
     a = torch.arange(c_in, device=weight.device) * channels // c_in  # which of the C channels each input stands for
     b = torch.arange(c_out, device=weight.device) * channels // c_out

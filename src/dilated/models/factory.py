@@ -13,18 +13,21 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.models.allowed_factories import PACKAGES, WEIGHT_OPTIONS, find_rule
-from dilated.models.construction_guard import forbid_side_effects
+from dilated.models.construction_guard import forbid_side_effects, permit_side_effects
 
 _DEEPEST_NESTING = 4
 _LONGEST_NAME = 200
+_LONGEST_TABLE = 10_000
 
 
 def build_from_factory(factory: str, options: Mapping[str, Any]) -> nn.Module:
@@ -50,6 +53,45 @@ def build_from_factory(factory: str, options: Mapping[str, Any]) -> nn.Module:
     return built
 
 
+def find_shapes(factory: str, options: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
+    """Find the shapes of the tensors of a network's state dict on the meta device, which takes no memory for them.
+
+    Args:
+        factory, options: as of `build_from_factory`.
+
+    Returns:
+        They by name; None for a network that reads values while it is built.
+
+    Raises:
+        InputError: as of `build_from_factory`.
+    """
+    try:
+        with torch.device("meta"), _TablesOnCpu():
+            network = build_from_factory(factory, options)
+    except InputError as error:
+        if isinstance(error.__cause__, RuntimeError | NotImplementedError) and "meta" in str(error.__cause__):
+            return None
+        raise
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+class _TablesOnCpu(TorchFunctionMode):
+    """Keeps short tables of numbers on the CPU, as networks read the rates of their layers from them."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.linspace and isinstance(args[-1], int) and 0 <= args[-1] <= _LONGEST_TABLE:
+            return function(*args, **{"device": "cpu", **(kwargs or {})})
+        return function(*args, **(kwargs or {}))
+
+
+def is_trusted(factory: str) -> bool:
+    """Whether a factory is of a package that `DILATED_TRUST` names, whose code is called as it is."""
+    package = factory.partition(":")[0]
+    return package.split(".")[0] in {item.split(".")[0] for item in _trusted_packages()}
+
+
 def _call_factory(factory: Any, options: Mapping[str, Any], depth: int = 0) -> Any:
     package, colon, name = str(factory)[:_LONGEST_NAME].partition(":")
     if not colon or not package or not name.isidentifier():
@@ -63,15 +105,16 @@ def _call_factory(factory: Any, options: Mapping[str, Any], depth: int = 0) -> A
         f"network are called, of {', '.join((*PACKAGES, *trusted))}",
         hint=f"if you trust it, set the environment variable DILATED_TRUST={package}",
     )
-    in_trusted = package.split(".")[0] in {item.split(".")[0] for item in trusted}
-    if not in_trusted and package not in PACKAGES:
+    if not is_trusted(package) and package not in PACKAGES:
         raise untrusted
     if depth > _DEEPEST_NESTING:
         raise InputError(f"network.options: factories nested more than {_DEEPEST_NESTING} deep", hint="nest fewer")
     function = _import(factory, package, name)
     kwargs = {key: value for key, value in options.items() if key not in WEIGHT_OPTIONS or value is not None}
     if callable(function) and _is_below(str(getattr(function, "__module__", None) or ""), trusted):
-        return _call(factory, function, _resolve_options(kwargs, depth), options)
+        kwargs = _resolve_options(kwargs, depth)
+        with permit_side_effects():
+            return _call(factory, function, kwargs, options)
     rule = find_rule(package, name, function)
     if rule is None:
         raise untrusted

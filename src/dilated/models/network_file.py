@@ -22,6 +22,14 @@ from safetensors import SafetensorError, safe_open
 
 from dilated.errors import InputError
 from dilated.files import atomic_path
+from dilated.models.network_schema import (
+    LARGEST_HEADER,
+    MOST_TENSORS,
+    parse_description,
+    read_classes,
+    read_normalization,
+    read_table,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,37 +71,42 @@ def read_description(path: Path) -> NetworkDescription:
     Raises:
         InputError: no such file, no network file of this program, another version, a damaged header.
     """
+    hint = "give a whole network file"
     with _open_safetensors(path, "numpy", "give a network file that `dilated train` wrote") as file:
-        metadata = file.metadata() or {}
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    try:
-        description = dict(json.loads(metadata[_METADATA_KEY]))
-        version = description["version"]
-    except KeyError as error:
+        metadata, names = file.metadata() or {}, list(file.keys())
+        if len(names) > MOST_TENSORS:
+            raise InputError(f"{path}: {len(names):,} tensors, and {MOST_TENSORS:,} are the most", hint=hint)
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    if _METADATA_KEY not in metadata:
         raise InputError(
-            f"{path}: a safetensors file of another program (metadata: {sorted(metadata) or 'none'})",
+            f"{path}: a safetensors file of another program (metadata: {str(sorted(metadata) or 'none')[:200]})",
             hint="give a network file that `dilated train` wrote",
-        ) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
-    if version != _FORMAT_VERSION:
-        raise InputError(f"{path}: a network file of version {version}; this program reads version {_FORMAT_VERSION}")
-    try:
-        return NetworkDescription(
-            path,
-            path.stat().st_size,
-            dict(description["config"]),
-            tuple(map(str, description["classes"])),
-            tuple((int(red), int(green), int(blue)) for red, green, blue in description["colors"]),
-            description["mean"] and tuple(map(float, description["mean"])),
-            description["std"] and tuple(map(float, description["std"])),
-            dict(description["card"] or {}),
-            shapes,
         )
+    with _named_damage(path):
+        description = parse_description(metadata[_METADATA_KEY])
+        version = description["version"]
+    if version != _FORMAT_VERSION or isinstance(version, bool):
+        raise InputError(
+            f"{path}: a network file of version {str(version)[:100]}; this program reads version {_FORMAT_VERSION}"
+        )
+    with _named_damage(path):
+        config = read_table(description, "config")
+        classes, colors = read_classes(description)
+        mean, std = read_normalization(description)
+        card = {} if description["card"] is None else read_table(description, "card")
+    return NetworkDescription(path, path.stat().st_size, config, classes, colors, mean, std, card, shapes)
+
+
+@contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    """Name the file in what the schema says of its description."""
+    hint = "give a whole network file"
+    try:
+        yield
     except KeyError as error:
-        raise InputError(f"{path}: the metadata lacks {error}", hint="give a whole network file") from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: the metadata is damaged ({error})", hint="give a whole network file") from error
+        raise InputError(f"{path}: the metadata lacks {error}", hint=hint) from error
+    except ValueError as error:
+        raise InputError(f"{path}: the metadata is damaged ({error})", hint=hint) from error
 
 
 @contextmanager
@@ -101,6 +114,12 @@ def _open_safetensors(path: Path, framework: str, hint: str) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file", hint="give a .safetensors file")
     try:
+        with path.open("rb") as header:
+            header_bytes = int.from_bytes(header.read(8), "little")
+        if LARGEST_HEADER < header_bytes < path.stat().st_size:
+            raise InputError(
+                f"{path}: a header of {header_bytes:,} bytes, and {LARGEST_HEADER:,} are the most", hint=hint
+            )
         with safe_open(path, framework=framework) as file:
             yield file
     except (SafetensorError, OSError) as error:
@@ -150,12 +169,26 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
-def require_finite(tensors: Mapping[str, Tensor], source: Path | str) -> None:
-    """Raise an InputError that names the weights that are NaN or infinite, also once they are float32."""
-    names = [name for name, tensor in tensors.items() if not bool(tensor.float().isfinite().all())]
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+def require_usable(tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Raise an InputError that names the weights that no network computes with.
+
+    Args:
+        tensors: weights and statistics, by their names in the state dict.
+        source: where they are from, for messages.
+
+    Raises:
+        InputError: values that are NaN or infinite, also once they are float32; negative variances of batch norm.
+    """
+    not_finite = [name for name, tensor in tensors.items() if not bool(tensor.float().isfinite().all())]
+    if not_finite:
         raise InputError(
-            f"{source}: NaN or infinite values in the weights {', '.join(names[:3])}{more}",
+            f"{source}: NaN or infinite values in the weights {_some(not_finite)}",
             hint="give weights of an earlier step, or train again with a lower learning rate",
         )
+    negative = [name for name, tensor in tensors.items() if name.endswith("running_var") and bool((tensor < 0).any())]
+    if negative:
+        raise InputError(f"{source}: negative variances in {_some(negative)}", hint="give weights that were not edited")
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"

@@ -25,14 +25,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dilated.config import require_valid
 from dilated.errors import InputError
 from dilated.fields.arithmetic import ReceptiveField, receptive_field
 from dilated.models.base import BaseConfig, BaseSegmenter
-from dilated.models.context import DILATIONS
+from dilated.models.context import DILATIONS, context_rules
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
 from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd, load_vgg16, require_choice
 from dilated.palettes import Color
 from dilated.tensors import reflect_pad
+
+_LARGEST_TILE = 32_768
+_LARGEST_WIDTH = 8
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,15 @@ class VGGConfig(BaseConfig):
 
     has_frontend = True
 
+    def __post_init__(self) -> None:
+        rules = {
+            "mean": (all(0 <= value <= 255 for value in self.mean), "give three numbers of 0 to 255"),
+            "tile": (all(0 < side <= _LARGEST_TILE for side in self.tile), f"give sides of up to {_LARGEST_TILE:,}"),
+            "width": (0 < self.width <= _LARGEST_WIDTH, f"give more than 0, up to {_LARGEST_WIDTH}"),
+            "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
+        }
+        require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
+
     def build(
         self,
         classes: Sequence[str],
@@ -77,6 +90,20 @@ class VGGConfig(BaseConfig):
         card: dict[str, object] | None = None,
     ) -> VGGSegmenter:
         return VGGSegmenter(classes, colors, self, card)
+
+    def expected_shapes(self, classes: int) -> dict[str, tuple[int, ...]]:
+        with torch.device("meta"):
+            parts = {"frontend": _build_frontend(self, classes), "context": self.build_context(classes)}
+        return {
+            f"{part}.{name}": tuple(value.shape)
+            for part, module in parts.items()
+            if module is not None
+            for name, value in module.state_dict().items()
+        }
+
+
+def _build_frontend(config: VGGConfig, classes: int) -> VGGFrontEnd:
+    return VGGFrontEnd(classes, config.pools, config.frontend_padding, config.fc6, config.width, config.dropout)
 
 
 class VGGSegmenter(BaseSegmenter):
@@ -122,9 +149,7 @@ class VGGSegmenter(BaseSegmenter):
         require_choice("network.upsampling", config.upsampling, ("interpolation", "deconvolution"))
         require_choice("network.inference", config.inference, ("whole", "authors"))
         super().__init__(classes, colors, config, card)
-        self.frontend = VGGFrontEnd(
-            len(classes), config.pools, config.frontend_padding, config.fc6, config.width, config.dropout
-        )
+        self.frontend = _build_frontend(config, len(classes))
         self.context = config.build_context(len(classes))
         self.grid = Grid(self.frontend.stride, 3.5 if config.upsampling == "deconvolution" else 0.0)
         self.feature_grids = (self.grid,)

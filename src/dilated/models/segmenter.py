@@ -17,25 +17,24 @@ decoder of DeepLabv3+ (Chen et al., ECCV 2018).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from dilated.dilation.depthwise import use_polyphase
-from dilated.dilation.dilate import dilate
-from dilated.environment import require_memory
+from dilated.config import require_valid
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.models.base import AuxiliaryLevel, BaseConfig, BaseSegmenter
-from dilated.models.context import DILATIONS
-from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, measure_grids, upsample
+from dilated.models.context import DILATIONS, context_rules
+from dilated.models.sampling import PIXEL_GRID, AxisGrids, upsample
 from dilated.models.stem import adapt_stem
+from dilated.models.timm_backbone import BackboneLayout, build_backbone, inspect_backbone, level_module_name
 from dilated.palettes import Color
+
+_MOST_CHANNELS = 8_192
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,17 @@ class SegmenterConfig(BaseConfig):
     kind: Literal["timm"] = "timm"
     """A backbone of timm; `vgg` is the paper's network, with the settings of `VGGConfig`."""
 
+    def __post_init__(self) -> None:
+        rules = {
+            "output_stride": (self.output_stride in (8, 16, 32), "give 8, 16 or 32"),
+            "levels": (0 <= self.levels <= 16, "give 0 for all, or the number of levels"),
+            "features": (1 <= self.features <= _MOST_CHANNELS, f"give 1 to {_MOST_CHANNELS:,}"),
+            "detail": (0 <= self.detail <= _MOST_CHANNELS, f"give 0 for none, or up to {_MOST_CHANNELS:,}"),
+            "detail_layers": (self.detail_layers in (1, 2), "give 1 or 2"),
+            "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
+        }
+        require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
+
     def build(
         self,
         classes: Sequence[str],
@@ -84,6 +94,13 @@ class SegmenterConfig(BaseConfig):
         card: dict[str, object] | None = None,
     ) -> Segmenter:
         return Segmenter(classes, colors, self, mean, std, card)
+
+    def expected_shapes(self, classes: int) -> dict[str, tuple[int, ...]]:
+        layout = inspect_backbone(self.backbone, self.levels, self.num_bands)
+        with torch.device("meta"):
+            head = _Head(self, layout, classes)
+        backbone = {f"backbone.{name}": shape for name, shape in layout.shapes.items()}
+        return backbone | {name: tuple(value.shape) for name, value in head.state_dict().items()}
 
     def with_output_stride(self, output_stride: int) -> SegmenterConfig:
         return replace(self, output_stride=output_stride)
@@ -129,38 +146,19 @@ class Segmenter(BaseSegmenter):
         config = config or SegmenterConfig()
         super().__init__(classes, colors, config, card)
 
-        self.backbone, grids = _build_backbone(config)
-        reduction = self.backbone.feature_info.reduction()
-        channels = self.backbone.feature_info.channels()
+        layout = inspect_backbone(config.backbone, config.levels, config.num_bands)
+        self.backbone, grids = build_backbone(config)
         self.grid, self.backbone_grids = grids[-1], grids
-        self.undilated_strides = _undilated_strides(config)
+        self.undilated_strides = layout.strides
         if self.grid.stride != config.output_stride:
             raise InputError(
                 f"network.output_stride: {config.backbone} has stride {self.grid.stride}, not {config.output_stride}",
                 hint=f"set network.output_stride = {self.grid.stride:g}, or network.dilation = 'exact'",
             )
-        # The backbone's levels from stride 8 on. Dilated, they end on one grid, where they are read side by side.
-        self.fused_levels = [i for i, stride in enumerate(self.undilated_strides) if stride >= 8]
-        self.fine_level = max((i for i, stride in enumerate(reduction) if stride <= 4), default=0)
-
-        width, num_classes = config.features, len(classes)
-        self.neck = nn.Sequential(
-            nn.Conv2d(sum(channels[i] for i in self.fused_levels), width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        )
-        self.context = config.build_context(width if config.context_on == "features" else num_classes)
-        self.dropout = nn.Dropout2d(config.dropout)
-        # As torch initialises it, spread by 1 / sqrt(3 F): from weights of 0.01, a few hundred steps do not reach the
-        # logits that rare classes need.
-        self.classifier = nn.Conv2d(width, num_classes, 1)
-        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
-        self.detail: DetailHead | None = None
-        if config.detail:
-            feature_channels = width if config.detail_reads == "features" else 0
-            self.detail = DetailHead(
-                channels[self.fine_level], num_classes, config.detail, feature_channels, config.detail_layers
-            )
+        self.fused_levels, self.fine_level = layout.fused_levels, layout.fine_level
+        head = _Head(config, layout, len(classes))
+        self.neck, self.context, self.dropout = head.neck, head.context, head.dropout
+        self.classifier, self.detail = head.classifier, head.detail
         self.feature_grids = (self.grid, grids[self.fine_level]) if config.detail else (self.grid,)
 
         default = self.backbone.default_cfg if config.input is None else vars(config.input)
@@ -248,7 +246,7 @@ class Segmenter(BaseSegmenter):
     def first_level_modules(self, levels: int) -> list[nn.Module]:
         if levels == 0:
             return []
-        last = _level_module_name(self.backbone, levels - 1)
+        last = level_module_name(self.backbone, levels - 1)
         modules: list[nn.Module] = []
         for name, module in self.backbone.named_modules():
             inside = last == name or last.startswith(f"{name}.")
@@ -275,6 +273,30 @@ class Segmenter(BaseSegmenter):
             )
         self.backbone.load_state_dict({k: weights.get(k, state[k]).to(state[k].dtype) for k in state})
         return f"{backbone}: {len(state)} tensors from {source}"
+
+
+class _Head(nn.Module):
+    """The parts of a segmenter behind its backbone, under the names that they have in the segmenter."""
+
+    def __init__(self, config: SegmenterConfig, layout: BackboneLayout, classes: int) -> None:
+        super().__init__()
+        width = config.features
+        self.neck = nn.Sequential(
+            nn.Conv2d(sum(layout.channels[i] for i in layout.fused_levels), width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.context = config.build_context(width if config.context_on == "features" else classes)
+        self.dropout = nn.Dropout2d(config.dropout)
+        # As torch initialises it, spread by 1 / sqrt(3 F): from weights of 0.01, a few hundred steps do not reach the
+        # logits that rare classes need.
+        self.classifier = nn.Conv2d(width, classes, 1)
+        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
+        self.detail: DetailHead | None = None
+        if config.detail:
+            feature_channels = width if config.detail_reads == "features" else 0
+            channels = layout.channels[layout.fine_level]
+            self.detail = DetailHead(channels, classes, config.detail, feature_channels, config.detail_layers)
 
 
 class DetailHead(nn.Module):
@@ -325,67 +347,3 @@ def make_non_negative(logits: Tensor) -> Tensor:
     negative; on these it starts as the identity.
     """
     return logits - logits.amin(1, keepdim=True)
-
-
-def _build_backbone(config: SegmenterConfig) -> tuple[nn.Module, list[Grid]]:
-    """Build the backbone, and measure where the values of each of its levels sit."""
-    if config.features < 1 or config.detail < 0 or config.detail_layers < 1:
-        raise InputError(
-            f"network: features={config.features}, detail={config.detail}, detail_layers={config.detail_layers}",
-            hint="give at least 1, 0 and 1",
-        )
-    if config.output_stride not in (8, 16, 32):
-        raise InputError(f"network.output_stride: {config.output_stride}", hint="give 8, 16 or 32")
-    if not timm.is_model(config.backbone):
-        close = difflib.get_close_matches(config.backbone, timm.list_models(), n=5)
-        raise InputError(
-            f"network.backbone: timm has no {config.backbone!r}; similar names: {', '.join(close) or 'none'}",
-            hint="list all with `python -c 'import timm; print(timm.list_models())'`",
-        )
-    stride = {} if config.dilation == "exact" else {"output_stride": config.output_stride}
-    try:
-        backbone = timm.create_model(config.backbone, features_only=True, **stride, **_backbone_options(config))
-    except (NotImplementedError, TypeError, AssertionError, AttributeError, RuntimeError) as error:
-        require_memory(error, f"network.backbone: {config.backbone}")
-        task = f"at output stride {config.output_stride}" if stride else "as levels of features"
-        exact = "network.dilation = 'exact', which can dilate more backbones, or " if stride else ""
-        raise InputError(
-            f"network.backbone: timm cannot build {config.backbone} {task} ({str(error) or type(error).__name__})",
-            hint=f"use {exact}a convolutional backbone, such as resnet50 or efficientnet_b0",
-        ) from error
-    grids = measure_grids(backbone, len(backbone.feature_info.channels()), config.num_bands)
-    if config.dilation == "exact":  # every sample stays where it is; others are added between them
-        backbone = dilate(backbone, config.output_stride, check=False)
-        grids = [Grid(min(grid.stride, config.output_stride), grid.start) for grid in grids]
-    return use_polyphase(_drop_unused_modules(backbone)), grids
-
-
-def _drop_unused_modules(backbone: Any) -> nn.Module:
-    """Drop what follows the last level that is used; timm runs it in some families, for nothing."""
-    parent_name, _, last = _level_module_name(backbone, -1).rpartition(".")
-    parent = backbone.get_submodule(parent_name)
-    names = [name for name, _ in parent.named_children()]
-    for name in names[names.index(last) + 1 :]:
-        if not isinstance(getattr(parent, name), nn.ModuleList):  # a list is iterated over, not called
-            setattr(parent, name, nn.Identity())
-    return backbone
-
-
-def _level_module_name(backbone: Any, level: int) -> str:
-    """The name of the module of a backbone with which a level ends."""
-    name: str = backbone.feature_info.module_name()[level]
-    module_names = {name for name, _ in backbone.named_modules()}
-    return name if name in module_names else name.replace(".", "_")  # timm flattens the names in some families
-
-
-def _undilated_strides(config: SegmenterConfig) -> list[int]:
-    """Each level's stride in the undilated network."""
-    with torch.device("meta"):
-        return timm.create_model(
-            config.backbone, features_only=True, **_backbone_options(config)
-        ).feature_info.reduction()
-
-
-def _backbone_options(config: SegmenterConfig) -> dict[str, Any]:
-    levels = {"out_indices": tuple(range(config.levels))} if config.levels else {}
-    return levels | ({"in_chans": config.num_bands} if config.num_bands != 3 else {})

@@ -12,8 +12,8 @@ import torch
 from dilated.data.images import ImageArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.fields.effective import effective_field_size
-from dilated.models.base import BaseSegmenter, FieldOfView
+from dilated.fields.effective import FieldOfView, effective_field_size
+from dilated.models.base import BaseSegmenter
 from dilated.report.images import encode_data_uri, shrink
 from dilated.report.receptive_field import HEAT_DECADES, blend_heat
 from dilated.tensors import to_tensor

@@ -16,7 +16,7 @@ from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.files import atomic_path, atomic_write, sync_folder
 from dilated.models.base import BaseSegmenter
-from dilated.models.network_file import require_finite
+from dilated.models.network_file import require_usable
 from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.optim import WeightEMA
@@ -73,7 +73,7 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
         InputError: weights that are NaN or infinite.
     """
     for key in ("weights", "ema"):
-        require_finite(values[key] or {}, f"{where}: checkpoint: {key}")
+        require_usable(values[key] or {}, f"{where}: checkpoint: {key}")
     config = build_dataclass(AnyConfig, values["network"], f"{where}: network")
     segmenter = config.build(classes.names, classes.colors)
     segmenter.load_state_dict(values["weights"])

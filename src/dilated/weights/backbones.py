@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
-from dilated.models.network_file import read_safetensors, require_finite
+from dilated.models.network_file import read_safetensors, require_usable
 from dilated.weights import caffe
 from dilated.weights.catalog import BUNDLED_FILES
 
@@ -54,7 +54,7 @@ def load_pretrained(segmenter: BaseSegmenter, source: str) -> str:
         weights = readers[scheme]()
     else:
         weights = _read_weights(source, segmenter.weight_sources)
-    require_finite(weights, f"weights: {source}")
+    require_usable(weights, f"weights: {source}")
     return segmenter.load_pretrained(weights, source)
 
 

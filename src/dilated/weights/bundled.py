@@ -7,13 +7,16 @@ segmenter = load("runs/mine")                        # a run: its best network
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 from dilated.config import build_dataclass
 from dilated.errors import InputError
 from dilated.models.adapter import AdapterConfig
-from dilated.models.base import BaseSegmenter
-from dilated.models.network_file import read_description, read_safetensors, require_finite
+from dilated.models.base import BaseConfig, BaseSegmenter
+from dilated.models.guarded_build import build_guarded, require_stored_types
+from dilated.models.network_file import read_description, read_safetensors, require_usable
 from dilated.models.paper import VGGConfig
 from dilated.models.segmenter import SegmenterConfig
 from dilated.weights.catalog import find_network
@@ -37,30 +40,38 @@ def load(name_or_path: Path | str) -> BaseSegmenter:
         8
     """
     path = find_network(name_or_path)
-    description, tensors = read_description(path), read_safetensors(path)[0]
-    config = build_dataclass(AnyConfig, description.config, f"{path}: network")
-    try:
-        segmenter: BaseSegmenter = config.build(
-            description.classes,
-            description.colors,
-            mean=description.mean,
-            std=description.std,
-            card=description.card,
-        )
-    except InputError as error:
-        raise InputError(f"{path}: {error.message}", hint=error.hint) from error
-    state = segmenter.state_dict()
-    mismatched = sorted(state.keys() ^ tensors.keys()) + [
-        k for k in state if k in tensors and state[k].shape != tensors[k].shape
-    ]
-    if mismatched:
-        raise InputError(
-            f"{path}: {len(mismatched)} weights do not fit the network that the file describes: {mismatched[:3]}",
-            hint="give a network file that was not edited",
-        )
-    require_finite(tensors, path)
-    segmenter.load_state_dict({k: v.to(state[k].dtype) for k, v in tensors.items()})
+    description = read_description(path)
+    config = read_config(description.config, str(path))
+    build = functools.partial(
+        config.build,
+        description.classes,
+        description.colors,
+        mean=description.mean,
+        std=description.std,
+        card=description.card,
+    )
+    segmenter = build_guarded(build, config, len(description.classes), description.shapes, str(path))
+    state, tensors = segmenter.state_dict(), read_safetensors(path)[0]
+    require_stored_types(state, tensors, str(path))
+    require_usable(tensors, path)
+    segmenter.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in tensors.items()})
     return segmenter.eval()
+
+
+def read_config(table: dict[str, Any], where: str) -> BaseConfig:
+    """The settings of a network, from the table of a file.
+
+    Args:
+        where: the file, for messages.
+
+    Raises:
+        InputError: a table that is none of a network, or values that are out of bounds.
+    """
+    try:
+        config: BaseConfig = build_dataclass(AnyConfig, table, "network")
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", error.hint) from error
+    return config
 
 
 def save(segmenter: BaseSegmenter, path: Path | str, half: bool = True) -> None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dilated.errors import InputError, suggest
-from dilated.models.network_file import require_finite
+from dilated.models.network_file import require_usable
 from dilated.models.paper import VGGConfig, VGGSegmenter, bilinear_kernel
 from dilated.models.vgg import VGG16_CONVOLUTIONS
 from dilated.palettes import CAMVID_COLORS, CITYSCAPES_COLORS, VOC_CLASSES, Color, voc_color
@@ -158,7 +158,7 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
         for caffe_name, layer in _layers_by_caffe_name(segmenter, name).items():
             for parameter, blob in zip(layer.parameters(), blobs[caffe_name], strict=True):
                 parameter.copy_(torch.tensor(np.asarray(blob)))
-    require_finite(segmenter.state_dict(), path)
+    require_usable(segmenter.state_dict(), path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     segmenter.card = {"network": name, "source": path.name, "sha256": sha256, "input": "BGR less its mean"}
