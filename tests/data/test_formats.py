@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats._match import _match_labels
+from dilated.data.formats._match import match_labels
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
@@ -159,11 +159,11 @@ def test_images_without_a_folder_of_labels_are_an_error(tmp_path: Path) -> None:
 )
 def test_images_and_labels_that_do_not_match_are_an_error(images: list[str], labels: list[str], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        _match_labels(
+        match_labels(
             [Path("images", n) for n in images], [Path("labels", n) for n in labels], Path("labels")
         ).require_complete()
 
 
 def test_pairs_keep_the_order_of_the_images() -> None:
-    pairs = _match_labels([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path()).samples
+    pairs = match_labels([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path()).samples
     assert pairs == [Sample(Path("b.jpg"), Path("b.png")), Sample(Path("a.jpg"), Path("a.png"))]

@@ -22,6 +22,11 @@ from dilated.files import read_lines
 
 _VAL_FRACTION, _SEED = 0.2, 0
 HASH_SPLITS = ("train", "val")
+_LIST_NAMES = {
+    "train": ("train", "training", "train_list"),
+    "val": ("val", "valid", "validation", "val_list"),
+    "test": ("test", "testing", "test_list"),
+}
 _Value = TypeVar("_Value")
 
 
@@ -53,9 +58,25 @@ def _hash_fraction(stem: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def find_split_lists(root: Path) -> list[str]:
-    """The splits that list files in the data folder name: train.txt, val.txt, test.txt."""
-    return [split for split in (*HASH_SPLITS, "test") if (root / f"{split}.txt").is_file()]
+def find_split_lists(root: Path) -> dict[str, Path]:
+    """The list files of splits in the data folder: train.txt, val.txt, test.txt, or other names of the splits.
+
+    Raises:
+        InputError: two lists of one split.
+    """
+    lists: dict[str, Path] = {}
+    for split, names in _LIST_NAMES.items():
+        existing = [path for name in names if (path := root / f"{name}.txt").is_file()]
+        if len(existing) > 1:
+            raise InputError(f"{existing[1]}: is a second list of {split}, beside {existing[0]}", hint="remove one")
+        if existing:
+            lists[split] = existing[0]
+    return lists
+
+
+def split_list_path(root: Path, split: str) -> Path:
+    """The list file of a split, or where it should be."""
+    return find_split_lists(root).get(split, root / f"{split}.txt")
 
 
 def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Sample]:
@@ -73,7 +94,7 @@ def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Samp
             )
         by_stem[sample.name] = sample
     if find_split_lists(root):
-        chosen, problems = resolve_list(root / f"{split}.txt", by_stem)
+        chosen, problems = resolve_list(split_list_path(root, split), by_stem)
         if problems:
             raise InputError(problems[0])
         return chosen
@@ -104,7 +125,7 @@ def resolve_list(listing: Path, by_stem: Mapping[str, _Value]) -> tuple[list[_Va
 
 def find_stem(name: str, stems: Container[str]) -> str:
     """The stem that a line of a list means: the line itself where that is a stem, else the stem of its file name."""
-    return name if name in stems else Path(name).stem
+    return name if name in stems else Path(name.replace("\\", "/")).stem  # as Windows writes paths
 
 
 def describe_hash_split(root: Path) -> list[str]:

@@ -38,6 +38,7 @@ _POINTS = {
 _MANY = 1 << 30
 _COUNTS = {"three points or more": (3, _MANY), "two points, or four": (2, 4), "four points": (4, 4)}
 _COUNTS |= {"two points": (2, 2), "one point": (1, 1), "two points or more": (2, _MANY), "points": (1, _MANY)}
+_COCO_FILES = ("instances_", "_annotations.coco")
 _SEARCHED_FILES, _SEARCHED_BYTES = 4, 4096
 
 
@@ -52,6 +53,8 @@ def list_labelme_files(folder: Path) -> list[Path]:
 
 
 def _is_labelme_file(path: Path) -> bool:
+    if path.name.startswith(_COCO_FILES):  # huge, and opened once alone
+        return False
     try:
         with path.open("rb") as file:
             beginning = file.read(_SEARCHED_BYTES)

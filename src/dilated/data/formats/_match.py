@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.auto_split import resolve_list
+from dilated.data.formats._stems import EQUAL_STEMS, StemRule, find_stem_rule
 from dilated.data.images import is_folder, list_image_files
 from dilated.data.labels import read_values
 from dilated.data.sample import Sample
@@ -32,7 +33,6 @@ SPLIT_ALIASES = {
     "testing": "test",
 }
 """The split that each name of a folder or a list file means, in lower case."""
-_LABEL_SUFFIXES = ("_mask", "_label")
 
 
 def find_split(words: Iterable[str]) -> str:
@@ -78,7 +78,7 @@ def match_folders(
 
     Args:
         what: what the folders should hold, for messages.
-        label_suffix: what the stem of a label ends in; None for `_mask` or `_label` where all labels do.
+        label_suffix: what the stem of a label ends in; None for what `find_stem_rule` finds.
         label_reader: how the labels are read.
         listing: a list file of the images to keep; None for all.
         keep: whether to keep the images and labels of a stem; None for all.
@@ -93,15 +93,14 @@ def match_folders(
         return MatchResult([], missing)
     problems: list[str] = []
     image_paths, label_paths = list_image_files(images), list_image_files(labels)
-    if label_suffix is None:
-        label_suffix = find_label_suffix(image_paths, label_paths)
+    rule = find_stem_rule(image_paths, label_paths) if label_suffix is None else StemRule(label_suffix=label_suffix)
     if listing is not None:
         image_paths, problems = resolve_list(listing, index_by_stem(image_paths))
         keep = {image.stem for image in image_paths}.__contains__
     if keep is not None:
         image_paths = [path for path in image_paths if keep(path.stem)]
-        label_paths = [path for path in label_paths if keep(path.stem.removesuffix(label_suffix))]
-    matches = _match_labels(image_paths, label_paths, labels, label_suffix, label_reader)
+        label_paths = [path for path in label_paths if keep(rule.image_stem(path.stem))]
+    matches = match_labels(image_paths, label_paths, labels, rule, label_reader)
     return MatchResult(matches.samples, problems + matches.problems)
 
 
@@ -114,53 +113,44 @@ def find_missing_folders(folders: Iterable[Path], what: Iterable[str]) -> list[s
     ]
 
 
-def _match_labels(
+def match_labels(
     images: Iterable[Path],
     labels: Iterable[Path],
     folder: Path,
-    label_suffix: str = "",
+    rule: StemRule = EQUAL_STEMS,
     label_reader: Callable[[Path], NDArray[np.integer]] = read_values,
 ) -> MatchResult:
-    """Match images with labels whose stem is the image's and a suffix, in the images' order.
+    """Match images with labels whose stems follow a rule, in the images' order.
 
     Example:
-        >>> _match_labels([Path("a.png"), Path("b.png")], [Path("a_L.png"), Path("c_L.png")], Path("m"), "_L").problems
+        >>> rule = StemRule(label_suffix="_L")
+        >>> match_labels([Path("a.png"), Path("b.png")], [Path("a_L.png"), Path("c_L.png")], Path("m"), rule).problems
         ['b.png: has no label; expected m/b_L.png', 'c_L.png: has no image; expected one of the stem c']
     """
-    by_stem: dict[str, Path] = {}
+    by_key: dict[str, Path] = {}
     samples, problems = [], []
     for label in labels:
-        stem = label.stem.removesuffix(label_suffix)
-        if stem in by_stem:
-            problems.append(f"{label}: is the second label of {stem}, beside {by_stem[stem].name}; expected one")
-        by_stem.setdefault(stem, label)
+        key = rule.label_key(label.stem)
+        if key in by_key:
+            stem = rule.image_stem(label.stem)
+            problems.append(f"{label}: is the second label of {stem}, beside {by_key[key].name}; expected one")
+        by_key.setdefault(key, label)
     seen: dict[str, Path] = {}
     for image in images:
-        if image.stem in seen:
-            problems.append(f"{image}: is the second image of this stem, beside {seen[image.stem].name}")
-        elif image.stem not in by_stem:
-            problems.append(f"{image}: has no label; expected {folder / (image.stem + label_suffix)}.png")
+        key = rule.image_key(image.stem)
+        if key in seen:
+            problems.append(f"{image}: is the second image of this stem, beside {seen[key].name}")
+        elif key not in by_key:
+            problems.append(f"{image}: has no label; expected {folder / rule.label_stem(image.stem)}.png")
         else:
-            samples.append(Sample(image, by_stem[image.stem], label_reader))
-        seen.setdefault(image.stem, image)
+            samples.append(Sample(image, by_key[key], label_reader))
+        seen.setdefault(key, image)
     problems += [
-        f"{label}: has no image; expected one of the stem {stem}" for stem, label in by_stem.items() if stem not in seen
+        f"{label}: has no image; expected one of the stem {rule.image_stem(label.stem)}"
+        for key, label in by_key.items()
+        if key not in seen
     ]
     return MatchResult(samples, problems)
-
-
-def find_label_suffix(images: Sequence[Path], labels: Sequence[Path]) -> str:
-    """What the stem of every label ends in and those of the images do not; "" if nothing.
-
-    Example:
-        >>> find_label_suffix([Path("a.jpg")], [Path("a_mask.png")])
-        '_mask'
-    """
-    for suffix in _LABEL_SUFFIXES:
-        all_labels, all_images = (all(path.stem.endswith(suffix) for path in paths) for paths in (labels, images))
-        if labels and all_labels and not all_images:
-            return suffix
-    return ""
 
 
 def index_by_stem(images: Iterable[Path]) -> dict[str, Path]:

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dilated.data.images import list_image_files
+from dilated.data.images import IMAGE_SUFFIXES, list_image_files
 
 
 def list_folders(root: Path, depth: int) -> Iterator[Path]:
     """The folder itself and those at most `depth` levels below it, sorted by name; hidden ones are left out."""
-    yield root
+    return (folder.path for folder in walk_folders(root, depth))
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """A folder, and whether images lie directly in it."""
+
+    path: Path
+    has_images: bool
+
+
+def walk_folders(root: Path, depth: int) -> Iterator[FolderContents]:
+    """The folder itself and those at most `depth` levels below it, sorted by name; hidden ones are left out."""
+    folders, has_images = [], False
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+                has_images = has_images or is_image
+                if not is_image and entry.is_dir():
+                    folders.append(root / entry.name)
+    except OSError:  # not ours to read
+        return
+    yield FolderContents(root, has_images)
     if depth:
-        try:
-            with os.scandir(root) as entries:  # which knows folders without asking for each file
-                folders = sorted(root / e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-        except OSError:  # not ours to read
-            return
-        for folder in folders:
-            yield from list_folders(folder, depth - 1)
+        for folder in sorted(folders):
+            yield from walk_folders(folder, depth - 1)
 
 
 class ImageIndex:

@@ -151,7 +151,7 @@ class CamVid701(Format):
             return Parsed(splits, self._match_split_folders)
         images = list_image_files(self._image_folder) if self._image_folder.is_dir() else []
         existing = {official_split(image.stem) for image in images}
-        return Parsed(find_split_lists(self.root) or [s for s in SPLITS if s in existing], self._match_frames)
+        return Parsed([*find_split_lists(self.root)] or [s for s in SPLITS if s in existing], self._match_frames)
 
     def _match_split_folders(self, split: str) -> MatchResult:
         what = ("CamVid's images", "CamVid's masks, *_L.png")
@@ -168,7 +168,7 @@ class CamVid701(Format):
             ("CamVid's 701 images", f"CamVid's masks, *{suffix}.png"),
             suffix,
             read_values if self._is_indexed else self._color_reader,
-            listing if (listing := self.root / f"{split}.txt").is_file() else None,
+            find_split_lists(self.root).get(split),
             lambda stem: official_split(stem) == split,
         )
 

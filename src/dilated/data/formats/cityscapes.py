@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.auto_split import find_split_lists
+from dilated.data.auto_split import find_split_lists, split_list_path
 from dilated.data.formats import camvid
 from dilated.data.formats._classes import encode_ids
 from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image, save_pairs
@@ -142,7 +142,7 @@ class KITTI(Format):
     def _match_folders(self, split: str) -> MatchResult:
         folder = self.root / (_KITTI_TEST_FOLDER if split == "test" else _KITTI_TRAIN_FOLDER)
         folders, what = (folder / "RGB", folder / "GT"), ("KITTI's images", "their masks in CamVid's colors")
-        listing = self.root / f"{split}.txt"
+        listing = split_list_path(self.root, split)
         is_listed = split == "val" or (split == "train" and listing.is_file())
         listed = listing if is_listed else None
         return match_folders(*folders, what, label_reader=camvid.COLOR_READER, listing=listed)
@@ -175,12 +175,12 @@ class KITTI2018(Format):
         return (self.root / _KITTI_2018_LABEL_FOLDER).is_dir()
 
     def parse(self) -> Parsed:
-        return Parsed(find_split_lists(self.root) or ["train"] * self.detect(), self._match_folders)
+        return Parsed([*find_split_lists(self.root)] or ["train"] * self.detect(), self._match_folders)
 
     def _match_folders(self, split: str) -> MatchResult:
         folders = self.root / _KITTI_2018_IMAGE_FOLDER, self.root / _KITTI_2018_LABEL_FOLDER
         what = ("KITTI's images", "their labels, images of Cityscapes' label ids")
-        listing = self.root / f"{split}.txt"
+        listing = split_list_path(self.root, split)
         is_whole = split == "train" and not find_split_lists(self.root)
         return match_folders(*folders, what, listing=None if is_whole else listing)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from dilated.data.auto_split import find_split_lists, find_stem
+from dilated.data.auto_split import find_split_lists, split_list_path
 from dilated.data.formats._classes import (
     ColorReader,
     encode_ids,
@@ -18,21 +19,13 @@ from dilated.data.formats._classes import (
     reset_values,
 )
 from dilated.data.formats._format import Format, MissingClassesError, Parsed, SampleArrays, save_pairs
-from dilated.data.formats._match import (
-    SPLITS,
-    UNDIVIDED,
-    MatchResult,
-    find_label_suffix,
-    index_by_stem,
-    match_folders,
-)
-from dilated.data.images import IMAGE_SUFFIXES, is_file, list_image_files, open_image
+from dilated.data.formats._listed import match_listed
+from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, match_folders, match_labels
+from dilated.data.formats._pairs import FolderPair, PairSearch, find_pairs, list_labels
+from dilated.data.formats._stems import find_beside_suffix, find_stem_rule
+from dilated.data.images import list_image_files, open_image
 from dilated.data.labels import IGNORE, Classes
-from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.files import read_lines
-
-_LABEL_FOLDERS = ("labels", "masks", "annotations")
 
 
 class Folders(Format):
@@ -40,61 +33,51 @@ class Folders(Format):
 
         images/train/  labels/train/  images/val/  labels/val/     splits as folders inside
         train/images/  train/labels/  val/images/  val/labels/     splits as folders outside
+        train/  train_masks/  val/  val_masks/                     splits in the folders' names
         images/  labels/  train.txt  val.txt                       splits as list files, one image per line
         images/  labels/                                           no splits: divided by the stems' hashes, with a note
 
-    `labels/` may be called `masks/` or `annotations/`. Labels may all end in `_mask` or all in `_label`: `a_mask.png`
-    belongs to `a.jpg`. A line of a list file is a stem, a file name in `images/`, or an image and a label as paths from
-    the data folder.
+    `images/` may be called `imgs/`, `JPEGImages/` or `rgb/`, `labels/` `masks/`, `annotations/`, `gt/` or
+    `SegmentationClass/`; a split `training`, `valid`, `validation` or `testing`. Further folders, such as those of
+    sites, may lie between, and become a part of the names. Labels may end in `_mask` or the like: `a_mask.png` belongs
+    to `a.jpg`, and may lie beside it in one folder. A line of a list file is a stem, a file name in `images/`, or an
+    image and a label as paths from the data folder.
     """
 
     name = "folders"
 
     def detect(self) -> bool:
-        return (self.root / "images").is_dir() or any((self.root / s / "images").is_dir() for s in SPLITS)
+        try:
+            return bool(self._search.pairs)
+        except InputError:
+            return True  # reported when the samples are asked for
+
+    @cached_property
+    def _search(self) -> PairSearch:
+        return find_pairs(self.root)
 
     def parse(self) -> Parsed:
         """The splits that folders or lists name."""
-        lists = find_split_lists(self.root)
-        splits = [s for s in SPLITS if self._is_inside(s) or self._is_outside(s) or s in lists]
-        images = self.root / "images"
-        if not splits and images.is_dir() and list_image_files(images):
+        named = {pair.split for pair in self._search.pairs}
+        splits = [split for split in SPLITS if split in named] or [*find_split_lists(self.root)]
+        if not splits and any(list_image_files(pair.images) for pair in self._search.of_split(UNDIVIDED)):
             splits = [UNDIVIDED]
         return Parsed(splits, self._match_files, describe=self._describe)
 
     def _match_files(self, split: str) -> MatchResult:
-        if self._is_outside(split):
-            return _match_folders(self.root / split / "images", _label_folder(self.root / split))
-        if self._is_inside(split):
-            return _match_folders(self.root / "images" / split, _label_folder(self.root) / split)
-        if split == UNDIVIDED:
-            return _match_folders(self.root / "images", _label_folder(self.root))
-        return MatchResult(_match_listed(self.root, self.root / f"{split}.txt"))
+        pairs = self._search.of_split(split)
+        if pairs:
+            return _join_matches([_match_pair(pair) for pair in pairs])
+        return MatchResult(match_listed(self.root, split_list_path(self.root, split), self._search.of_split(UNDIVIDED)))
 
     def _describe(self) -> list[str]:
-        lines = []
-        for parent in (self.root, *(self.root / s for s in SPLITS)):
-            existing = [name for name in _LABEL_FOLDERS if (parent / name).is_dir()]
-            if not (parent / "images").is_dir() or not existing:
-                continue
-            folder = _label_folder(parent)
-            if folder.name != "labels":
-                lines.append(f"The labels are read from {folder}, for there is no {parent / 'labels'}.")
-            elif len(existing) > 1:
-                lines.append(f"The labels are read from {folder}; {parent / existing[1]} is left alone.")
-        return lines
+        return self._search.notes
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """The labels have the values of the classes, 255 where ignored."""
         folders = root / "images" / split, root / "labels" / split
         save_pairs(samples, *folders, lambda ids: encode_ids(ids, classes, IGNORE))
-
-    def _is_outside(self, split: str) -> bool:
-        return (self.root / split / "images").is_dir()
-
-    def _is_inside(self, split: str) -> bool:
-        return (self.root / "images" / split).is_dir()
 
 
 class ColorMasks(Folders):
@@ -114,7 +97,8 @@ class ColorMasks(Folders):
             classes = self.classes_file.classes
             if classes is None or classes.read == "colors":
                 return classes is not None
-            first_label = _find_first_label(self.root)
+            labels = (label for pair in self._search.pairs for label in list_labels(pair))
+            first_label = next(labels, None)
             if first_label is None:
                 return False
             with open_image(first_label) as image:
@@ -165,52 +149,22 @@ class ColorMasks(Folders):
         return replace(reset_values(classes), read="colors", ignore_colors=(find_unused_color(classes),))
 
 
-def _label_folder(parent: Path) -> Path:
-    """The folder of the labels beside images/, or where it should be."""
-    existing = [parent / name for name in _LABEL_FOLDERS if (parent / name).is_dir()]
-    if len(existing) == 2 and existing[0].name != "labels":
-        raise InputError(
-            f"{parent}: found masks/ and annotations/; expected one, or labels/",
-            hint="rename the one to read to labels/",
-        )
-    return existing[0] if existing else parent / "labels"
+def _match_pair(pair: FolderPair) -> MatchResult:
+    """The samples of a folder of images; their names begin with the folders of its group."""
+    if pair.images == pair.labels:
+        files, suffix = list_image_files(pair.images), find_beside_suffix(pair.images)
+        labels = [path for path in files if path.stem.endswith(suffix)]
+        images = [path for path in files if not path.stem.endswith(suffix)]
+        matches = match_labels(images, labels, pair.labels, find_stem_rule(images, labels))
+    else:
+        what = ("the images", f"the labels of {pair.images}")
+        matches = match_folders(pair.images, pair.labels, what, label_suffix=None)
+    if not pair.group:
+        return matches
+    named = [replace(sample, stem="__".join((*pair.group, sample.image.stem))) for sample in matches.samples]
+    return replace(matches, samples=named)
 
 
-def _match_folders(images: Path, labels: Path) -> MatchResult:
-    return match_folders(images, labels, ("the images", f"the labels of {images}"), label_suffix=None)
-
-
-def _match_listed(root: Path, listing: Path) -> list[Sample]:
-    """The samples that a list file names, in its order."""
-    folders = root / "images", _label_folder(root)
-    images, labels = (index_by_stem(list_image_files(f)) if f.is_dir() else {} for f in folders)
-    label_suffix = find_label_suffix(list(images.values()), list(labels.values()))
-    labels = {stem.removesuffix(label_suffix): path for stem, path in labels.items()}
-    samples = []
-    for number, name in read_lines(listing):
-        fields, stem = name.split(), find_stem(name, images)
-        if len(fields) == 2 and stem not in images:
-            sample = Sample(root / fields[0], root / fields[1])
-            missing = next((p for p in (sample.image, sample.label) if not is_file(p)), None)
-            if missing:
-                raise InputError(f"{listing}, line {number}: {missing} does not exist")
-        elif stem in images and stem in labels:
-            sample = Sample(images[stem], labels[stem])
-        else:
-            raise InputError(
-                f"{listing}, line {number}: found {name!r}, which is not in {folders[stem in images]}",
-                hint="give a stem or a file name that exists, or an image and a label as paths",
-            )
-        samples.append(sample)
-    return samples
-
-
-def _find_first_label(root: Path) -> Path | None:
-    """A label, found by listing no more than the names of one folder."""
-    parents = [root, *(root / s for s in SPLITS)]
-    candidates = [p / name / subfolder for p in parents for name in _LABEL_FOLDERS for subfolder in ("", *SPLITS)]
-    for candidate in candidates:
-        label = min((p for p in candidate.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES), default=None)
-        if label:
-            return label
-    return None
+def _join_matches(matches: list[MatchResult]) -> MatchResult:
+    samples = [sample for match in matches for sample in match.samples]
+    return MatchResult(samples, [problem for match in matches for problem in match.problems])
