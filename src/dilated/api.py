@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from dilated.evaluation import evaluate as evaluation
 from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import MetricsConfig
 from dilated.evaluation.result import EvaluationResult
+from dilated.lock import lock_folder
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
@@ -171,7 +173,7 @@ def train(
     seconds = _to_seconds(budget)
     with join_process_group(options.device) as world:
         progress = (options.progress or LineProgress()) if world.is_rank_zero else TrainingProgress()
-        with progress:
+        with progress, ExitStack() as stack:
             if resume and out is None:
                 raise InputError("train: there is no run to resume", hint="give its folder as out")
             if resume and recipe is None:
@@ -182,6 +184,8 @@ def train(
             dataset = _open(data, options.format)
             progress.on_dataset(dataset)
             folder = world.broadcast(Path(out) if out is not None else _free_run_folder(dataset.root))
+            if world.is_rank_zero:
+                stack.enter_context(lock_folder(folder, "training"))
             remaining = max(1.0, seconds - (time.monotonic() - started)) if seconds else 0.0
             if recipe is None:
                 resolved = _plan_run(dataset, folder, remaining, options, world, progress)

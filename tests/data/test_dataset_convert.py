@@ -176,10 +176,20 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     assert convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "voc").images == {"train": 2, "val": 2}
 
 
-def test_what_is_left_of_a_conversion_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
+def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "out.part").mkdir()
-    with pytest.raises(InputError, match=r"out\.part: is left"):
+    (tmp_path / "out.part" / "half.png").write_bytes(b"\x89PNG")
+    (tmp_path / ".out.lock").touch()
+    convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "voc")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert not (tmp_path / "out" / "half.png").exists()
+
+
+def test_a_folder_that_may_be_anything_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "out.part").mkdir()
+    with pytest.raises(InputError, match=r"out\.part: is in the way"):
         convert(source(tmp_path / "in", maps_of(6, 4)), tmp_path / "out", "voc")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.part"]
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:

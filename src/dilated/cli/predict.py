@@ -14,9 +14,10 @@ from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.data.images import exceeds_pixel_limit
 from dilated.errors import InputError
+from dilated.lock import lock_folder
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.predictor import Predictor, PredictorOptions
-from dilated.prediction.raster_prediction import predict_raster
+from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import Source, search_sources
 from dilated.prediction.writers import OutputFormat
 
@@ -41,6 +42,11 @@ def run(
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
+    with lock_folder(out, "prediction"):
+        _predict(predictor, inputs, out, options)
+
+
+def _predict(predictor: Predictor, inputs: Sequence[Path], out: Path, options: PipelineOptions) -> None:
     search = search_sources(inputs, exclude=out)
     all_sources = search.sources
     for line in search.describe_left_out():
@@ -110,7 +116,7 @@ def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path,
         raise InputError(f"{out}: two of the images have the same name", hint="label them into two folders")
     failed = 0
     for source, target in targets.items():
-        if skip_existing and target.exists():
+        if skip_existing and is_finished(target):
             write_line(f"{target}: is there already")
             continue
         target.parent.mkdir(parents=True, exist_ok=True)

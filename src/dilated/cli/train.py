@@ -14,6 +14,7 @@ from dilated.cli import arguments
 from dilated.cli.console import write_line
 from dilated.cli.training_progress import RichTrainingProgress, print_plan
 from dilated.errors import Interrupted
+from dilated.lock import lock_folder
 from dilated.training.checkpoint import create_run_folder
 
 
@@ -62,10 +63,11 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         report=options.report,
     )
     if options.plan_only:
-        create_run_folder(out)  # what is in the way is said before anything is measured
-        training_plan = api.plan(data, budget=budget, options=train_options)
-        print_plan(training_plan, Console())
-        path = training_plan.save(out)
+        with lock_folder(out, "planning"):
+            create_run_folder(out)  # what is in the way is said before anything is measured
+            training_plan = api.plan(data, budget=budget, options=train_options)
+            print_plan(training_plan, Console())
+            path = training_plan.save(out)
         write_line(f"Edit {shlex.quote(str(path))} and give it as --recipe, with another --out.")
         return
     try:

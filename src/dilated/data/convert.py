@@ -27,6 +27,7 @@ from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import move_into_place
+from dilated.lock import lock_file
 from dilated.progress import ProgressCallback
 
 WRITABLE_FORMATS = tuple(name for name, format_class in FORMATS.items() if format_class.is_writable())
@@ -72,8 +73,8 @@ def convert(
         progress: called with the steps done and their total; writing and reading back are one step each per image.
 
     Raises:
-        InputError: a folder that is not empty, a format that cannot be written or cannot hold the data, data that is
-            damaged.
+        InputError: a folder that is not empty or that another process writes to, a format that cannot be written or
+            cannot hold the data, data that is damaged.
 
     Example:
         >>> import tempfile
@@ -92,11 +93,23 @@ def convert(
         raise InputError(f"format: {format!r} {problem}", hint=f"give one of {', '.join(WRITABLE_FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty", hint="give an empty folder or a new one")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out.parent}: could not be made ({error.strerror})", hint="choose another place") from error
+    with lock_file(out, "converting a data set") as left_behind:
+        part_folder = out.with_name(f"{out.name}.part")
+        if left_behind:  # by a conversion that was killed; without its lock, the folder may be anything
+            shutil.rmtree(part_folder, ignore_errors=True)
+        if part_folder.exists():
+            raise InputError(f"{part_folder}: is in the way", hint="remove it, then convert again")
+        return _convert(data, out, format, options, progress)
+
+
+def _convert(
+    data: Dataset, out: Path, format: str, options: ConvertOptions, progress: ProgressCallback | None
+) -> ConversionResult:
     part_folder = out.with_name(f"{out.name}.part")
-    if part_folder.exists():
-        raise InputError(
-            f"{part_folder}: is left of a conversion that was interrupted", hint="remove it, then convert again"
-        )
     samples_by_split, notes = _select_splits(data, options)
     stems = _output_stems(samples_by_split, FORMATS[data.format].image_suffix, notes)
     total = 2 * sum(map(len, samples_by_split.values()))
@@ -110,7 +123,7 @@ def convert(
     writer = _Writer(FORMATS[format], part_folder, data.classes, options.ignore_as_class, report_step)
     notes += writer.notes
     try:
-        part_folder.mkdir(parents=True)
+        part_folder.mkdir()
         writer.write(samples_by_split, stems)
         writer.verify_round_trip()
         if out.exists():

@@ -31,6 +31,7 @@ from dilated.data.raster.reader import open_raster
 from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_NODATA, SHORT, SOFTWARE, Tag
 from dilated.errors import InputError
 from dilated.files import move_into_place
+from dilated.lock import lock_file
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
@@ -96,17 +97,40 @@ def predict_raster(
 
     Raises:
         InputError: an image that cannot be read, a target that is not a TIFF or is the image itself, a full disk, or
-            unfinished blocks of another image, network or setting. Finished blocks are kept in any case.
+            unfinished blocks of another image, network or setting. Finished blocks are kept in any case. Another
+            process that writes the target.
     """
     source, target = Path(source), Path(target)
     _check_arguments(predictor, source, target)
-    work_folder = target.with_name(f"{target.name}.part")
+    with explain_write_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(target, "labelling a raster"):
+        return _label_raster(predictor, source, target, bands, progress)
+
+
+def is_finished(target: Path) -> bool:
+    """Return whether a raster's labels are written, and nothing of the run is left to be cleaned up."""
+    return target.exists() and not _work_folder(target).exists()
+
+
+def _work_folder(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _label_raster(
+    predictor: Predictor,
+    source: Path,
+    target: Path,
+    bands: Sequence[int] | None,
+    progress: ProgressCallback | None,
+) -> RasterResult:
+    work_folder = _work_folder(target)
     quicklook = target.with_name(f"{target.stem}.quicklook.png")
     segmenter = predictor.segmenter
     dtype = label_dtype(len(segmenter.classes) + 1)  # one more than the classes, for no data
     nodata = int(np.iinfo(dtype).max)
     with explain_write_errors(work_folder):
-        work_folder.mkdir(parents=True, exist_ok=True)
+        work_folder.mkdir(exist_ok=True)
     with _removed_if_empty(work_folder), open_raster(source, bands=bands, scratch_folder=work_folder) as raster:
         blocks = predictor.split_into_blocks(raster.height, raster.width)
         block_store = BlockStore(work_folder, _provenance(predictor, source, bands), blocks, dtype)

@@ -15,6 +15,7 @@ from dilated.data.labels import Classes
 from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.files import atomic_path, atomic_write, sync_folder
+from dilated.lock import LOCK_FILE
 from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import require_usable
 from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
@@ -127,7 +128,7 @@ def create_run_folder(out: Path) -> None:
         InputError: it holds something that is worth keeping.
     """
     # A run that was killed before its first checkpoint leaves these, and nothing worth keeping.
-    leftovers = {RECIPE_FILE, PLAN_FILE, REASONS_FILE, LOG_FILE}
+    leftovers = {RECIPE_FILE, PLAN_FILE, REASONS_FILE, LOG_FILE, LOCK_FILE}
     if out.exists() and (
         not out.is_dir() or any(p.name not in leftovers and p.suffix != ".part" for p in out.iterdir())
     ):
