@@ -1,0 +1,1 @@
+"""Fast exact dilated convolution; every kernel has a reference in plain PyTorch."""

@@ -1,0 +1,218 @@
+"""The compiled kernels: built on first use by the system's C++ compiler, kept in a cache, and never needed.
+
+Without a compiler, or with DILATED_NATIVE=0 in the environment, `load_native()` is None and callers use plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from dilated.files import atomic_path
+from dilated.kernels.winograd import Matrix, cook_toom
+
+TRANSFORM_PAIRS = (
+    *(((m, 3), (m, 3)) for m in (2, 4, 6)),
+    *(((m, 5), (m, 5)) for m in (2, 4)),
+    *(((2, 7), (2, 7)), ((4, 7), (4, 7)), ((4, 7), (6, 7)), ((6, 7), (6, 7))),
+)
+"""((tile, kernel) of the rows, of the columns) that are compiled in."""
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+
+
+class Layer(ctypes.Structure):
+    """The arguments of one convolution, as kernels.cpp has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "y", "u", "bias", "scratch")),
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                *("batch", "height", "width", "out_height", "out_width", "groups", "c_in", "c_out"),
+                *("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding_h", "padding_w"),
+                *("chunk", "block", "shared", "threads"),
+            )
+        ),
+        ("low", ctypes.c_float),
+        ("high", ctypes.c_float),
+    )
+
+
+class Labels(ctypes.Structure):
+    """The arguments of up-sampling and argmax, as kernels.cpp has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("logits", "labels", "rows", "columns", "row_weights", "column_weights")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("batch", "classes", "height", "width", "out_height", "out_width", "threads")
+        ),
+    )
+
+
+@lru_cache(maxsize=1)
+def load_native() -> ctypes.CDLL | None:
+    """The compiled kernels, built if need be; None where that is impossible (a warning says why) or not wanted."""
+    if os.environ.get("DILATED_NATIVE") == "0":
+        return None
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    if compiler is None:
+        return None
+    try:
+        return _declare(ctypes.CDLL(str(_build(compiler))))
+    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        reason = getattr(error, "stderr", None) or str(error)
+        warnings.warn(f"kernels: {compiler} cannot build them, plain PyTorch is used ({reason[-300:]})", stacklevel=2)
+        return None
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels and measured times are kept: $DILATED_CACHE, by default ~/.cache/dilated."""
+    given = os.environ.get("DILATED_CACHE")
+    folder = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dilated"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def native_version() -> str:
+    """What the times of kernels depend on besides the machine: the compiled code, or `plain` without it."""
+    if load_native() is None:
+        return "plain"
+    return hashlib.sha256((_transforms_header() + _SOURCE.read_text()).encode()).hexdigest()[:16]
+
+
+def _transforms_header() -> str:
+    """The transforms as straight-line C++; pairs of points +p and -p share their even and odd halves."""
+    sizes = sorted({size for pair in TRANSFORM_PAIRS for size in pair})
+    structs = []
+    for tile, kernel in sizes:
+        transform = cook_toom(tile, kernel)
+        structs.append(
+            f"struct T{tile}_{kernel} {{\n  static constexpr int m = {tile}, r = {kernel}, n = {transform.size};\n"
+            f"  INLINE void input(const vec* x, vec* y) {{\n{_input_code(transform.input)}  }}\n"
+            f"  INLINE void output(const vec* x, vec* y) {{\n{_output_code(transform.output)}  }}\n}};\n"
+        )
+    pairs = " ".join(f"X(T{h[0]}_{h[1]}, T{w[0]}_{w[1]})" for h, w in TRANSFORM_PAIRS)
+    return "".join(structs) + f"#define TRANSFORM_PAIRS(X) {pairs}\n"
+
+
+def _input_code(matrix: Matrix) -> str:
+    """y = matrix x; two rows that differ by the sign of their odd entries cost one."""
+    lines = []
+    remaining = list(range(len(matrix)))
+    while remaining:
+        i = remaining.pop(0)
+        row = matrix[i]
+        even, odd = _sum_code(row[::2], 0), _sum_code(row[1::2], 1)
+        for j in remaining:
+            for sign in (1, -1):
+                if all(matrix[j][k] == sign * (-1) ** k * v for k, v in enumerate(row)) and even and odd:
+                    difference = "e - o" if sign == 1 else "o - e"
+                    lines.append(f"    {{ vec e = {even}, o = {odd}; y[{i}] = e + o; y[{j}] = {difference}; }}\n")
+                    break
+            else:
+                continue
+            remaining.remove(j)
+            break
+        else:
+            lines.append(f"    y[{i}] = {' + '.join(filter(None, (even, odd)))};\n")
+    return "".join(lines)
+
+
+def _output_code(matrix: Matrix) -> str:
+    """y = matrix x; columns that differ by the sign of their odd entries are added and subtracted first."""
+    columns = list(zip(*matrix, strict=True))
+    names: list[list[tuple[str, Fraction]]] = [[] for _ in matrix]  # per row: (variable, coefficient)
+    lines, remaining = [], list(range(len(columns)))
+    while remaining:
+        i = remaining.pop(0)
+        partner = next(
+            (j for j in remaining if all(columns[j][k] == (-1) ** k * v for k, v in enumerate(columns[i]))), None
+        )
+        if partner is None or len(matrix) == 1:
+            for k, value in enumerate(columns[i]):
+                names[k].append((f"x[{i}]", value))
+            continue
+        remaining.remove(partner)
+        lines.append(f"    vec s{i} = x[{i}] + x[{partner}], d{i} = x[{i}] - x[{partner}];\n")
+        for k, value in enumerate(columns[i]):
+            names[k].append((f"{'d' if k % 2 else 's'}{i}", value))
+    for k, terms in enumerate(names):
+        lines.append(f"    y[{k}] = {_terms_code(terms)};\n")
+    return "".join(lines)
+
+
+def _sum_code(values: Sequence[Fraction], offset: int) -> str:
+    return _terms_code([(f"x[{2 * k + offset}]", value) for k, value in enumerate(values)])
+
+
+def _terms_code(terms: Sequence[tuple[str, Fraction]]) -> str:
+    """Code for the sum of coefficient * variable; empty where all coefficients are zero."""
+    parts = []
+    for name, value in terms:
+        if value == 1:
+            parts.append(name)
+        elif value == -1:
+            parts.append(f"-{name}")
+        elif value:
+            parts.append(f"{float(value).hex()}f * {name}")
+    return " + ".join(parts)
+
+
+def _build(compiler: str) -> Path:
+    """Compile, unless this machine has done so; the shared library."""
+    header, source = _transforms_header(), _SOURCE.read_text()
+    openmp = _openmp_flags()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    key = "\0".join((header, source, version, *_FLAGS, *openmp, describe_processor(), sys.platform))
+    library = cache_folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
+    if library.exists():
+        return library
+    with atomic_path(library) as temporary:
+        folder = temporary.with_name(temporary.name + ".build")
+        folder.mkdir()
+        try:
+            (folder / "transforms.h").write_text(header)
+            command = [compiler, *_FLAGS, f"-I{folder}", str(_SOURCE), "-o", str(temporary), *openmp]
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return library
+
+
+def _openmp_flags() -> list[str]:
+    """OpenMP from the library that torch has loaded: two pools of threads would compete for the cores."""
+    library = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
+    return ["-fopenmp", str(library)] if sys.platform == "linux" and library.exists() else []
+
+
+def describe_processor() -> str:
+    """What `-march=native` depends on: the processor's name and its features."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    for name, sizes in (("dilated_winograd", 3), ("dilated_direct", 1), ("dilated_depthwise", 1)):
+        function = getattr(library, name)
+        function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(Layer), *[ctypes.c_int64] * sizes]
+    library.dilated_labels.restype, library.dilated_labels.argtypes = None, [ctypes.POINTER(Labels)]
+    for name in ("dilated_panel", "dilated_rows"):
+        getattr(library, name).restype = ctypes.c_int64
+    return library
