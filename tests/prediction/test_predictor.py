@@ -85,7 +85,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "", None])
 def test_a_precision_that_is_unknown_is_refused(precision: Any) -> None:
-    with pytest.raises(InputError, match=r"precision: .* is unknown\. Give fp32 or bf16"):
+    with pytest.raises(InputError, match=r"precision: .* is unknown\. Give fp32, fast or bf16"):
         Predictor(Local(1), device="cpu", precision=precision)
 
 
@@ -130,8 +130,8 @@ def test_a_batch_is_a_tensor_of_images_too() -> None:
 def test_no_more_images_than_the_batch_size_go_to_the_network_together(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(Local(3), device="cpu")
     sizes: list[int] = []
-    forward = Predictor._forward
-    monkeypatch.setattr(Predictor, "_forward", lambda self, pixels: sizes.append(len(pixels)) or forward(self, pixels))
+    label = Predictor._label
+    monkeypatch.setattr(Predictor, "_label", lambda self, pixels: sizes.append(len(pixels)) or label(self, pixels))
     predictor.batch([make_image(5, 6)] * 5, batch_size=2)
     assert sizes == [2, 2, 1]
 

@@ -34,7 +34,7 @@ from dilated.input_config import InputConfig
 from dilated.models.context import ContextModule
 from dilated.models.network_file import write_network_file
 from dilated.models.network_schema import require_normalization
-from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample
+from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample, upsample_labels
 from dilated.palettes import Color, distinct_colors
 
 
@@ -235,6 +235,14 @@ class BaseSegmenter(nn.Module, ABC):
         """Logits at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
         logits, grids = self.decode(self.extract_features(images), self.feature_grids)
         return self.upsample(logits, grids, PIXEL_GRID, (images.shape[-2], images.shape[-1]))
+
+    def label_pixels(self, images: Tensor) -> Tensor:
+        """The greatest class of every pixel: (N, 3, H, W) -> (N, H, W), without the logits of every pixel.
+
+        Those of `forward`, but for ties to rounding. uint8 for up to 256 classes, otherwise int64.
+        """
+        logits, grids = self.decode(self.extract_features(images), self.feature_grids)
+        return upsample_labels(logits, grids, PIXEL_GRID, (images.shape[-2], images.shape[-1]))
 
     @abstractmethod
     def extract_features(self, images: Tensor) -> list[Tensor]:

@@ -205,6 +205,10 @@ class VGGSegmenter(BaseSegmenter):
             self._forward_tiles(self.preprocess(images)), grids, PIXEL_GRID, (images.shape[-2], images.shape[-1])
         )
 
+    def label_pixels(self, images: Tensor) -> Tensor:
+        """The greatest class of every pixel; the tiles of the authors' inference are part of the result."""
+        return super().label_pixels(images) if self.config.inference == "whole" else self(images).argmax(1)
+
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """The front end's logits: (N, C, ceil(H/r), ceil(W/r))."""
         return [self.frontend_logits(images)]

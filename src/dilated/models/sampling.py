@@ -19,6 +19,7 @@ from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.fields.arithmetic import conv_axes
 from dilated.fields.probing import eval_mode, temporary_hooks
+from dilated.kernels.labels import upsample_argmax
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,24 @@ def upsample(feature_maps: Tensor, source: AxisGrids, target: AxisGrids, size: t
     return _resample_axis(
         _resample_axis(feature_maps, -1, source_columns, target_columns, size[1]), -2, source_rows, target_rows, size[0]
     )
+
+
+def upsample_labels(logits: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
+    """The greatest class at each place of a finer grid: (N, C, h, w) -> (N, *size).
+
+    The interpolated logits are never held. Arguments as for `upsample`; uint8 for up to 256 classes, otherwise int64.
+
+    Example:
+        >>> logits = torch.rand(1, 5, 4, 4)
+        >>> labels = upsample_labels(logits, Grid(8, 3.5), PIXEL_GRID, (32, 32))
+        >>> torch.equal(labels, upsample(logits, Grid(8, 3.5), PIXEL_GRID, (32, 32)).argmax(1).byte())
+        True
+    """
+    rows, columns = (
+        _source_positions(samples, a, b, length, torch.device("cpu"))
+        for samples, a, b, length in zip(logits.shape[2:], split_axes(source), split_axes(target), size, strict=True)
+    )
+    return upsample_argmax(logits, rows, columns)
 
 
 def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, size: int) -> Tensor:

@@ -51,8 +51,10 @@ class TilePlan:
 class NetworkRunner(Protocol):
     """A network on a device, and the precision that it runs in: a `Predictor`, as tilers see it."""
 
-    segmenter: BaseSegmenter
     device: torch.device
+
+    @property
+    def network(self) -> BaseSegmenter: ...
 
     def autocast(self) -> torch.autocast: ...
 
@@ -66,7 +68,7 @@ class Tiler(ABC):
 
     def __init__(self, network: NetworkRunner, source: TileSource, tile: int) -> None:
         self.network, self.source, self.tile = network, source, tile
-        self.view, self.cache, self.segmenter = source.view, source.cache, network.segmenter
+        self.view, self.cache, self.segmenter = source.view, source.cache, network.network
 
     @abstractmethod
     def keys(self, block: Block) -> list[TileKey]:
