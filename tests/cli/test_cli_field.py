@@ -14,6 +14,7 @@ from PIL import Image
 from dilated import Segmenter, SegmenterConfig, load
 from dilated.cli.field import sample_image
 from dilated.cli.main import main
+from dilated.models.field_of_view import measure_field_of_view
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.report.receptive_field import draw_field_growth, save_figure
 
@@ -131,7 +132,7 @@ def test_the_logit_that_is_looked_at_is_the_nearest_to_the_middle() -> None:
     network = SegmenterConfig(backbone="resnet18", levels=3, features=8)
     segmenter = Segmenter(["a", "b"], [(0, 0, 0), (255, 0, 0)], network).eval()
     for size in ((5, 7), (40, 56), (41, 63)):
-        one = segmenter.measure_field_of_view(torch.rand(1, 3, *size))
+        one = measure_field_of_view(segmenter, torch.rand(1, 3, *size))
         assert one.field.shape == size
         for place, side in zip(one.center, size, strict=True):
             assert place % 8 == 0  # resnet18's logits sit at 0, 8, 16, ...

@@ -13,7 +13,8 @@ from dilated.cli import arguments, info
 from dilated.cli.console import make_table, write_line, write_table
 from dilated.data.images import list_image_files, read_image
 from dilated.errors import InputError
-from dilated.fields.effective import FieldOfView, effective_field_size
+from dilated.fields.effective import effective_field_size
+from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report import receptive_field as draw
 from dilated.tensors import to_tensor
 from dilated.weights.bundled import load
@@ -62,11 +63,11 @@ def run(
                 hint="crop the image; resizing it would change what is measured",
             )
         images = to_tensor(pixels)  # (1, 3, H, W)
-        field_of_view = segmenter.measure_field_of_view(images)
+        field_of_view = measure_field_of_view(segmenter, images)
         fields_of_view = {"whole network": field_of_view}
         if segmenter.context is not None:
             write_table(info.context_table(segmenter))
-            fields_of_view["without context"] = segmenter.rebuild(context="none").measure_field_of_view(images)
+            fields_of_view["without context"] = measure_field_of_view(segmenter.rebuild(context="none"), images)
         write_table(_make_table(fields_of_view, f"the logit nearest the middle of {image_path.name}, {width}x{height}"))
         if segmenter.context is not None:
             write_line("without context: the same backbone and weights without the context module")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -20,20 +19,6 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.fields.probing import eval_mode
-
-
-@dataclass(frozen=True)
-class FieldOfView:
-    """What the logit nearest an image's middle depends on."""
-
-    field: Tensor
-    """(H, W), the effective field."""
-    center: tuple[int, int]
-    """(row, column) of the pixel at which the logit sits."""
-    theoretical_size: int | None
-    """The span of pixels along an axis on which the logit can depend; None for the whole image."""
-    class_name: str
-    """The class whose logit it is."""
 
 
 def effective_field(

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.fields.arithmetic import ReceptiveField
-from dilated.fields.effective import FieldOfView, effective_field
 from dilated.fields.measured import measure_field
 from dilated.fields.probing import eval_mode
 from dilated.files import plural
@@ -202,29 +201,6 @@ class BaseSegmenter(nn.Module, ABC):
         """
         with eval_mode(self):
             return measure_field(lambda x: self.logits(self.to_bands(x)), next(self.parameters()).device)
-
-    def measure_field_of_view(self, images: Tensor) -> FieldOfView:
-        """Measure what the winning class's logit in the middle of an image depends on, in evaluation mode.
-
-        Args:
-            images: (1, 3, H, W) on the network's device.
-
-        Raises:
-            InputError: a gradient that is zero everywhere or not finite.
-        """
-        with eval_mode(self), torch.no_grad():
-            logits = self.logits(images)[0]
-        sides, grid = images.shape[-2:], self.grid
-        row, column = (
-            min(max(round((side // 2 - grid.start) / grid.stride), 0), count - 1)
-            for side, count in zip(sides, logits.shape[1:], strict=True)
-        )
-        y, x = (
-            min(round(grid.start + grid.stride * k), side - 1) for k, side in zip((row, column), sides, strict=True)
-        )
-        field = effective_field(self.logits, images, reduce="max", position=(row, column))
-        class_name = self.classes[int(logits[:, row, column].argmax())]
-        return FieldOfView(field, (y, x), self.theoretical_field(), class_name)
 
     @property
     def required_label_grid(self) -> tuple[int, int] | None:

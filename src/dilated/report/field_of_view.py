@@ -12,8 +12,9 @@ import torch
 from dilated.data.images import ImageArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.fields.effective import FieldOfView, effective_field_size
+from dilated.fields.effective import effective_field_size
 from dilated.models.base import BaseSegmenter
+from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report.images import encode_data_uri, shrink
 from dilated.report.receptive_field import HEAT_DECADES, blend_heat
 from dilated.tensors import to_tensor
@@ -69,4 +70,4 @@ def _measure_center(
     """Measure the field in the middle of at most 512x512 pixels of an image; returns those pixels too."""
     top, left = (max(0, (side - _MAX_SIDE) // 2) for side in image.shape[:2])
     pixels = image[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
-    return pixels, segmenter.measure_field_of_view(to_tensor(pixels, device))
+    return pixels, measure_field_of_view(segmenter, to_tensor(pixels, device))
