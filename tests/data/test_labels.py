@@ -141,12 +141,33 @@ def test_a_16_bit_label_keeps_values_beyond_a_byte(tmp_path: Path) -> None:
     assert read_label(path, classes).tolist() == [[0, 1, 1]]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "F"])
-def test_a_label_in_colors_is_refused(mode: str, tmp_path: Path) -> None:
-    path = saved(tmp_path, Image.new(mode, (3, 2)), "label.tif")
+@pytest.mark.parametrize(
+    ("mode", "color"), [("RGB", (1, 0, 0)), ("RGBA", (1, 0, 0, 255)), ("F", 0), ("CMYK", (0,) * 4)]
+)
+def test_a_label_in_colors_is_refused(mode: str, color: tuple[int, ...], tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new(mode, (3, 2), color), "label.tif")
     with pytest.raises(InputError, match=f"mode '{mode}'") as caught:
         read_label(path, TWO)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "color"), [("RGB", (1,) * 3), ("RGBA", (1, 1, 1, 255)), ("LA", (1, 255)), ("RGBA", (1, 1, 1, 9))]
+)
+def test_a_label_of_equal_channels_is_that_value(mode: str, color: tuple[int, ...], tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new(mode, (3, 2), color), "label.png")
+    assert read_label(path, TWO).tolist() == [[1, 1, 1]] * 2
+
+
+@pytest.mark.parametrize(("mode", "color"), [("RGBA", (1, 1, 1, 0)), ("LA", (1, 0))])
+def test_transparent_values_are_what_is_said(mode: str, color: tuple[int, ...], tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new(mode, (3, 2), color), "label.png")
+    with pytest.raises(
+        InputError, match=r"\(1, 1, 1\) at x=0, y=0 where .* transparent \(6 such pixels\)\. Write `transp"
+    ):
+        read_label(path, TWO)
+    assert read_values(path, "ignore").tolist() == [[255] * 3] * 2
+    assert read_values(path, "color").tolist() == [[1] * 3] * 2
 
 
 def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:

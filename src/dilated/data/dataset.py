@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
 from dilated.data.formats._classes import ClassesFile
-from dilated.data.labels import Classes, draft_classes, read_values, save_classes
+from dilated.data.formats.folders import Folders
+from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError, suggest
 
@@ -180,7 +179,7 @@ def _list_formats() -> str:
 
 
 def write_classes_draft(root: Path) -> Classes:
-    """Write `classes.toml` with a class for each value of the labels; masks of 0 and 255 get background and object.
+    """Write `classes.toml` with a class for each value or color of the labels; 0 and 255 are background and object.
 
     Raises:
         InputError: the file exists, the folder has no label images, a label cannot be read, or too many values.
@@ -188,15 +187,11 @@ def write_classes_draft(root: Path) -> Classes:
     target = root / CLASSES_FILE
     if target.exists():
         raise InputError(f"{target}: the file exists, and a draft would replace it", hint="move it away first")
-    contents = FORMATS["folders"](root)
+    contents = Folders(root)
     if not contents.detect():
         raise InputError(
             f"{root}: holds no images/ and labels/", hint="only a folder of this layout needs classes.toml"
         )
-    values: set[int] = set()
-    for split in contents.splits:
-        for sample in contents.match_split(split).require_complete():
-            values |= set(np.unique(read_values(sample.label)).tolist())
-    classes = draft_classes(values)
+    classes = contents.draft_classes()
     save_classes(classes, target)
     return classes

@@ -11,6 +11,7 @@ A data folder says so in `classes.toml`:
 
 Where the labels are masks of these colors, the file begins with `read = "colors"`, and with
 `ignore_colors = [[0, 0, 0]]` for colors that are ignored; `values` are then left out.
+`transparent = "ignore"` or `"color"` says what pixels of a mask are that are fully transparent and yet carry a color.
 
 Of drawn objects `crowds = "class"` or `"ignore"` says what COCO's crowds are, and `objects_without_mask = "skip"`
 leaves out objects that have none; a file with nothing else keeps the data's own classes.
@@ -32,6 +33,7 @@ from PIL import Image, ImageFile
 
 from dilated.config import build_dataclass, read_toml, to_toml
 from dilated.data.images import open_image
+from dilated.data.mask_channels import OPAQUE_MODES, make_color_error, refuse_hidden, split_alpha
 from dilated.errors import InputError
 from dilated.files import atomic_write
 from dilated.palettes import Color, distinct_colors
@@ -53,6 +55,7 @@ class Classes:
         ignore: the values in label files that mean "not labelled".
         read: whether label files hold the values, or the colors.
         ignore_colors: the colors that mean "not labelled" where label files hold colors.
+        transparent: what fully transparent pixels of a mask are that carry a color: "ignore", "color", or "refuse".
 
     Raises:
         InputError: no class or more than 255, a duplicate name or value, a color out of range.
@@ -70,6 +73,7 @@ class Classes:
     source: str = field(default="classes", compare=False)
     read: str = "values"
     ignore_colors: tuple[Color, ...] = ()
+    transparent: str = "refuse"
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -85,6 +89,8 @@ class Classes:
             raise InputError(f"{self.source}: found the name {duplicates[0]!r} twice; expected names that differ")
         if self.read not in ("values", "colors"):
             raise InputError(f'{self.source}: read: found {self.read!r}; expected "values" or "colors"')
+        if self.transparent not in ("refuse", "ignore", "color"):
+            raise InputError(f'{self.source}: transparent: found {self.transparent!r}; expected "ignore" or "color"')
         ignored = [("ignore_colors", color) for color in self.ignore_colors]
         for name, color in [*zip(self.names, self.colors, strict=True), *ignored]:
             if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
@@ -128,21 +134,33 @@ class Classes:
         return ids.astype(np.uint8)
 
 
-def read_values(path: Path | str) -> NDArray[np.int64]:
-    """Read a label image's values, (H, W), as the file stores them: modes L, P (indices, never colors), 1 and 16-bit.
+def read_values(path: Path | str, transparent: str = "refuse") -> NDArray[np.int64]:
+    """Read a label image's values, (H, W), as the file stores them.
+
+    Modes L, P (indices, never colors), 1 and 16-bit; also gray with alpha, and colors whose three channels are equal
+    everywhere, which are that value.
+
+    Args:
+        transparent: what fully transparent pixels are that carry a value: "ignore" (255), "color" (their value), or
+            "refuse".
 
     Raises:
-        InputError: an unreadable file, a color image, values that cannot be read as they are stored.
+        InputError: an unreadable file, a color image, values that cannot be read as they are stored, or transparent
+            pixels that carry a value.
     """
     with open_image(Path(path)) as image:
-        if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I"):
-            raise InputError(
-                f"{path}: found a label of mode {image.mode!r} (colors); expected one channel of class values",
-                hint="convert colors to values first, each color to the value in classes.toml",
-            )
+        if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I", *OPAQUE_MODES):
+            raise make_color_error(path, image.mode)
         assert_single_frame(image, path)
         assert_raw_values(image, path)
-        return np.asarray(image).astype(np.int64)
+        if image.mode not in OPAQUE_MODES:
+            return np.asarray(image).astype(np.int64)
+        colors, hidden = split_alpha(image)
+        if (colors != colors[..., :1]).any():
+            raise make_color_error(path, image.mode)
+        values = colors[..., 0].astype(np.int64)
+        refuse_hidden(colors, hidden, path, transparent)
+        return np.where(hidden, IGNORE, values) if transparent == "ignore" else values
 
 
 def decode_label(
@@ -244,6 +262,7 @@ class _Settings:
     ignore: tuple[int, ...] = ()
     read: str = "values"
     ignore_colors: tuple[Color, ...] = ()
+    transparent: str = "refuse"
 
 
 def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules]:
@@ -296,6 +315,7 @@ def format_classes(classes: Classes) -> str:
         "ignore": classes.ignore,
         "read": None if classes.read == "values" else classes.read,
         "ignore_colors": classes.ignore_colors or None,
+        "transparent": None if classes.transparent == "refuse" else classes.transparent,
         "class": [{"name": name, "color": color, "values": values} for name, color, values in rows],
     }
     return to_toml(table)

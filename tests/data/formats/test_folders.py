@@ -10,7 +10,7 @@ from classes_files import load_classes
 from PIL import Image
 
 from dilated.data.auto_split import select_split, split_by_hash
-from dilated.data.dataset import open_dataset
+from dilated.data.dataset import open_dataset, write_classes_draft
 from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -220,3 +220,207 @@ def test_two_pairs_of_one_stem_cannot_be_parted_and_none_is_lost(tmp_path: Path)
     pairs = [Sample(tmp_path / name, tmp_path / "a.json") for name in ("a.png", "b.png", "a.jpg")]
     with pytest.raises(InputError, match=r"a\.jpg: has the stem of .*a\.png"):
         select_split(tmp_path, pairs, "train")
+
+
+def saved_masks(root: Path, *masks: object) -> Path:
+    """Images without splits, and their masks: arrays, or images of pillow."""
+    for i, mask in enumerate(masks):
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        (root / "masks").mkdir(exist_ok=True)
+        image = mask if isinstance(mask, Image.Image) else Image.fromarray(np.asarray(mask, np.uint8))
+        Image.new("RGB", image.size).save(root / "images" / f"{i}.png")
+        image.save(root / "masks" / f"{i}.png")
+    return root
+
+
+def read_all(root: Path) -> dict[str, list[list[int]]]:
+    data = open_dataset(root)
+    return {sample.name: sample.read_label().tolist() for split in data.splits for sample in data.samples(split)}
+
+
+VALUES = np.array([[0, 1, 2]], np.uint8)
+BLACK_AND_TWO = Classes(("bg", "x", "y"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)))
+
+
+def test_masks_whose_channels_are_equal_are_values_and_it_is_said(tmp_path: Path) -> None:
+    gray = np.stack([VALUES] * 3, -1)
+    opaque = np.full_like(VALUES, 255)
+    saved_masks(tmp_path, gray, np.dstack([gray, opaque]), Image.merge("LA", [*map(Image.fromarray, (VALUES, opaque))]))
+    save_classes(BLACK_AND_TWO, tmp_path / "classes.toml")
+    data = open_dataset(tmp_path)
+    assert data.format == "folders"
+    assert any("several channels that are equal" in note for note in data.notes)
+    assert set(map(str, read_all(tmp_path).values())) == {"[[0, 1, 2]]"}
+
+
+def test_masks_of_black_and_white_are_colors_where_those_are_the_classes(tmp_path: Path) -> None:
+    mask = np.zeros((1, 2, 3), np.uint8)
+    mask[0, 1] = 255
+    saved_masks(tmp_path, mask, mask)
+    save_classes(Classes(("bg", "x"), ((0, 0, 0), (255, 255, 255))), tmp_path / "classes.toml")
+    assert open_dataset(tmp_path).format == "colors"
+    assert set(map(str, read_all(tmp_path).values())) == {"[[0, 1]]"}
+
+
+def test_an_empty_mask_first_does_not_make_colors_values(tmp_path: Path) -> None:
+    mask = np.zeros((1, 2, 3), np.uint8)
+    mask[0, 1] = (255, 0, 0)
+    saved_masks(tmp_path, np.zeros_like(mask), mask)
+    save_classes(BLACK_AND_TWO, tmp_path / "classes.toml")
+    assert read_all(tmp_path) == {"0": [[0, 0]], "1": [[0, 1]]}
+
+
+def transparent_mask(root: Path, hidden: tuple[int, int, int], setting: str) -> Path:
+    """A mask of a red pixel and a transparent one."""
+    mask = np.array([[(255, 0, 0, 255), (*hidden, 0)]], np.uint8)
+    saved_masks(root, mask, mask)
+    save_classes(Classes(BLACK_AND_TWO.names, BLACK_AND_TWO.colors, transparent=setting), root / "classes.toml")
+    return root
+
+
+@pytest.mark.parametrize("hidden", [(0, 255, 0), (9, 9, 0)])
+def test_transparent_pixels_of_a_color_are_a_question(hidden: tuple[int, int, int], tmp_path: Path) -> None:
+    root = transparent_mask(tmp_path, hidden, "refuse")
+    with pytest.raises(
+        InputError, match=r"png: found the color \(.*\) at x=1, y=0 where the mask is fully transparent"
+    ):
+        read_all(root)
+    transparent_mask(tmp_path, hidden, "ignore")
+    assert read_all(root) == {"0": [[1, 255]], "1": [[1, 255]]}
+
+
+def test_transparent_pixels_have_their_color_where_classes_toml_says_so(tmp_path: Path) -> None:
+    assert read_all(transparent_mask(tmp_path, (0, 255, 0), "color")) == {"0": [[1, 2]], "1": [[1, 2]]}
+
+
+def test_transparent_black_is_black_and_it_is_said(tmp_path: Path) -> None:
+    root = transparent_mask(tmp_path, (0, 0, 0), "refuse")
+    assert read_all(root) == {"0": [[1, 0]], "1": [[1, 0]]}
+    assert any("`transparent = " in note for note in open_dataset(root).notes)
+
+
+def test_transparent_pixels_that_are_ignored_anyway_are_no_question(tmp_path: Path) -> None:
+    root = transparent_mask(tmp_path, (9, 9, 0), "refuse")
+    classes = Classes(BLACK_AND_TWO.names, BLACK_AND_TWO.colors, read="colors", ignore_colors=((9, 9, 0),))
+    save_classes(classes, root / "classes.toml")
+    assert read_all(root) == {"0": [[1, 255]], "1": [[1, 255]]}
+
+
+def test_a_setting_of_transparency_that_is_none_is_an_error(tmp_path: Path) -> None:
+    root = saved_masks(tmp_path, VALUES, VALUES)
+    (root / "classes.toml").write_text('transparent = "yes"\n[[class]]\nname = "a"\ncolor = [0, 0, 0]\n')
+    with pytest.raises(InputError, match="transparent: found 'yes'"):
+        open_dataset(root)
+
+
+def color_masks(root: Path, *colors: tuple[int, int, int]) -> Path:
+    mask = np.array([colors], np.uint8)
+    return saved_masks(root, mask, mask)
+
+
+def test_masks_of_unknown_colors_are_refused_with_their_colors_and_a_draft(tmp_path: Path) -> None:
+    root = color_masks(tmp_path, (0, 0, 0), (255, 0, 1), (0, 0, 0), (0, 0, 142))
+    with pytest.raises(InputError) as caught:
+        open_dataset(root)
+    assert "[0, 0, 0]  50.00%" in str(caught.value)
+    draft = str(caught.value).partition("ignore_colors`:\n\n")[2]
+    (root / "classes.toml").write_text(draft)
+    assert read_all(root)["0"] == [[0, 2, 0, 1]]
+    (root / "classes.toml").unlink()
+    assert write_classes_draft(root).colors == ((0, 0, 0), (0, 0, 142), (255, 0, 1))
+
+
+def test_a_draft_has_the_names_of_a_palette_that_has_all_colors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"All are colors of Cityscapes, .*check that they are meant") as caught:
+        open_dataset(color_masks(tmp_path, (128, 64, 128), (70, 130, 180)))
+    assert 'name = "road"' in str(caught.value)
+    assert 'name = "sky"' in str(caught.value)
+
+
+def test_masks_of_too_many_colors_say_what_they_look_like(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3))
+    with pytest.raises(InputError, match=r"0\.png alone holds \d+ colors, as a photograph or a smoothed"):
+        open_dataset(saved_masks(tmp_path, noise, noise))
+
+
+def with_table(root: Path, name: str, content: str, mask: object) -> Path:
+    (root / name).write_bytes(content.encode())
+    return saved_masks(root, mask, mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("class_dict.csv", "name,r,g,b\nbg,0,0,0\nx,255,0,0\ny,0,255,0\n"),
+        ("labelmap.csv", "\ufefflabel;color\r\nbg;(0, 0, 0)\r\nx;(255, 0, 0)\r\ny;#00ff00\r\n"),
+        ("labels_class_dict.csv", "id,label,red,green,blue\n0,bg,0,0,0\n1,x,255,0,0\n2,y,0,255,0\n"),
+        ("label_colors.txt", "0 0 0 bg\n255 0 0\tx\n0 255 0\ty\n"),
+    ],
+)
+def test_a_table_of_colors_beside_the_masks_names_the_classes(name: str, content: str, tmp_path: Path) -> None:
+    data = open_dataset(with_table(tmp_path, name, content, [[(255, 0, 0), (0, 255, 0), (0, 0, 0)]]))
+    assert (data.format, data.classes.names) == ("colors", ("bg", "x", "y"))
+    assert read_all(tmp_path)["0"] == [[1, 2, 0]]
+    assert f"The classes are those of {tmp_path / name}." in data.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("_classes.csv", "Pixel Value, Class\n0, bg\n3, x\n7, y\n"),
+        ("classes.csv", "0,bg\n3,x\n7,y\n"),
+        ("labels.txt", "0: bg\n3: x\n7: y\n"),
+        ("data.yaml", "path: x\nnames:\n  0: bg\n  3: x\n  7: y\nmasks_dir: masks\n"),
+    ],
+)
+def test_a_table_of_values_beside_the_masks_names_the_classes(name: str, content: str, tmp_path: Path) -> None:
+    data = open_dataset(with_table(tmp_path, name, content, [[3, 7, 0, 255]]))
+    assert (data.format, data.classes.names) == ("folders", ("bg", "x", "y"))
+    assert read_all(tmp_path)["0"] == [[1, 2, 0, 255]]
+
+
+@pytest.mark.parametrize("content", ["_background_\nx\ny\n", "__ignore__\n_background_\nx\ny\n"])
+@pytest.mark.parametrize("name", ["class_names.txt", "labels.txt"])
+def test_lists_of_names_of_labelme_name_the_values_from_0_on(name: str, content: str, tmp_path: Path) -> None:
+    data = open_dataset(with_table(tmp_path, name, content, [[0, 1, 2, 255]]))
+    assert data.classes.names == ("background", "x", "y")
+    assert read_all(tmp_path)["0"] == [[0, 1, 2, 255]]
+
+
+def test_a_palette_mask_is_read_by_its_colors_where_the_table_has_no_values(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.array([[1, 0]], np.uint8))
+    mask.putpalette([0, 255, 0, 255, 0, 0])
+    with_table(tmp_path, "class_dict.csv", "name,r,g,b\nx,255,0,0\ny,0,255,0\n", mask)
+    assert read_all(tmp_path)["0"] == [[0, 1]]
+
+
+def test_labels_of_values_beside_a_table_of_colors_are_a_question(tmp_path: Path) -> None:
+    with_table(tmp_path, "class_dict.csv", "name,r,g,b\nx,255,0,0\ny,0,255,0\n", VALUES)
+    with pytest.raises(
+        InputError, match=r"class_dict\.csv: says the colors of the classes, but the labels hold values"
+    ):
+        open_dataset(tmp_path)
+
+
+def test_a_csv_file_of_the_class_of_each_image_is_no_table_of_classes(tmp_path: Path) -> None:
+    with_table(tmp_path, "labels.csv", "id,label\n0,cat\n1,cat\n", VALUES)
+    with pytest.raises(InputError, match=r"classes\.toml: no such file"):
+        open_dataset(tmp_path)
+
+
+def test_tables_that_differ_are_an_error(tmp_path: Path) -> None:
+    for split, name in (("train", "x"), ("valid", "y")):
+        tree(tmp_path, f"{split}/a.jpg", f"{split}/a_mask.png")
+        (tmp_path / split / "_classes.csv").write_text(f"Pixel Value, Class\n0, bg\n1, {name}\n")
+    (tmp_path / "classes.toml").unlink()
+    with pytest.raises(InputError, match=r"valid/_classes\.csv: names other classes than .*train/_classes\.csv"):
+        open_dataset(tmp_path)
+
+
+def test_masks_of_ultralytics_lie_where_data_yaml_says(tmp_path: Path) -> None:
+    tree(tmp_path, "images/train/a.png", "semantic/train/a.png")
+    (tmp_path / "classes.toml").unlink()
+    (tmp_path / "data.yaml").write_text("path: x\ntrain: images/train\nmasks_dir: semantic\nnames: [bg, crack]\n")
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes.names) == ("folders", ("bg", "crack"))
+    assert data.samples("train")[0].label == tmp_path / "semantic/train/a.png"

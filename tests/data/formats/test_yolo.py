@@ -12,7 +12,7 @@ from PIL import Image
 from tool_files import image, labels, text
 
 from dilated.data.dataset import open_dataset
-from dilated.data.formats.yolo import read_config
+from dilated.data.formats._yolo_config import read_config
 from dilated.data.labels import Classes, save_classes
 from dilated.errors import InputError
 

@@ -28,6 +28,7 @@ from dilated.data.labels import (
     assert_single_frame,
     load_classes_file,
 )
+from dilated.data.mask_channels import refuse_hidden, split_alpha
 from dilated.errors import InputError
 from dilated.palettes import VOC_CLASSES, Color, voc_color
 
@@ -191,6 +192,7 @@ class ColorReader:
         names: what each color means, for messages.
         colors: the colors.
         values: the value of each color; by default its index.
+        transparent: what fully transparent pixels of a color are: "ignore" (255), "color", or "refuse".
 
     Example:
         >>> import os, tempfile
@@ -204,12 +206,13 @@ class ColorReader:
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     values: tuple[int, ...] = ()
+    transparent: str = "refuse"
 
     def __call__(self, path: Path) -> NDArray[np.int64]:
         """Read a mask, (H, W).
 
         Raises:
-            InputError: an unreadable file, an image of values, or an unknown color, with its position.
+            InputError: an unreadable file, an image of values, or an unknown or transparent color, with its position.
         """
         with open_image(path) as image:
             if image.mode not in ("RGB", "RGBA", "P"):
@@ -220,12 +223,17 @@ class ColorReader:
                 )
             assert_single_frame(image, path)
             assert_raw_values(image, path)
-            mask = np.asarray(image.convert("RGB"))
+            mask, hidden = split_alpha(image)
+        if self.transparent == "ignore":
+            mask = np.where(hidden[..., None], np.array(self.colors[0], dtype=np.uint8), mask)
         codes = _pack_rgb(mask)
         known = _pack_rgb(np.array(self.colors, dtype=np.uint8))
         order = np.argsort(known)
         indices = order[np.searchsorted(known[order], codes).clip(max=len(order) - 1)]
         unknown = known[indices] != codes
+        values = np.array(self.values or range(len(self.colors)), dtype=np.int64)[indices]
+        is_question = hidden & (unknown | (values != IGNORE))  # not where it is ignored either way
+        refuse_hidden(mask, is_question, path, self.transparent)
         if unknown.any():
             y, x = (int(v[0]) for v in np.nonzero(unknown))
             distance = ((np.array(self.colors, dtype=np.int64) - mask[y, x].astype(np.int64)) ** 2).sum(1)
@@ -235,7 +243,7 @@ class ColorReader:
                 f"pixels of unknown colors); the nearest known is {_format_color(self.colors[i])} {self.names[i]}",
                 hint="save masks without smoothing when they are resized, and not as JPEG",
             )
-        return np.array(self.values or range(len(self.colors)), dtype=np.int64)[indices]
+        return np.where(hidden, IGNORE, values) if self.transparent == "ignore" else values
 
 
 def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.uint8]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from dilated.data.auto_split import find_split_lists, split_list_path
+from dilated.data.formats._class_tables import ClassTable, find_class_table
 from dilated.data.formats._classes import (
     ColorReader,
     encode_ids,
@@ -20,11 +21,13 @@ from dilated.data.formats._classes import (
 )
 from dilated.data.formats._format import Format, MissingClassesError, Parsed, SampleArrays, save_pairs
 from dilated.data.formats._listed import match_listed
+from dilated.data.formats._mask_kind import MaskKind, describe_color_draft, draft_color_classes, inspect_masks
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, match_folders, match_labels
 from dilated.data.formats._pairs import FolderPair, PairSearch, find_pairs, list_labels
 from dilated.data.formats._stems import find_beside_suffix, find_stem_rule
-from dilated.data.images import list_image_files, open_image
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.formats._yolo_config import find_config, read_config
+from dilated.data.images import list_image_files
+from dilated.data.labels import IGNORE, Classes, draft_classes, read_values
 from dilated.errors import InputError
 
 
@@ -54,7 +57,40 @@ class Folders(Format):
 
     @cached_property
     def _search(self) -> PairSearch:
-        return find_pairs(self.root)
+        search = find_pairs(self.root)
+        config = None if any(pair.labels.is_dir() for pair in search.pairs) else find_config(self.root)
+        folder = read_config(config).get("masks_dir") if config else None
+        return find_pairs(self.root, Path(folder).name) if isinstance(folder, str) else search
+
+    @cached_property
+    def _labels(self) -> list[Path]:
+        return [label for pair in self._search.pairs for label in list_labels(pair)]
+
+    @cached_property
+    def _mask_kind(self) -> MaskKind:
+        return inspect_masks(self._labels)
+
+    @cached_property
+    def _class_table(self) -> ClassTable | None:
+        """The table of classes that lies beside the images, where there is no classes.toml."""
+        if self.classes_file.classes is not None:
+            return None
+        return find_class_table(self.root, (pair.images for pair in self._search.pairs))
+
+    @cached_property
+    def _holds_colors(self) -> bool:
+        """Whether the labels are masks of colors; channels that are equal everywhere are, where all are classes'."""
+        classes = self.classes_file.classes
+        if classes is not None and classes.read == "colors":
+            return True
+        kind = self._mask_kind.kind
+        if kind in ("values", "colors"):
+            return kind == "colors"
+        table = self._class_table
+        if kind == "palette":
+            return table is not None and table.values is None
+        colors = [*classes.colors, *classes.ignore_colors] if classes else (table and table.colors) or []
+        return {(value,) * 3 for value in self._mask_kind.grays} <= set(colors)
 
     def parse(self) -> Parsed:
         """The splits that folders or lists name."""
@@ -62,16 +98,63 @@ class Folders(Format):
         splits = [split for split in SPLITS if split in named] or [*find_split_lists(self.root)]
         if not splits and any(list_image_files(pair.images) for pair in self._search.of_split(UNDIVIDED)):
             splits = [UNDIVIDED]
-        return Parsed(splits, self._match_files, describe=self._describe)
+        return Parsed(splits, self._match_files, self._read_classes if self._class_table else None, self._describe)
+
+    def draft_classes(self) -> Classes:
+        """Draft the classes of the labels: one for each value or color.
+
+        Raises:
+            InputError: a label cannot be read, or too many values or colors.
+        """
+        if self._holds_colors:
+            classes, text = draft_color_classes(self._labels)
+            if classes is None:
+                raise InputError(f"{self.root}: {text}", hint="export the masks again, as PNG and without smoothing")
+            return classes
+        values: set[int] = set()
+        for split in self.splits:
+            for sample in self.match_split(split).require_complete():
+                values |= set(np.unique(read_values(sample.label)).tolist())
+        return draft_classes(values)
+
+    def _read_classes(self) -> Classes:
+        """The classes of the table beside the images."""
+        table = self._class_table
+        classes = table.value_classes() if table else None
+        if classes is None:
+            raise MissingClassesError(
+                f"{table and table.path}: says the colors of the classes, but the labels hold values",
+                hint="write a classes.toml with [[class]] name, color and values",
+            )
+        return classes
 
     def _match_files(self, split: str) -> MatchResult:
+        matches = self._match_split_files(split)
+        classes = self.classes_file.classes
+        if classes is None or classes.transparent == "refuse":
+            return matches
+        reader = partial(read_values, transparent=classes.transparent)
+        return replace(matches, samples=[replace(sample, label_reader=reader) for sample in matches.samples])
+
+    def _match_split_files(self, split: str) -> MatchResult:
         pairs = self._search.of_split(split)
         if pairs:
             return _join_matches([_match_pair(pair) for pair in pairs])
         return MatchResult(match_listed(self.root, split_list_path(self.root, split), self._search.of_split(UNDIVIDED)))
 
     def _describe(self) -> list[str]:
-        return self._search.notes
+        notes = [*self._search.notes]
+        if table := self._class_table:
+            notes.append(f"The classes are those of {table.path}.")
+        classes = self.classes_file.classes
+        if self._mask_kind.has_transparent and (classes is None or classes.transparent == "refuse"):
+            notes.append(
+                "Transparent pixels of the labels that are black are read as black; "
+                '`transparent = "ignore"` in classes.toml ignores them.'
+            )
+        if self._mask_kind.kind == "gray" and not self._holds_colors:
+            notes.append("The labels have several channels that are equal, which are read as one channel of values.")
+        return notes
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -84,8 +167,10 @@ class ColorMasks(Folders):
     """Plain folders whose labels are masks of colors, those of the classes in classes.toml.
 
     The files lie as in the format `folders`. They are read so where classes.toml says `read = "colors"` at its top, or
-    where the first label is an image of colors (RGB, RGBA), which holds no values. A palette image without that line is
-    one of values. A color that is neither a class's nor in `ignore_colors` is an error with its position.
+    where labels are images of colors, which hold no values. A palette image without that line is one of values, and so
+    is a mask whose channels are equal everywhere. The colors may be those of a table such as class_dict.csv (name, r,
+    g, b). A color that is neither a class's nor in `ignore_colors` is an error with its position; so are transparent
+    pixels that carry a color, unless `transparent = "ignore"` or `"color"` says what they are.
     """
 
     name = "colors"
@@ -94,31 +179,31 @@ class ColorMasks(Folders):
         if not super().detect():
             return False
         try:
-            classes = self.classes_file.classes
-            if classes is None or classes.read == "colors":
-                return classes is not None
-            labels = (label for pair in self._search.pairs for label in list_labels(pair))
-            first_label = next(labels, None)
-            if first_label is None:
-                return False
-            with open_image(first_label) as image:
-                return image.mode in ("RGB", "RGBA")
+            return self._holds_colors
         except InputError:
             return False  # reported when the classes or the label are read
 
     def parse(self) -> Parsed:
-        return replace(super().parse(), read_classes=self._refuse_missing_classes)
+        return replace(super().parse(), read_classes=self._read_classes)
 
-    def _refuse_missing_classes(self) -> Classes:
-        raise MissingClassesError(
-            f"{self.classes_file.path}: no such file, and nothing else says what the labels' colors mean",
-            hint="give "
-            "[[class]] tables with name and color, and ignore_colors = [[0, 0, 0]] above them for those that count "
-            "nowhere",
-        )
+    def _read_classes(self) -> Classes:
+        """The classes of the table beside the images."""
+        classes = self._class_table.color_classes() if self._class_table else None
+        if classes is None:
+            source = self._class_table.path if self._class_table else self.classes_file.path
+            problem = "names no colors" if self._class_table else "no such file"
+            raise MissingClassesError(
+                f"{source}: {problem}, and nothing else says what the labels' colors mean. "
+                f"{describe_color_draft(self._labels)}"
+            )
+        return classes
 
     def _match_files(self, split: str) -> MatchResult:
-        classes = self.classes
+        matches = self._match_split_files(split)
+        try:
+            classes = self.classes
+        except MissingClassesError:
+            return matches  # reported when the classes are asked for
         require_default_values(classes, "colors")
         require_distinct_colors(classes)
         ignored = classes.ignore_colors
@@ -126,8 +211,8 @@ class ColorMasks(Folders):
             (*classes.names, *["ignored"] * len(ignored)),
             (*classes.colors, *ignored),
             (*range(len(classes)), *[IGNORE] * len(ignored)),
+            classes.transparent,
         )
-        matches = super()._match_files(split)
         return replace(matches, samples=[replace(sample, label_reader=reader) for sample in matches.samples])
 
     @classmethod

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from dilated.data.formats._classes import (
@@ -19,10 +18,10 @@ from dilated.data.formats._classes import (
     classes_from_names,
     prepend_background,
     require_background_first,
-    require_distinct_names,
 )
 from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image
 from dilated.data.formats._match import SPLITS, MatchResult
+from dilated.data.formats._yolo_config import CONFIG_FILES, find_config, parse_class_names, read_config
 from dilated.data.images import IMAGE_SUFFIXES, image_size, is_file, is_folder, list_image_files
 from dilated.data.labels import Classes, LabelArray
 from dilated.data.masks import merge_masks, rasterize_polygon
@@ -30,8 +29,6 @@ from dilated.data.polygons import trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_lines
-
-_CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 
 
 class YOLO(Format):
@@ -63,7 +60,9 @@ class YOLO(Format):
             self.root / name for name in ("labels", "labels/train", "labels/val", "train/labels", "valid/labels")
         )
         suffixes = {p.suffix.lower() for parent in parents if parent.is_dir() for p in parent.iterdir() if p.suffix}
-        return ".txt" in suffixes or not suffixes.intersection(IMAGE_SUFFIXES)
+        if ".txt" in suffixes:
+            return True
+        return "masks_dir" not in self._config and not suffixes.intersection(IMAGE_SUFFIXES)
 
     def parse(self) -> Parsed:
         splits = [split for split in SPLITS if self._image_entries(split)]
@@ -126,7 +125,7 @@ class YOLO(Format):
 
     @cached_property
     def _config_path(self) -> Path | None:
-        return next((self.root / name for name in _CONFIG_FILES if (self.root / name).is_file()), None)
+        return find_config(self.root)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -139,23 +138,10 @@ class YOLO(Format):
         path = self._config_path
         if path is None:
             raise InputError(
-                f"{self.root / _CONFIG_FILES[0]}: no such file",
+                f"{self.root / CONFIG_FILES[0]}: no such file",
                 hint="give the names and folders of a data set for YOLO",
             )
-        names = self._config.get("names")
-        if not isinstance(names, list | dict) or not names:
-            raise InputError(f"{path}: names: found {names!r}", hint="give a list of the classes, or a map from 0 on")
-        if isinstance(names, dict):
-            if sorted(names) != sorted(map(str, range(len(names)))):
-                raise InputError(
-                    f"{path}: names: found the keys {list(names)[:20]}", hint=f"give 0 to {len(names) - 1}"
-                )
-            names = [names[str(i)] for i in range(len(names))]
-        for name in names:
-            if not isinstance(name, str) or not name:
-                raise InputError(f"{path}: names: found {name!r:.60}", hint="give names of classes")
-        require_distinct_names(names, f"{path}: names")
-        return names
+        return list(parse_class_names(self._config, path).values())
 
     def _image_entries(self, split: str) -> list[str]:
         """The folders and list files of a split's images."""
@@ -189,42 +175,6 @@ class YOLO(Format):
                 raise InputError(f"{existing}, line {number}: found {name!r}, and no such image")
             images.append(image)
         return images
-
-
-class _WordLoader(yaml.BaseLoader):
-    """Read every word of a YAML file as the text that was written: `yes`, `off` and `1` are names, not values."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for i, (key, _) in enumerate(node.value):
-            if keys[i] in keys[:i] or not isinstance(keys[i], str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"found the key {keys[i]!r:.60} twice", key.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The table of a data.yaml: its keys and values are texts as they were written, lists or tables of such.
-
-    YAML takes an unquoted `yes`, `no`, `on`, `off`, `null` or `1` for something other than a text; as the name of a
-    class or a folder each is read as the word.
-
-    Raises:
-        InputError: not UTF-8, not YAML, a key that occurs twice, or not a table.
-    """
-    try:
-        table = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_WordLoader)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text", hint="save the file as UTF-8") from error
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path}{line}: not YAML ({error.problem})") from error
-    except (yaml.YAMLError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: not YAML ({str(error) or 'nested too deeply'})") from error
-    if not isinstance(table, dict):
-        raise InputError(f"{path}: found {table!r:.60}", hint="give the names and folders of a data set for YOLO")
-    return table
 
 
 @dataclass(frozen=True)
