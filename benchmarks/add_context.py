@@ -11,10 +11,10 @@ trains the module alone, the peer frozen:
     dilated          with the module after its training
     undilated        the control: the same module, data and steps, all dilations 1
 
-Differences are of mean IoU on the whole validation split at full resolution, with a 95% interval from a bootstrap over
-images in which both networks see the same draws. Every network is measured as its file in half precision holds it, so
-that all share the peer's weights to the last bit. Interrupted, the same command goes on; another `--steps` or
-`--epochs` needs another `--out`.
+Differences are of mean IoU on the whole validation split at full resolution, with a paired 95% interval over the groups
+of the images, or over blocks of one film. Every network is measured as its file in half precision holds it, so that all
+share the peer's weights to the last bit. Interrupted, the same command goes on; another `--steps` or `--epochs` needs
+another `--out`.
 """
 
 from __future__ import annotations
@@ -158,11 +158,12 @@ def main() -> None:
     ordinary = peer(data, options.out, options.steps, options.batch, crop)
     counts = {"peer": measure(ordinary, data)}
     rows: list[dict[str, Any]] = []
+    images = [sample.name for sample in data.samples("val")]
 
     def report(name: str, segmenter: BaseSegmenter) -> None:
         against = ("peer", "dilated") if name == "undilated" else ("peer",)
-        gains = {other: mean_iou_difference(counts[name], counts[other]) for other in against if other != name}
-        interval = mean_iou_interval(counts[name])
+        gains = {other: mean_iou_difference(counts[name], counts[other], images) for other in against if other != name}
+        interval = mean_iou_interval(counts[name], images)
         row = {
             "network": name,
             "dilations": segmenter.config.dilations if segmenter.context is not None else None,

@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py CAMVID CONTROL.safetensors OTHER.safetensors ... --json benchmarks/results/joint.json
 
-The interval is from a bootstrap over images in which both networks see the same draws.
+The interval is over groups of images or blocks of one film, paired.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def main() -> None:
     for name in options.networks:
         result = evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes)
         reference = reference or result
-        interval, gain = mean_iou_interval(result.per_image), mean_iou_difference(result.per_image, reference.per_image)
+        interval = mean_iou_interval(result.per_image, result.names)
+        gain = mean_iou_difference(result.per_image, reference.per_image, result.names)
         rows.append(
             {
                 "network": name,

@@ -1,4 +1,4 @@
-"""Does the context module help? One frozen backbone, one front end, the same steps for everyone, intervals over images.
+"""Does the context module help? One frozen backbone, one front end, the same steps for everyone, paired intervals.
 
     python benchmarks/context_table.py RUN/stage-1.safetensors CAMVID --json benchmarks/results/context.json
 
@@ -9,8 +9,8 @@ from the same front-end weights and trains what comes after the backbone for the
     front end        its own layers alone: what more training is worth
     basic, ...       the same layers and a context module, which differs by one thing from arm to arm
 
-Differences are of mean IoU on the whole validation split at full resolution, against the first arm, with a 95% interval
-from a bootstrap over images in which both arms see the same draws. "at the start" is mean IoU before the first step.
+Differences are of mean IoU on the whole validation split at full resolution, against the first arm, with a paired 95%
+interval over the groups of the images, or over blocks of one film. "at the start" is mean IoU before the first step.
 """
 
 from __future__ import annotations
@@ -162,24 +162,25 @@ def main() -> None:
     print(f"{len(train_views)} views, {steps} steps of {options.batch}; cached in {time.perf_counter() - began:.0f} s")
 
     rows: list[dict[str, Any]] = []
+    names = [sample.name for sample in val]
     for seed in range(options.seeds):
         control: np.ndarray | None = None
         for arm in arms:
             torch.manual_seed(seed)
             segmenter = front.rebuild(**arm.network)
-            at_start = mean_iou_interval(measure(segmenter, val_views, recipe)).value
+            at_start = mean_iou_interval(measure(segmenter, val_views, recipe), names).value
             began = time.perf_counter()
             train(segmenter, train_views, steps, options.batch, seed, recipe)
             counts = measure(segmenter, val_views, recipe)
             control = counts if control is None else control
-            gain = mean_iou_difference(counts, control)
+            gain = mean_iou_difference(counts, control, names)
             extra = 0 if segmenter.context is None else sum(p.numel() for p in segmenter.context.parameters())
             row = {
                 "arm": arm.name,
                 "seed": seed,
                 "parameters": extra,
                 "at_start": at_start,
-                "mean_iou": mean_iou_interval(counts).value,
+                "mean_iou": mean_iou_interval(counts, names).value,
                 "difference": [gain.value, gain.low, gain.high],
                 "seconds": round(time.perf_counter() - began, 1),
             }

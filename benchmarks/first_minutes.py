@@ -28,6 +28,7 @@ def main() -> None:
     options = arguments(__doc__, "2m").parse_args()
     data = open_dataset(options.data)
     print(f"{data.root.name}, {options.budget}, {machine()}")
+    names = [sample.name for sample in data.samples("val")]
     first, table = None, {}
     for arm, changes in ARMS.items():
         run = options.out / arm.replace(" ", "-")
@@ -35,7 +36,7 @@ def main() -> None:
             train_ours(options, run, changes, quiet=True)
         counts = measured_ours(run, data)
         first = counts if first is None else first
-        value, less = mean_iou_interval(counts), mean_iou_difference(counts, first)
+        value, less = mean_iou_interval(counts, names), mean_iou_difference(counts, first, names)
         steps = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
         table[arm] = {"set": changes, "steps": steps, "mean_iou": value.value, "low": value.low, "high": value.high}
         table[arm]["less_the_plan"] = [less.value, less.low, less.high]

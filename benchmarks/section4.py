@@ -4,9 +4,9 @@
     python benchmarks/section4.py DATA runs/section4 --recipe benchmarks/recipes/section4-small.toml   # a small machine
 
 Every variant is trained by the recipe's first stage from the same seed on samples of the same size in pixels, and
-measured on val; differences are against the paper's front end, with a 95% interval from a bootstrap over images in
-which both see the same draws. Variants that pad inside answer for every pixel of a sample, the others for its middle,
-so they learn from more labels a step; that is part of what is compared. What is finished is not trained again.
+measured on val; differences are against the paper's front end, with a paired 95% interval over the groups of the
+images, or over blocks of one film. Variants that pad inside answer for every pixel of a sample, the others for its
+middle, so they learn from more labels a step; that is part of what is compared. What is finished is not trained again.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def main() -> None:
         network = dilated.load(run / "stage-0.safetensors")
         result = evaluate(dilated.Predictor(network), data.samples("val"), data.classes)
         first = result if first is None else first
-        bounds = mean_iou_interval(result.per_image)
-        change = mean_iou_difference(result.per_image, first.per_image)
+        bounds = mean_iou_interval(result.per_image, result.names)
+        change = mean_iou_difference(result.per_image, first.per_image, result.names)
         parameters = sum(p.numel() for p in network.parameters())
         row = {
             "variant": name,

@@ -10,8 +10,8 @@ Arms, one after another, each in a process of its own:
 The loop of the peers is a competent one, and is given what ours has: the same ImageNet weights of EfficientNet-lite0,
 the same augmented samples, batch and crop, bf16, AdamW with a head ten times as fast as the encoder, warm-up and a poly
 schedule that ends with the budget, cross-entropy + dice, a moving average of the weights. Its one validation is not
-counted. All arms are measured by the same code at the images' own resolution; 95% intervals are over images, those
-of differences paired.
+counted. All arms are measured by the same code at the images' own resolution; 95% intervals are over groups of
+images, or blocks of one film, those of differences paired.
 """
 
 from __future__ import annotations
@@ -190,10 +190,11 @@ def main() -> None:
             command = [sys.executable, __file__, str(options.data), "--budget", options.budget]
             subprocess.run([*command, "--out", str(options.out), "--arm", arm], check=True)
     data = open_dataset(options.data)
+    names = [sample.name for sample in data.samples("val")]
     results = {arm: np.load(options.out / f"{arm}.npz") for arm in options.arms}
     print(f"{data.root.name}, {options.budget}, {machine()}")
     for arm, result in results.items():
-        value = mean_iou_interval(result["counts"])
+        value = mean_iou_interval(result["counts"], names)
         line = (
             f"{arm:<14} mean IoU {value.value:.4f} [{value.low:.4f}, {value.high:.4f}], {float(result['took']):.0f} s"
         )
@@ -208,7 +209,7 @@ def main() -> None:
         pooled = ConfusionMatrix(data.classes.names, result["counts"].sum(0))
         entry["iou"] = pooled.iou
         if arm != "dilated":
-            less = mean_iou_difference(results["dilated"]["counts"], result["counts"])
+            less = mean_iou_difference(results["dilated"]["counts"], result["counts"], names)
             line += f"; ours less it {less:+.4f}"
             entry |= {"ours_less": [less.value, less.low, less.high]}
         print(line)

@@ -57,12 +57,12 @@ A segmentation network for {what}, bundled with the package `dilated`:
 | licence of the data | {data_licence} |
 | licence of the weights | Apache-2.0, like the package; mind the data's licence |
 | which | the weights after step {step} of stage {stage} of the recipe below |
-| val | mean IoU **{mean_iou:.4f}** (95% over images: {low:.4f} to {high:.4f}), pixel accuracy {accuracy:.4f} |
+| val | mean IoU **{mean_iou:.4f}** ({low:.4f} to {high:.4f}), pixel accuracy {accuracy:.4f}. {over} |
 | measured | {images} images, {pixels:,} labelled pixels, their own sizes, fp32, no test-time augmentation |
 | made by | `{command}`{how} |
 | torch | {torch} |
 
-| class | IoU on val (95% over images) | boundary IoU |
+| class | IoU on val (95% interval) | boundary IoU |
 |---|---|---|
 {rows}
 
@@ -125,6 +125,7 @@ def main() -> None:
         parameters=sum(p.numel() for p in network.parameters()),
         mean_iou=figures["mean_iou"],
         low=low,
+        over=figures["interval_over"]["text"],
         high=high,
         accuracy=figures["pixel_accuracy"],
         images=figures["images"],

@@ -7,9 +7,9 @@ import pytest
 from brute_force import CLASSES, NAMES, Told, drawn, pairs_of
 
 from dilated import Classes, InputError
-from dilated.evaluation.bootstrap import compute_differences
 from dilated.evaluation.compare import Comparison, compare
 from dilated.evaluation.evaluate import MetricsConfig, evaluate
+from dilated.evaluation.intervals import compute_differences
 
 TARGETS, ANSWERS = drawn(12)
 OTHERS = [np.where(np.arange(a.size).reshape(a.shape) % 3, a, 0).astype(np.uint8) for a in ANSWERS]
@@ -32,7 +32,10 @@ def test_one_pass_is_two_evaluations() -> None:
     apart = [evaluate(Told(x), pairs_of(TARGETS), CLASSES, MetricsConfig(boundary=True)) for x in (ANSWERS, OTHERS)]
     assert found.candidate.to_dict(per_image=True) == apart[0].to_dict(per_image=True)
     assert found.baseline.to_dict(per_image=True) == apart[1].to_dict(per_image=True)
-    assert found.differences == compute_differences(apart[0].image_counts, apart[1].image_counts, 4)
+    assert (
+        found.differences
+        == compute_differences(apart[0].image_counts, apart[1].image_counts, 4, apart[0].groups).metrics
+    )
     assert "boundary_iou" in found.differences
 
 
@@ -63,21 +66,21 @@ def test_changed_pixels_are_counted_where_labelled() -> None:
 
 def test_the_sentence_claims_no_more_than_the_interval_does() -> None:
     clear, turned = both(ANSWERS, OTHERS), both(OTHERS, ANSWERS)
-    assert clear.describe().startswith("a is better than b by more than the chance of which images")
-    assert turned.describe().startswith("b is better than a")
-    assert "another seed" in clear.describe()
+    assert clear.describe().startswith("a has the higher mean IoU by more than the chance of which images")
+    assert turned.describe().startswith("b has the higher mean IoU")
+    assert "is not shown: another seed is another network" in clear.describe()
     halves = [mine if i % 2 else other for i, (mine, other) in enumerate(zip(ANSWERS, OTHERS, strict=True))]
     turns = [other if i % 2 else mine for i, (mine, other) in enumerate(zip(ANSWERS, OTHERS, strict=True))]
     unclear = both(halves, turns)
+    assert unclear.describe().startswith("Which is better is not shown")
     assert "cannot be told apart" in unclear.describe()
-    assert "better" not in unclear.describe()
 
 
 def test_one_image_tells_nothing_of_chance() -> None:
     one = Classes(CLASSES.names, CLASSES.colors)
     found = compare(Told(ANSWERS), Told(OTHERS), pairs_of(TARGETS[:1]), one)
-    assert found.differences == {}
-    assert "nothing of chance" in found.describe()
+    assert not any(interval.is_known for interval in found.differences["mean_iou"])
+    assert found.describe() == "Which is better is not shown. No intervals: 1 image says nothing of chance."
     json.dumps(found.to_dict(), allow_nan=False)
 
 

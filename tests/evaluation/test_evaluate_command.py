@@ -60,15 +60,16 @@ def test_all_that_can_be_measured_is_printed_and_written(
         capsys, network_file, folder, "--trimap", 1, 2, "--calibration", "--worst", 1, "--boundary-width", 2, *files
     )
     found = json.loads((tmp_path / "f.json").read_text())
-    low, high = found["mean_iou_interval"]
-    assert f"mean IoU {found['mean_iou']:.4f} [{low:.4f}, {high:.4f}]" in text
+    assert found["mean_iou_interval"] is None
+    assert f"mean IoU {found['mean_iou']:.4f}, pixel" in text
     assert f"{found['mean_boundary_iou']:.3f}" in text
     assert found["boundary_width"] == 2
     assert [row["width"] for row in found["trimap"]] == [1, 2]
     assert all(f"{row['pixels']:,}" in text for row in found["trimap"])
     assert f"calibration error (ECE, 15 bins): {found['ece']:.4f}" in text
     assert sum(row["pixels"] for row in found["reliability"]) == found["pixels"]
-    assert "Intervals from 2 images come out too narrow" in text
+    assert found["interval_over"]["text"] == "No intervals: 2 images say nothing of chance."
+    assert found["interval_over"]["text"] in text
     least = min(found["per_image"], key=lambda row: row["mean_iou"])
     assert f"{least['name']}" in text.split("the 1 worst images")[1]
     with (tmp_path / "f.csv").open(newline="") as file:
@@ -106,12 +107,12 @@ def test_two_classes_begin_with_the_foreground(capsys: pytest.CaptureFixture[str
     data, net = binary(tmp_path, ("background", "nucleus"))
     text = printed(capsys, net, data, "--json", tmp_path / "f.json")
     found = json.loads((tmp_path / "f.json").read_text())
-    assert text.startswith(f"nucleus: IoU {found['iou']['nucleus']:.4f} [")
+    assert text.startswith(f"nucleus: IoU {found['iou']['nucleus']:.4f}, F1")
     assert f"F1 {found['dice']['nucleus']:.4f}" in text.splitlines()[0]
     for name in ("background", "nucleus"):
         lines = text.split("precision")[1].splitlines()
         row = next(line.split() for line in lines if line.strip().startswith(name))
-        assert [row[1], row[4]] == [f"{found[key][name]:.3f}" for key in ("precision", "recall")]
+        assert [row[1], row[2]] == [f"{found[key][name]:.3f}" for key in ("precision", "recall")]
 
 
 def test_one_class_alone_says_that_it_measures_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ def test_images_without_labelled_pixels(run: Path, tmp_path: Path) -> None:
 
 def test_one_image_has_no_interval(run: Path, tmp_path: Path) -> None:
     page = Page(write_report(run, data_folder(tmp_path / "data", NAMES, images=1), device="cpu"))
-    assert "two images at least" in page.words
+    assert "There is no 95% interval" in page.words
+    assert "No intervals: 1 image says nothing of chance." in page.words
     assert 'class="bounds"' not in page.source
 
 

@@ -60,7 +60,7 @@ def run(
 ) -> None:
     """Measure a network with one confusion matrix over all pixels, at the images' own resolution.
 
-    Figures in brackets are 95% intervals over the images.
+    Figures in brackets are 95% intervals; below the tables it says over what.
 
     Args:
         data: a data folder with the same class names.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from dilated.cli.console import make_table, plain
-from dilated.evaluation.bootstrap import Interval
 from dilated.evaluation.boundary import TrimapCounts
 from dilated.evaluation.calibration import (
     NUM_BINS,
@@ -21,6 +21,7 @@ from dilated.evaluation.calibration import (
     expected_calibration_error,
 )
 from dilated.evaluation.compare import Comparison
+from dilated.evaluation.intervals import Interval
 from dilated.evaluation.result import EvaluationResult, select_worst
 
 _MEAN_TITLES = {"mean_iou": "mean IoU", "mean_boundary_iou": "mean boundary IoU", "pixel_accuracy": "pixel accuracy"}
@@ -126,8 +127,10 @@ def _format_number(number: float | None, digits: int = 3) -> str:
 
 
 def _format_difference(differences: list[Interval] | None, index: int, digits: int) -> str:
-    if differences is None or not differences[index].is_known:
+    if differences is None or np.isnan(differences[index].value):
         return "-"
+    if not differences[index].is_known:
+        return f"{differences[index].value:+.{digits}f}"
     return format(differences[index], f"+.{digits}f") + (" *" if differences[index].excludes_zero else "  ")
 
 

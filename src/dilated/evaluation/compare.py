@@ -4,8 +4,8 @@
     print(comparison)
     comparison.differences["iou"]                        # one interval per class
 
-Both label each image in one pass over the data. The interval of a difference is over the images, resampled in pairs:
-it says whether other images like these would show the same sign. Training again with another seed is a different
+Both label each image in one pass over the data. The interval of a difference is over the groups of the images, paired:
+it says whether other groups like these would show the same sign. Training again with another seed is a different
 chance, which takes several trainings to measure.
 """
 
@@ -21,18 +21,23 @@ from numpy.typing import NDArray
 
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
-from dilated.evaluation.bootstrap import Interval, compute_differences
 from dilated.evaluation.evaluate import (
     EvaluationAccumulator,
     MetricsConfig,
     build_class_id_lut,
+    group_samples,
     iter_predictions,
     require_same_classes,
 )
-from dilated.evaluation.metrics import CLASS_METRICS
+from dilated.evaluation.intervals import Interval, MetricIntervals, compute_differences
+from dilated.evaluation.metrics import CLASS_METRICS, nan_to_none
 from dilated.evaluation.result import EvaluationResult
+from dilated.evaluation.units import UnitSummary
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
+
+MIN_RUNS = 3
+"""Trainings of each side, with seeds that differ, below which no way of training is called better."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,13 +51,20 @@ class Comparison:
     names: tuple[str, str] = ("the candidate", "the baseline")
     """What the two networks are called in texts."""
 
-    @cached_property
+    @property
     def differences(self) -> dict[str, list[Interval]]:
-        """Candidate minus baseline: `mean_iou`, `iou` by class, ... with intervals; empty for fewer than two images."""
-        if len(self.candidate.names) < 2:
-            return {}
+        """Candidate minus baseline: `mean_iou`, `iou` by class, ... with intervals; NaN where nothing can be said."""
+        return self._differences.metrics
+
+    @property
+    def units(self) -> UnitSummary:
+        """What the intervals of the differences are over."""
+        return self._differences.units
+
+    @cached_property
+    def _differences(self) -> MetricIntervals:
         counts = self.candidate.image_counts, self.baseline.image_counts
-        return compute_differences(*counts, len(self.candidate.classes))
+        return compute_differences(*counts, len(self.candidate.classes), self.candidate.groups)
 
     @property
     def changed_pixels(self) -> dict[str, int]:
@@ -71,19 +83,20 @@ class Comparison:
         candidate, baseline = self.names
         if not self.changed.any():
             return f"{candidate} and {baseline} label every labelled pixel the same."
-        if not self.differences:
-            return "One image tells nothing of chance: no interval."
         (difference,) = self.differences["mean_iou"]
+        over = self.units.describe()
+        if not difference.is_known:
+            return f"Which is better is not shown. {over}"
         if not difference.excludes_zero:
             return (
-                f"The interval of the difference holds 0: on {len(self.candidate.names)} images, {candidate} and "
-                f"{baseline} cannot be told apart by mean IoU."
+                f"Which is better is not shown: the interval of the difference holds 0, so {candidate} and {baseline} "
+                f"cannot be told apart by mean IoU. {over}"
             )
         better, worse = (candidate, baseline) if difference.value > 0 else (baseline, candidate)
         return (
-            f"{better} is better than {worse} by more than the chance of which images were measured (the interval "
-            "leaves out 0). This is about these two networks on images like these; another training, with another "
-            "seed, is not covered."
+            f"{better} has the higher mean IoU by more than the chance of which images were measured (the interval "
+            f"leaves out 0). That its way of training is better than that of {worse} is not shown: another seed is "
+            f"another network, and that takes {MIN_RUNS} trainings of each. {over}"
         )
 
     def describe_changes(self) -> str:
@@ -100,7 +113,7 @@ class Comparison:
         """Both mean IoUs, the difference with its interval, and what that says."""
         a, b = (result.format_metric("mean_iou") for result in (self.candidate, self.baseline))
         lines = [f"A is {self.names[0]}, B is {self.names[1]}", f"mean IoU: A {a}, B {b}"]
-        if self.differences and self.differences["mean_iou"][0].is_known:
+        if self.differences["mean_iou"][0].is_known:
             lines[-1] += f", A minus B {self.differences['mean_iou'][0]:+.3f}"
         return "\n".join([*lines, self.describe_changes(), self.describe()])
 
@@ -111,14 +124,22 @@ class Comparison:
         """Convert to JSON values: the baseline's metrics, the differences as {value, low, high}, changed pixels."""
         differences: dict[str, Any] = {}
         for key, intervals in self.differences.items():
-            values = [None if np.isnan(interval.value) else dict(vars(interval)) for interval in intervals]
+            values = [_to_json(interval) for interval in intervals]
             is_by_class = key in CLASS_METRICS
             differences[key] = dict(zip(self.candidate.classes, values, strict=True)) if is_by_class else values[0]
         return {
             "baseline": self.baseline.to_dict(),
             "difference": differences,
             "changed_pixels": self.changed_pixels,
+            **self.units.to_dict(),
         }
+
+
+def _to_json(interval: Interval) -> dict[str, float | None] | None:
+    """Convert to JSON values; null without a value, bounds of null without an interval."""
+    if np.isnan(interval.value):
+        return None
+    return {name: nan_to_none(value) for name, value in vars(interval).items()}
 
 
 def compare(
@@ -157,8 +178,8 @@ def compare(
         a.add(i, candidate_prediction.labels, target, candidate_prediction.logits)
         b.add(i, labels, target, baseline_prediction.logits)
         changed[i] = _count_changes(candidate_prediction.labels, labels, target)
-    image_names, indices = [sample.name for sample in samples], range(len(samples))
-    a_result, b_result = (accumulator.result(image_names, indices, len(samples)) for accumulator in (a, b))
+    image_names, groups = [sample.name for sample in samples], group_samples(samples, config.group_by)
+    a_result, b_result = (accumulator.result(image_names, range(len(samples)), groups) for accumulator in (a, b))
     return Comparison(a_result, b_result, changed, names)
 
 

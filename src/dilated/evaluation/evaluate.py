@@ -12,16 +12,19 @@ process would count:
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dilated.data.groups import Groups, find_groups
 from dilated.data.labels import IGNORE, Classes, LabelArray
-from dilated.data.sample import Sample
+from dilated.data.sample import Sample, name_from_root
 from dilated.errors import InputError
 from dilated.evaluation.boundary import (
     DEFAULT_BOUNDARY_WIDTH,
@@ -56,6 +59,8 @@ class MetricsConfig:
     """Measure mean IoU within each of these distances to a true border too, in pixels, such as 1 2 4 8."""
     calibration: bool = False
     """Measure how reliable the probabilities are, which needs the logits of all classes."""
+    group_by: str | None = None
+    """What tells the group of an image, over which intervals are: a regular expression for its name, or `image`."""
 
     def __post_init__(self) -> None:
         band_width_in_pixels((1, 1), self.boundary_width)
@@ -73,7 +78,7 @@ class EvaluationAccumulator:
     Example:
         >>> accumulator = EvaluationAccumulator(["sky", "road"], 1, MetricsConfig(boundary=True))
         >>> accumulator.add(0, np.array([[0, 1]]), np.array([[0, 255]]))
-        >>> result = accumulator.result(["p0"], [0], dataset_size=1)
+        >>> result = accumulator.result(["p0"], [0], find_groups(["p0"]))
         >>> result.confusion.counts.tolist(), result.boundary.intersection.tolist()
         ([[1, 0], [0, 0]], [[1, 0]])
     """
@@ -110,16 +115,18 @@ class EvaluationAccumulator:
                 raise ValueError("calibration: found no logits; expected those of all classes")
             self.calibration.set_image(index, reliability_counts(logits, labels, target))
 
-    def result(self, names: Sequence[str], indices: Sequence[int], dataset_size: int) -> EvaluationResult:
+    def result(self, names: Sequence[str], indices: Sequence[int], groups: Groups) -> EvaluationResult:
         """Return what was counted.
 
         Args:
             names: of the images.
             indices: the positions of the images in the data.
-            dataset_size: how many images the data has.
+            groups: of all images that the data has.
         """
         counts = self.per_image, self.boundary, self.trimap, self.calibration
-        return EvaluationResult(self.classes, tuple(names), tuple(indices), dataset_size, *counts)
+        return EvaluationResult(
+            self.classes, tuple(names), tuple(indices), len(groups), *counts, groups.select(list(indices))
+        )
 
 
 def evaluate(
@@ -156,7 +163,19 @@ def evaluate(
         accumulator.add(row, prediction.labels, target, prediction.logits)
         if on_prediction is not None:
             on_prediction(selected[row], prediction)
-    return accumulator.result([samples[index].name for index in selected], selected, len(samples))
+    names = [samples[index].name for index in selected]
+    return accumulator.result(names, selected, group_samples(samples, config.group_by))
+
+
+def group_samples(samples: Sequence[Sample], rule: str | None = None) -> Groups:
+    """Find the groups of samples by their names, with the folders below the one that all have in common.
+
+    Raises:
+        InputError: a rule that is no regular expression, or that finds nothing in a name.
+    """
+    folders = [os.path.abspath(sample.image.parent) for sample in samples]
+    root = Path(os.path.commonpath(folders)) if folders else Path()
+    return find_groups([name_from_root(sample, root) for sample in samples], rule)
 
 
 def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
@@ -205,7 +224,15 @@ def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
         BoundaryCounts.concatenate(boundary, order) if boundary else None,
         TrimapCounts.concatenate(trimap, order) if trimap else None,
         ReliabilityCounts.concatenate(calibration, order) if calibration else None,
+        _join_groups([part.groups for part in parts], order),
     )
+
+
+def _join_groups(parts: Sequence[Groups], order: Sequence[int]) -> Groups:
+    """Join the groups of the images of several parts, then put them into this order."""
+    labels = tuple(label for part in parts for label in part.labels)
+    positions = tuple(position for part in parts for position in part.positions)
+    return Groups(labels, positions, parts[0].source).select(order)
 
 
 def _common_settings(part: EvaluationResult) -> dict[str, object]:

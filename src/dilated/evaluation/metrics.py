@@ -72,28 +72,44 @@ def compute_metrics(counts: NDArray[np.int64], num_classes: int) -> dict[str, ND
         >>> metrics["iou"].tolist(), metrics["mean_iou"].round(3).tolist()
         ([0.75, 0.8], [0.775])
     """
-    parts = [counts[..., start : start + num_classes] for start in range(0, counts.shape[-1], num_classes)]
-    intersection, truth, prediction = parts[:3]
-    metrics = {
-        "iou": _divide(intersection, truth + prediction - intersection),
-        "dice": _divide(2 * intersection, truth + prediction),
-        "precision": _divide(intersection, prediction),
-        "recall": _divide(intersection, truth),
-        "pixel_accuracy": _divide(intersection.sum(-1, keepdims=True), truth.sum(-1, keepdims=True)),
-    }
-    if len(parts) > 3:
-        metrics["boundary_iou"] = _divide(parts[3], parts[4])
+    metrics = {name: divide(*ratio) for name, ratio in metric_ratios(counts, num_classes).items()}
     for name in ("iou", "dice", "boundary_iou"):
         if name in metrics:
             metrics[f"mean_{name}"] = _nan_mean(metrics[name])[..., None]
     return metrics
 
 
-def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
+def metric_ratios(
+    counts: NDArray[np.int64], num_classes: int
+) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the numerator and the denominator of each metric that is a ratio of sums.
+
+    Args:
+        counts: (..., K), as for `compute_metrics`.
+        num_classes: C.
+
+    Returns:
+        (..., C) or (..., 1) each, by the names of `compute_metrics`.
+    """
+    parts = [counts[..., start : start + num_classes] for start in range(0, counts.shape[-1], num_classes)]
+    intersection, truth, prediction = parts[:3]
+    ratios = {
+        "iou": (intersection, truth + prediction - intersection),
+        "dice": (2 * intersection, truth + prediction),
+        "precision": (intersection, prediction),
+        "recall": (intersection, truth),
+        "pixel_accuracy": (intersection.sum(-1, keepdims=True), truth.sum(-1, keepdims=True)),
+    }
+    if len(parts) > 3:
+        ratios["boundary_iou"] = (parts[3], parts[4])
+    return ratios
+
+
+def divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
     """Divide where the denominator is positive; NaN elsewhere.
 
     Example:
-        >>> _divide(np.array([1, 0]), np.array([4, 0])).tolist()
+        >>> divide(np.array([1, 0]), np.array([4, 0])).tolist()
         [0.25, nan]
     """
     out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
@@ -108,7 +124,7 @@ def _nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         [0.5, nan]
     """
     known = ~np.isnan(values)
-    return _divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
+    return divide(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def nan_to_none(value: float) -> float | None:

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.evaluation.bootstrap import MIN_IMAGES_FOR_INTERVAL, Interval, compute_intervals
+from dilated.data.groups import Groups, find_groups
 from dilated.evaluation.boundary import BoundaryCounts, TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.intervals import Interval, MetricIntervals, compute_intervals
 from dilated.evaluation.metrics import CLASS_METRICS, MEAN_METRICS, compute_metrics, nan_to_none, stack_image_counts
+from dilated.evaluation.units import UnitSummary
 from dilated.files import atomic_path
 
 
@@ -62,6 +64,8 @@ class EvaluationResult:
     boundary: BoundaryCounts | None = None
     trimap: TrimapCounts | None = None
     calibration: ReliabilityCounts | None = None
+    known_groups: Groups | None = None
+    """The groups of the images, where more is known than the names of these images tell."""
 
     @cached_property
     def confusion(self) -> ConfusionMatrix:
@@ -84,10 +88,24 @@ class EvaluationResult:
         """The metrics by name: `iou`, `dice`, `precision`, ... by class, `mean_iou`, ...: see `compute_metrics`."""
         return compute_metrics(self.image_counts.sum(0), len(self.classes))
 
-    @cached_property
+    @property
+    def groups(self) -> Groups:
+        """Which of the images are not independent of each other."""
+        return self.known_groups if self.known_groups is not None else find_groups(self.names)
+
+    @property
     def intervals(self) -> dict[str, list[Interval]]:
-        """The same metrics with their 95% intervals over the images; empty for fewer than two images."""
-        return compute_intervals(self.image_counts, len(self.classes)) if len(self.names) > 1 else {}
+        """The same metrics with their 95% intervals over `units`; bounds are NaN where nothing can be said."""
+        return self._intervals.metrics
+
+    @property
+    def units(self) -> UnitSummary:
+        """What the intervals are over, how many of these there are, and what they are worth."""
+        return self._intervals.units
+
+    @cached_property
+    def _intervals(self) -> MetricIntervals:
+        return compute_intervals(self.image_counts, len(self.classes), self.groups)
 
     @property
     def image_results(self) -> list[ImageResult]:
@@ -110,12 +128,7 @@ class EvaluationResult:
                 f"{self.classes[0]} is the only class, so every labelled pixel is right whatever the network does. "
                 "Name the rest a second class, such as background, to measure something."
             )
-        count = len(self.names)
-        if 1 < count < MIN_IMAGES_FOR_INTERVAL:
-            notes.append(
-                f"Intervals from {count} images come out too narrow; measure {MIN_IMAGES_FOR_INTERVAL} or more."
-            )
-        return notes
+        return [*notes, self.units.describe()]
 
     def value(self, name: str, index: int = 0) -> float:
         """Return a metric, of the class at an index or of all; NaN where it could not be measured."""
@@ -123,8 +136,8 @@ class EvaluationResult:
 
     def interval(self, name: str, index: int = 0) -> Interval | None:
         """Return a metric with its interval; None where it has none."""
-        interval = self.intervals[name][index] if name in self.intervals else None
-        return interval if interval is not None and interval.is_known else None
+        interval = self.intervals[name][index]
+        return interval if interval.is_known else None
 
     def format_metric(self, name: str, index: int = 0, digits: int = 3, with_interval: bool = True) -> str:
         """Write a metric with its interval where it has one, `0.726 [0.721, 0.732]`; `-` where it is not known."""
@@ -153,8 +166,9 @@ class EvaluationResult:
         Returns:
             `mean_iou`, `pixel_accuracy`, `mean_dice`, `mean_boundary_iou`; by class `iou`, `dice`, `precision`,
             `recall`, `boundary_iou`; intervals as [low, high]; `classes`, `foreground`, `confusion`, `images`,
-            `unlabeled_images`, `pixels`; `trimap`, a list by width; `ece` and `reliability`, a list by bin. With
-            `per_image` a list of that name, with one entry per image.
+            `unlabeled_images`, `pixels`; `groups`, the number of them, `effective_n`, the independent images that would
+            be worth as much, and `interval_over`, both in words; `trimap`, a list by width; `ece` and `reliability`, a
+            list by bin. With `per_image` a list of that name, with one entry per image.
         """
         metrics, bounds = self.metrics, self._interval_bounds
         table: dict[str, Any] = {
@@ -173,6 +187,7 @@ class EvaluationResult:
             "images": len(self.names),
             "unlabeled_images": self.num_unlabeled_images,
             "pixels": self.confusion.pixels,
+            **self.units.to_dict(),
             "trimap": self._trimap_rows(),
             "ece": nan_to_none(expected_calibration_error(self.calibration)) if self.calibration else None,
             "reliability": self._reliability_rows(),

@@ -26,7 +26,8 @@ TERMS = {
     ),
     "mean IoU": "The mean of the IoU over the classes that occur in the truth or the predictions.",
     "95% interval": (
-        "The middle 95% of the figure over 2,000 redraws of the measured images, with replacement (bootstrap)."
+        "Where the figure of all data like this lies, 19 times out of 20. It is over groups of images that are "
+        "independent of each other, or over blocks of one film; it does not cover training with another seed."
     ),
     "pixel accuracy": "The share of labelled pixels whose predicted class is right. Frequent classes dominate it.",
     "boundary IoU": (
