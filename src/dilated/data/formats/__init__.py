@@ -16,10 +16,12 @@ from dilated.data.formats.coco import COCO
 from dilated.data.formats.coco_json import COCOInstances
 from dilated.data.formats.cvat import CVAT
 from dilated.data.formats.cvat_images import CVATImages
+from dilated.data.formats.datumaro import Datumaro
 from dilated.data.formats.folders import ColorMasks, Folders
 from dilated.data.formats.label_studio import LabelStudio
 from dilated.data.formats.labelme import LabelMe
 from dilated.data.formats.mapillary import Mapillary
+from dilated.data.formats.supervisely import Supervisely
 from dilated.data.formats.tiff_pages import TIFFPages
 from dilated.data.formats.voc import SBD, VOC, VOCWithSBD
 from dilated.data.formats.yolo import YOLO
@@ -43,6 +45,8 @@ FORMATS: dict[str, type[Format]] = {
         YOLO,
         CVATImages,
         LabelStudio,
+        Supervisely,
+        Datumaro,
         LabelMe,
         TIFFPages,
         ColorMasks,  # before plain folders, which it is too

@@ -140,9 +140,12 @@ class AnnotationFormat(Format):
             drawn = tuple(DrawnObject(ids[entry.class_name], entry.name, entry.shape) for entry in image.objects)
             size = image.size or image_size(path)
             reader = ObjectReader(path, size, drawn, ids[BACKGROUND], self.smaller_on_top)
-            stem = "__".join(path.relative_to(self.root).with_suffix("").parts)
-            samples.append(Sample(path, image.source, reader, stem=stem.removeprefix("images__")))
+            samples.append(Sample(path, image.source, reader, stem=self._name_sample(path)))
         return MatchResult(samples, problems)
+
+    def _name_sample(self, path: Path) -> str:
+        """The name of an image's sample: its stem after its folders, of which images/ is left out."""
+        return "__".join(path.relative_to(self.root).with_suffix("").parts).removeprefix("images__")
 
     def _find_image(self, image: AnnotatedImage) -> Path | None:
         names = (image.name, *image.other_names)

@@ -20,6 +20,7 @@ from dilated.data.formats._objects import Polygons
 from dilated.data.images import get_pixel_limit
 from dilated.data.masks import Mask, decode_rle
 from dilated.errors import InputError
+from dilated.palettes import Color
 
 _GREATEST = 1e6  # of the coordinates that are taken, in pixels
 
@@ -144,6 +145,21 @@ def parse_whole_numbers(where: str, values: Sequence[object], name: str) -> NDAr
         return np.array([int(value) for value in values], dtype=np.int64)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: {name} holds {values!r:.60}", hint="give whole numbers") from error
+
+
+def parse_hex_color(text: object) -> Color | None:
+    """The color of a text such as `#fa3253`, if it is one.
+
+    Example:
+        >>> parse_hex_color("#fa3253")
+        (250, 50, 83)
+    """
+    digits = text.strip().removeprefix("#") if isinstance(text, str) else ""
+    try:
+        value = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return (value[0], value[1], value[2]) if len(value) == 3 else None
 
 
 def paste_mask(part: Mask, left: int, top: int, size: tuple[int, int]) -> Mask:

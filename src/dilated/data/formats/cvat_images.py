@@ -17,6 +17,7 @@ from dilated.data.formats._shapes import (
     Ellipse,
     RowRuns,
     make_box,
+    parse_hex_color,
     parse_number,
     parse_points,
     parse_whole_numbers,
@@ -94,21 +95,6 @@ def _read_labels(path: Path, tree: ElementTree.Element) -> dict[str, Color | Non
         return labels
     names = {shape.get("label", "") for image in tree.iter("image") for shape in image if shape.tag not in _NO_SHAPES}
     return dict.fromkeys(sorted(names - {""}))
-
-
-def parse_hex_color(text: object) -> Color | None:
-    """The color of a text such as `#fa3253`, if it is one.
-
-    Example:
-        >>> parse_hex_color("#fa3253")
-        (250, 50, 83)
-    """
-    digits = text.strip().removeprefix("#") if isinstance(text, str) else ""
-    try:
-        value = bytes.fromhex(digits)
-    except ValueError:
-        return None
-    return (value[0], value[1], value[2]) if len(value) == 3 else None
 
 
 def _require_distinct_images(path: Path, images: Sequence[AnnotatedImage]) -> None:
