@@ -99,3 +99,57 @@ def test_a_mask_of_16_bits_a_channel_of_which_half_would_be_lost_is_an_error(tmp
     (tmp_path / "SegmentationClass" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)  # would be read as black
     with pytest.raises(InputError, match="do not have 8 bits per channel"):
         labels(open_dataset(tmp_path))
+
+
+def test_masks_of_one_channel_hold_the_numbers_of_the_labels_lines(tmp_path: Path) -> None:
+    root = cvat(tmp_path, "Train")
+    for stem in ("a", "sub/b c"):
+        Image.fromarray(np.array([[0, 1, 2, 0, 1, 2]] * 4, np.uint8)).save(root / "SegmentationClass" / f"{stem}.png")
+    assert labels(open_dataset(root)) == [[[0, 1, 2, 0, 1, 2]] * 4] * 2
+    Image.fromarray(np.full((4, 6), 3, np.uint8)).save(root / "SegmentationClass" / "a.png")
+    with pytest.raises(
+        InputError, match=r"found the value 3 at x=0, y=0 in a mask of one channel, and .* has 3 labels"
+    ):
+        labels(open_dataset(root))
+
+
+def test_labels_without_a_color_have_vocs(tmp_path: Path) -> None:
+    root = cvat(tmp_path, "Train", labelmap="background:::\ncell:::\n", color=(128, 0, 0))
+    assert labels(open_dataset(root))[0][0] == [1] * 6
+
+
+def test_without_a_labelmap_the_labels_are_vocs_and_that_is_said(tmp_path: Path) -> None:
+    root = cvat(tmp_path, "default", color=(192, 128, 128))
+    (root / "labelmap.txt").unlink()
+    data = open_dataset(root)
+    assert (data.format, data.classes.names[15], len(data.classes)) == ("cvat", "person", 21)
+    assert labels(data)[0][0] == [15] * 6
+    assert "There is no labelmap.txt: the labels and colors are those of PASCAL VOC." in data.notes
+
+
+def test_without_lists_all_masks_are_read_and_that_is_said(tmp_path: Path) -> None:
+    data = open_dataset(cvat(tmp_path))
+    assert {pair.name for split in data.splits for pair in data.samples(split)} == {"a", "sub__b c"}
+    assert any("There are no lists" in note for note in data.notes)
+
+
+def test_a_list_of_another_name_is_read_where_it_is_the_one_and_otherwise_left_out(tmp_path: Path) -> None:
+    data = open_dataset(cvat(tmp_path, "my_subset"))
+    assert {pair.name for split in data.splits for pair in data.samples(split)} == {"a", "sub__b c"}
+    data = open_dataset(cvat(tmp_path, "Train"))
+    assert data.splits == ("train",)
+    assert "The lists my_subset.txt are left out; train, val and test are read." in data.notes
+
+
+def test_images_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
+    root = cvat(tmp_path, "Train")
+    (root / "SegmentationClass" / "a.png").unlink()
+    data = open_dataset(root)
+    assert [pair.name for pair in data.samples("train")] == ["sub__b c"]
+    assert any("1 image without a mask" in note and "'a'" in note for note in data.notes)
+
+
+def test_images_may_lie_beside_the_labelmap(tmp_path: Path) -> None:
+    root = cvat(tmp_path, "Train")
+    (root / "JPEGImages" / "a.jpg").rename(root / "a.jpg")
+    assert open_dataset(root).samples("train")[0].image == root / "a.jpg"

@@ -179,7 +179,7 @@ def test_an_annotation_without_regions_is_background_and_said(tmp_path: Path) ->
     assert read(tmp_path, region("polygon", "a", points=SQUARE))[0] == [1, 1, 1, 0, 0, 0]
     data = open_dataset(tmp_path)
     assert sum(len(data.samples(split)) for split in data.splits) == 2
-    assert any("1 annotation without regions, which is all background" in note for note in data.notes)
+    assert any("1 image without objects, read as all background" in note for note in data.notes)
 
 
 def test_json_min_is_read_as_json(tmp_path: Path) -> None:

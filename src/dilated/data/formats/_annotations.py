@@ -168,6 +168,8 @@ class AnnotationFormat(Format):
         """How overlaps are read, and which images are left out."""
         order = OBJECTS_NOTE if self.smaller_on_top else _ORDER_NOTE
         notes = [order, *self._annotations.notes]
+        if count := sum(not image.objects for image in self._annotations.images):
+            notes.append(f"{plural(count, 'image')} without objects, read as all background.")
         left_out = [*self._images_by_split.get("", [])]
         if set(self._images_by_split) & set(SPLITS):
             left_out += self._images_by_split.get(UNDIVIDED, [])

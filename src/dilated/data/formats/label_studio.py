@@ -103,13 +103,7 @@ class _Tasks:
                 f"{name}: {plural(count, 'task')} with several annotations: the one marked as ground truth is read, "
                 "otherwise the one updated last."
             )
-        if count := self.counts["empty"]:
-            lines.append(f"{name}: {plural(count, 'annotation')} without regions, which is all background.")
         return lines
-
-    def choose(self, task: _Task) -> None:
-        self.counts["empty"] += not task.regions
-        self.chosen.append(task)
 
 
 def _read_tasks(path: Path, entries: list[dict[str, Any]]) -> _Tasks:
@@ -135,7 +129,7 @@ def _read_tasks(path: Path, entries: list[dict[str, Any]]) -> _Tasks:
             if not isinstance(result, dict) or not isinstance(result.get("value", {}), dict):
                 raise InputError(f"{where}: result {number} is {result!r:.60}", hint="export the project again")
             regions.append({**result, **result.get("value", {})})
-        tasks.choose(_Task(entry.get("id"), data, entry.get("file_upload"), regions))
+        tasks.chosen.append(_Task(entry.get("id"), data, entry.get("file_upload"), regions))
     return tasks
 
 
@@ -149,7 +143,9 @@ def _read_minimal(path: Path, entries: list[dict[str, Any]]) -> _Tasks:
         tasks.counts["several"] += len(versions) > 1
         entry = max(versions, key=_moment)
         regions = [region for value in entry.values() if isinstance(value, list) for region in value]
-        tasks.choose(_Task(entry.get("id"), entry, None, [region for region in regions if isinstance(region, dict)]))
+        tasks.chosen.append(
+            _Task(entry.get("id"), entry, None, [region for region in regions if isinstance(region, dict)])
+        )
     return tasks
 
 
