@@ -14,6 +14,7 @@ from dilated.data.formats.camvid import CamVid, CamVid701
 from dilated.data.formats.cityscapes import KITTI, KITTI2018, Cityscapes
 from dilated.data.formats.coco import COCO
 from dilated.data.formats.coco_json import COCOInstances
+from dilated.data.formats.coco_panoptic import COCOPanoptic
 from dilated.data.formats.cvat import CVAT
 from dilated.data.formats.cvat_images import CVATImages
 from dilated.data.formats.datumaro import Datumaro
@@ -42,6 +43,7 @@ FORMATS: dict[str, type[Format]] = {
         SBD,
         COCO,  # before its form with other categories
         COCOInstances,
+        COCOPanoptic,
         YOLO,
         CVATImages,
         LabelStudio,

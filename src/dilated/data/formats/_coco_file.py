@@ -67,7 +67,7 @@ def read_instances_file(path: Path, source: str = "") -> InstancesFile:
     categories: dict[Id, str] = {}
     supercategories: dict[Id, str] = {}
     for entry in require_field(f"{path}: the file", data, "categories", list):
-        category = _require_id(f"{path}: category", entry, "id")
+        category = require_id(f"{path}: category", entry, "id")
         name = require_field(f"{path}: category", entry, "name", str)
         if category in categories:
             raise InputError(f"{path}: two categories have the id {category}")
@@ -78,8 +78,8 @@ def read_instances_file(path: Path, source: str = "") -> InstancesFile:
     names: set[str] = set()
     entries = require_field(f"{path}: the file", data, "images", list)
     for entry in entries:
-        height, width = (_require_side(f"{path}: image", entry, key) for key in ("height", "width"))
-        image_id = _require_id(f"{path}: image", entry, "id")
+        height, width = (require_side(f"{path}: image", entry, key) for key in ("height", "width"))
+        image_id = require_id(f"{path}: image", entry, "id")
         name = require_field(f"{path}: image", entry, "file_name", str).replace("\\", "/")  # as Windows has it
         if image_id in images:
             raise InputError(f"{path}: two images have the id {image_id}")
@@ -131,7 +131,12 @@ def parse_id(value: object) -> Id | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _require_id(where: str, entry: object, key: str) -> Id:
+def require_id(where: str, entry: object, key: str) -> Id:
+    """The id under a key of an object of the file.
+
+    Raises:
+        InputError: it is missing, or neither a number nor a text.
+    """
     value = entry.get(key) if isinstance(entry, dict) else None
     parsed = parse_id(value)
     if parsed is None:
@@ -139,7 +144,12 @@ def _require_id(where: str, entry: object, key: str) -> Id:
     return parsed
 
 
-def _require_side(where: str, entry: object, key: str) -> int:
+def require_side(where: str, entry: object, key: str) -> int:
+    """A side of an image under a key of an object of the file, in pixels.
+
+    Raises:
+        InputError: it is missing, or no whole number above 0.
+    """
     value = entry.get(key) if isinstance(entry, dict) else None
     try:
         side = None if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
@@ -166,7 +176,7 @@ def parse_instances(
     tally.crowds_are_ignored = file.crowds_are_ignored if rule == "auto" else rule == "ignore"
     instances: dict[Id, list[DrawnObject]] = {}
     for entry in file.annotations:
-        image_id, category = (_require_id(f"{path}: annotation", entry, key) for key in ("image_id", "category_id"))
+        image_id, category = (require_id(f"{path}: annotation", entry, key) for key in ("image_id", "category_id"))
         where = f"{path}: annotation {entry.get('id')}"
         if image_id not in file.images or category not in file.categories:
             missing = f"image_id {image_id}" if image_id not in file.images else f"category_id {category}"
@@ -174,14 +184,19 @@ def parse_instances(
         if category in values:
             _, size = file.images[image_id]
             shape = _parse_shape(where, entry, size, tally)
-            value = tally.read_crowd(values[category]) if _parse_crowd(where, entry) and shape else values[category]
+            value = tally.read_crowd(values[category]) if parse_crowd(where, entry) and shape else values[category]
             if shape:
                 instance = DrawnObject(value, f"annotation {entry.get('id')}", shape)
                 instances.setdefault(image_id, []).append(instance)
     return instances
 
 
-def _parse_crowd(where: str, entry: dict[str, Any]) -> bool:
+def parse_crowd(where: str, entry: dict[str, Any]) -> bool:
+    """Whether an object has `iscrowd` 1.
+
+    Raises:
+        InputError: `iscrowd` is neither 0 nor 1.
+    """
     crowd = entry.get("iscrowd") or 0
     if crowd not in (0, 1) or isinstance(entry.get("iscrowd"), str | list):
         raise InputError(f"{where}: 'iscrowd' is {entry['iscrowd']!r:.60}", hint="give 0 or 1")
