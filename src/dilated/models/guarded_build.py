@@ -47,7 +47,7 @@ def build_guarded(
             if expected is not None:
                 _require_fit(expected, shapes)
             segmenter = build()
-        _require_fit({name: tuple(tensor.shape) for name, tensor in segmenter.state_dict().items()}, shapes)
+        _require_fit(find_shapes(segmenter.state_dict()), shapes)
     except InputError as error:
         message = error.message if error.message.startswith(where) else f"{where}: {error.message}"
         raise type(error)(message, error.hint) from error
@@ -69,6 +69,25 @@ def _require_fit(expected: Shapes, shapes: Shapes) -> None:
             f"{len(mismatched)} weights do not fit the network that the file describes: {mismatched[:3]}",
             hint="give a network file that was not edited",
         )
+
+
+def require_fit(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise an InputError where tensors have other names or shapes than a network's.
+
+    Args:
+        state: the network's, by name.
+        tensors: the file's.
+        where: the file, for messages.
+    """
+    try:
+        _require_fit(find_shapes(state), find_shapes(tensors))
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", error.hint) from error
+
+
+def find_shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def require_stored_types(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:

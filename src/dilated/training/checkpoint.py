@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dilated.config import build_dataclass, to_toml
+from dilated.config import to_toml
 from dilated.data.labels import Classes
 from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.files import atomic_path, atomic_write, sync_folder
 from dilated.lock import LOCK_FILE
 from dilated.models.base import BaseSegmenter
+from dilated.models.guarded_build import build_guarded, find_shapes, require_fit, require_stored_types
 from dilated.models.network_file import require_usable
 from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
+from dilated.training.checkpoint_schema import require_archive, require_checkpoint
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.optim import WeightEMA
-from dilated.weights.bundled import AnyConfig
+from dilated.weights.bundled import read_config
 
 
 @dataclasses.dataclass
@@ -73,22 +78,49 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
     Raises:
         InputError: weights that are NaN or infinite.
     """
-    for key in ("weights", "ema"):
-        require_usable(values[key] or {}, f"{where}: checkpoint: {key}")
-    config = build_dataclass(AnyConfig, values["network"], f"{where}: network")
-    segmenter = config.build(classes.names, classes.colors)
-    segmenter.load_state_dict(values["weights"])
+    config = read_config(values["network"], f"{where}: checkpoint")
+    build = functools.partial(config.build, classes.names, classes.colors)
+    shapes = find_shapes(values["weights"])
+    segmenter = build_guarded(build, config, len(classes.names), shapes, f"{where}: checkpoint")
+    _load_weights(segmenter, values, "weights", where)
     ema = None
     if values["ema"] is not None:
         ema = WeightEMA(segmenter, decay)
-        ema.segmenter.load_state_dict(values["ema"])
+        _load_weights(ema.segmenter, values, "ema", where)
         ema.steps = values["ema_steps"]
     state = TrainingState(segmenter, ema)
     for network, card in zip(_networks(state), values["cards"], strict=True):
         network.card = card
     rest = {f.name: values[f.name] for f in dataclasses.fields(TrainingState) if f.name not in ("segmenter", "ema")}
-    _set_rng_state(values["random"])
+    with named_damage(where, "the state of the random generators"):
+        _set_rng_state(values["random"])
     return dataclasses.replace(state, **rest)
+
+
+def _load_weights(segmenter: BaseSegmenter, values: dict[str, Any], key: str, where: Path) -> None:
+    task, state, tensors = f"{where}: checkpoint: {key}", segmenter.state_dict(), values[key]
+    require_fit(state, tensors, task)
+    require_stored_types(state, tensors, task)
+    require_usable(tensors, task)
+    segmenter.load_state_dict(tensors)
+
+
+@contextmanager
+def named_damage(where: Path, what: str) -> Iterator[None]:
+    """Name the checkpoint where something in it cannot be restored.
+
+    Args:
+        where: the run.
+        what: is being restored.
+    """
+    try:
+        yield
+    except Exception as error:  # optimizers and generators raise anything on states that are not theirs
+        require_memory(error, f"{where}: checkpoint: {what}")
+        raise InputError(
+            f"{where}: checkpoint: {what} cannot be restored ({type(error).__name__}: {str(error)[:200]})",
+            hint="start a new run with --init-from on this one",
+        ) from error
 
 
 def _networks(state: TrainingState) -> list[BaseSegmenter]:
@@ -179,13 +211,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file, so there is nothing to resume; start without --resume")
+    require_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything on damaged bytes
         require_memory(error, f"{path}: reading the checkpoint", "free memory, and try again")
         raise InputError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}: {error})", hint="start a new run"
+            f"{path}: the checkpoint is damaged ({type(error).__name__}: {str(error)[:300]})", hint="start a new run"
         ) from error
+    return require_checkpoint(values, path)
 
 
 def _get_rng_state() -> dict[str, Any]:

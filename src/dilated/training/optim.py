@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from dilated.errors import InputError
@@ -42,6 +43,32 @@ def build_optimizer(segmenter: BaseSegmenter, stage: StageConfig) -> Optimizer:
     if stage.optimizer == "sgd":
         return SGD(table, momentum=stage.momentum)
     return AdamW(table)
+
+
+def require_own_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Raise a ValueError for the state of another optimizer, or of other parameters.
+
+    Args:
+        optimizer: a fresh one.
+        state: what its `state_dict` is to be, with full tensors.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    keys = {"momentum_buffer"} if isinstance(optimizer, SGD) else {"step", "exp_avg", "exp_avg_sq"}
+    if not set(state["state"]) <= set(range(len(parameters))):
+        raise ValueError(f"it is of more than {len(parameters)} parameters")
+    for index, table in state["state"].items():
+        if set(table) != keys:
+            raise ValueError(f"parameter {index} has {sorted(map(str, table))}; expected {sorted(keys)}")
+        for key, value in table.items():
+            shape = () if key == "step" else parameters[index].shape
+            if value is None and key == "momentum_buffer":
+                continue
+            if not isinstance(value, Tensor) or value.shape != shape or not value.isfinite().all():
+                raise ValueError(f"{key} of parameter {index} is not of shape {tuple(shape)}, or not finite")
+    for group, other in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        for key, value in group.items():
+            if key not in ("params", "lr") and other.get(key, value) != value:
+                raise ValueError(f"{key} = {str(other[key])[:100]}; expected {value}")
 
 
 def _layer_lr_factors(segmenter: BaseSegmenter, decay: float) -> dict[int, float]:

@@ -77,6 +77,8 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; raises a ValueError, or what torch raises, for another step's state."""
+        optim.require_own_state(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self.optimizer))
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -85,6 +87,8 @@ class TrainStep:
             self.aux_head.load_state_dict(
                 {name: shard_like(value, aux_state[name]) for name, value in state["aux_head"].items()}
             )
+        if type(state["micro_batches"]) is not int or state["micro_batches"] < 1:
+            raise ValueError(f"micro_batches = {state['micro_batches']}; expected 1 or more")
         self.micro_batches = state["micro_batches"]
 
     def __call__(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:

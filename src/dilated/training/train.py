@@ -187,7 +187,8 @@ class _Trainer:
                 shard_module(state.ema.segmenter, self.world)
         step = TrainStep(state.segmenter, stage, recipe, self.world, notify=self.progress.notify)
         if state.step_state:
-            step.load_state_dict(state.step_state)
+            with checkpoint.named_damage(self.out, "the optimizer's state"):
+                step.load_state_dict(state.step_state)
         limit = self._stage_limit(stage)
         validation_points = limit.validation_points()
         batch = stage.batch or recipe.batch
