@@ -53,6 +53,8 @@ class TrainOptions(training.RunOptions):
     """Changes to the recipe, such as `stage.0.epochs=5`; they take precedence over a plan's choices."""
     format: str | None = None
     """The data's layout, where it is not recognized."""
+    group_by: str | None = None
+    """What tells which images belong together, as films and patients do; see `open_dataset`."""
     report: bool = True
     """Write `report.html` at the end, and keep time for it in a budget."""
 
@@ -129,7 +131,7 @@ class Run:
         recorded = load_checkpoint(self.path / CHECKPOINT_FILE).get("data")
         if recorded is None or not Path(recorded["root"]).is_dir():
             raise InputError(f"{self.path}: the data that it was trained on is not there", hint="give the data folder")
-        return open_dataset(recorded["root"], recorded["format"])
+        return open_dataset(**recorded)
 
 
 def train(
@@ -181,7 +183,7 @@ def train(
                 if not recipe.is_file():
                     raise InputError(f"{recipe}: no such file, so there is no run to resume", hint="start a new run")
             initial = load(str(init_from)) if isinstance(init_from, str | Path) else init_from
-            dataset = _open(data, options.format)
+            dataset = _open(data, options.format, options.group_by)
             progress.on_dataset(dataset)
             folder = world.broadcast(Path(out) if out is not None else _free_run_folder(dataset.root))
             if world.is_rank_zero:
@@ -226,7 +228,9 @@ def plan(
         InputError: wrong data or overrides, or a budget that is too short for a single step.
     """
     world = World(device_name=options.device)
-    return make_plan(_open(data, options.format), _to_seconds(budget), options.overrides, options.report, world)
+    return make_plan(
+        _open(data, options.format, options.group_by), _to_seconds(budget), options.overrides, options.report, world
+    )
 
 
 def evaluate(
@@ -345,8 +349,8 @@ def _to_seconds(budget: str | float | None) -> float:
     return float(budget)
 
 
-def _open(data: str | Path | Dataset, format: str | None = None) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data, format)
+def _open(data: str | Path | Dataset, format: str | None = None, group_by: str | None = None) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(data, format, group_by)
 
 
 def _predictor(network: Network, device: str | None) -> Predictor:

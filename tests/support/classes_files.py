@@ -9,6 +9,6 @@ from dilated.data.labels import Classes, load_classes_file
 
 def load_classes(path: Path) -> Classes:
     """Read the classes of a `classes.toml` that has some."""
-    classes, _ = load_classes_file(path)
+    classes, *_ = load_classes_file(path)
     assert classes is not None
     return classes

@@ -41,6 +41,15 @@ Format = Annotated[
     str | None,
     arg(name="format", metavar="NAME", help="the data's layout, where it is not recognized.", help_behavior_hint=""),
 ]
+GroupBy = Annotated[
+    str | None,
+    arg(
+        metavar="RULE",
+        help="what tells which images belong together, as frames of a film do: a CSV file of name,group; name, exif or "
+        "image; or a regular expression. By default groups.csv or classes.toml of the data, else what is found.",
+        help_behavior_hint="",
+    ),
+]
 Device = Annotated[
     str | None,
     arg(metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; by default CUDA where available.", help_behavior_hint=""),

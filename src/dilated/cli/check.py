@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
@@ -14,6 +15,8 @@ from dilated.cli.console import ProgressBar, make_table, write_heading, write_li
 from dilated.data.check.check import CheckReport, check
 from dilated.data.dataset import CLASSES_FILE, write_classes_draft
 from dilated.data.formats import FORMATS
+from dilated.data.grouping import GROUPS_FILE, write_groups
+from dilated.data.groups import describe_groups
 from dilated.data.statistics import ImageSizes, SplitStatistics
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural
@@ -22,9 +25,8 @@ from dilated.report.check_page import render_check_page
 _FINDINGS_SHOWN = 10
 
 
-def run(
-    data: arguments.Data,
-    /,
+@dataclass(frozen=True, kw_only=True)
+class _Options:
     layout: Annotated[
         str | None,
         tyro.conf.arg(
@@ -33,46 +35,60 @@ def run(
             help=f"the data's layout, where it is not recognized: {', '.join(FORMATS)}.",
             help_behavior_hint="",
         ),
-    ] = None,
-    all: arguments.Flag = False,
-    out: arguments.OptionalPath = None,
-    json_file: arguments.JsonFile = None,
-    workers: arguments.OptionalCount = None,
-    write_classes: arguments.Flag = False,
-) -> None:
+    ] = None
+    group_by: arguments.GroupBy = None
+    all: arguments.Flag = False
+    """show every finding, not only the first ten of each kind."""
+    out: arguments.OptionalPath = None
+    """an HTML page to write, with images of the findings; one file that needs no other."""
+    json_file: arguments.JsonFile = None
+    """a file to write the findings and the statistics to."""
+    workers: arguments.OptionalCount = None
+    """the number of threads; by default one per processor."""
+    write_classes: arguments.Flag = False
+    """first write a draft of the missing classes.toml: a class for each value in the labels."""
+    write_groups: arguments.Flag = False
+    """write the groups to groups.csv in the data folder, to be corrected there; other verbs read it."""
+
+
+def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
     """Read every image and label of a data set; show its layout, splits and class frequencies, and all that is wrong.
 
     The exit status is 1 if training would go wrong.
 
     Args:
         data: a data folder.
-        all: show every finding, not only the first ten of each kind.
-        out: an HTML page to write, with images of the findings; one file that needs no other.
-        json_file: a file to write the findings and the statistics to.
-        workers: the number of threads; by default one per processor.
-        write_classes: first write a draft of the missing classes.toml: a class for each value in the labels.
     """
+    out, json_file, workers = options.out, options.json_file, options.workers
     if workers is not None and workers < 1:
         raise InputError(f"--workers: {workers} threads", hint="give 1 or more")
     for file in (out, json_file):
         if file is not None and not file.parent.is_dir():
             raise InputError(f"{file}: there is no folder {file.parent}", hint="create it, or give another path")
-    if write_classes:
+    if options.write_classes:
         draft = write_classes_draft(data)
         write_line(f"{data / CLASSES_FILE}: drafted {', '.join(draft.names)}; change names and colors there")
     with ProgressBar("reading") as bar:
-        report = check(data, layout, workers, bar.update)
+        report = check(data, options.layout, workers, bar.update, options.group_by)
     classes = f", {len(report.classes)} classes" if report.classes else ""
     write_line(f"{data}: {report.format or 'no known layout'}{classes}")
     for note in report.notes:
         write_line(note)
+    if report.groups is not None:
+        write_line(describe_groups(report.groups))
     if report.splits:
         write_table(_class_table(report))
     if report.classes and any(split.labels_read for split in report.splits.values()):
         write_table(_region_table(report, report.classes.names))
-    _print_findings(report, None if all else _FINDINGS_SHOWN)
+    _print_findings(report, None if options.all else _FINDINGS_SHOWN)
     if json_file is not None:
         atomic_write(json_file, json.dumps(report.to_dict(), indent=2) + "\n")
+    if options.write_groups and report.groups is not None:
+        path = data / GROUPS_FILE
+        if path.exists():
+            raise InputError(f"{path}: the file exists, and would be replaced", hint="move it away first")
+        write_groups(report.groups, report.names, path)
+        write_line(f"{path}: {plural(len(report.groups), 'image')} with their groups; correct them there")
     if out is not None:
         atomic_write(out, render_check_page(report))
         write_line(f"The page is {out}")

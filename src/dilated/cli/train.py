@@ -37,6 +37,7 @@ class _Options:
     plan_only: arguments.Flag = False
     """write the plan to --out and train nothing; edit it, and give it as --recipe."""
     format: arguments.Format = None
+    group_by: arguments.GroupBy = None
     report: arguments.Switch = True
     """write report.html at the end."""
     tensorboard: arguments.Flag = False
@@ -60,6 +61,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         progress=RichTrainingProgress(),
         overrides=tuple(override for group in options.set for override in group),
         format=options.format,
+        group_by=options.group_by,
         report=options.report,
     )
     if options.plan_only:

@@ -1,12 +1,12 @@
-"""Divide data without splits into train and val: by lists beside it, otherwise by the hashes of the stems.
+"""Divide data without splits into train and val: by lists beside it, otherwise by the hashes of the groups.
 
     >>> from dilated.data.auto_split import split_by_hash
     >>> split_by_hash(["dawn", "day", "dusk", "night"], 0.25, 0)["val"]
     ['night']
 
-The hash of a stem alone decides where its image goes, so images that are added later move no other. The fraction is
-therefore met on average; at least one image goes to each side. Frames of one video resemble each other: where there are
-such, lists should keep each video on one side.
+The hash of a group alone decides where its images go, so images that are added later move no other. The fraction is
+therefore met on average; at least one group goes to each side. An image that belongs to none is a group of its own; the
+hash is then that of its stem.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from dilated.data.groups import Groups
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import read_lines
@@ -30,15 +31,23 @@ _LIST_NAMES = {
 _Value = TypeVar("_Value")
 
 
-def split_by_hash(stems: Sequence[str], val_fraction: float = _VAL_FRACTION, seed: int = _SEED) -> dict[str, list[str]]:
+def split_by_hash(
+    stems: Sequence[str], val_fraction: float = _VAL_FRACTION, seed: int = _SEED, groups: Sequence[str] | None = None
+) -> dict[str, list[str]]:
     """The stems of train and of val, each in the order given.
 
     Args:
         val_fraction: the fraction of val, between 0 and 1.
         seed: another one gives another split.
+        groups: the group of each stem, which goes to one side as a whole; by default each is its own. A single group is
+            divided all the same.
 
     Raises:
         InputError: fewer than two stems, or a fraction out of range.
+
+    Example:
+        >>> split_by_hash(["f1_1", "f1_2", "f2_1"], 0.25, 0, ["f1", "f1", "f2"])["train"]
+        ['f1_1', 'f1_2']
     """
     if not 0 < val_fraction < 1:
         raise InputError(
@@ -46,11 +55,17 @@ def split_by_hash(stems: Sequence[str], val_fraction: float = _VAL_FRACTION, see
         )
     if len(set(stems)) < 2:
         raise InputError(f"found {len(stems)} labeled images without splits", hint="add images: two or more divide")
-    fractions = {stem: _hash_fraction(stem, seed) for stem in stems}
-    ordered = sorted(fractions, key=lambda stem: (fractions[stem], stem))
+    labels = stems
+    if groups is not None and len(set(groups)) > 1:  # an image on its own has its path as group, which may change
+        labels = [s if label.rpartition("/")[2] == s else label for s, label in zip(stems, groups, strict=True)]
+    fractions = {label: _hash_fraction(label, seed) for label in labels}
+    ordered = sorted(fractions, key=lambda label: (fractions[label], label))
     count = min(max(1, sum(value < val_fraction for value in fractions.values())), len(ordered) - 1)
     chosen = set(ordered[:count])
-    return {"train": [s for s in stems if s not in chosen], "val": [s for s in stems if s in chosen]}
+    by_split: dict[str, list[str]] = {"train": [], "val": []}
+    for stem, label in zip(stems, labels, strict=True):
+        by_split["val" if label in chosen else "train"].append(stem)
+    return by_split
 
 
 def _hash_fraction(stem: str, seed: int) -> float:
@@ -79,8 +94,11 @@ def split_list_path(root: Path, split: str) -> Path:
     return find_split_lists(root).get(split, root / f"{split}.txt")
 
 
-def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Sample]:
-    """The samples of a split: by the list file of its name, or where there are no lists, by hash.
+def select_split(root: Path, samples: Sequence[Sample], split: str, groups: Groups | None = None) -> list[Sample]:
+    """The samples of a split: by the list file of its name, or where there are no lists, by the hashes of the groups.
+
+    Args:
+        groups: of the samples; by default each is its own.
 
     Raises:
         InputError: no such split, a list that names something else, or too few samples.
@@ -99,7 +117,8 @@ def select_split(root: Path, samples: Sequence[Sample], split: str) -> list[Samp
             raise InputError(problems[0])
         return chosen
     try:
-        return [by_stem[stem] for stem in split_by_hash(list(by_stem))[split]]
+        labels = groups.labels if groups else None
+        return [by_stem[stem] for stem in split_by_hash(list(by_stem), groups=labels)[split]]
     except InputError as error:
         raise InputError(f"{root}: {error.message}", hint=error.hint) from error
 
@@ -128,12 +147,18 @@ def find_stem(name: str, stems: Container[str]) -> str:
     return name if name in stems else Path(name.replace("\\", "/")).stem  # as Windows writes paths
 
 
-def describe_hash_split(root: Path) -> list[str]:
-    """What to say of data without splits."""
-    if find_split_lists(root):
-        return []
-    return [
-        f"The data has no splits: by the hashes of their stems about {_VAL_FRACTION:.0%} of the images are val, the "
-        "rest train. To choose yourself, write train.txt and val.txt, one stem per line, into the data folder, or "
-        "write a copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
-    ]
+def describe_hash_split(groups: Groups | None) -> str:
+    """What to say of data without splits, whose samples have these groups."""
+    basis, reason = "stems", ""
+    if groups and groups.has_groups and len(groups.sizes) > 1:
+        basis = "groups"
+        reason = f" No group is in both: found {len(groups.sizes):,} by {groups.source}."
+    elif groups and groups.has_groups:
+        reason = (
+            f" All images are of one group, {groups.labels[0]} (by {groups.source}), so val says nothing about others."
+        )
+    return (
+        f"The data has no splits: by the hashes of their {basis} about {_VAL_FRACTION:.0%} of the images are val, the "
+        f"rest train.{reason} To choose yourself, write train.txt and val.txt, one stem per line, into the data "
+        "folder, or write a copy with `dilated convert-data DATA OUT --format folders --val 0.2 --seed 1`."
+    )

@@ -158,7 +158,8 @@ def _split_by_hash(data: Dataset, val_fraction: float, seed: int) -> dict[str, l
     by_name = {sample.name: sample for sample in sorted(samples, key=lambda sample: sample.name)}
     if len(by_name) < len(samples):
         raise InputError(f"{data.root}: two images have one stem", hint="give each its own: they are divided by stem")
-    stems_by_split = split_by_hash(list(by_name), val_fraction, seed)
+    groups = data.contents.group(list(by_name.values()))
+    stems_by_split = split_by_hash(list(by_name), val_fraction, seed, groups.labels)
     return {split: [by_name[stem] for stem in stems] for split, stems in stems_by_split.items()}
 
 

@@ -11,14 +11,16 @@ file that is wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
 from dilated.data.formats._classes import ClassesFile
 from dilated.data.formats.folders import Folders
+from dilated.data.groups import Groups
 from dilated.data.labels import Classes, save_classes
-from dilated.data.sample import Sample
+from dilated.data.sample import Sample, SampleKey
 from dilated.errors import InputError, suggest
 
 if TYPE_CHECKING:
@@ -57,6 +59,23 @@ class Dataset:
     contents: Format = field(repr=False)
     classes: Classes
     notes: tuple[str, ...] = ()
+
+    def groups(self, split: str) -> Groups:
+        """The groups of the samples of a split, in their order: what is not independent of each other.
+
+        They are found over all splits, so that a film has one name in all of them; see `group_samples`.
+
+        Raises:
+            InputError: the split is missing or empty, or a table or rule of groups lacks an image.
+        """
+        place_by_key, groups = self._all_groups
+        return groups.select([place_by_key[sample.key] for sample in self.samples(split)])
+
+    @cached_property
+    def _all_groups(self) -> tuple[dict[SampleKey, int], Groups]:
+        """The groups of all samples, and the place of each sample."""
+        samples = {sample.key: sample for split in self.splits for sample in self.contents.match_split(split).samples}
+        return {key: place for place, key in enumerate(samples)}, self.contents.group(list(samples.values()))
 
     @property
     def root(self) -> Path:
@@ -97,7 +116,7 @@ class Dataset:
         return SplitDataset(self.samples(split))
 
 
-def open_dataset(root: Path | str, format: str | None = None) -> Dataset:
+def open_dataset(root: Path | str, format: str | None = None, group_by: str | None = None) -> Dataset:
     """Recognize the format of a data folder and read its classes.
 
     A `classes.toml` in the folder overrides the classes of the format.
@@ -105,12 +124,16 @@ def open_dataset(root: Path | str, format: str | None = None) -> Dataset:
     Args:
         root: the data folder.
         format: one of `FORMATS`, where the folder alone does not tell.
+        group_by: what tells which images belong together, as films and patients do: a CSV file with a line `name,group`
+            for each image; `name`, `exif` or `image`; or a regular expression that finds the group in a name. By
+            default what the folder's groups.csv or classes.toml says, or what is found.
 
     Raises:
         MissingClassesError: nothing names the classes; with what to write into a classes.toml.
         InputError: no such folder, an unknown format, or a file that is damaged.
     """
     contents, other_formats = read_folder(Path(root), format)
+    contents.group_by = group_by
     data = bind_classes(contents)
     if not other_formats:
         return data

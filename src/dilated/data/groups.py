@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
+from statistics import median
+from typing import Any
 
 from dilated.data.name_parts import (
     FILM_WORDS,
@@ -29,6 +31,7 @@ from dilated.data.name_parts import (
     split_running_number,
 )
 from dilated.errors import InputError
+from dilated.files import plural
 
 SINGLE_IMAGES = "image"
 """The rule that makes each image a group of its own."""
@@ -78,9 +81,29 @@ class Groups:
         return {label: len(members) for label, members in self.indices.items()}
 
     @property
+    def effective_number(self) -> float:
+        """How many groups of equal size weigh as much as these: (sum of sizes)² / sum of squared sizes.
+
+        Example:
+            >>> Groups(("a", "a", "a", "b"), (None,) * 4, "given").effective_number
+            1.6
+        """
+        sizes = self.sizes.values()
+        return sum(sizes) ** 2 / sum(size * size for size in sizes) if sizes else 0.0
+
+    @property
     def has_groups(self) -> bool:
         """Whether any group has more than one sample."""
         return len(self.indices) < len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; sizes by group only where there are groups."""
+        return {
+            "source": self.source,
+            "groups": len(self.indices),
+            "effective_number": self.effective_number,
+            "sizes": self.sizes if self.has_groups else {},
+        }
 
     def select(self, indices: Sequence[int]) -> Groups:
         """The groups of some of the samples, in the order given, as those of one split.
@@ -145,6 +168,23 @@ def find_groups(names: Sequence[str], rule: str | None = None) -> Groups:
     if has_exports:
         return Groups(tuple(originals), (None,) * len(names), "file names: copies that a labelling service exported")
     return _make_single_images(names, "each image on its own: nothing in the file names tells groups")
+
+
+def describe_groups(groups: Groups) -> str:
+    """What was found, with its reason, in one sentence.
+
+    Example:
+        >>> describe_groups(find_groups(["film7_1", "film7_2", "film7_3", "film8_1"]))
+        '4 images in 2 groups (film7 has 3, the median 2), by file names: stem and running number.'
+    """
+    if not groups.has_groups:
+        return f"Groups: {groups.source}."
+    sizes = groups.sizes
+    largest = max(sizes, key=lambda label: sizes[label])
+    return (
+        f"{plural(len(groups), 'image')} in {plural(len(sizes), 'group')} ({largest} has {sizes[largest]:,}, the "
+        f"median {median(sizes.values()):g}), by {groups.source}."
+    )
 
 
 def _make_single_images(names: Sequence[str], source: str) -> Groups:

@@ -14,7 +14,8 @@ Where the labels are masks of these colors, the file begins with `read = "colors
 `transparent = "ignore"` or `"color"` says what pixels of a mask are that are fully transparent and yet carry a color.
 
 Of drawn objects `crowds = "class"` or `"ignore"` says what COCO's crowds are, and `objects_without_mask = "skip"`
-leaves out objects that have none; a file with nothing else keeps the data's own classes.
+leaves out objects that have none. `groups = "^(p[0-9]+)_"` is a regular expression that finds, in an image's name, what
+it belongs to: a film, a patient, a site. A file with nothing but these three keeps the data's own classes.
 
 Inside the program a label is the class's place in the list, and 255 is ignored. A value that the table does not name is
 an error with the file and the pixel; nothing wraps, nothing is guessed.
@@ -265,11 +266,12 @@ class _Settings:
     transparent: str = "refuse"
 
 
-def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules]:
-    """Read a `classes.toml` of a data folder: its classes, and how it wants drawn objects to be read.
+def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules, str | None]:
+    """Read a `classes.toml` of a data folder: its classes, how it wants drawn objects to be read, and its groups.
 
     Returns:
-        The classes, None where the file has nothing but rules for objects; and the rules.
+        The classes, None where the file has nothing but rules; the rules for objects; and the regular expression that
+        finds an image's group in its name, if there is one.
 
     Raises:
         InputError: the file is missing or is not TOML, or it has an unknown key or a value of another type.
@@ -277,7 +279,11 @@ def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules]:
     table = read_toml(path, "the list of classes")
     given = _pop_object_rules(table)
     rules: ObjectRules = build_dataclass(ObjectRules, given, str(path))
-    return None if given and not table else _build_classes(table, path), rules
+    groups = table.pop("groups", None)
+    if groups is not None and (not isinstance(groups, str) or not groups):
+        raise InputError(f"{path}: groups: found {groups!r:.40}", hint="give a regular expression in quotes")
+    has_rules = bool(given) or groups is not None
+    return None if has_rules and not table else _build_classes(table, path), rules, groups
 
 
 def _pop_object_rules(table: dict[str, Any]) -> dict[str, Any]:

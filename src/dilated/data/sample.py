@@ -13,6 +13,8 @@ from dilated.data.images import ImageArray, image_size, read_image
 from dilated.data.labels import Classes, LabelArray, decode_label, make_size_error, read_values
 from dilated.errors import InputError
 
+SampleKey = tuple[Path, Path, str]
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -39,6 +41,11 @@ class Sample:
     @property
     def name(self) -> str:
         return self.stem or self.image.stem
+
+    @property
+    def key(self) -> SampleKey:
+        """What makes a sample the same one in another split."""
+        return self.image, self.label, self.stem
 
     def read_image(self) -> ImageArray:
         """The image, (H, W, 3) uint8.

@@ -281,6 +281,7 @@ class _Trainer:
             "stage": state.stage_index,
             "step": state.step,
             "val": result.to_dict(),
+            "groups": {split: self.data.groups(split).to_dict() for split in self.samples},
         }
         self._eval_segmenter().card = segmenter.card
         improved = mean_iou > state.best_mean_iou
@@ -338,7 +339,11 @@ class _Trainer:
         if self.world.is_rank_zero:
             extra = {
                 "recipe": checkpoint.plain_values(recipe_to_table(self.recipe)),
-                "data": {"root": str(self.data.root.resolve()), "format": self.data.format},
+                "data": {
+                    "root": str(self.data.root.resolve()),
+                    "format": self.data.format,
+                    "group_by": self.data.contents.group_by,
+                },
                 "image_counts": self._image_counts(),
                 "log": self.log.sync(),
             }

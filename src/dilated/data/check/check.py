@@ -17,13 +17,13 @@ from typing import Any
 from dilated.data.check.duplicates import find_duplicates
 from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Severity, choose_severity
 from dilated.data.check.masks import find_suspicious_labels
-from dilated.data.check.scan import sample_key, scan_samples
+from dilated.data.check.scan import scan_samples
 from dilated.data.check.shared_groups import find_shared_groups
 from dilated.data.dataset import UnknownLayoutError, bind_classes, detect_formats, read_folder
 from dilated.data.formats import Format
 from dilated.data.formats._format import MissingClassesError
 from dilated.data.formats._match import MatchResult
-from dilated.data.groups import find_groups
+from dilated.data.groups import Groups
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample, name_from_root
 from dilated.data.statistics import SplitStatistics
@@ -51,6 +51,10 @@ class CheckReport:
     """What was chosen where the folder leaves a choice."""
     samples: dict[str, list[Sample]] = field(default_factory=dict, repr=False)
     """By split."""
+    groups: Groups | None = None
+    """The groups of all samples, each once; None where they could not be found."""
+    names: tuple[str, ...] = field(default=(), repr=False)
+    """Of the same samples: their paths from the data folder, without suffix."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -102,6 +106,7 @@ class CheckReport:
                 {"severity": f.severity, "kind": f.kind, "text": f.text, "hint": f.hint} for f in self.findings
             ],
             "notes": list(self.notes),
+            "groups": self.groups.to_dict() if self.groups else None,
             "statistics": statistics,
         }
 
@@ -111,6 +116,7 @@ def check(
     format: str | None = None,
     workers: int | None = None,
     progress: ProgressCallback | None = None,
+    group_by: str | None = None,
 ) -> CheckReport:
     """Read every image and label of a data folder, and report what it holds and what is wrong.
 
@@ -119,6 +125,7 @@ def check(
         format: one of `FORMATS`, where the folder should be one but is not recognized.
         workers: threads; as many as processors if not given.
         progress: called with the number of samples that are read and that of all.
+        group_by: what tells which images belong together; see `open_dataset`.
 
     Raises:
         InputError: no such folder, or no such format.
@@ -138,6 +145,7 @@ def check(
     root = Path(data)
     try:
         contents, _ = read_folder(root, format)
+        contents.group_by = group_by
     except UnknownLayoutError as error:
         return CheckReport(root, None, None, {}, SplitStatistics(0), [_make_layout_finding(root, error)])
     findings: list[Finding] = []
@@ -157,7 +165,7 @@ def check(
         if splits or not findings:  # in a folder without data the classes do not matter yet
             findings.append(_make_missing_classes_finding(root, error))
         statistics = {split: SplitStatistics(len(matches[split].samples)) for split in splits}
-        total = SplitStatistics(len({sample_key(sample) for match in matches.values() for sample in match.samples}))
+        total = SplitStatistics(len({sample.key for match in matches.values() for sample in match.samples}))
         return CheckReport(root, contents.name, None, statistics, total, findings, contents.source)
     classes = dataset.classes
     samples = {split: [dataclasses.replace(s, classes=classes) for s in matches[split].samples] for split in splits}
@@ -167,11 +175,26 @@ def check(
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
     findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
     findings += find_duplicates(scan.records)
-    groups = find_groups([name_from_root(record.sample, root) for record in scan.records])
     record_splits, record_samples = [r.splits for r in scan.records], [r.sample for r in scan.records]
-    findings += find_shared_groups(groups, record_splits, record_samples, contents.frame_rate)
+    groups = None
+    try:
+        groups = contents.group(record_samples)
+    except InputError as error:
+        findings.append(_make_finding("error", "groups", error))
+    else:
+        findings += find_shared_groups(groups, record_splits, record_samples, contents.frame_rate)
     return CheckReport(
-        root, contents.name, classes, scan.splits, scan.total, findings, contents.source, dataset.notes, samples
+        root,
+        contents.name,
+        classes,
+        scan.splits,
+        scan.total,
+        findings,
+        contents.source,
+        dataset.notes,
+        samples,
+        groups,
+        tuple(name_from_root(sample, root) for sample in record_samples),
     )
 
 

@@ -22,6 +22,7 @@ FindingKind = Literal[
     "layout",
     "classes",
     "split",
+    "groups",
     "missing file",
     "unreadable image",
     "unreadable label",

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -19,11 +18,9 @@ from dilated.data.check.finding import MAX_EXAMPLES, Finding, choose_severity
 from dilated.data.check.image_hash import ImageHash
 from dilated.data.check.inspection import SampleInspection, inspect_sample
 from dilated.data.labels import Classes
-from dilated.data.sample import Sample
+from dilated.data.sample import Sample, SampleKey
 from dilated.data.statistics import SplitStatistics, StatisticsAccumulator
 from dilated.progress import ProgressCallback, track
-
-_SampleKey = tuple[Path, Path, str]
 
 _MAX_MEASURED_LABELS = 200  # labels of a split, spread evenly, whose regions are measured
 _PENDING_PER_WORKER = 64  # samples that wait in memory, for each thread
@@ -154,16 +151,16 @@ def scan_samples(
         >>> scan.total.images, scan.total.pixels, [finding.kind for finding in scan.findings]
         (1, (0,), ['unreadable image', 'unreadable label'])
     """
-    unique_samples = {sample_key(sample): sample for split in samples.values() for sample in split}
-    splits: dict[_SampleKey, tuple[str, ...]] = dict.fromkeys(unique_samples, ())
-    measured: set[_SampleKey] = set()
+    unique_samples = {sample.key: sample for split in samples.values() for sample in split}
+    splits: dict[SampleKey, tuple[str, ...]] = dict.fromkeys(unique_samples, ())
+    measured: set[SampleKey] = set()
     for split, split_samples in samples.items():
-        keys = list(dict.fromkeys(sample_key(sample) for sample in split_samples))
+        keys = list(dict.fromkeys(sample.key for sample in split_samples))
         for key in keys:
             splits[key] += (split,)
         measured.update(keys[:: max(1, -(-len(keys) // _MAX_MEASURED_LABELS))])
 
-    def inspect(key: _SampleKey) -> SampleInspection:
+    def inspect(key: SampleKey) -> SampleInspection:
         return inspect_sample(unique_samples[key], classes, choose_severity(*splits[key]), key in measured)
 
     accumulators = {split: SplitAccumulator(len(classes)) for split in samples}
@@ -182,15 +179,10 @@ def scan_samples(
 
 
 def _inspect_all(
-    keys: list[_SampleKey], inspect: Callable[[_SampleKey], SampleInspection], workers: int
-) -> Iterator[tuple[_SampleKey, SampleInspection]]:
+    keys: list[SampleKey], inspect: Callable[[SampleKey], SampleInspection], workers: int
+) -> Iterator[tuple[SampleKey, SampleInspection]]:
     """What each sample gave, in order; decoders let other threads run, so threads are enough."""
     block = _PENDING_PER_WORKER * workers
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(keys), block):
             yield from zip(keys[start : start + block], pool.map(inspect, keys[start : start + block]), strict=True)
-
-
-def sample_key(sample: Sample) -> _SampleKey:
-    """What makes a sample the same one in another split."""
-    return sample.image, sample.label, sample.stem

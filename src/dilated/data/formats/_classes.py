@@ -26,9 +26,12 @@ from dilated.data.labels import (
     ObjectRules,
     assert_raw_values,
     assert_single_frame,
+    draft_classes,
+    format_classes,
     load_classes_file,
 )
 from dilated.data.mask_channels import refuse_hidden, split_alpha
+from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.palettes import VOC_CLASSES, Color, voc_color
 
@@ -63,9 +66,18 @@ class ClassesFile:
         """
         return self._content[1]
 
+    @property
+    def group_rule(self) -> str | None:
+        """The regular expression that finds an image's group in its name; None where the file has none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return self._content[2]
+
     @cached_property
-    def _content(self) -> tuple[Classes | None, ObjectRules]:
-        return load_classes_file(self.path) if self.path.is_file() else (None, ObjectRules())
+    def _content(self) -> tuple[Classes | None, ObjectRules, str | None]:
+        return load_classes_file(self.path) if self.path.is_file() else (None, ObjectRules(), None)
 
     def map_names_to_ids(self, names: Sequence[str], source: str) -> dict[str, int]:
         """The id of each class that the data names.
@@ -269,6 +281,25 @@ def parse_color(words: Sequence[str]) -> Color | None:
         return None
     red, green, blue = map(int, words)
     return red, green, blue
+
+
+def describe_missing_classes(path: Path, samples: list[Sample]) -> str:
+    """What to write into the missing classes.toml, from the values of a few labels."""
+    values: set[int] = set()
+    for sample in samples[:20]:
+        with open_image(sample.label) as image:
+            if image.mode in ("L", "P", "1", "I;16"):
+                values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
+    if values != {0, IGNORE}:  # which is a mask of one kind of object
+        values -= {IGNORE}
+    text = f"{path}: no such file, and nothing else names the classes. The first labels hold {sorted(values)[:40]}"
+    if not values:
+        return text
+    more = "\n..." if len(values) > 3 else ""
+    return (
+        f"{text}. Start with:\n\n{format_classes(draft_classes(sorted(values)[:3]))}{more}\n"
+        "with one [[class]] for each value, and in `ignore` those that count nowhere."
+    )
 
 
 def _pack_rgb(colors: NDArray[np.uint8]) -> NDArray[np.int64]:

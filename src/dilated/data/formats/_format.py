@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import cleandoc
@@ -31,10 +32,12 @@ import numpy as np
 from PIL import Image
 
 from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split
-from dilated.data.formats._classes import ClassesFile, move_background_first, reset_values
+from dilated.data.formats._classes import ClassesFile, describe_missing_classes, move_background_first, reset_values
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
-from dilated.data.images import ImageArray, open_image
-from dilated.data.labels import IGNORE, Classes, LabelArray, draft_classes, format_classes
+from dilated.data.grouping import group_samples
+from dilated.data.groups import Groups
+from dilated.data.images import ImageArray
+from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 
@@ -106,6 +109,8 @@ class Format(ABC):
     def __init__(self, root: Path, classes_file: ClassesFile | None = None) -> None:
         self.root = root
         self.classes_file = classes_file or ClassesFile(root)
+        self.group_by: str | None = None
+        """The rule for groups that was asked for; see `group_samples`."""
         self._matches: dict[str, MatchResult] = {}
 
     @abstractmethod
@@ -159,13 +164,13 @@ class Format(ABC):
             classes = read_classes()
         if classes is None:
             samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
-            raise MissingClassesError(_describe_missing_classes(self.classes_file.path, samples))
+            raise MissingClassesError(describe_missing_classes(self.classes_file.path, samples))
         return classes
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What was chosen where the folder leaves a choice, a line each."""
-        notes = describe_hash_split(self.root) if self._is_undivided else []
+        notes = self._describe_hash_split() if self._is_undivided else []
         notes += self._parsed.describe()
         if self.lacks_colors and self.classes_file.classes is None:
             notes.append(
@@ -187,12 +192,30 @@ class Format(ABC):
         if split not in self.splits and split not in self.expected_splits:
             raise InputError(f"{self.root}: has no split {split!r}; found {', '.join(self.splits) or 'none'}")
         if self._is_undivided:
-            return MatchResult(select_split(self.root, self._undivided_samples, split))
+            samples = self._undivided_samples
+            groups = None if find_split_lists(self.root) else self.group(samples)
+            return MatchResult(select_split(self.root, samples, split, groups))
         return self._parsed.match(split)
 
     @cached_property
     def _undivided_samples(self) -> list[Sample]:
         return self._parsed.match(UNDIVIDED).require_complete()
+
+    def group(self, samples: Sequence[Sample]) -> Groups:
+        """The groups of samples, each of which occurs once; see `group_samples`.
+
+        Raises:
+            InputError: a table or a rule that lacks an image.
+        """
+        return group_samples(samples, self.root, self.group_by, self.classes_file.group_rule)
+
+    def _describe_hash_split(self) -> list[str]:
+        if find_split_lists(self.root):
+            return []
+        groups = None
+        with suppress(InputError):  # said when the samples are asked for
+            groups = self.group(self._undivided_samples)
+        return [describe_hash_split(groups)]
 
     @property
     def _is_undivided(self) -> bool:
@@ -362,22 +385,3 @@ def require_field(where: str, entry: object, key: str, kind: type | UnionType) -
 
 def _colors_by_name(classes: Classes) -> dict[str, tuple[int, int, int]]:
     return dict(zip(classes.names, classes.colors, strict=True))
-
-
-def _describe_missing_classes(path: Path, samples: list[Sample]) -> str:
-    """What to write into the missing classes.toml, from the values of a few labels."""
-    values: set[int] = set()
-    for sample in samples[:20]:
-        with open_image(sample.label) as image:
-            if image.mode in ("L", "P", "1", "I;16"):
-                values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
-    if values != {0, IGNORE}:  # which is a mask of one kind of object
-        values -= {IGNORE}
-    text = f"{path}: no such file, and nothing else names the classes. The first labels hold {sorted(values)[:40]}"
-    if not values:
-        return text
-    more = "\n..." if len(values) > 3 else ""
-    return (
-        f"{text}. Start with:\n\n{format_classes(draft_classes(sorted(values)[:3]))}{more}\n"
-        "with one [[class]] for each value, and in `ignore` those that count nowhere."
-    )
