@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import dilated
 from dilated.training.progress import TrainingProgress
@@ -101,3 +102,16 @@ def test_a_device_that_is_not_there_is_refused(here: Path, folder: Path, recipe_
 
 def test_losses_are_a_name_of_the_package() -> None:
     assert dilated.losses.LossConfig().cross_entropy == 1
+
+
+def test_an_image_in_train_and_in_val_stops_the_training_before_it_begins(here: Path, recipe_file: Path) -> None:
+    for stem in "ab":
+        for kind in ("images", "labels"):
+            (here / "data" / kind).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (64, 64)).save(here / "data" / kind / f"{stem}.png")
+    (here / "data" / "classes.toml").write_text('[[class]]\nname = "a"\ncolor = [0, 0, 0]\n')
+    for split in ("train", "val"):
+        (here / "data" / f"{split}.txt").write_text("a\n")
+    for settings in ({"recipe": recipe_file}, {"budget": "10s"}):
+        with pytest.raises(dilated.InputError, match="1 image in train and in val"):
+            dilated.train(here / "data", "run", options=CPU, **settings)

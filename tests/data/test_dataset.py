@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import dilated
-from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.dataset import Dataset, open_dataset, require_disjoint_splits
 from dilated.data.formats import FORMATS
 from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample
@@ -186,3 +186,17 @@ def test_convert_takes_a_folder_and_is_public(data: Dataset, tmp_path: Path) -> 
     options = dilated.ConvertOptions(splits=("val",))
     assert dilated.convert(str(data.root), str(tmp_path / "out"), "coco_json", options).images == {"val": 2}
     assert open_dataset(tmp_path / "out").splits == ("val",)
+
+
+def test_lists_that_overlap_are_refused_to_train_on(tmp_path: Path) -> None:
+    for stem in "ab":
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.new("L", (4, 3)).save(tmp_path / kind / f"{stem}.png")
+    (tmp_path / "classes.toml").write_text('[[class]]\nname = "a"\ncolor = [0, 0, 0]\n')
+    (tmp_path / "train.txt").write_text("a\nb\n")
+    (tmp_path / "val.txt").write_text("b\n")
+    with pytest.raises(InputError, match=r"1 image in train and in val, the first is .*images/b\.png\. Remove"):
+        require_disjoint_splits(open_dataset(tmp_path))
+    (tmp_path / "train.txt").write_text("a\n")
+    require_disjoint_splits(open_dataset(tmp_path))

@@ -22,6 +22,7 @@ from dilated.data.groups import Groups
 from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample, SampleKey
 from dilated.errors import InputError, suggest
+from dilated.files import plural
 
 if TYPE_CHECKING:
     from dilated.data.torch_dataset import SplitDataset
@@ -114,6 +115,21 @@ class Dataset:
         from dilated.data.torch_dataset import SplitDataset  # here, for torch takes seconds
 
         return SplitDataset(self.samples(split))
+
+
+def require_disjoint_splits(data: Dataset) -> None:
+    """Raise where an image is in train and in val: a metric on it would measure nothing.
+
+    Raises:
+        InputError: the first such image, and how many there are.
+    """
+    train = {(sample.image, sample.stem) for sample in data.samples("train")}
+    shared = [sample for sample in data.samples("val") if (sample.image, sample.stem) in train]
+    if shared:
+        raise InputError(
+            f"{data.root}: {plural(len(shared), 'image')} in train and in val, the first is {shared[0].image}",
+            hint="remove each from one of the two",
+        )
 
 
 def open_dataset(root: Path | str, format: str | None = None, group_by: str | None = None) -> Dataset:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dilated.data.augment import ReflectCropConfig
-from dilated.data.dataset import Dataset
+from dilated.data.dataset import Dataset, require_disjoint_splits
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
@@ -116,6 +116,8 @@ class _Trainer:
         self._require_batch_per_process()
         splits = dict.fromkeys([*(stage.split for stage in recipe.stage), "val"])
         self.samples: dict[str, list[Sample]] = {split: data.samples(split) for split in splits}
+        if "train" in splits:
+            require_disjoint_splits(data)
         values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
         if values is not None:
             checkpoint.require_same_training(values, recipe, self._image_counts(), out, data.root)

@@ -40,10 +40,12 @@ def benchmark(root: Path, *stems: str) -> Path:
     return root
 
 
-def test_ros_has_a_split_to_train_and_one_to_test(tmp_path: Path) -> None:
+def test_ros_is_divided_by_hash_to_train_and_has_a_split_to_test(tmp_path: Path) -> None:
     data = open_dataset(ros(tmp_path))
-    assert (data.format, data.splits, len(data.classes)) == ("kitti", ("train", "test"), 11)
-    assert [p.name for p in data.samples("train")] == ["000000", "000045"]
+    assert (data.format, data.splits, len(data.classes)) == ("kitti", ("train", "val", "test"), 11)
+    assert sorted(p.name for split in ("train", "val") for p in data.samples(split)) == ["000000", "000045"]
+    assert len(data.samples("val")) == 1
+    assert any("by the hashes of their stems" in note for note in data.notes)
     (pair,) = data.samples("test")
     assert pair.image == tmp_path / "Validation_07" / "RGB" / "000000.png"
     assert pair.read_label((1, 3)).tolist() == [[0, 10, 255]]
@@ -70,6 +72,7 @@ def test_what_ros_lacks_is_found(tmp_path: Path) -> None:
         f"Training_00/RGB/000045.png: has no label; expected {tmp_path}/Training_00/GT/000045.png",
         "Training_00/GT/000000.png: has no image; expected one of the stem 000000",
     ]
+    (tmp_path / "train.txt").write_text("000045\n")
     with pytest.raises(InputError, match=r"val\.txt: no such file; expected the stems of images in .*Training_00/RGB"):
         KITTI(tmp_path).samples("val")
 

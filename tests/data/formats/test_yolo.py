@@ -123,7 +123,9 @@ def test_no_file_of_yolo_at_all_is_an_error_and_never_all_background(tmp_path: P
     [
         ("0 0.5 0.5 1 1", "line 1: found five numbers, a bounding box"),
         ("2 0 0 1 0 1 1", "found the class 2. Give 0 to 1"),
-        ("0 0 0 1 0 1 1.001", "found the corner 1.001. Give 0 to 1"),
+        ("0 0 0 1 0 1 1.06", "found the corner 1.06. Give 0 to 1"),
+        ("0 0 0 320 0 320 240", "found the corner 320. Give 0 to 1, fractions of width and height, not pixels"),
+        ("0 0 0 1 0 1 1 0.93", "found 8 numbers. Give a class and at least three corners, without a confidence"),
         ("0 0 0 1 0 1 -0.1", "found the corner -0.1"),
         ("0 0 0 1 0 1 nan", "found the corner nan"),
         ("0 0 0 1 0 1", "found 6 numbers"),
@@ -260,3 +262,21 @@ def test_a_byte_order_mark_windows_lines_and_a_block_of_text_are_read(tmp_path: 
         "\ufeff---\r\nnames: [a]\r\ndownload: |\r\n  import this\r\n  x: [\r\n".encode()
     )
     assert read_config(tmp_path / "data.yaml") == {"names": ["a"], "download": "import this\nx: [\n"}
+
+
+def test_corners_slightly_outside_are_cut_off_at_the_border_and_counted(tmp_path: Path) -> None:
+    data = open_dataset(yolo(tmp_path, line="0 -0.01 0 1.0021 0 1.04 1 -0.05 1\n0 0 0 1 0 1 1"))
+    assert labels(data) == [[[1] * 6] * 4]
+    assert "train: 1 object with corners outside the image, cut off at its border." in data.notes
+
+
+def test_a_line_given_twice_is_one_object_and_counted(tmp_path: Path) -> None:
+    line = "0 0 0 0.5 0 0.5 1 0 1"
+    data = open_dataset(yolo(tmp_path, line=f"{line}\r\n{line}\r\n\r\n"))
+    assert labels(data) == [[[1, 1, 1, 0, 0, 0]] * 4]
+    assert "train: 1 line given twice, read once." in data.notes
+
+
+def test_the_border_itself_is_not_outside(tmp_path: Path) -> None:
+    data = open_dataset(yolo(tmp_path, line="0 0 0 1.0 0.0 1.000 1"))
+    assert not any("outside" in note for note in data.notes)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.auto_split import find_split_lists, split_list_path
+from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split, split_list_path
 from dilated.data.formats import camvid
 from dilated.data.formats._classes import encode_ids
 from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image, save_pairs
@@ -119,14 +119,15 @@ class KITTI(Format):
 
     Ros et al., "Vision-based offline-online perception paradigm for autonomous driving", 2015. The masks are in
     CamVid's colors. The paper tests on Validation_07, so that is the split `test`. There is no `val`: the list files
-    train.txt and val.txt, one stem per line, divide Training_00 in two.
+    train.txt and val.txt, one stem per line, divide Training_00 in two; without them the hashes of the stems do, which
+    a note says.
     """
 
     name = "kitti"
     fixed_classes = replace(camvid.CLASSES_32, source="KITTI of Ros et al.")
     source = "http://adas.cvc.uab.es/s2uad/ (KITTI_SEMANTIC)"
     expected_splits = SPLITS
-    image_counts: ClassVar = {"train": 100, "test": 46}
+    image_counts: ClassVar = {"test": 46}
     takes_any_classes = False
 
     def detect(self) -> bool:
@@ -135,17 +136,21 @@ class KITTI(Format):
 
     def parse(self) -> Parsed:
         splits = [s for s in find_split_lists(self.root) if s != "test"]
-        if not splits and (self.root / _KITTI_TRAIN_FOLDER).is_dir():
-            splits = ["train"]
-        return Parsed([*splits, *["test"] * (self.root / _KITTI_TEST_FOLDER).is_dir()], self._match_folders)
+        is_hashed = not splits and (self.root / _KITTI_TRAIN_FOLDER).is_dir()
+        if is_hashed:
+            splits = [*HASH_SPLITS]
+        existing = [*splits, *["test"] * (self.root / _KITTI_TEST_FOLDER).is_dir()]
+        return Parsed(existing, self._match_folders, describe=lambda: [describe_hash_split(None)] * is_hashed)
 
     def _match_folders(self, split: str) -> MatchResult:
         folder = self.root / (_KITTI_TEST_FOLDER if split == "test" else _KITTI_TRAIN_FOLDER)
         folders, what = (folder / "RGB", folder / "GT"), ("KITTI's images", "their masks in CamVid's colors")
-        listing = split_list_path(self.root, split)
-        is_listed = split == "val" or (split == "train" and listing.is_file())
-        listed = listing if is_listed else None
-        return match_folders(*folders, what, label_reader=camvid.COLOR_READER, listing=listed)
+        lists = {s: path for s, path in find_split_lists(self.root).items() if s != "test"}
+        listing = split_list_path(self.root, split) if split == "val" and lists else lists.get(split)
+        matches = match_folders(*folders, what, label_reader=camvid.COLOR_READER, listing=listing)
+        if split == "test" or lists or matches.problems:
+            return matches
+        return MatchResult(select_split(self.root, matches.samples, split))
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:

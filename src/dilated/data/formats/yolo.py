@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,11 @@ from dilated.data.masks import merge_masks, rasterize_polygon
 from dilated.data.polygons import trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_lines
+from dilated.files import atomic_write, plural, read_lines
+
+_MARGIN = 0.05  # of the image's side, by which rounding tools put corners outside of it
+_COUNTED_FILES = 2000
+_OUTSIDE = re.compile(rb"\s-\S|\s1\.0*[1-9]")
 
 
 class YOLO(Format):
@@ -41,6 +46,7 @@ class YOLO(Format):
     Class 0 is the background, pixels of no object; YOLO's class k follows as k + 1 (a class called `background` is the
     background). A pixel is an object's if its center is in the polygon, even-odd. Where objects overlap the smaller is
     on top, as in Ultralytics' masks, of equals the later in the file. No file or an empty one means background alone.
+    Corners up to 5% outside the image are cut off at its border, and equal lines are one object; a note counts both.
     YOLO has no way to ignore pixels.
     """
 
@@ -79,6 +85,7 @@ class YOLO(Format):
                 missing = [sample for sample in self.match_split(split).samples if not sample.label.is_file()]
             except InputError:
                 continue  # reported when the samples are asked for
+            lines += _describe_lines(split, [s.label for s in self.match_split(split).samples])
             if missing:
                 lines.append(
                     f"{split}: {len(missing)} images have no file of labels and are background alone, as in "
@@ -208,15 +215,40 @@ class _PolygonReader:
         except ValueError as error:
             raise InputError(f"{location}: found {line[:60]!r} ({error})", hint="give numbers") from error
         if len(fields) < 7 or len(fields) % 2 == 0:
-            raise InputError(f"{location}: found {len(fields)} numbers", hint="give a class and at least three corners")
+            confidence = ", without a confidence at the end" if len(fields) > 7 else ""
+            raise InputError(
+                f"{location}: found {len(fields)} numbers", hint=f"give a class and at least three corners{confidence}"
+            )
         if numbers[0] not in range(len(self.ids)):
             raise InputError(f"{location}: found the class {fields[0]}", hint=f"give 0 to {len(self.ids) - 1}")
-        if not ((numbers[1:] >= 0) & (numbers[1:] <= 1)).all():
-            outside = next(w for w, n in zip(fields[1:], numbers[1:], strict=True) if not 0 <= n <= 1)
+        corners = numbers[1:]
+        if not ((corners >= -_MARGIN) & (corners <= 1 + _MARGIN)).all():
+            outside = next(w for w, n in zip(fields[1:], corners, strict=True) if not -_MARGIN <= n <= 1 + _MARGIN)
             raise InputError(
-                f"{location}: found the corner {outside}", hint="give 0 to 1, fractions of width and height"
+                f"{location}: found the corner {outside}", hint="give 0 to 1, fractions of width and height, not pixels"
             )
         return int(numbers[0]), numbers[1:].reshape(-1, 2)
+
+
+def _describe_lines(split: str, labels: list[Path]) -> list[str]:
+    """How many lines of the first files have corners outside the image, and how many are there twice."""
+    outside = repeated = 0
+    examined = labels[:_COUNTED_FILES]
+    for label in examined:
+        try:
+            content = label.read_bytes()
+        except OSError:
+            continue  # it is missing or reported when it is read
+        entries = [line.strip() for line in content.splitlines() if line.strip()]
+        outside += sum(_OUTSIDE.search(line) is not None for line in entries)
+        repeated += len(entries) - len(set(entries))
+    scope = f"{split}: " if len(examined) == len(labels) else f"{split}, the first {len(examined)} files: "
+    notes = []
+    if outside:
+        notes.append(f"{scope}{plural(outside, 'object')} with corners outside the image, cut off at its border.")
+    if repeated:
+        notes.append(f"{scope}{plural(repeated, 'line')} given twice, read once.")
+    return notes
 
 
 def _format_polygons(ids: LabelArray) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from dilated.config import build_dataclass, to_toml
-from dilated.data.dataset import Dataset
+from dilated.data.dataset import Dataset, require_disjoint_splits
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural
 from dilated.run_folder import PLAN_FILE, REASONS_FILE
@@ -105,6 +105,7 @@ def make_plan(
     world = world or World()
     deadline = Deadline(started + _PLANNING_SHARE * budget) if budget else Deadline()
     samples = data.samples("train"), data.samples("val")
+    require_disjoint_splits(data)
     # The network before the images: it is checked in a second, and they may take minutes.
     check_network(_draft(dict(DEFAULT_TABLE), overrides), data.classes)
     summary = summarize_dataset(samples[0], data.classes, deadline)
