@@ -96,7 +96,7 @@ class InputConfig:
         origin = {"fixed": "", "percentile": " (percentiles of the data)", "image": ""}[self.scaling]
         span = "scaled by each image" if self.scaling == "image" else f"from {min(self.low):g} to {max(self.high):g}"
         nodata = "" if self.nodata is None else f", nodata {self.nodata:g}"
-        return f"{_describe_bands(self.bands)} of {self.dtype} {span}{origin}{nodata}"
+        return f"{describe_bands(self.bands)} of {self.dtype} {span}{origin}{nodata}"
 
     def find_valid(self, values: BandArray) -> NDArray[np.bool_] | None:
         """Find the pixels with data: (H, W, n) -> (H, W) bool; None where all have.
@@ -192,7 +192,7 @@ def value_range(values: BandArray, valid: NDArray[np.bool_] | None) -> tuple[tup
     return tuple(low.tolist()), tuple(np.where(high > low, high, low + 1).tolist())
 
 
-def _describe_bands(names: tuple[str, ...]) -> str:
+def describe_bands(names: tuple[str, ...]) -> str:
     """ "4 bands (red, green, blue, nir)"; many are cut short."""
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return f"{len(names)} band{'s' * (len(names) > 1)} ({shown})"

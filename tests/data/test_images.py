@@ -77,10 +77,10 @@ def test_a_png_with_a_flipped_bit_is_refused(png: Path) -> None:
     refused(png, "damaged")
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_a_mode_without_an_agreed_range_is_refused(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "numbers"), [("I", "signed integers of 32 bits"), ("F", "float32")])
+def test_a_mode_without_an_agreed_range_is_refused(mode: str, numbers: str, tmp_path: Path) -> None:
     Image.new(mode, (3, 2)).save(tmp_path / "a.tif")
-    refused(tmp_path / "a.tif", f"mode '{mode}'")
+    refused(tmp_path / "a.tif", numbers)
 
 
 @pytest.mark.parametrize(("most", "size"), [(1000, "1200 pixels"), (500, "1200 pixels")])

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from raster_files import HEIGHT, WIDTH, as_read_image, mask, noise, png_reader, whole, without  # noqa: F401
 
-from dilated.data.raster.base import select_bands, to_rgb
+from dilated.data.band_header import to_rgb
+from dilated.data.raster.base import select_bands
 from dilated.data.raster.gdal import GDALRaster
 from dilated.data.raster.reader import ScratchRaster, open_raster
 from dilated.data.raster.tiff import TifffileRaster

@@ -13,9 +13,10 @@ from small_networks import Local, make_image
 from torch import Tensor, nn
 
 from dilated import Predictor, Segmenter, SegmenterConfig
+from dilated.data.raster.bands import InMemoryRaster
 from dilated.errors import InputError
 from dilated.prediction.tiling import BlendedTiler, _tile_starts
-from dilated.prediction.views import InMemoryRaster, TileCache, TileSource, TTAView
+from dilated.prediction.views import TileCache, TileSource, TTAView
 
 
 class Gate(nn.Module):

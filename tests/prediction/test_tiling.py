@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from small_networks import Local, make_image, resnet, vgg
 
 from dilated import Predictor, load
+from dilated.data.raster.bands import InMemoryRaster
 from dilated.models.base import BaseSegmenter
 from dilated.prediction import tiling
-from dilated.prediction.views import Block, InMemoryRaster, TileCache, TileKey, TileSource
+from dilated.prediction.views import Block, TileCache, TileKey, TileSource
 
 RESNETS = {
     "features": {"levels": 3, "context": "basic"},

@@ -12,8 +12,9 @@ from small_networks import Local, make_image, resnet
 from torch import Tensor, nn
 
 from dilated import Predictor
+from dilated.data.raster.bands import InMemoryRaster
 from dilated.models.sampling import PIXEL_GRID, Grid, upsample
-from dilated.prediction.views import InMemoryRaster, TTAView, _read_tensor, _resample_weights, _scale_size
+from dilated.prediction.views import TTAView, _resample_weights, _scale_size
 
 sides = st.sampled_from([1, 2, 3]) | st.integers(1, 60)
 scales = st.sampled_from([0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 8.0]) | st.floats(0.05, 4)
@@ -35,7 +36,7 @@ def test_scale_1_is_the_image() -> None:
     expected = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
     assert torch.equal(whole(TTAView(20, 31), InMemoryRaster(image)), expected)
     assert torch.equal(whole(TTAView(20, 31, flip=True), InMemoryRaster(image)), expected.flip(-1))
-    assert torch.equal(_read_tensor(InMemoryRaster(image), 3, 5, 7, 11), expected[..., 3:10, 5:16])
+    assert torch.equal(TTAView(20, 31).read(InMemoryRaster(image), 3, 5, 7, 11), expected[..., 3:10, 5:16])
 
 
 @settings(deadline=None, max_examples=100)
@@ -228,7 +229,7 @@ def test_an_image_of_one_pixel_is_one_pixel_at_least_in_every_view(scale: float)
     view = TTAView(1, 1, scale)
     torch.testing.assert_close(
         whole(view, held),
-        _read_tensor(held, 0, 0, 1, 1).expand(-1, -1, view.scaled_height, view.scaled_width),
+        TTAView(1, 1).read(held, 0, 0, 1, 1).expand(-1, -1, view.scaled_height, view.scaled_width),
         rtol=0,
         atol=1e-6,
     )

@@ -11,9 +11,11 @@ from rich.table import Table
 
 from dilated.cli import arguments, info
 from dilated.cli.console import make_table, write_line, write_table
-from dilated.data.images import list_image_files, read_image
+from dilated.data.images import list_image_files
+from dilated.data.raster.bands import read_input, resolve_range
 from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
+from dilated.input_config import to_display
 from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report import receptive_field as draw
 from dilated.tensors import to_tensor
@@ -55,14 +57,14 @@ def run(
     else:
         segmenter = load(network)
         image_path = image or sample_image()
-        pixels = read_image(image_path)
+        pixels = read_input(image_path, segmenter.input)
         height, width = pixels.shape[:2]
         if height * width > _MAX_PIXELS:
             raise InputError(
                 f"{image_path}: {width}x{height} pixels, and the gradient takes too much memory above {_MAX_PIXELS:,}",
                 hint="crop the image; resizing it would change what is measured",
             )
-        images = to_tensor(pixels)  # (1, 3, H, W)
+        images = to_tensor(pixels, None, resolve_range(pixels, segmenter.input))  # (1, n, H, W)
         field_of_view = measure_field_of_view(segmenter, images)
         fields_of_view = {"whole network": field_of_view}
         if segmenter.context is not None:
@@ -73,7 +75,7 @@ def run(
             write_line("without context: the same backbone and weights without the context module")
         title = f"What the logit of {field_of_view.class_name} in the middle depends on"
         figure = draw.draw_effective_field(
-            field_of_view.field, field_of_view.theoretical_size, pixels, title, field_of_view.center
+            field_of_view.field, field_of_view.theoretical_size, to_display(pixels), title, field_of_view.center
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     draw.save_figure(figure, out)

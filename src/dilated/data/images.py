@@ -3,7 +3,8 @@
     image = read_image("photo.jpg")                      # (H, W, 3) uint8
 
 EXIF orientation is applied; grey, palette, CMYK and 16-bit images are converted; an alpha channel is dropped. What
-cannot be read whole is an error that names the file, never a partial image.
+cannot be read whole is an error that names the file, never a partial image. Images of other bands or ranges are read by
+`dilated.data.raster.bands`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dilated.data.band_header import (
+    BandHeader,
+    open_npy,
+    read_band_header,
+    read_png_values,
+    require_full_range,
+    to_rgb,
+)
 from dilated.data.decoders import open_any
 from dilated.errors import InputError
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif"),
-    *(".jfif", ".jpe", ".jp2", ".pbm", ".pnm", ".tga", ".avif", ".heic", ".heif"),
+    *(".jfif", ".jpe", ".jp2", ".pbm", ".pnm", ".tga", ".avif", ".heic", ".heif", ".npy"),
 )
 """What the names of image files end in; HEIF needs the extra `heif`."""
 
 ImageArray = NDArray[np.uint8]
+
+_FEW_LEVELS = 16
+"""The greatest 8-bit level of 12-bit values."""
 
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError),
@@ -46,8 +58,8 @@ def read_image(source: Path | str | BinaryIO) -> ImageArray:
         (H, W, 3) uint8, upright.
 
     Raises:
-        InputError: the file is missing, not an image, truncated, too large to be trusted, or of a mode without an
-            agreed range (32-bit integers, floats).
+        InputError: the file is missing, not an image, truncated, too large to be trusted, of other bands, or of numbers
+            without an agreed range (floats, signed or 32-bit integers, 16 bits of which 12 are used).
 
     Example:
         >>> import tempfile, os
@@ -56,9 +68,34 @@ def read_image(source: Path | str | BinaryIO) -> ImageArray:
         >>> read_image(path).shape
         (3, 4, 3)
     """
-    with open_image(Path(source) if isinstance(source, str) else source) as image:
+    source = Path(source) if isinstance(source, str) else source
+    name = _describe_source(source)
+    header = read_band_header(source)
+    if header is not None and not header.reduces_to_rgb:
+        raise InputError(
+            f"{name}: found {header.describe()}; expected 8-bit RGB or grey",
+            hint="train on such images, whose bands and range are then looked at, or convert them to 8-bit RGB",
+        )
+    if header is not None and header.kind == "NPY":
+        values = open_npy(source)
+        if header.dtype == "uint16":
+            require_full_range(int(values.max()), name)
+        return to_rgb(values)
+    with open_image(source) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        return to_rgb_array(image, _describe_source(source))
+        pixels = to_rgb_array(image, name)
+        if header is not None and pixels.max() <= _FEW_LEVELS:
+            require_full_range(_greatest_value(source, image, header), name)
+    return pixels
+
+
+def _greatest_value(source: Path | BinaryIO, image: Image.Image, header: BandHeader) -> int:
+    """The greatest of a dark image's 16-bit values, or about that: of colors pillow keeps the high bytes."""
+    if image.mode.startswith("I;16"):
+        return int(np.asarray(image).max())
+    if header.kind == "PNG":
+        return int(read_png_values(source)[:, :, : len(header.bands)].max())
+    return int(np.asarray(image.convert("RGB")).max()) * 257
 
 
 def to_rgb_array(image: Image.Image, name: str = "image") -> ImageArray:
@@ -90,6 +127,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         InputError: as `read_image`, but only the header is looked at.
     """
+    header = read_band_header(Path(path))
+    if header is not None and header.kind != "PNG":  # whose EXIF orientation counts
+        return header.size
     with open_image(Path(path)) as image:
         width, height = image.size
         # EXIF orientations 5 to 8 swap the sides; in a TIFF pillow has swapped them already.
@@ -114,10 +154,10 @@ def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterat
         with open_any(source) as image:
             width, height = image.size
             if width * height > (get_pixel_limit() if max_pixels is None else max_pixels):
-                raise _make_too_large_error(path, f"{width}x{height}")
+                raise make_too_large_error(path, f"{width}x{height}")
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _make_too_large_error(path, f"too many pixels ({error})") from error
+        raise make_too_large_error(path, f"too many pixels ({error})") from error
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -160,6 +200,9 @@ def exceeds_pixel_limit(path: Path | str) -> bool:
         False
     """
     try:
+        header = read_band_header(Path(path))
+        if header is not None:
+            return header.size[0] * header.size[1] > get_pixel_limit()
         with open_image(Path(path)):
             return False
     except ImageTooLargeError:
@@ -173,7 +216,7 @@ def _describe_source(source: Path | str | BinaryIO) -> str:
     return str(source if isinstance(source, Path | str) else getattr(source, "name", "image"))
 
 
-def _make_too_large_error(path: str, size: str) -> ImageTooLargeError:
+def make_too_large_error(path: Path | str, size: str) -> ImageTooLargeError:
     return ImageTooLargeError(
         f"{path}: an image of {size} exceeds the {get_pixel_limit()} pixels that are read at a time",
         hint="label it with --tile N, which reads it in windows",
@@ -202,5 +245,6 @@ def is_folder(path: Path) -> bool:
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """The images directly in a folder, sorted by name. Hidden files are none."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    """The images directly in a folder, sorted by name. Hidden files are none, nor are arrays beside other images."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return [path for path in paths if path.suffix.lower() != ".npy"] or paths

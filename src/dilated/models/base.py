@@ -13,8 +13,6 @@ windows can be laid side by side.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +29,7 @@ from dilated.fields.probing import eval_mode
 from dilated.files import plural
 from dilated.input_config import InputConfig
 from dilated.models.context import ContextModule
-from dilated.models.network_file import write_network_file
+from dilated.models.network_file import hash_network, write_network_file
 from dilated.models.network_schema import require_normalization
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample, upsample_labels
 from dilated.palettes import Color, distinct_colors
@@ -184,9 +182,14 @@ class BaseSegmenter(nn.Module, ABC):
         return (self.context.radius if self.context is not None else 0) + 3  # three: interpolation and sub-cell detail
 
     @property
+    def input(self) -> InputConfig | None:
+        """What images hold; None for 8-bit RGB."""
+        return self.config.input if isinstance(self.config, BaseConfig) else None
+
+    @property
     def num_bands(self) -> int:
-        """The channels of the images that the network reads; 3 for one without settings."""
-        return self.config.num_bands if isinstance(self.config, BaseConfig) else 3
+        """The channels of the images that the network reads."""
+        return len(self.input.bands) if self.input else 3
 
     def to_bands(self, images: Tensor) -> Tensor:
         """Images of the network's bands for what measures with RGB: (N, 3, H, W) -> (N, n, H, W), of the first channel
@@ -357,19 +360,11 @@ class BaseSegmenter(nn.Module, ABC):
 
     def digest(self) -> str:
         """A hash of all that labels depend on: config, classes, normalization, weights."""
-        return self._digest(self._settings(), self)
+        return hash_network(self._settings(), self.state_dict())
 
     def _settings(self) -> dict[str, object]:
         keys = ("classes", "colors", "mean", "std")
         return {"config": dataclasses.asdict(self.config), **{key: getattr(self, key) for key in keys}}
-
-    @staticmethod
-    def _digest(settings: Mapping[str, object], module: nn.Module) -> str:
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
 
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         require_normalization(mean, std, self.num_bands)

@@ -10,6 +10,7 @@ ever executed. With `half`, matrices and kernels are stored in fp16 and vectors 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -148,6 +149,17 @@ def write_network_file(path: Path, state: Mapping[str, Tensor], description: Map
         raise InputError(
             f"{path}: the network file cannot be written ({error})", hint="give a path in a folder with room for it"
         ) from error
+
+
+def hash_network(settings: Mapping[str, object], state: Mapping[str, Tensor]) -> str:
+    """Hash settings and weights, by their names in the state dict."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _to_storage_dtype(tensor: Tensor, half: bool) -> Tensor:

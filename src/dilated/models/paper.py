@@ -30,6 +30,7 @@ from dilated.errors import InputError
 from dilated.fields.arithmetic import ReceptiveField, receptive_field
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS, context_rules
+from dilated.models.network_file import hash_network
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
 from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd, load_vgg16, require_choice
 from dilated.palettes import Color
@@ -260,7 +261,7 @@ class VGGSegmenter(BaseSegmenter):
     def frontend_digest(self) -> str:
         """A hash of all that decides the front end's logits: its build, its mean, its weights."""
         keys = ("mean", "pools", "frontend_padding", "fc6", "width")
-        return self._digest({key: getattr(self.config, key) for key in keys}, self.frontend)
+        return hash_network({key: getattr(self.config, key) for key in keys}, self.frontend.state_dict())
 
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB in 0..1 as the layers read it: blue, green, red in 0..255, less the mean; (N, 3, H, W)."""

@@ -15,21 +15,20 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from dilated.data.decoders import count_frames
-from dilated.data.images import ImageArray, open_image, read_image
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.prediction.prediction import Prediction
-from dilated.prediction.predictor import Predictor, SizeBatcher
-from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
+from dilated.prediction.predictor import Predictor
+from dilated.prediction.prefetch import AsyncWriter, prefetch
+from dilated.prediction.reading import FailedSource, LoadedImage, ReadEvent, SourceReader
+from dilated.prediction.size_batcher import SizeBatcher
 from dilated.prediction.sources import InputImage, Source, SourceKind
-from dilated.prediction.video import read_frames
 from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter, check_outputs, first_image
 from dilated.prediction.writers.images import SERVERS, ServerFormat
@@ -123,32 +122,6 @@ class PipelineResult:
     interrupted: bool = False
 
 
-@dataclass(frozen=True)
-class _LoadedImage:
-    image: InputImage
-    pixels: ImageArray
-    frames: int = 1
-    """How many the image's file holds."""
-
-
-@dataclass(frozen=True)
-class _FailedSource:
-    source: Source
-    reason: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class _VideoEnd:
-    """After the last frame of a video."""
-
-    source: Source
-    readable: bool
-
-
-_ReadEvent = _LoadedImage | _FailedSource | _VideoEnd
-
-
 def predict_sources(
     predictor: Predictor,
     sources: Sequence[Source],
@@ -185,7 +158,8 @@ def predict_sources(
     with AsyncWriter(workers if images == len(remaining) else 1, depth) as async_writer:
         run = _PipelineRun(predictor, outputs, async_writer, batch)
         try:
-            with closing(prefetch(_read_events(remaining, options.frames, workers, depth), depth)) as events:
+            reader = SourceReader(predictor.segmenter.input, options.frames, workers, depth)
+            with closing(prefetch(reader.read(remaining), depth)) as events:
                 run.process(events)
             async_writer.wait()
         except KeyboardInterrupt:
@@ -285,18 +259,18 @@ class _PipelineRun:
 
     def __init__(self, predictor: Predictor, outputs: _Outputs, async_writer: AsyncWriter, batch_size: int) -> None:
         self.predictor, self.outputs, self.async_writer = predictor, outputs, async_writer
-        self.batches: SizeBatcher[_LoadedImage] = SizeBatcher(batch_size)
+        self.batches: SizeBatcher[LoadedImage] = SizeBatcher(batch_size)
         self.current_video: Source | None = None
 
-    def process(self, events: Iterator[_ReadEvent]) -> None:
+    def process(self, events: Iterator[ReadEvent]) -> None:
         for event in events:
             if self.outputs.result.stopped:
                 if self.current_video is not None:
                     self.async_writer.submit(self.outputs.finish_video, self.current_video, False, False)
                 return
-            if isinstance(event, _FailedSource):
+            if isinstance(event, FailedSource):
                 self.outputs.fail(event.source, _AFTER_ALL_FRAMES, event.reason, event.hint)
-            elif isinstance(event, _LoadedImage):
+            elif isinstance(event, LoadedImage):
                 self._add(event)
             else:
                 self._flush()
@@ -311,7 +285,7 @@ class _PipelineRun:
         if self.current_video is not None:
             self.async_writer.submit(self.outputs.finish_video, self.current_video, is_live, is_live)
 
-    def _add(self, event: _LoadedImage) -> None:
+    def _add(self, event: LoadedImage) -> None:
         frame = event.image.frame
         self.current_video = event.image.source if frame else None
         if event.frames > 1:
@@ -325,7 +299,7 @@ class _PipelineRun:
         while batch := self.batches.pop():
             self._predict(batch)
 
-    def _predict(self, items: list[_LoadedImage]) -> None:
+    def _predict(self, items: list[LoadedImage]) -> None:
         pixels = [item.pixels for item in items]
         try:
             predictions = self.predictor.batch(pixels, logits=self.outputs.needs_logits, batch_size=len(items))
@@ -344,7 +318,7 @@ class _PipelineRun:
             for item, prediction in zip(items, predictions, strict=True):
                 self.async_writer.submit(self.outputs.write, item.image, prediction)
 
-    def _fail(self, items: list[_LoadedImage], reason: str, hint: str) -> None:
+    def _fail(self, items: list[LoadedImage], reason: str, hint: str) -> None:
         for item in items:
             self.outputs.fail(item.image.source, _frame_number(item.image), f"{item.image}: {reason}", hint)
 
@@ -355,44 +329,3 @@ def _describe_write_error(path: Path, error: OSError) -> str:
 
 def _frame_number(image: InputImage) -> int:
     return image.frame.number if image.frame else 0
-
-
-def _read_events(
-    sources: Sequence[Source], max_frames: int | None, workers: int, depth: int
-) -> Generator[_ReadEvent, None, None]:
-    """Yield all that is read, in the order of the sources; on the reader's thread."""
-    first = 0
-    while first < len(sources):
-        last = first
-        while last < len(sources) and sources[last].kind == SourceKind.IMAGE:
-            last += 1
-        images = sources[first:last]
-        if workers == 1:
-            yield from map(_read_image, images)  # in this thread: no image is read before there is room for it
-        else:
-            yield from map_ordered(_read_image, images, workers, depth)
-        if last < len(sources):
-            yield from _read_video(sources[last], max_frames)
-        first = last + 1
-
-
-def _read_image(source: Source) -> _ReadEvent:
-    if source.problem:
-        return _FailedSource(source, source.problem)
-    try:
-        pixels = read_image(source.path)
-        with open_image(source.path) as image:
-            return _LoadedImage(InputImage(source), pixels, count_frames(image))
-    except InputError as error:
-        return _FailedSource(source, error.message, error.hint)
-
-
-def _read_video(source: Source, max_frames: int | None) -> Iterator[_ReadEvent]:
-    readable = True
-    try:
-        for frame, pixels in read_frames(source, max_frames):
-            yield _LoadedImage(InputImage(source, frame), pixels)
-    except InputError as error:
-        yield _FailedSource(source, error.message, error.hint)
-        readable = False
-    yield _VideoEnd(source, readable)

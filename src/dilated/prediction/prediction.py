@@ -53,7 +53,8 @@ class Prediction:
 
     Args:
         image: (H, W, 3) uint8, or the bands that the network reads.
-        labels: (H, W) ids of `classes`, uint8, or uint16 if there are more than 256 classes.
+        labels: (H, W) ids of `classes`, uint8, or uint16 if there are more than 256 classes; 255 (or 65535) where the
+            image has no data.
         logits: (C, H, W) float32 before the softmax; None if they were not asked for.
         classes: the names, in the order of the ids.
         colors: the color of each class.
@@ -95,20 +96,28 @@ class Prediction:
         return mask
 
     def class_fractions(self) -> dict[str, float]:
-        """Return the fraction of the pixels by class, greatest first; classes that do not occur are left out."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        """Return the fraction of the pixels with data by class, greatest first; absent classes are left out."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))[: len(self.classes)]
         return to_class_fractions(self.classes, counts)
 
     def polygons(self, name: str | None = None) -> list[RegionPolygon]:
         """Return the outline of each 4-connected region, in (x, y) pixels; with `name` of one class only.
 
-        A polygon's `value` is the id of its class.
+        A polygon's `value` is the id of its class. Pixels without data are in none.
 
         Raises:
             InputError: no class of that name.
         """
         class_id = None if name is None else self._class_id(name)
-        return [polygon for polygon in trace_polygons(self.labels) if class_id in (None, polygon.value)]
+        regions = (polygon for polygon in trace_polygons(self.labels) if polygon.value < len(self.classes))
+        return [polygon for polygon in regions if class_id in (None, polygon.value)]
+
+    def color_image(self) -> NDArray[np.uint8]:
+        """Return the classes' colors, (H, W, 3) uint8, black where the image has no data."""
+        palette = np.zeros((np.iinfo(self.labels.dtype).max + 1, 3), np.uint8)
+        palette[: len(self.colors)] = self.colors
+        colors: NDArray[np.uint8] = palette[self.labels]
+        return colors
 
     def label_image(self) -> Image.Image:
         """Return the ids as a pillow image of mode P: a reader of indices gets the ids, a viewer shows the colors.
@@ -148,8 +157,7 @@ class Prediction:
 
     def overlay(self, opacity: float = 0.55, legend: bool = True) -> Image.Image:
         """Return the image tinted with the classes' colors, white lines between classes, and a legend below it."""
-        palette = np.array(self.colors, dtype=np.float32)
-        blended = (1 - opacity) * to_display(self.image) + opacity * palette[self.labels]
+        blended = (1 - opacity) * to_display(self.image) + opacity * self.color_image().astype(np.float32)
         blended[_find_boundaries(self.labels)] = 255
         image = Image.fromarray(blended.round().astype(np.uint8))
         colors = dict(zip(self.classes, self.colors, strict=True))

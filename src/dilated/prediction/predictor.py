@@ -17,30 +17,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dilated.data.images import ImageArray
+from dilated.data.raster.bands import InMemoryRaster, resolve_range, sample_windows
 from dilated.data.raster.reader import Raster
 from dilated.environment import resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers, measure_margin, windows_match_whole_image
+from dilated.input_config import BandArray
 from dilated.kernels.accelerate import accelerate
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.image_input import ImageInput, to_pixels
 from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
+from dilated.prediction.size_batcher import SizeBatcher
 from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits
-from dilated.prediction.views import Block, InMemoryRaster, TileCache, TileSource, TTAView
+from dilated.prediction.views import Block, TileCache, TileSource, TTAView
 from dilated.tensors import to_tensor
 from dilated.weights.bundled import load
 
 MAX_BLOCK_BYTES = 128 * 2**20
 """Bytes that the maps of one block may take, unless it is a single tile."""
 
-_T = TypeVar("_T")
 _SkipBlock = Callable[[Block], bool]
 
 
@@ -147,6 +148,8 @@ class Predictor:
     def __call__(self, image: ImageInput, *, logits: bool = False) -> Prediction:
         """Label one image, given in any form of `dilated.prediction.image_input.to_pixels`.
 
+        A network of other images than 8-bit RGB takes those that its `input` describes, with the values of their files.
+
         Args:
             logits: keep the logits of all classes, which `Prediction.logits` and `.probabilities` need.
 
@@ -171,26 +174,26 @@ class Predictor:
         if isinstance(images, str | bytes | Path):
             raise InputError(f"images: {type(images).__name__} is one image", hint="call predictor(image)")
         predictions: dict[int, Prediction] = {}
-        batches: SizeBatcher[tuple[int, ImageArray]] = SizeBatcher(batch_size)
+        batches: SizeBatcher[tuple[int, BandArray]] = SizeBatcher(batch_size)
 
-        def predict(batch: list[tuple[int, ImageArray]]) -> None:
+        def predict(batch: list[tuple[int, BandArray]]) -> None:
             pixels = [image for _, image in batch]
             predictions.update(zip((i for i, _ in batch), self._predict_same_size(pixels, logits), strict=True))
 
         for i, image in enumerate(images):
-            pixels = to_pixels(image)
+            pixels = to_pixels(image, self.segmenter.input)
             predict(batches.add(pixels.shape, (i, pixels)))
         while batch := batches.pop():
             predict(batch)
         return [predictions[i] for i in range(len(predictions))]
 
-    def logits(self, pixels: ImageArray) -> Tensor:
-        """Return the logits before the softmax: (H, W, 3) uint8 -> (C, H, W) float32, on the device.
+    def logits(self, pixels: BandArray) -> Tensor:
+        """Return the logits before the softmax: (H, W, 3) uint8 or (H, W, n) -> (C, H, W) float32, on the device.
 
         With several views: the logarithms of their mean probabilities.
         """
         if self.is_single_pass:
-            return self._forward(pixels[None])[0].float()
+            return self._forward([pixels])[0].float()
         logits = torch.empty(len(self.segmenter.classes), *pixels.shape[:2], device=self.device)
         for block, strips in self.logit_blocks(InMemoryRaster(pixels)):
             for row, strip in strips:
@@ -211,7 +214,7 @@ class Predictor:
             Each block and its labels, (height, width), in the order of `split_into_blocks`.
         """
         for block, strips in self.logit_blocks(raster, skip, cache_folder):
-            labels = np.empty((block.height, block.width), dtype=label_dtype(len(self.segmenter.classes)))
+            labels = np.empty((block.height, block.width), dtype=self._label_dtype)
             for row, logits in strips:
                 labels[row : row + logits.shape[1]] = logits.argmax(0).cpu().numpy()
             yield block, labels
@@ -223,7 +226,9 @@ class Predictor:
         blocks = [b for b in self.split_into_blocks(raster.height, raster.width) if skip is None or not skip(b)]
         views = self.tta_views(raster.height, raster.width)
         with TileCache(cache_folder) as cache:
-            tilers = [self.make_tiler(TileSource(raster, view, i, cache)) for i, view in enumerate(views)]
+            config = self.segmenter.input
+            config = config.resolve(sample_windows(raster)) if config else None
+            tilers = [self.make_tiler(TileSource(raster, view, i, cache, config)) for i, view in enumerate(views)]
             yield from iter_logits(tilers, blocks, cache)
 
     @cached_property
@@ -326,69 +331,60 @@ class Predictor:
         """Round a tile up to what the network's strides divide."""
         return -(-tile // self.segmenter.alignment) * self.segmenter.alignment
 
-    def _predict_same_size(self, images: list[ImageArray], logits: bool) -> list[Prediction]:
+    def _predict_same_size(self, images: list[BandArray], logits: bool) -> list[Prediction]:
         """Label images of one size, together if the network takes them whole."""
         if not images:
             return []
         if logits:
-            outputs = self._forward(np.stack(images)) if self.is_single_pass else map(self.logits, images)
+            outputs = self._forward(images) if self.is_single_pass else map(self.logits, images)
             return [
                 self._make_prediction(pixels, self._argmax_labels(output), output.float().cpu())
                 for pixels, output in zip(images, outputs, strict=True)
             ]
-        labels = self._label(np.stack(images)) if self.is_single_pass else map(self._label_by_blocks, images)
+        labels = self._label(images) if self.is_single_pass else map(self._label_by_blocks, images)
         return [self._make_prediction(*pair, None) for pair in zip(images, labels, strict=True)]
 
     @torch.inference_mode()
-    def _forward(self, pixels: ImageArray) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, C, H, W)."""
+    def _forward(self, images: Sequence[BandArray]) -> Tensor:
+        """N images (H, W, 3) uint8 or (H, W, n) -> (N, C, H, W)."""
         with self.autocast():
-            logits: Tensor = self.network(to_tensor(pixels, self.device))
+            logits: Tensor = self.network(self._to_tensor(images))
         return logits
 
     @torch.inference_mode()
-    def _label(self, pixels: ImageArray) -> LabelMap:
-        """(N, H, W, 3) uint8 -> (N, H, W)."""
+    def _label(self, images: Sequence[BandArray]) -> LabelMap:
+        """N images (H, W, 3) uint8 or (H, W, n) -> (N, H, W)."""
         with self.autocast():
-            labels = self.network.label_pixels(to_tensor(pixels, self.device))
-        array: LabelMap = labels.cpu().numpy().astype(label_dtype(len(self.segmenter.classes)), copy=False)
+            labels = self.network.label_pixels(self._to_tensor(images))
+        array: LabelMap = labels.cpu().numpy().astype(self._label_dtype, copy=False)
         return array
 
-    def _label_by_blocks(self, pixels: ImageArray) -> LabelMap:
-        labels = np.empty(pixels.shape[:2], dtype=label_dtype(len(self.segmenter.classes)))
+    def _to_tensor(self, images: Sequence[BandArray]) -> Tensor:
+        """N images (H, W, 3) uint8 or (H, W, n) -> (N, n, H, W), scaled as the network reads them."""
+        config = self.segmenter.input
+        if config is None:
+            return to_tensor(np.stack(images), self.device)
+        return torch.cat([to_tensor(image, self.device, resolve_range(image, config)) for image in images])
+
+    def _label_by_blocks(self, pixels: BandArray) -> LabelMap:
+        labels = np.empty(pixels.shape[:2], dtype=self._label_dtype)
         for block, block_labels in self.label_blocks(InMemoryRaster(pixels)):
             labels[block.top : block.bottom, block.left : block.right] = block_labels
         return labels
 
     def _argmax_labels(self, logits: Tensor) -> LabelMap:
-        dtype = getattr(torch, label_dtype(len(self.segmenter.classes)).name)
+        dtype = getattr(torch, self._label_dtype.name)
         labels: LabelMap = logits.argmax(0).to(dtype).cpu().numpy()
         return labels
 
-    def _make_prediction(self, pixels: ImageArray, labels: LabelMap, logits: Tensor | None) -> Prediction:
+    @property
+    def _label_dtype(self) -> np.dtype[Any]:
+        """The type of labels; where pixels can be without data, it has a value more than there are classes."""
+        config = self.segmenter.input
+        return label_dtype(len(self.segmenter.classes) + (config is not None and config.may_lack_data))
+
+    def _make_prediction(self, pixels: BandArray, labels: LabelMap, logits: Tensor | None) -> Prediction:
+        valid = self.segmenter.input.find_valid(pixels) if self.segmenter.input else None
+        if valid is not None:
+            labels[~valid] = np.iinfo(labels.dtype).max
         return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors)
-
-
-class SizeBatcher(Generic[_T]):
-    """Collects items into batches of images of one size; while one fills, at most two batches wait in all.
-
-    Example:
-        >>> batches = SizeBatcher(2)
-        >>> [batches.add(size, name) for size, name in [((4, 4), "a"), ((8, 8), "b"), ((4, 4), "c")]], batches.pop()
-        ([[], [], ['a', 'c']], ['b'])
-    """
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.waiting: dict[tuple[int, ...], list[_T]] = {}
-
-    def add(self, size: tuple[int, ...], item: _T) -> list[_T]:
-        """Add an item and return the batch to be predicted now: nothing if none is full and few items wait."""
-        self.waiting.setdefault(size, []).append(item)
-        if len(self.waiting[size]) == self.batch_size:
-            return self.waiting.pop(size)
-        return self.pop() if sum(map(len, self.waiting.values())) >= 2 * self.batch_size else []
-
-    def pop(self) -> list[_T]:
-        """Return the batch that has waited longest; nothing if none waits."""
-        return self.waiting.pop(next(iter(self.waiting))) if self.waiting else []

@@ -26,11 +26,14 @@ import torch
 from PIL import Image
 
 from dilated._version import __version__
+from dilated.data.band_header import read_band_header, require_full_range
+from dilated.data.raster.bands import open_band_raster, sample_windows
 from dilated.data.raster.base import RasterFile
 from dilated.data.raster.reader import open_raster
 from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_NODATA, SHORT, SOFTWARE, Tag
 from dilated.errors import InputError
 from dilated.files import move_into_place
+from dilated.input_config import InputConfig
 from dilated.lock import lock_file
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
@@ -131,7 +134,7 @@ def _label_raster(
     nodata = int(np.iinfo(dtype).max)
     with explain_write_errors(work_folder):
         work_folder.mkdir(exist_ok=True)
-    with _removed_if_empty(work_folder), open_raster(source, bands=bands, scratch_folder=work_folder) as raster:
+    with _removed_if_empty(work_folder), _open_source(segmenter, source, bands, work_folder) as raster:
         blocks = predictor.split_into_blocks(raster.height, raster.width)
         block_store = BlockStore(work_folder, _provenance(predictor, source, bands), blocks, dtype)
         resumed = _label_missing_blocks(predictor, raster, block_store, nodata, progress)
@@ -158,6 +161,39 @@ def _label_raster(
     return RasterResult(
         target, quicklook, *size, len(blocks), resumed, segmenter.classes, pixels_per_class, nodata_pixels
     )
+
+
+def _open_source(segmenter: BaseSegmenter, source: Path, bands: Sequence[int] | None, folder: Path) -> RasterFile:
+    """Open the image with what the network reads of it, after looking at a part of its values."""
+    if segmenter.input is None:
+        _require_levels(source, bands)
+        return open_raster(source, bands=bands, scratch_folder=folder)
+    if bands is not None:
+        raise InputError(
+            f"bands: {tuple(bands)} were chosen, but the network reads {segmenter.input.describe()}",
+            hint="leave them out: bands are found by their names, or in their order",
+        )
+    raster = open_band_raster(source, segmenter.input, folder)
+    try:
+        segmenter.input.require_range(sample_windows(raster), str(source))
+    except BaseException:
+        raster.close()
+        raise
+    return raster
+
+
+def _require_levels(source: Path, bands: Sequence[int] | None) -> None:
+    """Refuse 16-bit values of which few levels would remain as 8-bit RGB, by a part of them.
+
+    Raises:
+        InputError: values of 12 bits or less.
+    """
+    header = read_band_header(source)
+    if header is None or header.dtype != "uint16" or header.kind not in ("TIFF", "NPY"):
+        return  # others are looked at where they are decoded
+    names = tuple(header.bands[band - 1] for band in bands or (1, 2, 3) if band <= len(header.bands))
+    with open_band_raster(source, InputConfig(names, "uint16")) as raster:
+        require_full_range(int(sample_windows(raster).max()), str(source))
 
 
 def _class_name_tags(segmenter: BaseSegmenter, nodata: int) -> list[Tag]:

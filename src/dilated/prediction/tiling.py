@@ -83,7 +83,8 @@ class Tiler(ABC):
         """Interpolate such values to logits, (1, C, *size)."""
 
     def _read(self, top: int, left: int, bottom: int, right: int) -> Tensor:
-        image = self.view.read(self.source.raster, top, left, bottom - top, right - left)
+        size = bottom - top, right - left
+        image = self.view.read(self.source.raster, top, left, *size, self.source.config)
         return image.to(self.network.device)
 
     def _windows(self, grid: Grid, block: Block, sizes: tuple[int, int], halo: int = 0) -> tuple[slice, slice]:

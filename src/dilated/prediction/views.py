@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dilated.data.images import ImageArray
 from dilated.data.raster.reader import Raster
+from dilated.input_config import InputConfig
 from dilated.models.sampling import Grid
 from dilated.tensors import to_tensor
 
@@ -77,17 +77,6 @@ def assemble_window(
     return values
 
 
-class InMemoryRaster:
-    """An image in memory, (H, W, 3) uint8, read like a raster."""
-
-    def __init__(self, pixels: ImageArray) -> None:
-        self.pixels = pixels
-        self.height, self.width = pixels.shape[:2]
-
-    def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        return self.pixels[top : top + height, left : left + width]
-
-
 @dataclass(frozen=True)
 class TTAView:
     """One view of an image of `height` x `width` pixels; the view has `scaled_height` x `scaled_width`."""
@@ -109,19 +98,22 @@ class TTAView:
     def size(self) -> tuple[int, int]:
         return self.scaled_height, self.scaled_width
 
-    def read(self, raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
-        """Read a window of the view: (1, 3, height, width) float32, RGB in 0..1."""
+    def read(
+        self, raster: Raster, top: int, left: int, height: int, width: int, config: InputConfig | None = None
+    ) -> Tensor:
+        """Read a window of the view: (1, n, height, width) float32, RGB in 0..1 or scaled as `config` says."""
         if self.flip:
             left = self.scaled_width - left - width
         if self.scale == 1:
-            window = _read_tensor(raster, top, left, height, width)
+            image = to_tensor(raster.read(top, left, height, width), None, config)
         else:
             vertical = _resample_weights(top, height, self.height, self.scaled_height)
             horizontal = _resample_weights(left, width, self.width, self.scaled_width)
             size = vertical.weights.shape[1], horizontal.weights.shape[1]
-            pixels = _read_tensor(raster, vertical.first_sample, horizontal.first_sample, *size)
-            window = vertical.weights @ (pixels @ horizontal.weights.T)
-        return window.flip(-1) if self.flip else window
+            window = raster.read(vertical.first_sample, horizontal.first_sample, *size)
+            pixels = to_tensor(window, None, config)
+            image = vertical.weights @ (pixels @ horizontal.weights.T)
+        return image.flip(-1) if self.flip else image
 
     def row_grid(self, top: int) -> Grid:
         """Return where rows of the image from `top` on lie in the view."""
@@ -141,11 +133,6 @@ def _scale_size(side: int, scale: float) -> int:
 
 def _view_grid(first_sample: int, scale: float) -> Grid:
     return Grid(1, float(first_sample)) if scale == 1 else Grid(scale, (first_sample + 0.5) * scale - 0.5)
-
-
-def _read_tensor(raster: Raster, top: int, left: int, height: int, width: int) -> Tensor:
-    """Read a window of an image as networks take it: (1, 3, height, width) float32, RGB in 0..1."""
-    return to_tensor(raster.read(top, left, height, width))
 
 
 @dataclass(frozen=True)
@@ -242,3 +229,5 @@ class TileSource:
     view: TTAView
     index: int
     cache: TileCache
+    config: InputConfig | None = None
+    """How values are scaled; None for 8-bit RGB."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dilated.data.images import ImageArray
+from dilated.data.raster.bands import resolve_range
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.fields.effective import effective_field_size
+from dilated.input_config import BandArray, to_display
 from dilated.models.base import BaseSegmenter
 from dilated.models.field_of_view import FieldOfView, measure_field_of_view
 from dilated.report.images import encode_data_uri, shrink
@@ -60,14 +61,13 @@ def show_field(segmenter: BaseSegmenter, sample: Sample, device: torch.device) -
         is_crop=pixels.shape != image.shape,
         center=view.center,
         sides={"half": half, "most": most, "theory": view.theoretical_size},
-        heat_map=encode_data_uri(shrink(blend_heat(view.field, pixels), _MAX_SHOWN_SIDE)),
+        heat_map=encode_data_uri(shrink(blend_heat(view.field, to_display(pixels)), _MAX_SHOWN_SIDE)),
     )
 
 
-def _measure_center(
-    segmenter: BaseSegmenter, image: ImageArray, device: torch.device
-) -> tuple[ImageArray, FieldOfView]:
+def _measure_center(segmenter: BaseSegmenter, image: BandArray, device: torch.device) -> tuple[BandArray, FieldOfView]:
     """Measure the field in the middle of at most 512x512 pixels of an image; returns those pixels too."""
     top, left = (max(0, (side - _MAX_SIDE) // 2) for side in image.shape[:2])
     pixels = image[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
-    return pixels, measure_field_of_view(segmenter, to_tensor(pixels, device))
+    images = to_tensor(pixels, device, resolve_range(image, segmenter.input))
+    return pixels, measure_field_of_view(segmenter, images)

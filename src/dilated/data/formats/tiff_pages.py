@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
+from dilated.data.band_header import require_full_range
 from dilated.data.formats._classes import encode_ids
 from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders
 from dilated.data.formats._match import SPLITS, MatchResult
@@ -109,7 +110,10 @@ def _read_image_page(path: Path, page: int) -> ImageArray:
     """The page as an image (H, W, 3) uint8; 16 bits are scaled from 0..65535."""
     with open_image(path) as image:
         image.seek(page)
-        return to_rgb_array(image, f"{path}, page {page + 1}")
+        where = f"{path}, page {page + 1}"
+        if image.mode.startswith("I;16"):
+            require_full_range(int(np.asarray(image).max()), where)
+        return to_rgb_array(image, where)
 
 
 def _page_sizes(path: Path) -> list[tuple[int, int]]:

@@ -1,8 +1,4 @@
-"""What all readers of rasters share: windows, masks, bands, and the rules that turn them into RGB.
-
->>> to_rgb(np.array([[[0, 257, 65535]]], np.uint16)).tolist()      # 16-bit color keeps its high byte
-[[[0, 1, 255]]]
-"""
+"""What all readers of rasters share: windows, masks and bands."""
 
 from __future__ import annotations
 
@@ -10,15 +6,17 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.images import ImageArray
+from dilated.data.band_header import to_rgb
 from dilated.data.raster.tags import HEIGHT, WIDTH, Tag, TiffHeader, read_layout
 from dilated.errors import InputError
+from dilated.input_config import BandArray, InputConfig
 
 MAX_SEGMENT_BYTES = 64 << 20  # bytes of a decoded tile or strip; larger ones are not read in windows
 GEO_HINT = "run: pip install 'dilated[geo]'"
@@ -35,6 +33,8 @@ class RasterFile(ABC):
     """How many bands the file has."""
     nodata: float | None = None
     """The value that marks pixels without data; None if no value does."""
+    config: InputConfig | None = None
+    """What is read, with the values that the file has; None for 8-bit RGB."""
     geo_tags: tuple[Tag, ...] = ()
     """The georeference as GeoTIFF tags: scale, tie points or control points, transform, CRS, RPCs."""
 
@@ -43,8 +43,8 @@ class RasterFile(ABC):
         self.path, self.height, self.width = path, height, width
         self.resources = ExitStack()
 
-    def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        """Read the window as (height, width, 3) uint8.
+    def read(self, top: int, left: int, height: int, width: int) -> BandArray:
+        """Read the window as (height, width, 3) uint8, or as (height, width, n) of what `config` describes.
 
         Raises:
             InputError: this part of the file is damaged.
@@ -61,10 +61,13 @@ class RasterFile(ABC):
         """
         self._check(top, left, height, width)
         mask = self._read_mask(top, left, height, width)
+        if self.config is not None:
+            valid = self.config.find_valid(self._read(top, left, height, width))
+            mask = valid if mask is None else mask if valid is None else mask & valid
         return None if mask is None or mask.all() else mask
 
     @abstractmethod
-    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray: ...
+    def _read(self, top: int, left: int, height: int, width: int) -> BandArray: ...
 
     @abstractmethod
     def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None: ...
@@ -87,12 +90,29 @@ class RasterFile(ABC):
         self.close()
 
 
+@dataclass(frozen=True)
+class NativeBands:
+    """The bands of a file that are read with the values that it has.
+
+    Args:
+        bands: counted from 1.
+        config: what they hold.
+        alpha: the band that says which pixels have data; None if none does.
+    """
+
+    bands: tuple[int, ...]
+    config: InputConfig
+    alpha: int | None
+
+
 class TiffRaster(RasterFile):
     """An open TIFF, whose values a subclass reads."""
 
-    def __init__(self, header: TiffHeader) -> None:
+    def __init__(self, header: TiffHeader, native: NativeBands | None = None) -> None:
         super().__init__(header.path, header.get_int(HEIGHT), header.get_int(WIDTH))
-        self.header, self.layout = header, read_layout(header)
+        self.header, self.layout = header, read_layout(header, any_range=native is not None)
+        self.native = native
+        self.config = native.config if native else None
         self.bands = self.layout.bands
         self.planes = self.bands if header.has_planes else 1
         self.selected_bands: Sequence[int] = ()
@@ -103,12 +123,35 @@ class TiffRaster(RasterFile):
         rows, columns = self.header.segment_shape
         return rows * columns * self.bands // self.planes * self.layout.dtype.itemsize
 
-    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+    def _read(self, top: int, left: int, height: int, width: int) -> BandArray:
+        if self.config is not None:
+            values = self._read_values(self.selected_bands, top, left, height, width).astype(self.config.dtype)
+            return mark_missing(values, self._read_mask(top, left, height, width), self.config)
         return to_rgb(self.layout.apply_color_table(self._read_values(self.selected_bands, top, left, height, width)))
+
+    def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+        if self.native is None or self.layout.alpha is None:
+            return self._read_file_mask(top, left, height, width)
+        if self.native.alpha is None:  # what the file calls alpha is a band like others
+            return None
+        return self._read_values((self.native.alpha,), top, left, height, width)[:, :, 0] > 0
+
+    @abstractmethod
+    def _read_file_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+        """Read which pixels have data by the file's own mask, alpha band or nodata value."""
 
     @abstractmethod
     def _read_values(self, bands: Sequence[int], top: int, left: int, height: int, width: int) -> NDArray[Any]:
         """Read the window's values of some bands, (height, width, B)."""
+
+
+def mark_missing(values: BandArray, mask: NDArray[np.bool_] | None, config: InputConfig) -> BandArray:
+    """Give pixels that a file's mask leaves out the value that means no data: nodata, NaN of floats, else 0."""
+    if mask is None or mask.all():
+        return values
+    default = np.nan if values.dtype.kind == "f" else 0
+    values[~mask] = default if config.nodata is None else config.nodata
+    return values
 
 
 def validate_size(path: Path, height: int, width: int) -> None:
@@ -163,14 +206,3 @@ def select_bands(
         f"{path}: found {len(color_bands)} bands apart from alpha; expected 1, or 3 and more",
         hint=f"choose among its {count} bands, for example bands=(1,)",
     )
-
-
-def to_rgb(values: NDArray[Any]) -> ImageArray:
-    """Turn (H, W, 1 or 3) uint8 or uint16 into (H, W, 3) uint8 as `read_image` does.
-
-    16-bit grey is divided by 257 and rounded, 16-bit color keeps its high byte.
-    """
-    if values.dtype == np.uint16:
-        wide = values.astype(np.uint32)
-        values = ((wide + 128) // 257 if values.shape[2] == 1 else wide >> 8).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dilated.data.band_header import to_rgb
 from dilated.data.images import ImageArray
-from dilated.data.raster.base import RasterFile, TiffRaster, select_bands, to_rgb, validate_size
+from dilated.data.raster.base import NativeBands, RasterFile, TiffRaster, select_bands, validate_size
 from dilated.data.raster.tags import Tag, TiffHeader, make_gray_table, read_tiff_header
 from dilated.errors import InputError
 
@@ -92,7 +93,7 @@ class _GDALFile(RasterFile):
             values: NDArray[Any] = self.dataset.read(bands, window=window)
         return values.transpose(1, 2, 0)
 
-    def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+    def _read_file_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
         if not self.has_mask:
             return None
         with _translate_gdal_errors(self.path, self.kind):
@@ -106,12 +107,16 @@ class GDALRaster(_GDALFile, TiffRaster):
 
     kind = "TIFF"
 
-    def __init__(self, header: TiffHeader, bands: Sequence[int] | None) -> None:
-        super().__init__(header)
+    def __init__(self, header: TiffHeader, bands: Sequence[int] | None, native: NativeBands | None = None) -> None:
+        super().__init__(header, native)
         from rasterio.enums import ColorInterp as Is
 
         with self._open("GTiff"):
             self.nodata = self.dataset.nodata
+            self.geo_tags = self._georeference(header)
+            if native is not None:
+                self.selected_bands = native.bands
+                return
             interpretations = list(self.dataset.colorinterp)
             rgb_bands = [
                 interpretations.index(target) + 1 for target in (Is.red, Is.green, Is.blue) if target in interpretations
@@ -120,7 +125,6 @@ class GDALRaster(_GDALFile, TiffRaster):
             if len(rgb_bands) == 3:
                 color_bands = (*rgb_bands, *(b for b in color_bands if b not in rgb_bands))
             self.selected_bands = select_bands(self.path, color_bands, bands, self.bands)
-            self.geo_tags = self._georeference(header)
 
     def _georeference(self, header: TiffHeader) -> tuple[Tag, ...]:
         """Return the file's own tags, or what GDAL knows from files beside it as the tags that GDAL would write.
@@ -178,7 +182,7 @@ class GDALPng(_GDALFile):
 
     def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
         if self.palette is None or not self.has_mask:
-            return super()._read_mask(top, left, height, width)
+            return self._read_file_mask(top, left, height, width)
         indices = self._read_values((1,), top, left, height, width)[:, :, 0]
         return self.palette[indices, 3] > 0
 

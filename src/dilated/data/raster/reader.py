@@ -17,18 +17,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from dilated.data.band_header import require_full_range
 from dilated.data.images import ImageArray, ImageTooLargeError, open_image, to_rgb_array
 from dilated.data.raster import gdal
 from dilated.data.raster.base import GEO_HINT, MAX_SEGMENT_BYTES, RasterFile, describe_conversion, validate_size
 from dilated.data.raster.tags import TiffHeader, is_tiff, read_tiff_header
 from dilated.data.raster.tiff import TifffileRaster
 from dilated.errors import InputError
+from dilated.input_config import BandArray, InputConfig
 
 MAX_DECODED_PIXELS = 100_000_000
 """Pixels of an image that may be decoded whole: about half a GB of memory for a moment."""
@@ -42,8 +44,8 @@ class Raster(Protocol):
     height: int
     width: int
 
-    def read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        """Read the window as (height, width, 3) uint8; it must lie inside the raster."""
+    def read(self, top: int, left: int, height: int, width: int) -> BandArray:
+        """Read the window as (height, width, 3) uint8 or (height, width, n); it must lie inside the raster."""
         ...
 
 
@@ -113,7 +115,7 @@ def _open_with_gdal(header: TiffHeader, bands: Sequence[int] | None, folder: Pat
         return raster
     # Such a strip can only be decoded from its first row on; windows at random would decode it again and again.
     with raster:
-        return _copy_raster(raster, folder)
+        return copy_raster(raster, folder)
 
 
 def _fits_in_memory(path: Path) -> bool:
@@ -132,7 +134,7 @@ def _unpack_png(path: Path, height: int, width: int, orientation: int, folder: P
             hint="save it upright",
         )
     with gdal.GDALPng(path, height, width) as raster:
-        return _copy_raster(raster, folder)
+        return copy_raster(raster, folder)
 
 
 class ScratchRaster(RasterFile):
@@ -141,51 +143,68 @@ class ScratchRaster(RasterFile):
     Args:
         path: the image, for error messages.
         size: (H, W).
-        channels: 3 or 4.
-        rows: all its rows, in blocks of (N, W, channels) uint8.
+        channels: 3 or 4; the bands of `config` where that is given.
+        rows: all its rows, in blocks of (N, W, channels) uint8, or as `config` says.
         folder: where the file is made; None for the system's folder for temporary files.
+        config: what the rows hold; None for 8-bit RGB.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], channels: int, rows: Iterable[ImageArray], folder: Path | None
+        self,
+        path: Path,
+        size: tuple[int, int],
+        channels: int,
+        rows: Iterable[BandArray],
+        folder: Path | None,
+        config: InputConfig | None = None,
     ) -> None:
         super().__init__(path, *size)
         self.channels = self.bands = channels
+        self.config = config
+        self.dtype: np.dtype[Any] = np.dtype(config.dtype if config else np.uint8)
         with ExitStack() as stack:
             with _translate_disk_errors(path):  # unbuffered: rows are written and read in large pieces
                 self.file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
             for block in rows:
-                data = memoryview(np.ascontiguousarray(block).reshape(-1).data)
+                data = memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
                 with _translate_disk_errors(path):
                     while data:
                         data = data[self.file.write(data) :]
             self.resources = stack.pop_all()
 
-    def _read_window(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        window = np.empty((height, width, self.channels), np.uint8)
+    def _read_window(self, top: int, left: int, height: int, width: int) -> BandArray:
+        window = np.empty((height, width, self.channels), self.dtype)
         for i in range(height):
-            self.file.seek(((top + i) * self.width + left) * self.channels)
+            self.file.seek(((top + i) * self.width + left) * self.channels * self.dtype.itemsize)
             self.file.readinto(memoryview(window[i]).cast("B"))
         return window
 
-    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
-        return np.ascontiguousarray(self._read_window(top, left, height, width)[:, :, :3])
+    def _read(self, top: int, left: int, height: int, width: int) -> BandArray:
+        window = self._read_window(top, left, height, width)
+        return window if self.config is not None else np.ascontiguousarray(window[:, :, :3])
 
     def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
-        return self._read_window(top, left, height, width)[:, :, 3] > 0 if self.channels == 4 else None
+        if self.channels != 4 or self.config is not None:
+            return None
+        mask: NDArray[np.bool_] = self._read_window(top, left, height, width)[:, :, 3] > 0
+        return mask
 
 
-def _copy_raster(raster: RasterFile, folder: Path | None) -> ScratchRaster:
+def copy_raster(raster: RasterFile, folder: Path | None) -> ScratchRaster:
     """Copy a raster that is read fastest row by row, from the first row to the last."""
 
-    def rows() -> Iterator[ImageArray]:
+    def rows() -> Iterator[BandArray]:
         for top in range(0, raster.height, _ROWS_PER_COPY):
             window = (top, 0, min(_ROWS_PER_COPY, raster.height - top), raster.width)
+            if raster.config is not None:
+                yield raster.read(*window)
+                continue
             pixels, mask = raster.read(*window), raster.read_mask(*window)
             alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8) if mask is None else mask[:, :, None] * np.uint8(255)
             yield np.concatenate((pixels, alpha), axis=2)
 
-    scratch = ScratchRaster(raster.path, (raster.height, raster.width), 4, rows(), folder)
+    channels = 4 if raster.config is None else len(raster.config.bands)
+    scratch = ScratchRaster(raster.path, (raster.height, raster.width), channels, rows(), folder, raster.config)
     scratch.bands, scratch.nodata, scratch.geo_tags = raster.bands, raster.nodata, raster.geo_tags
     return scratch
 
@@ -200,6 +219,8 @@ def _decode_image(path: Path, folder: Path | None) -> ScratchRaster:
                 image = ImageOps.exif_transpose(file)
                 has_alpha = "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBA", "RGBa")
                 image.load()
+                if image.mode.startswith("I;16"):
+                    require_full_range(int(np.asarray(image).max()), str(path))
                 rows = _image_rows(image, has_alpha, str(path))
                 return ScratchRaster(path, (image.height, image.width), 4 if has_alpha else 3, rows, folder)
         except ImageTooLargeError as error:

@@ -28,6 +28,8 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT, GDAL_METADATA, GDAL_NODATA = 338, 339, 42112, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 _JPEG = 7
+_ANY_DTYPES = {(2, 16): np.int16, (3, 16): np.float16, (3, 32): np.float32, (3, 64): np.float64}
+"""By sample format and bits: numbers whose range is not fixed."""
 _SCALE_HINT = "scale them first, for example with gdal_translate -ot Byte -scale"
 
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)  # scale, tie points, transform, keys, RPCs
@@ -219,7 +221,7 @@ class TiffLayout:
     bands: int
     """How many bands the file has."""
     dtype: np.dtype[Any]
-    """uint8 or uint16."""
+    """uint8 or uint16; int16, float16, float32 or float64 where any range is read."""
     color_bands: tuple[int, ...]
     """The bands that are not alpha, counted from 1."""
     alpha: int | None
@@ -232,8 +234,11 @@ class TiffLayout:
         return values if self.color_table is None else self.color_table[values[:, :, 0]]
 
 
-def read_layout(header: TiffHeader) -> TiffLayout:
+def read_layout(header: TiffHeader, any_range: bool = False) -> TiffLayout:
     """Read from the tags what a TIFF's bands mean.
+
+    Args:
+        any_range: whether floats and signed integers are read too, whose range is not fixed.
 
     Raises:
         InputError: numbers without an agreed range (floats, signed or long integers), a color space other than grey,
@@ -243,6 +248,10 @@ def read_layout(header: TiffHeader) -> TiffLayout:
     bands = header.get_int(SAMPLES_PER_PIXEL, 1)
     bits, sample_formats = set(header.get_values(BITS_PER_SAMPLE, (1,))), set(header.get_values(SAMPLE_FORMAT, (1,)))
     photometric, orientation = header.get_int(PHOTOMETRIC), header.get_int(ORIENTATION, 1)
+    if any_range and (sample_formats - {1, 4} or max(bits) > 16):
+        dtype = _ANY_DTYPES.get((max(sample_formats), max(bits)))
+        if dtype is not None and len(sample_formats) == len(bits) == 1:
+            return _describe_bands(header, bands, np.dtype(dtype))
     if sample_formats - {1, 4}:
         kind = {2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex floats"}.get(
             max(sample_formats), "unknown numbers"
@@ -279,12 +288,16 @@ def read_layout(header: TiffHeader) -> TiffLayout:
         color_table = make_gray_table(depth)[::-1]
     elif gray and depth < 8:
         color_table = make_gray_table(depth)
+    return _describe_bands(header, bands, np.dtype(np.uint16 if depth == 16 else np.uint8), color_table)
+
+
+def _describe_bands(
+    header: TiffHeader, bands: int, dtype: np.dtype[Any], color_table: NDArray[np.uint8] | None = None
+) -> TiffLayout:
     extra = header.get_values(EXTRA_SAMPLES)
     alphas = [bands - len(extra) + i + 1 for i, kind in enumerate(extra) if kind in (1, 2)]
     color_bands = tuple(band for band in range(1, bands + 1) if band not in alphas)
-    return TiffLayout(
-        bands, np.dtype(np.uint16 if depth == 16 else np.uint8), color_bands, alphas[0] if alphas else None, color_table
-    )
+    return TiffLayout(bands, dtype, color_bands, alphas[0] if alphas else None, color_table)
 
 
 def make_gray_table(bits: int) -> NDArray[np.uint8]:

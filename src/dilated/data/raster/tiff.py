@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dilated.data.raster.base import (
     GEO_HINT,
     MAX_SEGMENT_BYTES,
+    NativeBands,
     TiffRaster,
     describe_conversion,
     select_bands,
@@ -28,9 +29,11 @@ _CACHE_BYTES = 128 << 20  # bytes of decoded tiles and strips that are kept
 class TifffileRaster(TiffRaster):
     """An open TIFF."""
 
-    def __init__(self, header: TiffHeader, bands: Sequence[int] | None) -> None:
-        super().__init__(header)
-        self.selected_bands = select_bands(self.path, self.layout.color_bands, bands, self.bands)
+    def __init__(self, header: TiffHeader, bands: Sequence[int] | None, native: NativeBands | None = None) -> None:
+        super().__init__(header, native)
+        self.selected_bands = (
+            native.bands if native else select_bands(self.path, self.layout.color_bands, bands, self.bands)
+        )
         self.geo_tags = header.geo_tags
         self.nodata = self._parse_nodata(header)
         self.rows, self.columns = header.segment_shape
@@ -56,7 +59,7 @@ class TifffileRaster(TiffRaster):
             self.close()
             raise self._make_read_error(error) from error
 
-    def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+    def _read_file_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
         if self.layout.alpha is not None:
             return self._read_values((self.layout.alpha,), top, left, height, width)[:, :, 0] > 0
         if self.nodata is None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.formats import cityscapes, voc
-from dilated.data.labels import Classes
+from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
 from dilated.palettes import Color, voc_color
 from dilated.prediction.prediction import Prediction
@@ -42,7 +42,7 @@ def _save_ids(prediction: Prediction, path: Path, image: InputImage) -> None:
 
 
 def _save_color(prediction: Prediction, path: Path, image: InputImage) -> None:
-    Image.fromarray(np.array(prediction.colors, dtype=np.uint8)[prediction.labels]).save(path, format="PNG")
+    Image.fromarray(prediction.color_image()).save(path, format="PNG")
 
 
 def _save_overlay(prediction: Prediction, path: Path, image: InputImage) -> None:
@@ -194,7 +194,8 @@ class EvaluationServer:
                 hint=f"give a network with the server's {len(self.classes)} names, in any order",
             )
         values = dict(zip(self.classes.names, self.classes.values, strict=True))
-        id_to_value = np.array([values[name][0] for name in classes], dtype=np.uint8)
+        id_to_value = np.full(256, IGNORE, dtype=np.uint8)  # which is what servers read as no class
+        id_to_value[: len(classes)] = [values[name][0] for name in classes]
 
         def write(prediction: Prediction, path: Path) -> None:
             image = Image.fromarray(id_to_value[prediction.labels])

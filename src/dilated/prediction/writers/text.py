@@ -123,7 +123,14 @@ class CocoWriter(PerRunWriter[tuple[int, int, list[str]]]):
 
     def make_entry(self, prediction: Prediction) -> tuple[int, int, list[str]]:
         height, width = prediction.labels.shape
-        return height, width, [_dump_annotation(annotation) for annotation in _make_annotations(prediction.labels)]
+        return (
+            height,
+            width,
+            [
+                _dump_annotation(annotation)
+                for annotation in _make_annotations(prediction.labels, len(prediction.classes))
+            ],
+        )
 
     def read(self) -> tuple[dict[str, tuple[int, int, list[str]]], list[str]]:
         data = read_json(self.file)
@@ -161,11 +168,11 @@ def _dump_annotation(annotation: dict[str, Any]) -> str:
     return json.dumps(annotation, separators=(",", ":"))
 
 
-def _make_annotations(labels: LabelMap) -> list[dict[str, Any]]:
-    """Return the annotations of a label map (H, W), without the ids that number them.
+def _make_annotations(labels: LabelMap, classes: int) -> list[dict[str, Any]]:
+    """Return the annotations of a label map (H, W), without the ids that number them; greater labels mean no data.
 
     Example:
-        >>> first, hole = _make_annotations(np.array([[2, 2, 2], [2, 0, 2], [2, 2, 2]], np.uint8))
+        >>> first, hole = _make_annotations(np.array([[2, 2, 2], [2, 0, 2], [2, 2, 2]], np.uint8), 3)
         >>> first["category_id"], first["area"], first["segmentation"]
         (2, 8, {'size': [3, 3], 'counts': '0410'})
         >>> hole["bbox"], hole["segmentation"]
@@ -184,6 +191,7 @@ def _make_annotations(labels: LabelMap) -> list[dict[str, Any]]:
             else {"size": list(labels.shape), "counts": _encode_region(region_ids, number, polygon)},
         }
         for number, polygon in enumerate(polygons)
+        if polygon.value < classes
     ]
 
 
