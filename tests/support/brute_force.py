@@ -63,7 +63,7 @@ class Told(Predictor):
 
     def __init__(self, answers: list[NDArray[np.uint8]], classes: tuple[str, ...] = NAMES) -> None:
         self.answers, self.classes = answers, classes
-        self.segmenter: Any = SimpleNamespace(classes=classes)
+        self.segmenter: Any = SimpleNamespace(classes=classes, input=None)
 
     def __call__(self, image: Any, *, logits: bool = False) -> Prediction:
         labels = self.answers[image[0, 0, 0]]

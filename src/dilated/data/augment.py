@@ -22,10 +22,11 @@ from torchvision.transforms.v2 import functional as V
 
 from dilated.data.labels import IGNORE
 from dilated.errors import InputError
+from dilated.input_config import InputConfig
 from dilated.tensors import reflect_pad
 
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(3, H, W) uint8 image and (H, W) uint8 label -> both, drawn at random by torch's global generator."""
+"""(3, H, W) uint8 or (n, H, W) float32 image and (H, W) uint8 label -> both, drawn by torch's global generator."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,19 @@ class AugmentConfig:
     vertical_flip: bool = False
     """Flip half of the samples, top to bottom."""
     brightness: float = 0.3
-    """Largest relative change of brightness."""
+    """Largest relative change of brightness, of all bands alike."""
     contrast: float = 0.3
-    """Largest relative change of contrast."""
+    """Largest relative change of contrast, of all bands alike."""
     saturation: float = 0.3
-    """Largest relative change of saturation."""
+    """Largest relative change of saturation: of the difference between each band and the mean of all."""
     kind: Literal["scale"] = "scale"
     """The kind of augmentation: this one; `reflect` is the paper's, with the settings of `ReflectCropConfig`."""
 
-    def build(self) -> Augmentation:
+    def build(self, config: InputConfig | None = None) -> Augmentation:
         """Build the augmentation of image and label.
+
+        Args:
+            config: what images hold; None for 8-bit RGB. Scaled values are not cut off at 0 and 1.
 
         Example:
             >>> image, label = torch.zeros(3, 20, 30, dtype=torch.uint8), torch.zeros(20, 30, dtype=torch.uint8)
@@ -58,14 +62,16 @@ class AugmentConfig:
             >>> tuple(image.shape), int(label.max())
             ((3, 64, 64), 255)
         """
-        fill: dict[Any, Any] = {tv_tensors.Image: 127, tv_tensors.Mask: IGNORE}
+        image_fill = 127 if config is None else list(config.mean)
+        fill: dict[Any, Any] = {tv_tensors.Image: image_fill, tv_tensors.Mask: IGNORE}
+        strengths = self.brightness, self.contrast, self.saturation
         transform = v2.Compose(
             [
                 _RandomScale(self.scale),
                 v2.RandomCrop(self.crop, pad_if_needed=True, fill=fill),
                 v2.RandomHorizontalFlip(0.5 if self.flip else 0.0),
                 *([v2.RandomVerticalFlip()] if self.vertical_flip else []),
-                v2.ColorJitter(self.brightness, self.contrast, self.saturation),
+                v2.ColorJitter(*strengths) if config is None else _BandJitter(*strengths),
             ]
         )
         return lambda image, label: _apply_transform(transform, image, label)
@@ -85,6 +91,31 @@ class _RandomScale(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         return V.resize(inpt, params["size"])  # bilinear with antialiasing for images, nearest for masks
+
+
+class _BandJitter(v2.Transform):
+    """Change brightness, contrast and saturation of any bands, in this order, each by one random factor for all bands.
+
+    Args:
+        brightness, contrast, saturation: the largest relative changes.
+    """
+
+    def __init__(self, brightness: float, contrast: float, saturation: float) -> None:
+        super().__init__()
+        self.strengths = brightness, contrast, saturation
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        factors = [torch.empty(1).uniform_(max(0.0, 1 - s), 1 + s).item() for s in self.strengths]
+        return dict(zip(("brightness", "contrast", "saturation"), factors, strict=True))
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        image = inpt.as_subclass(Tensor) * params["brightness"]  # (n, H, W)
+        mean = image.mean((1, 2), keepdim=True)
+        image = mean + params["contrast"] * (image - mean)
+        gray = image.mean(0, keepdim=True)
+        return tv_tensors.Image(gray + params["saturation"] * (image - gray))
 
 
 def _apply_transform(transform: v2.Transform, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,8 +159,8 @@ class ReflectCropConfig:
                     f"plus a multiple of {self.stride}, such as {nearest}"
                 )
 
-    def build(self) -> Augmentation:
-        """Build the augmentation of image and label."""
+    def build(self, config: InputConfig | None = None) -> Augmentation:
+        """Build the augmentation of image and label; it is the same whatever images hold."""
         return partial(_reflect_crop, self)
 
 

@@ -87,6 +87,11 @@ def convert(
         ('background', 'road', 'sidewalk')
     """
     data = data if isinstance(data, Dataset) else open_dataset(data)
+    if data.input is not None:
+        raise InputError(
+            f"{data.root}: its images hold {data.input.describe()}, and formats are written as 8-bit RGB",
+            hint="convert the labels alone, beside images of 8-bit RGB",
+        )
     out, options = Path(out), options or ConvertOptions()
     if format not in WRITABLE_FORMATS:
         problem = "is read and not written" if format in FORMATS else "is unknown"

@@ -23,6 +23,7 @@ from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample, SampleKey
 from dilated.errors import InputError, suggest
 from dilated.files import plural
+from dilated.input_config import InputConfig
 
 if TYPE_CHECKING:
     from dilated.data.torch_dataset import SplitDataset
@@ -85,6 +86,11 @@ class Dataset:
     @property
     def format(self) -> str:
         return self.contents.name
+
+    @property
+    def input(self) -> InputConfig | None:
+        """What the images hold; None for 8-bit RGB. See `dilated.data.input_description`."""
+        return self.contents.input
 
     @property
     def splits(self) -> tuple[str, ...]:

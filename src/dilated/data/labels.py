@@ -277,12 +277,13 @@ def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules, str | No
         InputError: the file is missing or is not TOML, or it has an unknown key or a value of another type.
     """
     table = read_toml(path, "the list of classes")
+    has_input = table.pop("input", None) is not None  # see `dilated.data.input_description`
     given = _pop_object_rules(table)
     rules: ObjectRules = build_dataclass(ObjectRules, given, str(path))
     groups = table.pop("groups", None)
     if groups is not None and (not isinstance(groups, str) or not groups):
         raise InputError(f"{path}: groups: found {groups!r:.40}", hint="give a regular expression in quotes")
-    has_rules = bool(given) or groups is not None
+    has_rules = bool(given) or has_input or groups is not None
     return None if has_rules and not table else _build_classes(table, path), rules, groups
 
 

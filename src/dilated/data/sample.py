@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray, image_size, read_image
-from dilated.data.labels import Classes, LabelArray, decode_label, make_size_error, read_values
+from dilated.data.labels import IGNORE, Classes, LabelArray, decode_label, make_size_error, read_values
+from dilated.data.raster.bands import read_bands
 from dilated.errors import InputError
+from dilated.input_config import BandArray, InputConfig
 
 SampleKey = tuple[Path, Path, str]
 
@@ -29,6 +31,7 @@ class Sample:
             their own, and a `stem` for each.
         stem: the sample's name; by default the stem of the image's file.
         classes: what the label's values mean; None while a format is being read.
+        input: what the image holds; None for 8-bit RGB.
     """
 
     image: Path
@@ -37,6 +40,7 @@ class Sample:
     image_reader: Callable[[Path], ImageArray] = read_image
     stem: str = ""
     classes: Classes | None = None
+    input: InputConfig | None = None
 
     @property
     def name(self) -> str:
@@ -47,13 +51,23 @@ class Sample:
         """What makes a sample the same one in another split."""
         return self.image, self.label, self.stem
 
-    def read_image(self) -> ImageArray:
-        """The image, (H, W, 3) uint8.
+    def read_image(self) -> BandArray:
+        """The image, (H, W, 3) uint8, or (H, W, n) of what `input` describes.
 
         Raises:
-            InputError: an unreadable file.
+            InputError: an unreadable file, or one of other bands.
         """
-        return self.image_reader(self.image)
+        return self.image_reader(self.image) if self.input is None else read_bands(self.image, self.input)
+
+    def read(self) -> tuple[BandArray, LabelArray]:
+        """The image and its label, 255 where ignored and where the image has no data.
+
+        Raises:
+            InputError: an unreadable file, another size, a value outside the classes.
+        """
+        image = self.read_image()
+        label = self.read_label((image.shape[0], image.shape[1]))
+        return image, ignore_missing(image, label, self.input)
 
     def size(self) -> tuple[int, int]:
         """(H, W) of the image, from the file's header where that says it.
@@ -90,6 +104,18 @@ def name_from_root(sample: Sample, root: Path) -> str:
     """
     folder = sample.image.parent
     return (folder.relative_to(root) if folder.is_relative_to(root) else Path()).joinpath(sample.name).as_posix()
+
+
+def ignore_missing(image: BandArray, label: LabelArray, config: InputConfig | None) -> LabelArray:
+    """The label with 255 where the image has no data, as `config` says.
+
+    Example:
+        >>> image, config = np.array([[[0], [7]]], np.uint16), InputConfig(("gray",), "uint16", nodata=0)
+        >>> ignore_missing(image, np.array([[1, 1]], np.uint8), config).tolist()
+        [[255, 1]]
+    """
+    valid = config.find_valid(image) if config else None
+    return label if valid is None else np.where(valid, label, np.uint8(IGNORE))
 
 
 def require_same_size(sample: Sample) -> None:

@@ -17,7 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
+from dilated.data.labels import LabelArray
+from dilated.data.raster.bands import resolve_range
 from dilated.data.sample import Sample
+from dilated.input_config import BandArray, InputConfig
+from dilated.tensors import to_tensor
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(image (3, H, W), label (H, W)) -> the two transformed alike."""
@@ -26,8 +30,9 @@ Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
     """The samples of a split as tensors, for a `torch.utils.data.DataLoader`.
 
-    Item i is (image, label): the image (3, H, W) float32 from 0 to 1, the label (H, W) int64 class ids, 255 where
-    ignored. Images keep their own sizes; a transform makes them alike.
+    Item i is (image, label): the image (3, H, W) float32 from 0 to 1, or (n, H, W) scaled as the samples' `input` says;
+    the label (H, W) int64 class ids, 255 where ignored and where the image has no data. Images keep their own sizes; a
+    transform makes them alike.
 
     Args:
         samples: in the order of the items.
@@ -51,8 +56,13 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             InputError: an image or a label that is damaged, or of different sizes.
         """
-        image, label = _read_tensors(self.samples[index])
-        item = image.contiguous().float() / 255, label.long()
+        sample = self.samples[index]
+        image, label = sample.read()
+        if sample.input is None:
+            tensor = torch.tensor(image).permute(2, 0, 1).contiguous().float() / 255
+        else:
+            tensor = _scale_bands(image, sample.input)
+        item = tensor, torch.tensor(label).long()
         return self.transform(*item) if self.transform else item
 
 
@@ -69,7 +79,8 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         cache: keep decoded images in memory (height * width * 4 bytes each).
 
     Returns, for the key (index, draw):
-        image (3, H, W) float32, RGB in 0..1, and label int64: (H, W), or on the logits' grid (`ReflectCropConfig`).
+        image (3, H, W) float32, RGB in 0..1, or (n, H, W) scaled as the samples' `input` says; and label int64: (H, W),
+        or on the logits' grid (`ReflectCropConfig`).
 
     Raises:
         InputError: an unreadable image or label, or a label of another size than its image.
@@ -83,32 +94,33 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         cache: bool = False,
     ) -> None:
         self.samples, self.seed = samples, seed
-        self.transform = None if augment is None else augment.build()
-        self.cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache else None
+        self.transform = None if augment is None else augment.build(samples[0].input if samples else None)
+        self.cache: dict[int, tuple[BandArray, LabelArray]] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         index, draw = key
-        image, label = self._read(index)
+        pixels, target = self._read(index)
+        config = self.samples[index].input
+        image = torch.tensor(pixels).permute(2, 0, 1) if config is None else _scale_bands(pixels, config)
+        label = torch.tensor(target)
         if self.transform is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.SeedSequence([self.seed, draw]).generate_state(1, np.uint64)[0]))
                 image, label = self.transform(image, label)
-        return image.float() / 255, label.long()
+        return image if config else image.float() / 255, label.long()
 
-    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+    def _read(self, index: int) -> tuple[BandArray, LabelArray]:
         if self.cache is not None and index in self.cache:
             return self.cache[index]
-        tensors = _read_tensors(self.samples[index])
+        arrays = self.samples[index].read()
         if self.cache is not None:
-            self.cache[index] = tensors
-        return tensors
+            self.cache[index] = arrays
+        return arrays
 
 
-def _read_tensors(sample: Sample) -> tuple[Tensor, Tensor]:
-    """An image (3, H, W) and its label (H, W), both uint8."""
-    image = sample.read_image()
-    label = sample.read_label(image.shape[:2])
-    return torch.tensor(image).permute(2, 0, 1), torch.tensor(label)
+def _scale_bands(pixels: BandArray, config: InputConfig) -> Tensor:
+    """Scale an image as networks take it: (H, W, n) -> (n, H, W) float32."""
+    return to_tensor(pixels, None, resolve_range(pixels, config))[0]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dilated.data.groups import Groups, find_groups
 from dilated.data.labels import IGNORE, Classes, LabelArray
-from dilated.data.sample import Sample, name_from_root
+from dilated.data.sample import Sample, ignore_missing, name_from_root
 from dilated.errors import InputError
 from dilated.evaluation.boundary import (
     DEFAULT_BOUNDARY_WIDTH,
@@ -38,6 +38,7 @@ from dilated.evaluation.boundary import (
 from dilated.evaluation.calibration import ReliabilityCounts, reliability_counts
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.result import EvaluationResult
+from dilated.input_config import BandArray, InputConfig
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
@@ -259,10 +260,29 @@ def iter_predictions(
     """
     to_network_ids = build_class_id_lut(classes.names, predictors[0].segmenter.classes)
     for sample in samples:
-        image = sample.read_image()
-        height, width = image.shape[:2]
-        target = to_network_ids[sample.read_label((height, width))]
-        yield target, [predictor(image, logits=logits) for predictor in predictors]
+        inputs = dict.fromkeys(predictor.segmenter.input for predictor in predictors)
+        read = {config: _read_for_network(sample, config) for config in inputs}
+        predictions = [predictor(read[predictor.segmenter.input][0], logits=logits) for predictor in predictors]
+        target = next(iter(read.values()))[1]
+        for _, label in read.values():  # a pixel counts where all networks have data
+            target = np.where(label == IGNORE, label, target)
+        yield to_network_ids[target], predictions
+
+
+def _read_for_network(sample: Sample, config: InputConfig | None) -> tuple[BandArray, LabelArray]:
+    """Read an image as a network takes it, and its label, ignored where the image has no data.
+
+    Raises:
+        InputError: an unreadable file, or an image of other bands or of another range than the network's.
+    """
+    if config == sample.input:
+        image, label = sample.read()
+    else:
+        image, label = replace(sample, input=config).read()
+        label = ignore_missing(image, label, sample.input if config else None)
+    if config is not None:
+        config.require_range(image, str(sample.image))
+    return image, label
 
 
 def build_class_id_lut(source_names: Sequence[str], target_names: Sequence[str]) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from dilated.models.context import ContextModule
 from dilated.models.network_file import hash_network, write_network_file
 from dilated.models.network_schema import require_normalization
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample, upsample_labels
+from dilated.models.stem import adapt_stem
 from dilated.palettes import Color, distinct_colors
 
 
@@ -341,7 +342,8 @@ class BaseSegmenter(nn.Module, ABC):
 
     def load_matching_weights(self, other: BaseSegmenter) -> list[str]:
         """Copy each weight that another segmenter has under the same name and shape; returns the names of the rest."""
-        state, other_state = self.state_dict(), other.state_dict()
+        state = self.state_dict()
+        other_state = adapt_stem(other.state_dict(), state, None if other.input else self.input)
         matching = {k: v for k, v in other_state.items() if k in state and state[k].shape == v.shape}
         self.load_state_dict(matching, strict=False)
         return [k for k in state if k not in matching]

@@ -34,14 +34,14 @@ class FailedSource:
 
 
 @dataclass(frozen=True)
-class VideoEnd:
+class _VideoEnd:
     """After the last frame of a video."""
 
     source: Source
     readable: bool
 
 
-ReadEvent = LoadedImage | FailedSource | VideoEnd
+ReadEvent = LoadedImage | FailedSource | _VideoEnd
 
 
 class SourceReader:
@@ -94,4 +94,4 @@ def _read_video(source: Source, max_frames: int | None) -> Iterator[ReadEvent]:
     except InputError as error:
         yield FailedSource(source, error.message, error.hint)
         readable = False
-    yield VideoEnd(source, readable)
+    yield _VideoEnd(source, readable)

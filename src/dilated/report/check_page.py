@@ -18,6 +18,7 @@ from dilated.data.images import ImageArray
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.input_config import to_display
 from dilated.report.images import encode_data_uri
 from dilated.report.page import render
 
@@ -93,7 +94,7 @@ def _make_figures(samples: Iterable[Sample], classes: Classes | None) -> list[_F
 
 def _load_thumbnail(sample: Sample) -> ImageArray | None:
     try:
-        image = Image.fromarray(sample.read_image())
+        image = Image.fromarray(to_display(sample.read_image()))
     except Exception:  # that it cannot be read is a finding of its own
         return None
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))

@@ -23,6 +23,7 @@ from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import build_class_id_lut
 from dilated.evaluation.result import EvaluationResult, ImageResult
+from dilated.input_config import to_display
 from dilated.prediction.prediction import Prediction
 
 _MAX_SIDE = 560
@@ -79,10 +80,10 @@ def show_images(
 
 
 def _show_image(result: ImageResult, sample: Sample, prediction: LabelArray, classes: Classes) -> ShownImage:
-    image = sample.read_image()
-    truth = shrink(sample.read_label((image.shape[0], image.shape[1])), _MAX_SIDE, Image.Resampling.NEAREST)
+    image, label = sample.read()
+    truth = shrink(label, _MAX_SIDE, Image.Resampling.NEAREST)
     height, width = truth.shape
-    small = shrink(image, _MAX_SIDE)
+    small = shrink(to_display(image), _MAX_SIDE)
     panels = {
         "image": encode_data_uri(small),
         "truth": encode_data_uri(_colorize(truth, classes), "png"),

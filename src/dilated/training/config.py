@@ -15,6 +15,7 @@ from typing import Any, Literal
 from dilated.config import build_dataclass, read_toml, require_valid
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
 from dilated.errors import InputError
+from dilated.input_config import InputConfig
 from dilated.models.segmenter import SegmenterConfig
 from dilated.training.losses import LossConfig
 from dilated.training.recipe_files import apply_override, find_recipe, list_recipes
@@ -182,6 +183,26 @@ class Recipe:
                 f"recipe: found stage.cache_features with network.kind={self.network.kind!r}",
                 hint="set it for the paper's network only, network.kind = 'vgg'",
             )
+
+
+def set_input(recipe: Recipe, config: InputConfig | None) -> Recipe:
+    """The recipe for a network that reads what the data holds; unchanged where it says what its network reads.
+
+    Args:
+        config: what the data's images hold; None for 8-bit RGB.
+
+    Raises:
+        InputError: a network that reads 8-bit RGB only, for other images.
+    """
+    network: Any = recipe.network
+    if config is None or network.input is not None:
+        return recipe
+    if "input" not in {field.name for field in dataclasses.fields(network)}:
+        raise InputError(
+            f"recipe: a network of kind {network.kind!r} reads 8-bit RGB; the images have {config.describe()}",
+            hint="set network.kind = 'timm', or convert the images",
+        )
+    return dataclasses.replace(recipe, network=dataclasses.replace(network, input=config))
 
 
 def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyConfig | None = None) -> Recipe:

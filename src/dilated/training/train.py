@@ -37,7 +37,7 @@ from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, LOG_
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
 from dilated.training.checkpoint import TrainingState
-from dilated.training.config import Recipe, StageConfig, recipe_to_table
+from dilated.training.config import Recipe, StageConfig, recipe_to_table, set_input
 from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors, shard_module
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.features import FeatureSamples
@@ -89,7 +89,7 @@ def train(
         Interrupted: asked to stop; `resume=True` continues.
     """
     with nullcontext(world) if world else join_process_group(options.device) as joined:
-        return _Trainer(data, recipe, out, resume, init_from, options, joined).run()
+        return _Trainer(data, set_input(recipe, data.input), out, resume, init_from, options, joined).run()
 
 
 class _Trainer:
@@ -115,7 +115,7 @@ class _Trainer:
         stages.resolve_precision(recipe, self.device)  # raises where the device cannot
         self._require_batch_per_process()
         splits = dict.fromkeys([*(stage.split for stage in recipe.stage), "val"])
-        self.samples: dict[str, list[Sample]] = {split: data.samples(split) for split in splits}
+        self.samples: dict[str, list[Sample]] = {split: self._read_samples(split) for split in splits}
         if "train" in splits:
             require_disjoint_splits(data)
         values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
@@ -147,6 +147,11 @@ class _Trainer:
                 "loss of power: the report's curves have a gap, the network has not"
             )
         self.is_resumed = values is not None
+
+    def _read_samples(self, split: str) -> list[Sample]:
+        """The samples of a split, read as the network takes them."""
+        config = self.recipe.network.input
+        return [dataclasses.replace(sample, input=config) for sample in self.data.samples(split)]
 
     def _require_batch_per_process(self) -> None:
         smallest = min(stage.batch or self.recipe.batch for stage in self.recipe.stage)

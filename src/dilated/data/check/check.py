@@ -24,11 +24,13 @@ from dilated.data.formats import Format
 from dilated.data.formats._format import MissingClassesError
 from dilated.data.formats._match import MatchResult
 from dilated.data.groups import Groups
+from dilated.data.input_description import format_proposal
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample, name_from_root
 from dilated.data.statistics import SplitStatistics
 from dilated.errors import InputError
 from dilated.files import plural, printable
+from dilated.input_config import InputConfig
 from dilated.progress import ProgressCallback
 
 _MAX_NAMES = 8  # classes that a finding names
@@ -55,6 +57,8 @@ class CheckReport:
     """The groups of all samples, each once; None where they could not be found."""
     names: tuple[str, ...] = field(default=(), repr=False)
     """Of the same samples: their paths from the data folder, without suffix."""
+    input: InputConfig | None = None
+    """What the images hold; None for 8-bit RGB."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -107,6 +111,7 @@ class CheckReport:
             ],
             "notes": list(self.notes),
             "groups": self.groups.to_dict() if self.groups else None,
+            "input": dataclasses.asdict(self.input) if self.input else None,
             "statistics": statistics,
         }
 
@@ -167,8 +172,15 @@ def check(
         statistics = {split: SplitStatistics(len(matches[split].samples)) for split in splits}
         total = SplitStatistics(len({sample.key for match in matches.values() for sample in match.samples}))
         return CheckReport(root, contents.name, None, statistics, total, findings, contents.source)
-    classes = dataset.classes
-    samples = {split: [dataclasses.replace(s, classes=classes) for s in matches[split].samples] for split in splits}
+    classes, config = dataset.classes, None
+    try:
+        config = dataset.input
+    except InputError as error:
+        findings.append(_make_finding("error", "image bands", error))
+    samples = {
+        split: [dataclasses.replace(s, classes=classes, input=config) for s in matches[split].samples]
+        for split in splits
+    }
     scan = scan_samples(samples, classes, workers, progress)
     findings += scan.findings
     for split in splits:
@@ -191,11 +203,22 @@ def check(
         scan.total,
         findings,
         contents.source,
-        dataset.notes,
+        (*dataset.notes, *_describe_input(config)),
         samples,
         groups,
         tuple(name_from_root(sample, root) for sample in record_samples),
+        config,
     )
+
+
+def _describe_input(config: InputConfig | None) -> list[str]:
+    """What images hold that are not 8-bit RGB, and how to say otherwise."""
+    if config is None:
+        return []
+    return [
+        f"Images hold {config.describe()}; a network is trained on these. To choose other bands or another range, "
+        f"change this in classes.toml:\n\n{format_proposal(config)}\n"
+    ]
 
 
 def _make_finding(severity: Severity, kind: FindingKind, error: Exception) -> Finding:

@@ -24,6 +24,8 @@ FindingKind = Literal[
     "split",
     "groups",
     "missing file",
+    "image bands",
+    "image of another range",
     "unreadable image",
     "unreadable label",
     "label of another size",

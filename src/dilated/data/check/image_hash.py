@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dilated.data.images import ImageArray
+from dilated.input_config import BandArray, to_display
 
 _MAX_HAMMING_DISTANCE = 7
 _MIN_CORRELATION = 0.98
@@ -60,11 +60,11 @@ class NearDuplicates:
     """False where so many images are alike, as those of a fixed camera, that comparing all would take hours."""
 
 
-def hash_image(pixels: ImageArray) -> ImageHash:
-    """Hash an RGB image.
+def hash_image(pixels: BandArray) -> ImageHash:
+    """Hash an image.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: (H, W, 3) uint8, or (H, W, n) of any bands.
 
     Example:
         >>> stripes = np.zeros((64, 64, 3), np.uint8)
@@ -76,7 +76,11 @@ def hash_image(pixels: ImageArray) -> ImageHash:
         return ImageHash(b"", 0, b"")
     content = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
     content.update(np.ascontiguousarray(pixels).data)
-    gray = Image.fromarray(pixels).convert("L").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
+    gray = (
+        Image.fromarray(to_display(pixels))
+        .convert("L")
+        .resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
+    )
     thumbnail = np.asarray(gray)
     if thumbnail.std() < 1:
         return ImageHash(content.digest(), 0, b"")

@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dilated.data.band_header import read_band_header
 from dilated.data.check.finding import Finding, FindingKind, Severity
 from dilated.data.check.image_hash import ImageHash, hash_image
 from dilated.data.decoders import count_frames
-from dilated.data.images import IMAGE_SUFFIXES, ImageArray, open_image, read_image
-from dilated.data.labels import Classes, make_size_error, read_values
+from dilated.data.images import IMAGE_SUFFIXES, open_image, read_image
+from dilated.data.labels import IGNORE, Classes, make_size_error, read_values
 from dilated.data.sample import Sample
 from dilated.data.statistics import ImageSize, RegionAreas, count_pixels, measure_region_areas
 from dilated.errors import InputError
+from dilated.input_config import BandArray, InputConfig
 
 _MIN_BLENDED_FRACTION = 0.15  # of the steps in a label's rows and columns; labels with sharp edges have at most 0.04
 _MIN_BLENDED_PIXELS = 16
@@ -82,6 +84,8 @@ def inspect_sample(
         image_info = _read_file_info(sample.image) if sample.image_reader is read_image else None
         pixels = sample.read_image()
         image_hash = hash_image(pixels)
+        if sample.input is not None:
+            problems += _find_other_range(sample.image, pixels, sample.input)
     except Exception as error:  # decoders raise anything on damaged files
         problems.append(("unreadable image", _to_input_error(sample.image, error)))
     size = None if pixels is None else (pixels.shape[0], pixels.shape[1])
@@ -101,6 +105,9 @@ def inspect_sample(
     if values is not None:
         try:
             counts = _count_classes(values, histogram, classes, str(sample.label))
+            valid = sample.input.find_valid(pixels) if sample.input and pixels is not None else None
+            if valid is not None and valid.shape == values.shape:
+                counts = count_pixels(np.where(valid, classes.decode(values), np.uint8(IGNORE)), len(classes))
         except InputError as error:
             problems.append(("unknown label value", error))
             resembles_image = holds_values and len(distinct) > 2 * len(classes) + 8
@@ -197,7 +204,7 @@ def _find_blended_values(values: NDArray[np.integer]) -> frozenset[int]:
     return frozenset(np.unique(np.concatenate(blended)).tolist())
 
 
-def _is_same_image(pixels: ImageArray, values: NDArray[np.integer]) -> bool:
+def _is_same_image(pixels: BandArray, values: NDArray[np.integer]) -> bool:
     if pixels.shape[:2] != values.shape:
         return False
     gray = values[..., None]
@@ -205,7 +212,7 @@ def _is_same_image(pixels: ImageArray, values: NDArray[np.integer]) -> bool:
     return bool((pixels[row] == gray[row]).all() and (pixels == gray).all())
 
 
-def _is_swapped(sample: Sample, pixels: ImageArray) -> bool:
+def _is_swapped(sample: Sample, pixels: BandArray) -> bool:
     """Whether the image is flat like a label and the label full of colors like an image."""
     try:
         label_pixels = read_image(sample.label)
@@ -214,9 +221,9 @@ def _is_swapped(sample: Sample, pixels: ImageArray) -> bool:
     return _count_colors(pixels) <= 40 and _count_colors(label_pixels) > 200
 
 
-def _count_colors(pixels: ImageArray) -> int:
+def _count_colors(pixels: BandArray) -> int:
     step = max(1, max(pixels.shape[:2]) // 128)
-    return len(np.unique(pixels[::step, ::step].reshape(-1, 3), axis=0))
+    return len(np.unique(pixels[::step, ::step].reshape(-1, pixels.shape[2]), axis=0))
 
 
 def _make_size_error(
@@ -229,7 +236,20 @@ def _make_size_error(
     return error
 
 
+def _find_other_range(path: Path, pixels: BandArray, config: InputConfig) -> list[tuple[FindingKind, InputError]]:
+    """That an image is in another unit than the others."""
+    try:
+        config.require_range(pixels, str(path))
+    except InputError as error:
+        return [("image of another range", error)]
+    return []
+
+
 def _read_file_info(path: Path) -> ImageFileInfo:
+    header = read_band_header(path)
+    if header is not None:
+        bands = "1 band" if len(header.bands) == 1 else f"{len(header.bands)} bands"
+        return ImageFileInfo(header.kind, f"{bands} of {header.dtype}")
     with open_image(path) as image:
         orientation = 1 if image.format == "TIFF" else int(image.getexif().get(0x0112, 1))
         orientation = orientation if 1 <= orientation <= 8 else 1

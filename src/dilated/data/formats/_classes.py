@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import open_image
+from dilated.data.input_description import InputRules, read_input_rules
 from dilated.data.labels import (
     IGNORE,
     Classes,
@@ -74,6 +75,15 @@ class ClassesFile:
             InputError: the file is damaged.
         """
         return self._content[2]
+
+    @cached_property
+    def input_rules(self) -> InputRules | None:
+        """What it says of the images; None where it says nothing.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return read_input_rules(self.path)
 
     @cached_property
     def _content(self) -> tuple[Classes | None, ObjectRules, str | None]:

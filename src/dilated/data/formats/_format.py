@@ -37,9 +37,11 @@ from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
 from dilated.data.grouping import group_samples
 from dilated.data.groups import Groups
 from dilated.data.images import ImageArray
+from dilated.data.input_description import describe_samples
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.input_config import InputConfig
 
 SampleArrays = tuple[str, ImageArray, LabelArray]
 """A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) uint8, 255 where ignored."""
@@ -168,6 +170,16 @@ class Format(ABC):
         return classes
 
     @cached_property
+    def input(self) -> InputConfig | None:
+        """What the images hold, by classes.toml and by some training images; None for 8-bit RGB.
+
+        Raises:
+            InputError: images that have no such bands, or more than a network reads.
+        """
+        split = "train" if "train" in self.splits else next(iter(self.splits), "train")
+        return describe_samples(self.match_split(split).samples, self.classes_file.input_rules)
+
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """What was chosen where the folder leaves a choice, a line each."""
         notes = self._describe_hash_split() if self._is_undivided else []
@@ -228,7 +240,7 @@ class Format(ABC):
             InputError: the split, an image or a label is missing, or a file is damaged.
         """
         complete = self.match_split(split).require_complete()
-        return [replace(sample, classes=self.classes) for sample in complete]
+        return [replace(sample, classes=self.classes, input=self.input) for sample in complete]
 
     def has_listed_or_own_splits(self) -> bool:
         """Whether anything but the hashes of the stems divides the images."""

@@ -79,7 +79,7 @@ def open_band_raster(path: Path, config: InputConfig, scratch_folder: Path | Non
     """
     header = read_band_header(path, include_plain=len(config.bands) > 3)
     if header is None:
-        return ArrayRaster(path, _select_colors(path, read_image(path), config), config)
+        return _ArrayRaster(path, _select_colors(path, read_image(path), config), config)
     return _open_with_header(header, config, scratch_folder)
 
 
@@ -121,7 +121,7 @@ class InMemoryRaster:
         return self.pixels[top : top + height, left : left + width]
 
 
-class ArrayRaster(RasterFile):
+class _ArrayRaster(RasterFile):
     """An image in memory, or an array that is mapped into it.
 
     Args:
@@ -166,7 +166,7 @@ def _open_with_header(header: BandHeader, config: InputConfig, folder: Path | No
         values = _read_single_band(header.path)
     if channels != tuple(range(values.shape[2])):
         values = values[:, :, list(channels)]
-    return ArrayRaster(header.path, values, config, mask)
+    return _ArrayRaster(header.path, values, config, mask)
 
 
 def _open_tiff(header: BandHeader, native: NativeBands, folder: Path | None) -> RasterFile:
@@ -181,7 +181,7 @@ def _open_tiff(header: BandHeader, native: NativeBands, folder: Path | None) -> 
     if find_spec("tifffile"):
         return TifffileRaster(tags, None, native)
     if len(header.bands) == 1 and header.alpha is None:
-        return ArrayRaster(header.path, _read_single_band(header.path), native.config)
+        return _ArrayRaster(header.path, _read_single_band(header.path), native.config)
     raise InputError(f"{header.path}: a TIFF of {header.describe()} needs rasterio or tifffile", hint=GEO_HINT)
 
 

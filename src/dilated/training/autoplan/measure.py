@@ -89,8 +89,8 @@ def summarize_dataset(
     for sample in chosen:
         if sums.labels_read and deadline.expired:
             break
-        height, width = sample.read_image().shape[:2]
-        label = sample.read_label((height, width))
+        _, label = sample.read()
+        height = len(label)
         sums.add_label(label, measure_regions=True)
         for half, rows in enumerate((label[: height // 2], label[height - height // 2 :])):
             halves[half] += count_pixels(rows, len(classes))[:-1]
@@ -214,7 +214,7 @@ def _time_step(
     assert isinstance(recipe.augment, AugmentConfig)
     height, width = recipe.augment.crop
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(recipe.batch, 3, height, width, generator=generator)
+    image = torch.rand(recipe.batch, segmenter.num_bands, height, width, generator=generator)
     label = torch.randint(len(segmenter.classes), (recipe.batch, height, width), generator=generator)
     step = TrainStep(segmenter, stage, recipe, world, micro_batches, notify=lambda line: None)
     calls = [lambda: float(step(image, label, recipe.batch, 0))] * 2  # a number, for which the GPU is waited for

@@ -25,6 +25,7 @@ from dilated.config import build_dataclass, to_toml
 from dilated.data.dataset import Dataset, require_disjoint_splits
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural
+from dilated.input_config import InputConfig
 from dilated.run_folder import PLAN_FILE, REASONS_FILE
 from dilated.training.autoplan.choices import (
     DEFAULT_TABLE,
@@ -107,10 +108,14 @@ def make_plan(
     samples = data.samples("train"), data.samples("val")
     require_disjoint_splits(data)
     # The network before the images: it is checked in a second, and they may take minutes.
-    check_network(_draft(dict(DEFAULT_TABLE), overrides), data.classes)
+    config = data.input
+    check_network(_draft(_add_input(DEFAULT_TABLE, config), overrides), data.classes)
     summary = summarize_dataset(samples[0], data.classes, deadline)
     cuda = world.device.type == "cuda"
     table, choices = choose_from_data(summary, cuda)
+    table = _add_input(table, config)
+    if config is not None:
+        choices.insert(0, Choice("input", config.describe(), "what the training images hold; [input] in classes.toml"))
     sizes = candidate_batch_sizes(summary, cuda, world.size)
     if not budget or "batch" in map(_overridden_key, overrides):
         sizes = sizes[-1:]  # there is nothing to choose
@@ -160,6 +165,12 @@ def make_plan(
     recipe = build_dataclass(Recipe, _apply_overrides(table, overrides), "plan")
     override_choices = (Choice(*text.partition("=")[::2], "as --set asks") for text in overrides)
     return TrainingPlan(recipe, (*choices, *stage_choices, *override_choices))
+
+
+def _add_input(table: dict[str, Any], config: InputConfig | None) -> dict[str, Any]:
+    """A copy of a recipe's table whose network reads what the data holds."""
+    network = table["network"] | ({} if config is None else {"input": dataclasses.asdict(config)})
+    return table | {"network": network}
 
 
 def _draft(table: dict[str, Any], overrides: Sequence[str]) -> Recipe:
