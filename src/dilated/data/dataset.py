@@ -174,7 +174,7 @@ def bind_classes(contents: Format) -> Dataset:
         InputError: a file that is damaged.
     """
     classes = contents.classes
-    if classes.read == "colors" and contents.name != "colors":
+    if classes.read == "colors" and not contents.reads_colors:
         raise InputError(
             f'{classes.source}: found read = "colors" in data of the format {contents.name}, whose labels are not such '
             "masks; expected no such line, or images/ and labels/, the format colors"
@@ -215,7 +215,7 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
             hint="expected images/ and labels/ (with train/ and val/ inside or outside them, or with train.txt and "
             f"val.txt beside them), or the layout of {_list_formats()}",
         )
-    implied = {"folders", *IMPLIED_FORMATS.get(detected[0].name, ())}
+    implied = {"folders", "colors", *IMPLIED_FORMATS.get(detected[0].name, ())}
     return detected[0], [reading.name for reading in detected[1:] if reading.name not in implied]
 
 

@@ -338,3 +338,20 @@ def test_an_id_that_is_true_or_false_is_an_error(tmp_path: Path) -> None:
     data = instances(thing(True, box(0, 0, 2, 4)))
     with pytest.raises(InputError, match="'category_id' is True"):
         open_dataset(write(tmp_path, data)).samples("train")
+
+
+def test_what_labelme2coco_writes_has_the_background_of_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "Visualization").mkdir()
+    for folder in ("JPEGImages", "Visualization"):
+        Image.new("RGB", (6, 4)).save(tmp_path / folder / "a.jpg")
+    categories = [{"id": i, "name": name, "supercategory": None} for i, name in enumerate(("_background_", "cell"))]
+    image = {"id": 0, "file_name": "JPEGImages/a.jpg", "width": 6, "height": 4, "url": None, "license": 0}
+    entry = {"id": 0, "image_id": 0, "category_id": 1, "segmentation": box(0, 0, 3, 4), "area": 12.0, "iscrowd": 0}
+    table = {"images": [image], "categories": categories, "annotations": [entry], "type": "instances"}
+    (tmp_path / "annotations.json").write_text(json.dumps(table))
+    (tmp_path / "train.txt").write_text("a")
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes.names) == ("coco_json", ("background", "cell"))
+    (sample,) = data.samples("train")
+    assert sample.read_label().tolist() == [[1, 1, 1, 0, 0, 0]] * 4

@@ -9,6 +9,7 @@ from dilated.data.formats import voc
 from dilated.data.formats._format import SampleArrays
 from dilated.data.formats.voc import VOC
 from dilated.data.images import read_image
+from dilated.data.labels import Classes, save_classes
 from dilated.errors import InputError
 from dilated.palettes import voc_color
 
@@ -202,3 +203,60 @@ def test_what_could_not_be_read_back_is_not_saved(samples: list[SampleArrays], n
 def test_an_unknown_split_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"found the split 'all'\. Give one of train"):
         VOC.save(tmp_path, "all", [])
+
+
+def own_devkit(root: Path, masks: dict[str, Image.Image], suffix: str = ".jpg") -> Path:
+    """Data of one's own in VOC's form."""
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for stem, mask in masks.items():
+        Image.new("RGB", mask.size).save(root / "JPEGImages" / f"{stem}{suffix}")
+        mask.save(root / "SegmentationClass" / f"{stem}.png")
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("".join(f"{stem}\n" for stem in masks))
+    return root
+
+
+def rgb(*colors: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray(np.array([colors], np.uint8))
+
+
+def test_masks_of_vocs_colors_are_vocs_classes_and_the_outline_is_ignored(tmp_path: Path) -> None:
+    data = open_dataset(
+        own_devkit(tmp_path, {"2007_000032": rgb((0, 0, 0), (128, 0, 0), (192, 128, 128), (224, 224, 192))})
+    )
+    assert data.format == "voc"
+    assert data.samples("train")[0].read_label().tolist() == [[0, 1, 15, 255]]
+
+
+def test_a_color_that_vocs_palette_lacks_is_an_error(tmp_path: Path) -> None:
+    data = open_dataset(own_devkit(tmp_path, {"a": rgb((0, 0, 0), (1, 2, 3))}))
+    with pytest.raises(InputError, match=r"the color \(1, 2, 3\) at x=1, y=0"):
+        data.samples("train")[0].read_label()
+
+
+def test_data_in_vocs_form_has_the_classes_of_its_own_list(tmp_path: Path) -> None:
+    own_devkit(tmp_path, {"a": Image.fromarray(np.array([[0, 1, 255]], np.uint8))}, ".png")
+    assert any("no image is called as VOC's are" in note for note in open_dataset(tmp_path).notes)
+    (tmp_path / "class_names.txt").write_text("_background_\ncrack\n")
+    data = open_dataset(tmp_path)
+    assert data.classes.names == ("background", "crack")
+    assert data.samples("train")[0].image.name == "a.png"
+    assert data.samples("train")[0].read_label().tolist() == [[0, 1, 255]]
+    assert not any("no image is called" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("name", ["classes.toml", "class_dict.csv"])
+def test_masks_of_ones_own_colors_in_vocs_form(name: str, tmp_path: Path) -> None:
+    own_devkit(tmp_path, {"a": rgb((0, 0, 0), (9, 9, 200))})
+    if name == "classes.toml":
+        save_classes(Classes(("bg", "crack"), ((0, 0, 0), (9, 9, 200)), read="colors"), tmp_path / name)
+    else:
+        (tmp_path / name).write_text("name,r,g,b\nbg,0,0,0\ncrack,9,9,200\n")
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes.names) == ("voc", ("bg", "crack"))
+    assert data.samples("train")[0].read_label().tolist() == [[0, 1]]
+
+
+def test_a_devkit_of_another_year_is_read(tmp_path: Path) -> None:
+    own_devkit(tmp_path / "VOCdevkit" / "VOC2007", {"000032": rgb((128, 0, 0), (0, 0, 0))})
+    assert open_dataset(tmp_path).samples("train")[0].read_label().tolist() == [[1, 0]]

@@ -63,4 +63,4 @@ IMPLIED_FORMATS = {
     "cvat": {"voc", "voc_sbd"},
     "sbd": {"coco", "coco_json"},
 }
-"""What a format consists of, which is then no other reading of the folder; `folders` belongs to all."""
+"""What a format consists of, which is then no other reading of the folder; `folders` and `colors` belong to all."""

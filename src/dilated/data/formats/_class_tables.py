@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dilated.data.formats._classes import BACKGROUND, parse_color
+from dilated.data.formats._classes import class_name, parse_color
 from dilated.data.formats._yolo_config import find_config, parse_class_names, read_config
 from dilated.data.labels import Classes
 from dilated.errors import InputError
@@ -31,7 +31,6 @@ _COLUMNS = {
     "color": ("color", "rgb", "colorrgb", "rgbcolor", "hex"),
 }
 """What the columns of a CSV file are called, in lower case without marks, the more usual first."""
-_BACKGROUND_NAMES = ("_background_", "__background__")
 _IGNORED_NAME = "__ignore__"  # labelme's, of no value
 
 
@@ -186,5 +185,5 @@ def _read_list(path: Path) -> ClassTable | None:
 def _make_table(
     path: Path, names: Sequence[str], values: Sequence[int] | None, colors: Sequence[Color] | None
 ) -> ClassTable:
-    given = tuple(BACKGROUND if name in _BACKGROUND_NAMES else name for name in names)
+    given = tuple(class_name(name) for name in names)
     return ClassTable(path, given, tuple(values) if values else None, tuple(colors) if colors else None)

@@ -40,6 +40,8 @@ PASCAL_CLASSES = Classes(VOC_CLASSES, tuple(voc_color(i) for i in range(21)), ig
 """Those of VOC, SBD and the paper's COCO."""
 BACKGROUND = "background"
 """Class 0 of formats in which pixels of no object are labeled nonetheless."""
+BACKGROUND_LABELS = ("_background_", "__background__")
+"""What labelme and the tools around it call the background."""
 OBJECTS_NOTE = "Pixels of no object are the class background; where objects overlap the smaller is on top."
 
 
@@ -129,6 +131,16 @@ def require_distinct_names(names: Sequence[str], where: str) -> None:
     duplicates = [name for i, name in enumerate(names) if name in names[:i]]
     if duplicates:
         raise InputError(f"{where}: the name {duplicates[0]!r} occurs twice", hint="give each class a name of its own")
+
+
+def class_name(label: str) -> str:
+    """The class that a label means: labelme and its converters write the background with marks around it.
+
+    Example:
+        >>> class_name("_background_"), class_name("cell")
+        ('background', 'cell')
+    """
+    return BACKGROUND if label in BACKGROUND_LABELS else label
 
 
 def prepend_background(names: Iterable[str]) -> list[str]:

@@ -63,8 +63,8 @@ class Parsed:
     """The splits of which at least a part exists; `UNDIVIDED` alone where nothing divides the images."""
     match: Callable[[str], MatchResult]
     """Lists the samples of one of these splits, or of `Format.expected_splits`, and everything that is missing."""
-    read_classes: Callable[[], Classes] | None = None
-    """Reads the classes that the folder's own files name; None where they name none."""
+    read_classes: Callable[[], Classes | None] | None = None
+    """Reads the classes that the folder's own files name, which go before the format's; None where they name none."""
     describe: Callable[[], list[str]] = list
     """What was chosen where the folder leaves a choice, a line each."""
 
@@ -99,6 +99,8 @@ class Format(ABC):
     """Whether `save` writes any classes, rather than those of `fixed_classes` alone."""
     ignores_pixels: ClassVar[bool] = True
     """Whether ignored pixels can be written."""
+    reads_colors: ClassVar[bool] = False
+    """Whether labels may be masks of the classes' colors."""
     writes_jpeg: ClassVar[bool] = False
     """Whether images are written as JPEG, which changes their pixels slightly."""
     keeps_names: ClassVar[bool] = True
@@ -161,9 +163,10 @@ class Format(ABC):
             MissingClassesError: nothing names the classes.
             InputError: the file that names them is damaged.
         """
-        classes = self.classes_file.classes or self.fixed_classes
-        if classes is None and (read_classes := self._parsed.read_classes):
-            classes = read_classes()
+        classes = self.classes_file.classes
+        if classes is None:
+            read_classes = self._parsed.read_classes
+            classes = (read_classes() if read_classes else None) or self.fixed_classes
         if classes is None:
             samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
             raise MissingClassesError(describe_missing_classes(self.classes_file.path, samples))

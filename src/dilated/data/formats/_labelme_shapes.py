@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._classes import BACKGROUND
+from dilated.data.formats._classes import BACKGROUND, class_name
 from dilated.data.formats._format import require_field
 from dilated.data.images import ImageArray, image_size, open_image, read_image
 from dilated.data.labels import IGNORE, LabelArray, ObjectRules, make_size_error
@@ -22,7 +22,7 @@ from dilated.data.masks import Mask, merge_masks, rasterize_line, rasterize_poly
 from dilated.errors import InputError
 from dilated.files import read_json
 
-BACKGROUND_LABELS, IGNORE_LABEL = ("_background_", "__background__"), "__ignore__"
+IGNORE_LABEL = "__ignore__"
 _LINES = {"line": "two points", "linestrip": "two points or more", "point": "one point", "points": "points"}
 """Shapes that have no pixels of their own, and what defines them."""
 _POINTS = {
@@ -61,11 +61,6 @@ def _is_labelme_file(path: Path) -> bool:
     except OSError:  # a folder, or a link to nothing
         return False
     return b'"shapes"' in beginning or b'"imageData"' in beginning
-
-
-def class_name(label: str) -> str:
-    """The class that a label of a shape means."""
-    return BACKGROUND if label in BACKGROUND_LABELS else label
 
 
 def read_shapes(path: Path) -> dict[str, Any]:

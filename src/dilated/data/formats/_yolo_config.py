@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from dilated.data.formats._classes import require_distinct_names
+from dilated.data.formats._classes import class_name, require_distinct_names
 from dilated.errors import InputError
 
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -74,4 +74,4 @@ def parse_class_names(config: dict[str, Any], path: Path, needs_all: bool = True
         if not isinstance(name, str) or not name:
             raise InputError(f"{path}: names: found {name!r:.60}", hint="give names of classes")
     require_distinct_names(list(table.values()), f"{path}: names")
-    return dict(sorted(zip(numbers, table.values(), strict=True)))
+    return {number: class_name(name) for number, name in sorted(zip(numbers, table.values(), strict=True))}

@@ -14,6 +14,7 @@ from typing import Any
 from dilated.data.formats._classes import (
     BACKGROUND,
     OBJECTS_NOTE,
+    class_name,
     classes_from_names,
     prepend_background,
     require_background_first,
@@ -250,12 +251,12 @@ def _is_below(name: str) -> bool:
 def _stem(name: str) -> str:
     """The sample's name: the image's without its suffix, with its folders, which may hold images of one name."""
     parts = PurePosixPath(name).with_suffix("").parts if _is_below(name) else (PurePosixPath(name).stem,)
-    return "__".join(parts[1:] if parts[0] == "images" and len(parts) > 1 else parts)
+    return "__".join(parts[1:] if parts[0] in ("images", "JPEGImages") and len(parts) > 1 else parts)
 
 
 def _class_categories(path: Path, file: InstancesFile) -> dict[Id, str]:
     """The categories that are classes, in the order of their ids."""
-    categories = {key: file.categories[key] for key in sort_ids(file.categories)}
+    categories = {key: class_name(file.categories[key]) for key in sort_ids(file.categories)}
     parents = {file.supercategories.get(i) for i in categories if i != _HEADING_ID}
     is_heading = file.supercategories.get(_HEADING_ID) == "none" and parents == {categories.get(_HEADING_ID)}
     if path.name == _ROBOFLOW_FILE and is_heading:

@@ -47,7 +47,8 @@ class Datumaro(AnnotationFormat):
     @cached_property
     def _paths(self) -> list[Path]:
         paths = sorted((self.root / "annotations").glob("*.json"))
-        return [path for path in paths if not path.name.startswith(".") and holds_words(path, b"{", _WORDS)]
+        names = (".", "instances_")  # COCO's, which are huge and opened once
+        return [path for path in paths if not path.name.startswith(names) and holds_words(path, b"{", _WORDS)]
 
     def _read(self) -> Annotations:
         names: list[str] | None = None

@@ -98,7 +98,7 @@ class Folders(Format):
         splits = [split for split in SPLITS if split in named] or [*find_split_lists(self.root)]
         if not splits and any(list_image_files(pair.images) for pair in self._search.of_split(UNDIVIDED)):
             splits = [UNDIVIDED]
-        return Parsed(splits, self._match_files, self._read_classes if self._class_table else None, self._describe)
+        return Parsed(splits, self._match_files, self._read_classes, self._describe)
 
     def draft_classes(self) -> Classes:
         """Draft the classes of the labels: one for each value or color.
@@ -117,20 +117,23 @@ class Folders(Format):
                 values |= set(np.unique(read_values(sample.label)).tolist())
         return draft_classes(values)
 
-    def _read_classes(self) -> Classes:
-        """The classes of the table beside the images."""
+    def _read_classes(self) -> Classes | None:
+        """The classes of the table beside the images, if there is one."""
         table = self._class_table
         classes = table.value_classes() if table else None
-        if classes is None:
+        if table and classes is None:
             raise MissingClassesError(
-                f"{table and table.path}: says the colors of the classes, but the labels hold values",
+                f"{table.path}: says the colors of the classes, but the labels hold values",
                 hint="write a classes.toml with [[class]] name, color and values",
             )
         return classes
 
     def _match_files(self, split: str) -> MatchResult:
         matches = self._match_split_files(split)
-        classes = self.classes_file.classes
+        try:
+            classes = self.classes_file.classes
+        except InputError:
+            return matches  # reported when the classes are asked for
         if classes is None or classes.transparent == "refuse":
             return matches
         reader = partial(read_values, transparent=classes.transparent)
@@ -174,6 +177,7 @@ class ColorMasks(Folders):
     """
 
     name = "colors"
+    reads_colors = True
 
     def detect(self) -> bool:
         if not super().detect():

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._classes import BACKGROUND, classes_from_names, prepend_background
+from dilated.data.formats._classes import (
+    BACKGROUND,
+    BACKGROUND_LABELS,
+    class_name,
+    classes_from_names,
+    prepend_background,
+)
 from dilated.data.formats._format import (
     Format,
     Parsed,
@@ -23,10 +29,8 @@ from dilated.data.formats._format import (
     save_image,
 )
 from dilated.data.formats._labelme_shapes import (
-    BACKGROUND_LABELS,
     IGNORE_LABEL,
     ShapeReader,
-    class_name,
     is_labelme_folder,
     lacks_mask,
     list_labelme_files,

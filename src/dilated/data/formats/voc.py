@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from importlib import import_module
 from io import BytesIO
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._classes import PASCAL_CLASSES
+from dilated.data.formats._class_tables import ClassTable, find_class_table
+from dilated.data.formats._classes import PASCAL_CLASSES, ColorReader
 from dilated.data.formats._format import (
     Format,
     Parsed,
@@ -27,14 +29,17 @@ from dilated.data.formats._format import (
     save_image,
     save_pairs,
 )
+from dilated.data.formats._mask_kind import inspect_masks
 from dilated.data.formats._match import MatchResult, list_names, read_stems, require_files, write_stems
 from dilated.data.formats.coco import COCO
-from dilated.data.labels import Classes, read_values
+from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.palettes import voc_color
 
 CLASSES = PASCAL_CLASSES
+_VOID_COLOR = (224, 224, 192)
+_MAX_STEMS = 100
 _VOC_SPLITS = ("train", "val", "trainval", "test")
 _SBD_SPLITS = ("train", "val")
 _SBD_SOURCE = "http://home.bharathh.info/pubs/codes/SBD/download.html"
@@ -49,7 +54,8 @@ class VOC(Format):
 
     The data folder is the one that contains `VOCdevkit/`, or `VOCdevkit`, or `VOC2012`. Labels are palette PNGs of
     which the indices count; 255, the outline of each object, is ignored. The images of the test split come without
-    labels.
+    labels. Data of one's own in this form has images of any type, masks of VOC's colors too, and the classes of a
+    class_names.txt or another table in the folder, where there is one.
 
     Example:
         >>> import tempfile
@@ -60,6 +66,7 @@ class VOC(Format):
     """
 
     name = "voc"
+    reads_colors = True
     fixed_classes = CLASSES
     source = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
     writable_splits = expected_splits = _VOC_SPLITS
@@ -69,7 +76,27 @@ class VOC(Format):
         return _find_voc_folder(self.root) is not None
 
     def parse(self) -> Parsed:
-        return Parsed([s for s in _VOC_SPLITS if self._list_path(s).is_file()], self._match_list)
+        splits = [s for s in _VOC_SPLITS if self._list_path(s).is_file()]
+        return Parsed(splits, self._match_list, self._read_classes, self._describe)
+
+    @cached_property
+    def _class_table(self) -> ClassTable | None:
+        """The table of classes in the folder, of data in VOC's form."""
+        if self.classes_file.classes is not None:
+            return None
+        return find_class_table(self.root, ()) or find_class_table(self._folder, ())
+
+    def _read_classes(self) -> Classes | None:
+        table = self._class_table
+        return (table.value_classes() or table.color_classes()) if table else None
+
+    def _describe(self) -> list[str]:
+        if self._class_table:
+            return [f"The classes are those of {self._class_table.path}."]
+        stems = [stem for split in self.splits for stem in self.read_stems(split)[:_MAX_STEMS]]
+        if self.classes_file.classes or not stems or any(re.fullmatch(r"\d{4}_\d{6}", stem) for stem in stems):
+            return []
+        return ["Read as PASCAL VOC's 21 classes, though no image is called as VOC's are: a classes.toml names others."]
 
     def read_stems(self, split: str) -> list[str]:
         """The stems that the list of a split names, whether or not their files exist.
@@ -77,7 +104,13 @@ class VOC(Format):
         Raises:
             InputError: no such list, or a list that is damaged.
         """
-        return read_stems(self._list_path(split), self.source)
+        if split not in self._stems:
+            self._stems[split] = read_stems(self._list_path(split), self.source)
+        return self._stems[split]
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        return {}
 
     def _match_list(self, split: str) -> MatchResult:
         """The samples in the order of the split's list."""
@@ -88,10 +121,22 @@ class VOC(Format):
                 f"{listing}: the images of VOC's test split have no labels, which stay with its evaluation server",
                 hint="use train, val or trainval, or label the images with `dilated predict`",
             )
-        images = [self._folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
+        existing = {Path(name).stem: name for name in sorted(list_names(self._folder / "JPEGImages"), reverse=True)}
+        images = [self._folder / "JPEGImages" / existing.get(stem, f"{stem}.jpg") for stem in stems]
         require_files(images, listing, self.source)
         require_files(labels, listing, self.source)
-        return MatchResult([Sample(image, label) for image, label in zip(images, labels, strict=True)])
+        reader = self._choose_reader(labels)
+        return MatchResult([Sample(image, label, reader) for image, label in zip(images, labels, strict=True)])
+
+    def _choose_reader(self, labels: list[Path]) -> Callable[[Path], NDArray[np.int64]]:
+        """How labels are read: as values, or by their colors where they are masks of colors."""
+        classes = self.classes_file.classes or self._read_classes() or CLASSES
+        if inspect_masks(labels).kind != "colors" and classes.read != "colors":
+            return read_values
+        ignored = classes.ignore_colors or ((_VOID_COLOR,) if classes == CLASSES else ())
+        values = (*(group[0] for group in classes.values), *[IGNORE] * len(ignored))
+        names = (*classes.names, *["ignored"] * len(ignored))
+        return ColorReader(names, (*classes.colors, *ignored), values, classes.transparent)
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
@@ -273,7 +318,14 @@ def read_mat(path: Path) -> NDArray[np.int64]:
 def _find_voc_folder(root: Path) -> Path | None:
     if (folder := root / "VOCdevkit" / "VOC2012").is_dir() or (folder := root / "VOC2012").is_dir():
         return folder
-    return root if (root / "ImageSets" / "Segmentation").is_dir() else None
+    years = [f for parent in (root / "VOCdevkit", root) for f in sorted(parent.glob("VOC2*")) if _is_voc_folder(f)]
+    if len(years) == 1:
+        return years[0]
+    return root if _is_voc_folder(root) else None
+
+
+def _is_voc_folder(folder: Path) -> bool:
+    return (folder / "ImageSets" / "Segmentation").is_dir()
 
 
 def _find_sbd_folder(root: Path) -> Path | None:
