@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 import threading
 import zlib
@@ -33,11 +34,14 @@ _swept_folders: set[Path] = set()
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, in_folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, which replaces it when the block ends and is removed when the block raises.
 
     The content is on the disk before the name is: after a loss of power the file is the old one or the new one. What a
     killed process of this machine left in the folder is removed when the next one writes there.
+
+    Args:
+        in_folder: give a path in a folder of its own, for a library that puts temporary files of its own beside it.
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
@@ -52,11 +56,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     mode = _new_file_mode(path)
     folder = path.absolute().parent
-    _remove_leftovers(folder)
+    remove_leftovers(folder)
     prefix = f".{path.name[:60]}.{_MACHINE}-{os.getpid()}-"
-    handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    if in_folder:
+        name = tempfile.mkdtemp(dir=folder, prefix=prefix, suffix=".part")
+        temporary = Path(name, path.name)
+    else:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(mode)
@@ -66,6 +74,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    finally:
+        if in_folder:
+            shutil.rmtree(name, ignore_errors=True)
     sync_folder(folder)
 
 
@@ -193,8 +204,9 @@ def _umask() -> int:
     return mask
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed, once per folder."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder, once per process."""
+    folder = folder.absolute()
     pattern = re.compile(rf"\..*\.{_MACHINE}-(\d+)-\w+\.part")
     with _LOCK, suppress(OSError):
         if folder in _swept_folders:
@@ -204,7 +216,10 @@ def _remove_leftovers(folder: Path) -> None:
             match = pattern.fullmatch(entry.name)
             # This process has none yet; in a container, a killed one often had the same number.
             if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
-                os.unlink(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
 
 
 def _sync(path: Path) -> None:

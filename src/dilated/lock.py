@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 from dilated.errors import InputError
-from dilated.files import printable, sync_folder
+from dilated.files import printable, remove_leftovers, sync_folder
 
 try:
     import fcntl
@@ -66,6 +66,7 @@ def lock_folder(folder: Path, work: str) -> Iterator[bool]:
         raise _write_error(folder, error) from error
     try:
         with _lock(folder / LOCK_FILE, folder, work) as left_behind:
+            remove_leftovers(folder)
             yield left_behind
     finally:
         if missing:

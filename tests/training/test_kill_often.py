@@ -103,7 +103,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(InputError, match=r"could not be written .*; the checkpoint before it is whole"):
         checkpoint.save_checkpoint(path, {"step": 2})
-    assert checkpoint.load_checkpoint(path) == {"step": 1}
+    assert torch.load(path, weights_only=True) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 

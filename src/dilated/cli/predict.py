@@ -116,11 +116,10 @@ def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path,
         raise InputError(f"{out}: two of the images have the same name", hint="label them into two folders")
     failed = 0
     for source, target in targets.items():
-        if skip_existing and is_finished(target):
-            write_line(f"{target}: is there already")
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if skip_existing and is_finished(target):
+                write_line(f"{target}: is there already")
+                continue
             with ProgressBar(source.path.name) as bar:
                 result = predict_raster(predictor, source.path, target, progress=bar.update)
         except InputError as error:

@@ -143,7 +143,7 @@ def write_network_file(path: Path, state: Mapping[str, Tensor], description: Map
     tensors = {name: _to_storage_dtype(tensor, half) for name, tensor in state.items()}
     metadata = {_METADATA_KEY: json.dumps({"version": _FORMAT_VERSION, **description})}
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, in_folder=True) as temporary:  # from 0.8 on, safetensors makes `.tmpXXXXXX` beside it
             save_file(tensors, temporary, metadata=metadata)
     except (SafetensorError, OSError) as error:
         raise InputError(

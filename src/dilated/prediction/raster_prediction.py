@@ -112,8 +112,15 @@ def predict_raster(
 
 
 def is_finished(target: Path) -> bool:
-    """Return whether a raster's labels are written, and nothing of the run is left to be cleaned up."""
-    return target.exists() and not _work_folder(target).exists()
+    """Return whether a raster's labels are written and its blocks removed; a lock that a killed run left is removed.
+
+    Raises:
+        InputError: another process writes it.
+    """
+    if not target.exists():
+        return False
+    with lock_file(target, "looking for a raster"):
+        return not _work_folder(target).exists()
 
 
 def _work_folder(target: Path) -> Path:

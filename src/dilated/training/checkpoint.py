@@ -183,7 +183,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         InputError: it cannot be written, for example on a full disk; the previous one is untouched.
     """
     try:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb", buffering=1 << 20) as file:
             torch.save(state, file)  # given a name, it would write that into the file
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where the disk is full
         has_previous = path.is_file()

@@ -1,0 +1,263 @@
+"""Does a short job with a fault at the k-th call that changes files, then does what the user would do next.
+
+    LD_PRELOAD=faults.so python fault_jobs.py JOB MODE FOLDER SHARE
+
+JOB and MODE are names below or `all`; MODE may be `thin`, two kinds of fault for each job. Prints JSON, a line for each
+job and mode: `calls` that the undisturbed job makes, `points` that were tried, and `failures`, each with its call and
+what was wrong: other bytes at the end than those of the undisturbed job, a stray file, an error that is no plain
+message, or a message that promises what is not so. Each attempt is a fork of this process, so hundreds of them cost no
+import.
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import concurrent.futures.thread  # noqa: F401 -- threads wait by `time.monotonic`, and take it before it is stopped
+import ctypes
+import hashlib
+import json
+import os
+import queue  # noqa: F401
+import random
+import shutil
+import sys
+import threading  # noqa: F401
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+time.monotonic = time.perf_counter = lambda: 0.0  # durations are in checkpoints, logs and pages
+
+from conftest import CLASSES, draw
+from PIL import Image
+
+from dilated import Predictor, Segmenter, SegmenterConfig, api, convert, write_report
+from dilated.data.dataset import open_dataset
+from dilated.data.labels import save_classes
+from dilated.errors import InputError
+from dilated.lock import LOCK_FILE
+from dilated.prediction.pipeline import PipelineOptions, predict_sources
+from dilated.prediction.raster_prediction import is_finished, predict_raster
+from dilated.prediction.sources import search_sources
+from dilated.run_folder import CHECKPOINT_FILE
+from dilated.training.progress import TrainingProgress
+
+MODES = {"crash": 1, "tear": 2, "full": 3, "fail": 4, "power": 5}
+RECIPE = """
+weights = "random"
+batch = 2
+workers = 0
+checkpoint_every = 1
+ema = 0.9
+precision = "fp32"
+
+[network]
+kind = "vgg"
+width = 0.03125
+context = "basic"
+frontend_padding = "same"
+tile = [40, 40]
+
+[augment]
+kind = "reflect"
+crop = [32, 32]
+margin = 0
+
+[[stage]]
+kind = "frontend"
+iterations = 2
+val_interval = 1
+optimizer = "sgd"
+lr = 1e-3
+
+[[stage]]
+kind = "context"
+cache_features = true
+iterations = 1
+optimizer = "sgd"
+lr = 1e-3
+"""
+
+
+def prepare(root: Path) -> None:
+    """Draw the data, and make the network and the run that the jobs read."""
+    for split, number in (("train", 2), ("val", 1)):
+        for kind in ("images", "labels"):
+            (root / "data" / kind / split).mkdir(parents=True)
+        for i in range(number):
+            image, label = draw(i + 100 * (split == "val"), 32, 32)
+            image.save(root / "data" / "images" / split / f"p{i}.png")
+            label.save(root / "data" / "labels" / split / f"p{i}.png")
+    save_classes(CLASSES, root / "data" / "classes.toml")
+    (root / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(root / "raster.png")
+    torch.manual_seed(0)
+    config = SegmenterConfig(backbone="test_efficientnet", features=4)
+    Segmenter(CLASSES.names, CLASSES.colors, config).save(root / "network.safetensors")
+    config = SegmenterConfig(backbone="resnet18", features=4, levels=3, context="basic", dilations=(1, 2))
+    Segmenter(CLASSES.names, CLASSES.colors, config).save(
+        root / "local.safetensors"
+    )  # without global layers, for tiles
+
+
+def train(root: Path, work: Path, again: bool) -> None:
+    """Resume where there is a checkpoint, and start anew where there is none."""
+    options = api.TrainOptions(device="cpu", progress=TrainingProgress(), report=False)
+    resume = again and (work / "run" / CHECKPOINT_FILE).exists()
+    recipe = None if resume else root / "recipe.toml"
+    api.train(root / "data", work / "run", recipe=recipe, resume=resume, options=options)
+
+
+def predict(root: Path, work: Path, again: bool) -> None:
+    options = PipelineOptions(save=("palette", "probabilities", "geojson", "csv"), overlay=True, skip_existing=again)
+    sources = search_sources([root / "data" / "images"], exclude=work).sources
+    predictor = Predictor(api.load(str(root / "network.safetensors")), device="cpu")
+    result = predict_sources(predictor, sources, options.make_writers(work / "out", sources), options)
+    if result.failures:
+        raise InputError(result.failures[0].reason, result.failures[0].hint)
+
+
+def raster(root: Path, work: Path, again: bool) -> None:
+    predictor = Predictor(api.load(str(root / "local.safetensors")), device="cpu", tile=64)
+    if not (again and is_finished(work / "labels.tif")):
+        predict_raster(predictor, root / "raster.png", work / "labels.tif")
+
+
+def convert_data(root: Path, work: Path, again: bool) -> None:
+    try:
+        convert(root / "data", work / "out", "voc")
+    except InputError as error:
+        if not (again and "is not empty" in str(error)):  # it was done
+            raise
+
+
+def report(root: Path, work: Path, again: bool) -> None:
+    if not (root / "run").exists():
+        train(root, root, again=False)
+    write_report(root / "run", root / "data", work / "report.html", device="cpu")
+
+
+JOBS: dict[str, Callable[[Path, Path, bool], None]] = {
+    "train": train,
+    "predict": predict,
+    "raster": raster,
+    "convert": convert_data,
+    "report": report,
+}
+
+
+def digest(path: Path) -> str:
+    """The hash of a file; of a checkpoint that of all its values, as pickle writes equal ones in several ways."""
+    if path.name != CHECKPOINT_FILE:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    values = torch.load(path, weights_only=True)
+    parts: list[bytes] = []
+
+    def collect(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key in value:
+                collect(f"{name}.{key}", value[key])
+        elif isinstance(value, torch.Tensor):
+            parts.append(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+        elif isinstance(value, list | tuple):
+            collect(name, dict(enumerate(value)))
+        else:
+            parts.append(f"{name} {value!r}".encode())
+
+    collect("", values)
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+class Attempts:
+    """Makes attempts at one job in forks of this process."""
+
+    def __init__(self, job: str, root: Path) -> None:
+        self.job, self.mode, self.root = JOBS[job], 0, root
+        self.work, self.message = root / "work", root / "message.txt"
+        self.faults = ctypes.CDLL(None)
+        if job == "report":
+            train(root, root, again=False)
+        self.expected, self.calls = self.undisturbed()
+
+    def undisturbed(self) -> tuple[dict[str, str], int]:
+        """Do the job twice, so that what differs by itself is not blamed on a fault."""
+        trees = []
+        for _ in range(2):
+            self.run(0, again=False)
+            status, _, calls = self.message.read_text().split("\n")[0].split(" ")
+            assert status == "done", self.message.read_text()
+            trees.append(self.tree())
+        assert trees[0] == trees[1], sorted(name for name in trees[0] if trees[0][name] != trees[1].get(name))
+        return trees[0], int(calls)
+
+    def tree(self) -> dict[str, str]:
+        return {
+            str(path.relative_to(self.work)): digest(path) if path.is_file() else ""
+            for path in sorted(self.work.rglob("*"))
+        }
+
+    def run(self, k: int, again: bool) -> int:
+        """Do the job in a fork with a fault at call k, 0 for none; the message says how it ended."""
+        if not again:
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir()
+        self.message.write_text("killed\n")
+        child = os.fork()
+        if child == 0:
+            status, text = "done", ""
+            random.seed(0)  # a fork seeds it anew, and checkpoints hold its state
+            self.faults.faults_arm(os.fsencode(self.work), k, self.mode)
+            try:
+                self.job(self.root, self.work, again)
+            except (InputError, OSError) as error:
+                status, text = "error", str(error)
+            except BaseException:
+                status, text = "traceback", traceback.format_exc()
+            self.message.write_text(f"{status} calls {self.faults.faults_calls()}\n{text}")
+            os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    def at(self, k: int) -> str:
+        """Make the fault at call k and go on; say what was wrong, if anything."""
+        self.run(k, again=False)
+        before = self.message.read_text()
+        if before.startswith("traceback"):
+            return before
+        promises_checkpoint = "--resume" in before or "checkpoint before it is whole" in before
+        if promises_checkpoint and not (self.work / "run" / CHECKPOINT_FILE).exists():
+            return f"a promise of a checkpoint that is not there: {before}"
+        self.run(0, again=True)
+        after = self.message.read_text()
+        if not after.startswith("done"):
+            return f"{before}; and then {after}"
+        tree = self.tree()
+        differing = [name for name in {*tree, *self.expected} if tree.get(name) != self.expected.get(name)]
+        if before.startswith("done") and len(differing) == 1 and differing[0].endswith(LOCK_FILE):
+            return ""  # removing it failed, and the job was done: it is free, and the next job there takes it
+        return f"{before}; and then these differ: {sorted(differing)}" if differing else ""
+
+
+def main(job: str, mode: str, folder: str, share: str) -> None:
+    torch.set_num_threads(1)
+    root = Path(folder)
+    prepare(root)
+    open_dataset(root / "data")
+    for name in JOBS if job == "all" else [job]:
+        attempts = Attempts(name, root)
+        i, kinds = list(JOBS).index(name), list(MODES)
+        for kind in {"all": kinds, "thin": [kinds[i], kinds[(i + 2) % len(kinds)]]}.get(mode, [mode]):
+            attempts.mode = MODES[kind]
+            points = range(1, attempts.calls + 1)
+            chosen = sorted(random.Random(f"{name} {kind}").sample(points, max(1, round(float(share) * len(points)))))
+            failures = {k: text for k in chosen if (text := attempts.at(k))}
+            result = {"calls": attempts.calls, "points": len(chosen), "failures": failures}
+            print(json.dumps({"job": name, "mode": kind, **result}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
