@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -167,3 +168,16 @@ def test_images_and_labels_that_do_not_match_are_an_error(images: list[str], lab
 def test_pairs_keep_the_order_of_the_images() -> None:
     pairs = match_labels([Path("b.jpg"), Path("a.jpg")], [Path("a.png"), Path("b.png")], Path()).samples
     assert pairs == [Sample(Path("b.jpg"), Path("b.png")), Sample(Path("a.jpg"), Path("a.png"))]
+
+
+def test_a_pair_of_folders_of_unknown_names_is_offered(tmp_path: Path) -> None:
+    tree(tmp_path, "y/1_out.png", "y/2_out.png")
+    for name in ("1_in", "2_in"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        noise = np.random.default_rng(0).integers(0, 255, (30, 30, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "x" / f"{name}.png")
+    with pytest.raises(InputError, match=r"x and .*y hold files of the same names \(2\): rename .*x to images/"):
+        open_dataset(tmp_path)
+    tree(tmp_path, "z/1_out.png", "z/2_out.png")
+    with pytest.raises(InputError, match="Expected images/ and labels/"):
+        open_dataset(tmp_path)

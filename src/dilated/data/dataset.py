@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
 from dilated.data.formats._classes import ClassesFile
+from dilated.data.formats._offers import offer_pair
+from dilated.data.formats.ade20k_full import ADE20KFull
 from dilated.data.formats.folders import Folders
 from dilated.data.groups import Groups
 from dilated.data.labels import Classes, save_classes
@@ -212,7 +214,8 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
         names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
         raise UnknownLayoutError(
             f"{root}: holds no known layout of data; found {names}",
-            hint="expected images/ and labels/ (with train/ and val/ inside or outside them, or with train.txt and "
+            hint=offer_pair(root)
+            or "expected images/ and labels/ (with train/ and val/ inside or outside them, or with train.txt and "
             f"val.txt beside them), or the layout of {_list_formats()}",
         )
     implied = {"folders", "colors", *IMPLIED_FORMATS.get(detected[0].name, ())}
@@ -232,8 +235,8 @@ def write_classes_draft(root: Path) -> Classes:
     target = root / CLASSES_FILE
     if target.exists():
         raise InputError(f"{target}: the file exists, and a draft would replace it", hint="move it away first")
-    contents = Folders(root)
-    if not contents.detect():
+    contents = next((c for c in (ADE20KFull(root), Folders(root)) if c.detect()), None)
+    if contents is None:
         raise InputError(
             f"{root}: holds no images/ and labels/", hint="only a folder of this layout needs classes.toml"
         )

@@ -10,6 +10,7 @@ Formats that share files or rules with another say so by importing it: SBD and C
 from dilated.data.formats._format import Format as Format
 from dilated.data.formats._format import IgnoredPixelsError as IgnoredPixelsError
 from dilated.data.formats.ade20k import ADE20K
+from dilated.data.formats.ade20k_full import ADE20KFull
 from dilated.data.formats.camvid import CamVid, CamVid701
 from dilated.data.formats.cityscapes import KITTI, KITTI2018, Cityscapes
 from dilated.data.formats.coco import COCO
@@ -36,6 +37,7 @@ FORMATS: dict[str, type[Format]] = {
         KITTI2018,
         Cityscapes,
         Mapillary,
+        ADE20KFull,  # before the benchmark's form, whose folders it has too
         ADE20K,
         CVAT,  # before voc, whose folders it has too
         VOCWithSBD,  # before the two that it consists of
@@ -58,6 +60,7 @@ FORMATS: dict[str, type[Format]] = {
 """In the order in which they are tried: the first that a folder looks like is taken."""
 
 IMPLIED_FORMATS = {
+    "ade20k_full": {"ade20k"},
     "voc_sbd": {"voc", "sbd", "coco", "coco_json"},
     "coco": {"coco_json"},
     "cvat": {"voc", "voc_sbd"},

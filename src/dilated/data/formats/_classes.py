@@ -11,12 +11,14 @@ in the data's own list. Colors that a format lacks are those of PASCAL VOC's col
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dilated.data.images import open_image
 from dilated.data.input_description import InputRules, read_input_rules
@@ -30,6 +32,7 @@ from dilated.data.labels import (
     draft_classes,
     format_classes,
     load_classes_file,
+    read_values,
 )
 from dilated.data.mask_channels import refuse_hidden, split_alpha
 from dilated.data.sample import Sample
@@ -305,13 +308,24 @@ def parse_color(words: Sequence[str]) -> Color | None:
     return red, green, blue
 
 
+def colors_by_name(classes: Classes) -> dict[str, Color]:
+    """The color of each class."""
+    return dict(zip(classes.names, classes.colors, strict=True))
+
+
+def make_palette_image(values: LabelArray, colors: Iterable[Sequence[int]]) -> Image.Image:
+    """Values (H, W) as a palette image."""
+    image = Image.fromarray(values)
+    image.putpalette([channel for color in colors for channel in color])
+    return image
+
+
 def describe_missing_classes(path: Path, samples: list[Sample]) -> str:
     """What to write into the missing classes.toml, from the values of a few labels."""
     values: set[int] = set()
     for sample in samples[:20]:
-        with open_image(sample.label) as image:
-            if image.mode in ("L", "P", "1", "I;16"):
-                values |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
+        with suppress(InputError):  # reported when it is read
+            values |= set(np.unique(read_values(sample.label)).tolist())
     if values != {0, IGNORE}:  # which is a mask of one kind of object
         values -= {IGNORE}
     text = f"{path}: no such file, and nothing else names the classes. The first labels hold {sorted(values)[:40]}"

@@ -32,7 +32,13 @@ import numpy as np
 from PIL import Image
 
 from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split
-from dilated.data.formats._classes import ClassesFile, describe_missing_classes, move_background_first, reset_values
+from dilated.data.formats._classes import (
+    ClassesFile,
+    colors_by_name,
+    describe_missing_classes,
+    move_background_first,
+    reset_values,
+)
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
 from dilated.data.grouping import group_samples
 from dilated.data.groups import Groups
@@ -281,7 +287,7 @@ class Format(ABC):
         """The classes as this format keeps them: in its order, with its values."""
         if cls.fixed_classes is None:
             return move_background_first(classes) if cls.draws_objects else reset_values(classes)
-        if cls.takes_any_classes and _colors_by_name(classes) != _colors_by_name(cls.fixed_classes):
+        if cls.takes_any_classes and colors_by_name(classes) != colors_by_name(cls.fixed_classes):
             return reset_values(classes)
         return cls.fixed_classes
 
@@ -378,13 +384,6 @@ def save_image(array: ImageArray | LabelArray | Image.Image, path: Path) -> None
     image.save(path, None, **options)
 
 
-def make_palette_image(values: LabelArray, colors: Iterable[Sequence[int]]) -> Image.Image:
-    """Values (H, W) as a palette image."""
-    image = Image.fromarray(values)
-    image.putpalette([channel for color in colors for channel in color])
-    return image
-
-
 def require_field(where: str, entry: object, key: str, kind: type | UnionType) -> Any:
     """A value of an object of a JSON file, if it exists and is of the kind expected.
 
@@ -396,7 +395,3 @@ def require_field(where: str, entry: object, key: str, kind: type | UnionType) -
         kinds = getattr(kind, "__name__", kind)
         raise InputError(f"{where}: {key!r} is {value!r:.60} in {entry!r:.80}, not of the type {kinds}")
     return value
-
-
-def _colors_by_name(classes: Classes) -> dict[str, tuple[int, int, int]]:
-    return dict(zip(classes.names, classes.colors, strict=True))

@@ -26,7 +26,7 @@ class ADE20K(Format):
     Zhou et al., "Scene parsing through ADE20K dataset", 2017. A label holds 0 for other things, which is ignored, and
     the class's number from 1 on. The names are those of objectInfo150.txt, a table whose columns are separated by tabs:
     of several names for a class the first, or all where two classes share the first. The full data set (`*_seg.png`,
-    over 3,000 classes) is not read.
+    over 3,000 classes) is `ade20k_full`.
     """
 
     name = "ade20k"

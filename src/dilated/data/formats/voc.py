@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.formats._class_tables import ClassTable, find_class_table
-from dilated.data.formats._classes import PASCAL_CLASSES, ColorReader
+from dilated.data.formats._classes import PASCAL_CLASSES, ColorReader, make_palette_image
 from dilated.data.formats._format import (
     Format,
     Parsed,
     SampleArrays,
     make_folders,
-    make_palette_image,
     save_image,
     save_pairs,
 )
