@@ -137,8 +137,8 @@ def module_trained(peer: BaseSegmenter, name: str, data: Dataset, out: Path, ove
 
 
 def measure(segmenter: BaseSegmenter, data: Dataset) -> np.ndarray:
-    """(images, C, C) counts on whole images."""
-    return evaluate(Predictor(segmenter, device="cpu"), data.samples("val"), data.classes).per_image
+    """(images, 3 C) counts on whole images."""
+    return evaluate(Predictor(segmenter, device="cpu"), data.samples("val"), data.classes).class_counts
 
 
 def main() -> None:

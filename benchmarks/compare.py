@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from intervals import mean_iou_difference, mean_iou_interval
+from intervals import mean_iou_difference
 
 import dilated
 from dilated.evaluation.evaluate import evaluate
@@ -31,8 +31,8 @@ def main() -> None:
     for name in options.networks:
         result = evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes)
         reference = reference or result
-        interval = mean_iou_interval(result.per_image, result.names)
-        gain = mean_iou_difference(result.per_image, reference.per_image, result.names)
+        interval = result.intervals["mean_iou"][0]
+        gain = mean_iou_difference(result.class_counts, reference.class_counts, result.names)
         rows.append(
             {
                 "network": name,

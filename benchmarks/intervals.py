@@ -1,4 +1,4 @@
-"""Mean IoU of (P, C, C) counts, one confusion matrix per image, with 95% intervals over groups or blocks of a film."""
+"""Mean IoU of counts by image, (P, 3 C) or confusion matrices (P, C, C), with 95% intervals over groups or blocks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from dilated.evaluation.metrics import stack_image_counts
 
 def mean_iou_interval(counts: NDArray[np.int64], names: Sequence[str]) -> Interval:
     """Compute the mean IoU over all images with its interval; the names tell the groups."""
-    return compute_intervals(stack_image_counts(counts), counts.shape[-1], find_groups(names)).metrics["mean_iou"][0]
+    rows = _to_rows(counts)
+    return compute_intervals(rows, rows.shape[1] // 3, find_groups(names)).metrics["mean_iou"][0]
 
 
 def mean_iou_difference(candidate: NDArray[np.int64], baseline: NDArray[np.int64], names: Sequence[str]) -> Interval:
     """Compute the mean IoU of one network minus that of another, on the same images, paired."""
-    counts = stack_image_counts(candidate), stack_image_counts(baseline)
-    return compute_differences(*counts, candidate.shape[-1], find_groups(names)).metrics["mean_iou"][0]
+    rows = _to_rows(candidate), _to_rows(baseline)
+    return compute_differences(*rows, rows[0].shape[1] // 3, find_groups(names)).metrics["mean_iou"][0]
+
+
+def _to_rows(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return stack_image_counts(counts) if counts.ndim == 3 else counts

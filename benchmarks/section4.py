@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from intervals import mean_iou_difference, mean_iou_interval
+from intervals import mean_iou_difference
 
 import dilated
 from dilated.evaluation.evaluate import evaluate
@@ -54,8 +54,8 @@ def main() -> None:
         network = dilated.load(run / "stage-0.safetensors")
         result = evaluate(dilated.Predictor(network), data.samples("val"), data.classes)
         first = result if first is None else first
-        bounds = mean_iou_interval(result.per_image, result.names)
-        change = mean_iou_difference(result.per_image, first.per_image, result.names)
+        bounds = result.intervals["mean_iou"][0]
+        change = mean_iou_difference(result.class_counts, first.class_counts, result.names)
         parameters = sum(p.numel() for p in network.parameters())
         row = {
             "variant": name,

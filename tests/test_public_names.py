@@ -33,6 +33,7 @@ CONTRACT = [
     "load_recipe",
     "evaluate",
     "compare",
+    "score",
     "ConfusionMatrix",
     "write_report",
     "receptive_field",
@@ -44,6 +45,7 @@ CONTRACT = [
 BESIDE_THE_CONTRACT = {
     "AdapterConfig": "an argument of add_context",
     "ConvertOptions": "an argument of convert",
+    "ScoreOptions": "an argument of score",
     "Run": "what train returns, and what opens a run again",
     "TrainOptions": "an argument of train and plan",
     "fields": "a namespace",

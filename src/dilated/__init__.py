@@ -22,6 +22,7 @@ _EXPORTS = {
     "dilation.dilate": ("dilate",),
     "errors": ("InputError", "Interrupted"),
     "evaluation.confusion": ("ConfusionMatrix",),
+    "evaluation.score": ("ScoreOptions", "score"),
     "fields.arithmetic": ("receptive_field",),
     "fields.effective": ("effective_field",),
     "models.adapter": ("AdapterConfig", "add_context"),

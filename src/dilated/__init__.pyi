@@ -8,6 +8,7 @@ from dilated.data.labels import Classes
 from dilated.dilation.dilate import dilate
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.score import ScoreOptions, score
 from dilated.fields.arithmetic import receptive_field
 from dilated.fields.effective import effective_field
 from dilated.models.adapter import AdapterConfig, add_context
@@ -34,6 +35,7 @@ __all__ = [
     "Predictor",
     "Recipe",
     "Run",
+    "ScoreOptions",
     "Segmenter",
     "SegmenterConfig",
     "TrainOptions",
@@ -54,6 +56,7 @@ __all__ = [
     "published",
     "receptive_field",
     "save",
+    "score",
     "train",
     "write_report",
 ]

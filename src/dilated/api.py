@@ -260,7 +260,8 @@ def evaluate(
     dataset = _open(data)
     config = metrics or MetricsConfig(boundary=True)
     samples = dataset.samples(split)
-    return evaluation.evaluate(_predictor(network, device), samples, dataset.classes, config, on_progress)
+    result = evaluation.evaluate(_predictor(network, device), samples, dataset.classes, config, on_progress)
+    return result.with_groups(dataset.groups(split))
 
 
 def compare(
@@ -285,7 +286,7 @@ def compare(
         InputError: no such network or data, classes that differ, or an unreadable image or label.
     """
     dataset = _open(data)
-    return comparison.compare(
+    compared = comparison.compare(
         _predictor(candidate, device),
         _predictor(baseline, device),
         dataset.samples(split),
@@ -294,6 +295,7 @@ def compare(
         on_progress,
         (_name(candidate, "the candidate"), _name(baseline, "the baseline")),
     )
+    return compared.with_groups(dataset.groups(split))
 
 
 def _plan_run(

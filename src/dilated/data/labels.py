@@ -109,17 +109,22 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    def value_table(self) -> NDArray[np.int16]:
+        """(65536,): the id of each value that a file may hold, 255 where it is ignored, -1 where it is unknown."""
+        table = np.full(65536, -1, dtype=np.int16)
+        table[IGNORE] = IGNORE
+        table[list(self.ignore)] = IGNORE
+        for i, group in enumerate(self.values):
+            table[list(group)] = i
+        return table
+
     def decode(self, values: NDArray[np.integer], where: str = "label") -> LabelArray:
         """Turn the values of a file into ids, 255 where ignored.
 
         Raises:
             InputError: a value that the classes do not name, with its position.
         """
-        table = np.full(65536, -1, dtype=np.int16)
-        table[IGNORE] = IGNORE
-        table[list(self.ignore)] = IGNORE
-        for i, group in enumerate(self.values):
-            table[list(group)] = i
+        table = self.value_table()
         in_range = (values >= 0) & (values < len(table))
         ids = np.where(in_range, table[np.where(in_range, values, 0)], -1)
         if (ids < 0).any():
@@ -149,17 +154,23 @@ def read_values(path: Path | str, transparent: str = "refuse") -> NDArray[np.int
         InputError: an unreadable file, a color image, values that cannot be read as they are stored, or transparent
             pixels that carry a value.
     """
+    return read_stored_values(path, transparent).astype(np.int64)
+
+
+def read_stored_values(path: Path | str, transparent: str = "refuse") -> NDArray[np.integer]:
+    """Read what `read_values` reads in the type that the file has, such as uint8."""
     with open_image(Path(path)) as image:
         if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I", *OPAQUE_MODES):
             raise make_color_error(path, image.mode)
         assert_single_frame(image, path)
         assert_raw_values(image, path)
         if image.mode not in OPAQUE_MODES:
-            return np.asarray(image).astype(np.int64)
+            stored = np.asarray(image)
+            return stored.astype(np.uint8) if stored.dtype == bool else stored
         colors, hidden = split_alpha(image)
         if (colors != colors[..., :1]).any():
             raise make_color_error(path, image.mode)
-        values = colors[..., 0].astype(np.int64)
+        values: NDArray[np.integer] = colors[..., 0]
         refuse_hidden(colors, hidden, path, transparent)
         return np.where(hidden, IGNORE, values) if transparent == "ignore" else values
 

@@ -26,7 +26,7 @@ them. The edge of the image is not a border.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from dilated.data.labels import IGNORE
 from dilated.errors import InputError
 from dilated.evaluation.metrics import ImageCounts, compute_metrics
+from dilated.evaluation.pair_counts import count_pairs
 
 _LabelArray = NDArray[np.uint8]
 _BoolArray = NDArray[np.bool_]
@@ -66,7 +67,7 @@ def boundary_counts(
     """Count the bands of one image.
 
     Args:
-        labels: (H, W) predicted ids below `num_classes`; any value where the target is 255.
+        labels: (H, W) predicted ids, 255 for no class; any value where the target is 255.
         target: (H, W) true ids, 255 where not labelled.
         width: width of the bands: below 1 a fraction of the diagonal, else whole pixels.
 
@@ -87,10 +88,15 @@ def boundary_counts(
     image_border = _find_image_border_band(target.shape, pixels)
     truth_band = valid & (image_border | _find_boundary_band(truth, valid, pixels))
     prediction_band = valid & (image_border | _find_boundary_band(prediction, valid, pixels))
-    intersection = np.bincount(truth[truth_band & prediction_band & (truth == prediction)], minlength=num_classes)
-    truth_areas = np.bincount(truth[truth_band], minlength=num_classes)
-    total = truth_areas + np.bincount(prediction[prediction_band], minlength=num_classes)
-    return BoundaryCounts(intersection.astype(np.int64), (total - intersection).astype(np.int64), width)
+    truth_in_band, prediction_in_band = (
+        np.where(band, ids, np.uint8(IGNORE)) for band, ids in ((truth_band, truth), (prediction_band, prediction))
+    )
+    pairs = np.zeros((256, 256), dtype=np.int64)
+    true_ids, predicted_ids, areas = count_pairs(truth_in_band, prediction_in_band)
+    pairs[true_ids, predicted_ids] = areas
+    intersection = np.diagonal(pairs)[:num_classes]
+    total = (pairs.sum(0) + pairs.sum(1))[:num_classes]
+    return BoundaryCounts(intersection.copy(), total - intersection, width)
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def trimap_counts(labels: ArrayLike, target: ArrayLike, num_classes: int, widths
     """Count the bands of one image.
 
     Args:
-        labels: (H, W) predicted ids below `num_classes`; any value where the target is 255.
+        labels: (H, W) predicted ids, 255 for no class; any value where the target is 255.
         target: (H, W) true ids, 255 where not labelled.
         widths: pixels from a true border, increasing.
 
@@ -153,8 +159,12 @@ def trimap_counts(labels: ArrayLike, target: ArrayLike, num_classes: int, widths
     inside = band_index < len(widths)
     band_indices, target_ids = band_index[inside], truth[inside].astype(np.int64)
     prediction = labels[inside].astype(np.int64)
-    correct = target_ids == prediction
-    ids_of = [(band_indices[correct], target_ids[correct]), (band_indices, target_ids), (band_indices, prediction)]
+    correct, known = target_ids == prediction, prediction != IGNORE
+    ids_of = [
+        (band_indices[correct], target_ids[correct]),
+        (band_indices, target_ids),
+        (band_indices[known], prediction[known]),
+    ]
     counts = np.stack([_count_by_band(*ids, len(widths), num_classes) for ids in ids_of], axis=1)
     return TrimapCounts(widths, counts.cumsum(0))  # a wider band holds the narrower ones
 
@@ -217,8 +227,8 @@ def _find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _
     """
     if width < 1:
         raise ValueError(f"boundary band: found a width of {width}; expected at least 1 pixel")
-    maximum = _sliding_extremum(np.where(valid, labels, np.uint8(0)), width, np.maximum)
-    minimum = _sliding_extremum(np.where(valid, labels, np.uint8(255)), width, np.minimum)
+    maximum = _sliding_extremum(np.where(valid, labels, np.uint8(0)), width, np.maximum, 0)
+    minimum = _sliding_extremum(np.where(valid, labels, np.uint8(255)), width, np.minimum, 255)
     band: _BoolArray = valid & ((maximum != labels) | (minimum != labels))
     return band
 
@@ -236,25 +246,29 @@ def _find_image_border_band(shape: tuple[int, ...], width: int) -> _BoolArray:
     return band
 
 
-def _sliding_extremum(values: _LabelArray, width: int, reduce: Callable[..., _LabelArray]) -> _LabelArray:
-    """Reduce over the square around each pixel, as far as the image goes: rows, then columns."""
-    over_rows = _sliding_extremum_over_rows(values.copy(), width, reduce)
-    return _sliding_extremum_over_rows(over_rows.T.copy(), width, reduce).T
+def _sliding_extremum(values: _LabelArray, width: int, reduce: np.ufunc, outside: int) -> _LabelArray:
+    """Reduce over the square around each pixel; `outside` of the image changes nothing."""
+    for axis in (0, 1):
+        values = _sliding_extremum_along(values, min(width, values.shape[axis]), reduce, outside, axis)
+    return values
 
 
-def _sliding_extremum_over_rows(values: _LabelArray, width: int, reduce: Callable[..., _LabelArray]) -> _LabelArray:
-    """Reduce up to `width` rows above and below, in place, in windows that double until they are wide enough."""
-    reversed_values = values.copy()
-    _extremum_of_following_rows(values, width, reduce)
-    _extremum_of_following_rows(reversed_values[::-1], width, reduce)
-    return reduce(values, reversed_values)
-
-
-def _extremum_of_following_rows(values: _LabelArray, width: int, reduce: Callable[..., _LabelArray]) -> None:
-    """Reduce each row and the `width` rows after it, in place."""
-    covered = 0  # following rows that each row includes so far
-    while covered < width:
-        step = min(covered + 1, width - covered)
-        if step < len(values):
-            values[:-step] = reduce(values[:-step], values[step:])
+def _sliding_extremum_along(values: _LabelArray, width: int, reduce: np.ufunc, outside: int, axis: int) -> _LabelArray:
+    """Reduce over `width` pixels to both sides along an axis, in windows that double until they are wide enough."""
+    length = values.shape[axis]
+    padding = [(width, width) if i == axis else (0, 0) for i in range(2)]
+    source = np.pad(values, padding, constant_values=outside)
+    target = np.empty_like(source)  # two buffers take turns: fresh memory for each step would cost more than the step
+    covered, size = 1, length + 2 * width
+    while covered <= 2 * width:
+        step = min(covered, 2 * width + 1 - covered)
+        size -= step
+        parts = [_slice_axis(array, start, size, axis) for array, start in ((source, 0), (source, step), (target, 0))]
+        reduce(parts[0], parts[1], out=parts[2])
+        source, target = target, source
         covered += step
+    return _slice_axis(source, 0, length, axis)
+
+
+def _slice_axis(values: _LabelArray, start: int, size: int, axis: int) -> _LabelArray:
+    return values[start : start + size] if axis == 0 else values[:, start : start + size]

@@ -12,20 +12,21 @@ chance, which takes several trainings to measure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dilated.data.groups import Groups
 from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import (
     EvaluationAccumulator,
     MetricsConfig,
     build_class_id_lut,
-    group_samples,
+    find_groups_by_name,
     iter_predictions,
     require_same_classes,
 )
@@ -65,6 +66,10 @@ class Comparison:
     def _differences(self) -> MetricIntervals:
         counts = self.candidate.image_counts, self.baseline.image_counts
         return compute_differences(*counts, len(self.candidate.classes), self.candidate.groups)
+
+    def with_groups(self, groups: Groups) -> Comparison:
+        """The same with other groups of the images, which change the intervals alone."""
+        return replace(self, candidate=self.candidate.with_groups(groups), baseline=self.baseline.with_groups(groups))
 
     @property
     def changed_pixels(self) -> dict[str, int]:
@@ -177,18 +182,18 @@ def compare(
         labels = lut[baseline_prediction.labels]
         a.add(i, candidate_prediction.labels, target, candidate_prediction.logits)
         b.add(i, labels, target, baseline_prediction.logits)
-        changed[i] = _count_changes(candidate_prediction.labels, labels, target)
-    image_names, groups = [sample.name for sample in samples], group_samples(samples, config.group_by)
+        changed[i] = count_changes(candidate_prediction.labels, labels, target)
+    image_names, groups = [sample.name for sample in samples], find_groups_by_name(samples)
     a_result, b_result = (accumulator.result(image_names, range(len(samples)), groups) for accumulator in (a, b))
     return Comparison(a_result, b_result, changed, names)
 
 
-def _count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDArray[np.uint8]) -> tuple[int, int, int]:
+def count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Count labelled pixels that only the candidate has right, only the baseline, and that differ with both wrong.
 
     Example:
         >>> target = np.array([0, 0, 0, 0, 255], np.uint8)
-        >>> _count_changes(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 2, 2]), target)
+        >>> count_changes(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 2, 2]), target)
         (1, 1, 1)
     """
     differing = (candidate != baseline) & (target != IGNORE)

@@ -29,6 +29,8 @@ class ConfusionMatrix:
 
     Args:
         classes: names, in the order of the ids; or just how many there are.
+        counts: (C, C) to begin with.
+        unpredicted: (C,) true pixels that the prediction leaves without a class, which are misses.
 
     Example:
         >>> confusion = ConfusionMatrix(["sky", "road"])
@@ -37,10 +39,16 @@ class ConfusionMatrix:
         ([[1, 1], [0, 1]], 0.5)
     """
 
-    def __init__(self, classes: Sequence[str] | int, counts: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str] | int,
+        counts: NDArray[np.int64] | None = None,
+        unpredicted: NDArray[np.int64] | None = None,
+    ) -> None:
         self.classes = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
         size = len(self.classes)
         self.counts = np.zeros((size, size), dtype=np.int64) if counts is None else counts
+        self.unpredicted = np.zeros(size, dtype=np.int64) if unpredicted is None else unpredicted
 
     def update(self, labels: ArrayLike, target: ArrayLike) -> None:
         """Count one image: ids as arrays or CPU tensors of the same shape, 255 in the target where it counts nowhere.
@@ -64,12 +72,12 @@ class ConfusionMatrix:
         """Merge two counts, of two processes or two halves of the data."""
         if self.classes != other.classes:
             raise ValueError("ConfusionMatrix: the two count different classes")
-        return ConfusionMatrix(self.classes, self.counts + other.counts)
+        return ConfusionMatrix(self.classes, self.counts + other.counts, self.unpredicted + other.unpredicted)
 
     @property
     def pixels(self) -> int:
         """Counted pixels."""
-        return int(self.counts.sum())
+        return int(self.counts.sum() + self.unpredicted.sum())
 
     @property
     def iou(self) -> dict[str, float]:
@@ -114,7 +122,14 @@ class ConfusionMatrix:
 
     @property
     def _metrics(self) -> dict[str, NDArray[np.float64]]:
-        return compute_metrics(stack_image_counts(self.counts), len(self.classes))
+        return compute_metrics(self.class_counts, len(self.classes))
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """(3 C,): correct, true and predicted pixels by class."""
+        counts = stack_image_counts(self.counts)
+        counts[len(self.classes) : 2 * len(self.classes)] += self.unpredicted
+        return counts
 
     def _by_class(self, name: str) -> dict[str, float]:
         return dict(zip(self.classes, self._metrics[name].tolist(), strict=True))

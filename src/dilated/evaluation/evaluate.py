@@ -60,8 +60,6 @@ class MetricsConfig:
     """Measure mean IoU within each of these distances to a true border too, in pixels, such as 1 2 4 8."""
     calibration: bool = False
     """Measure how reliable the probabilities are, which needs the logits of all classes."""
-    group_by: str | None = None
-    """What tells the group of an image, over which intervals are: a regular expression for its name, or `image`."""
 
     def __post_init__(self) -> None:
         band_width_in_pixels((1, 1), self.boundary_width)
@@ -86,7 +84,8 @@ class EvaluationAccumulator:
 
     def __init__(self, classes: Sequence[str], num_images: int, metrics: MetricsConfig | None = None) -> None:
         self.classes, config, size = tuple(classes), metrics or MetricsConfig(), len(classes)
-        self.per_image = np.zeros((num_images, size, size), dtype=np.int64)
+        self.pooled = np.zeros((size, size), dtype=np.int64)
+        self.class_counts = np.zeros((num_images, 3 * size), dtype=np.int64)
         self.boundary = BoundaryCounts.zeros(num_images, size, config.boundary_width) if config.boundary else None
         self.trimap = TrimapCounts.zeros(num_images, size, config.trimap) if config.trimap else None
         self.calibration = ReliabilityCounts.zeros(num_images) if config.calibration else None
@@ -105,7 +104,7 @@ class EvaluationAccumulator:
         """
         confusion = ConfusionMatrix(self.classes)
         confusion.update(labels, target)
-        self.per_image[index] = confusion.counts
+        self.add_confusion(index, confusion)
         size = len(self.classes)
         if self.boundary is not None:
             self.boundary.set_image(index, boundary_counts(labels, target, size, self.boundary.width))
@@ -116,6 +115,21 @@ class EvaluationAccumulator:
                 raise ValueError("calibration: found no logits; expected those of all classes")
             self.calibration.set_image(index, reliability_counts(logits, labels, target))
 
+    def add_confusion(self, index: int, confusion: ConfusionMatrix) -> None:
+        """Count one image's confusion matrix alone."""
+        self.pooled += confusion.counts
+        self.class_counts[index] = confusion.class_counts
+
+    def add_counts(
+        self, index: int, confusion: ConfusionMatrix, boundary: BoundaryCounts | None, trimap: TrimapCounts | None
+    ) -> None:
+        """Add what has been counted of one image."""
+        self.add_confusion(index, confusion)
+        if self.boundary is not None and boundary is not None:
+            self.boundary.set_image(index, boundary)
+        if self.trimap is not None and trimap is not None:
+            self.trimap.set_image(index, trimap)
+
     def result(self, names: Sequence[str], indices: Sequence[int], groups: Groups) -> EvaluationResult:
         """Return what was counted.
 
@@ -124,7 +138,7 @@ class EvaluationAccumulator:
             indices: the positions of the images in the data.
             groups: of all images that the data has.
         """
-        counts = self.per_image, self.boundary, self.trimap, self.calibration
+        counts = self.pooled, self.class_counts, self.boundary, self.trimap, self.calibration
         return EvaluationResult(
             self.classes, tuple(names), tuple(indices), len(groups), *counts, groups.select(list(indices))
         )
@@ -165,18 +179,17 @@ def evaluate(
         if on_prediction is not None:
             on_prediction(selected[row], prediction)
     names = [samples[index].name for index in selected]
-    return accumulator.result(names, selected, group_samples(samples, config.group_by))
+    return accumulator.result(names, selected, find_groups_by_name(samples))
 
 
-def group_samples(samples: Sequence[Sample], rule: str | None = None) -> Groups:
+def find_groups_by_name(samples: Sequence[Sample]) -> Groups:
     """Find the groups of samples by their names, with the folders below the one that all have in common.
 
-    Raises:
-        InputError: a rule that is no regular expression, or that finds nothing in a name.
+    `Dataset.groups` knows more: tables, rules and what cameras wrote; `EvaluationResult.with_groups` takes it.
     """
     folders = [os.path.abspath(sample.image.parent) for sample in samples]
     root = Path(os.path.commonpath(folders)) if folders else Path()
-    return find_groups([name_from_root(sample, root) for sample in samples], rule)
+    return find_groups([name_from_root(sample, root) for sample in samples])
 
 
 def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
@@ -189,8 +202,8 @@ def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
         ValueError: no part, parts of different data or metrics, an image in two parts or in none.
 
     Example:
-        >>> a = EvaluationResult(("sky",), ("p1",), (1,), 2, np.array([[[5]]]))
-        >>> b = EvaluationResult(("sky",), ("p0",), (0,), 2, np.array([[[3]]]))
+        >>> a = EvaluationResult(("sky",), ("p1",), (1,), 2, np.array([[5]]), np.array([[5, 5, 5]]))
+        >>> b = EvaluationResult(("sky",), ("p0",), (0,), 2, np.array([[3]]), np.array([[3, 3, 3]]))
         >>> merged = merge([a, b])
         >>> merged.names, merged.confusion.counts.tolist()
         (('p0', 'p1'), [[8]])
@@ -221,7 +234,8 @@ def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
         tuple(names[i] for i in order),
         tuple(sorted(counter)),
         size,
-        np.concatenate([part.per_image for part in parts])[order],
+        np.sum([part.pooled for part in parts], axis=0),
+        np.concatenate([part.class_counts for part in parts])[order],
         BoundaryCounts.concatenate(boundary, order) if boundary else None,
         TrimapCounts.concatenate(trimap, order) if trimap else None,
         ReliabilityCounts.concatenate(calibration, order) if calibration else None,

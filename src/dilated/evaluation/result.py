@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from dilated.evaluation.boundary import BoundaryCounts, TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.intervals import Interval, MetricIntervals, compute_intervals
-from dilated.evaluation.metrics import CLASS_METRICS, MEAN_METRICS, compute_metrics, nan_to_none, stack_image_counts
+from dilated.evaluation.metrics import CLASS_METRICS, MEAN_METRICS, compute_metrics, nan_to_none
 from dilated.evaluation.units import UnitSummary
 from dilated.files import atomic_path
 
@@ -59,8 +59,10 @@ class EvaluationResult:
     """The positions of the images in the data."""
     dataset_size: int
     """Number of images that the data has."""
-    per_image: NDArray[np.int64]
-    """(P, C, C): the confusion matrix of each image."""
+    pooled: NDArray[np.int64]
+    """(C, C): pixels by true class (rows) and predicted class (columns), over all images."""
+    class_counts: NDArray[np.int64]
+    """(P, 3 C): correct, true and predicted pixels by class of each image."""
     boundary: BoundaryCounts | None = None
     trimap: TrimapCounts | None = None
     calibration: ReliabilityCounts | None = None
@@ -70,18 +72,24 @@ class EvaluationResult:
     @cached_property
     def confusion(self) -> ConfusionMatrix:
         """The confusion matrix pooled over the images."""
-        return ConfusionMatrix(self.classes, self.per_image.sum(0))
+        truth = self.class_counts[:, len(self.classes) : 2 * len(self.classes)].sum(0)
+        return ConfusionMatrix(self.classes, self.pooled, truth - self.pooled.sum(1))
 
     @property
     def num_unlabeled_images(self) -> int:
         """Number of images without a labelled pixel; they count as images but change no metric."""
-        return int((self.per_image.sum((1, 2)) == 0).sum())
+        return int((self._pixels_by_image == 0).sum())
+
+    @property
+    def _pixels_by_image(self) -> NDArray[np.int64]:
+        pixels: NDArray[np.int64] = self.class_counts[:, len(self.classes) : 2 * len(self.classes)].sum(1)
+        return pixels
 
     @cached_property
     def image_counts(self) -> NDArray[np.int64]:
         """(P, K): all that the metrics and their intervals need."""
         bands = (self.boundary.intersection, self.boundary.union) if self.boundary else ()
-        return stack_image_counts(self.per_image, *bands)
+        return np.concatenate([self.class_counts, *bands], axis=1)
 
     @cached_property
     def metrics(self) -> dict[str, NDArray[np.float64]]:
@@ -92,6 +100,10 @@ class EvaluationResult:
     def groups(self) -> Groups:
         """Which of the images are not independent of each other."""
         return self.known_groups if self.known_groups is not None else find_groups(self.names)
+
+    def with_groups(self, groups: Groups) -> EvaluationResult:
+        """The same with other groups of the images, which change the intervals alone."""
+        return replace(self, known_groups=groups)
 
     @property
     def intervals(self) -> dict[str, list[Interval]]:
@@ -110,8 +122,8 @@ class EvaluationResult:
     @property
     def image_results(self) -> list[ImageResult]:
         """The metrics of each image, in the order of `names`."""
-        metrics = compute_metrics(stack_image_counts(self.per_image), len(self.classes))
-        columns = metrics["mean_iou"][:, 0], metrics["pixel_accuracy"][:, 0], self.per_image.sum((1, 2)), metrics["iou"]
+        metrics = compute_metrics(self.class_counts, len(self.classes))
+        columns = metrics["mean_iou"][:, 0], metrics["pixel_accuracy"][:, 0], self._pixels_by_image, metrics["iou"]
         return [
             ImageResult(
                 name, nan_to_none(mean_iou), nan_to_none(accuracy), int(pixels), self._by_class(map(nan_to_none, iou))

@@ -86,14 +86,14 @@ def _show_image(result: ImageResult, sample: Sample, prediction: LabelArray, cla
     small = shrink(to_display(image), _MAX_SIDE)
     panels = {
         "image": encode_data_uri(small),
-        "truth": encode_data_uri(_colorize(truth, classes), "png"),
-        "prediction": encode_data_uri(_colorize(prediction, classes), "png"),
-        "errors": encode_data_uri(_draw_errors(small, truth, prediction)),
+        "truth": encode_data_uri(colorize(truth, classes), "png"),
+        "prediction": encode_data_uri(colorize(prediction, classes), "png"),
+        "errors": encode_data_uri(draw_errors(small, truth, prediction)),
     }
     return ShownImage(result, panels, width, height)
 
 
-def _colorize(labels: LabelArray, classes: Classes) -> ImageArray:
+def colorize(labels: LabelArray, classes: Classes) -> ImageArray:
     """Color (H, W) ids: (H, W, 3) in the classes' colors, stripes where nothing is labelled."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[: len(classes)] = classes.colors
@@ -103,7 +103,7 @@ def _colorize(labels: LabelArray, classes: Classes) -> ImageArray:
     return pixels
 
 
-def _draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) -> ImageArray:
+def draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) -> ImageArray:
     """Draw the image in pale gray, red where the prediction is wrong, dark where there is no truth."""
     gray = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float64)
     pixels = np.repeat((150 + gray * 0.41)[..., None], 3, axis=2)

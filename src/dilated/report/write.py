@@ -82,7 +82,7 @@ def write_report(
         MetricsConfig(boundary=True, trimap=_TRIMAP_WIDTHS, calibration=True),
         on_progress,
         recorder,
-    )
+    ).with_groups(data.groups(split))
     seconds = time.monotonic() - started_at
     worst, best = images.show_images(result, recorder, samples, data.classes)
     page = render(
