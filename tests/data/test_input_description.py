@@ -217,3 +217,9 @@ def test_such_images_are_not_converted_to_formats_of_rgb(fields: Path, tmp_path:
 def test_a_description_is_read_back_from_its_table() -> None:
     config = InputConfig(BANDS, "int16", "percentile", (1.0,) * 4, (9.0,) * 4, -1.0)
     assert build_dataclass(InputConfig, vars(config), "network.input") == config
+
+
+def test_check_says_aloud_that_16_bits_are_used_in_part(tmp_path: Path) -> None:
+    save_fields(tmp_path)
+    (note,) = [note for note in check(tmp_path).notes if "[input]" in note]
+    assert "as 8-bit RGB 11 levels of 256 would remain" in note

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dilated import InputError, Prediction, Predictor, load
 from dilated.data.images import ImageArray
-from dilated.prediction import pipeline
+from dilated.prediction import reading
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
 from dilated.prediction.sources import Frame, InputImage, Source, search_sources
@@ -34,6 +34,7 @@ class Fake:
         self.batches: list[tuple[int, ...]] = []
         self.segmenter, self.device = self, torch.device("cpu")
         self.classes, self.colors = ["a", "b"], [(0, 0, 0), (255, 0, 0)]
+        self.input = None
         self.error: BaseException | None = None
 
     def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
@@ -244,7 +245,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
             if "damaged" in source.path.name and number == 3:
                 raise InputError(f"{source.path}: the video is damaged after frame 3")
 
-    monkeypatch.setattr(pipeline, "read_frames", frames)
+    monkeypatch.setattr(reading, "read_frames", frames)
 
 
 @pytest.mark.parametrize("kind", ["camera", "video"])

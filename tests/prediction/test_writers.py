@@ -153,7 +153,7 @@ def test_geojson_is_wound_as_rfc_7946_has_it(tmp_path: Path) -> None:
 @given(labels=maps)
 def test_coco_covers_the_image_exactly_once(labels: np.ndarray) -> None:
     count = np.zeros(labels.shape, dtype=int)
-    for annotation in _make_annotations(labels):
+    for annotation in _make_annotations(labels, 255):
         shape = annotation["segmentation"]
         if isinstance(shape, dict):
             mask = decode_rle(decompress_rle(shape["counts"]), labels.shape)

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from dilated.cli import arguments
 from dilated.cli.console import make_table, write_line, write_table
+from dilated.config import build_dataclass
+from dilated.input_config import InputConfig
 from dilated.models.network_file import NetworkDescription, read_description
 from dilated.weights.catalog import find_network
 
@@ -40,13 +42,24 @@ def run(network: arguments.Network, /, *, layers: arguments.Flag = False) -> Non
 def _network_table(network: NetworkDescription) -> Table:
     parts = network.parameters_by_part()
     by_part = ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items(), key=lambda part: -part[1]))
-    rows: list[tuple[str, object]] = [("classes", ", ".join(network.classes)), *network.config.items()]
+    config = {key: value for key, value in network.config.items() if key != "input"}
+    rows: list[tuple[str, object]] = [("classes", ", ".join(network.classes)), ("images", _describe_input(network))]
+    rows += config.items()
     rows += [("parameters", f"{sum(parts.values()):,} ({by_part})"), ("file", f"{network.file_bytes / 1e6:.1f} MB")]
     rows += [(key, value) for key, value in network.card.items() if isinstance(value, str | int | float)]
     metrics = network.card.get("val")
     if isinstance(metrics, dict) and isinstance(metrics.get("mean_iou"), float):  # None where no pixel was labeled
         rows.append(("val mean IoU", f"{metrics['mean_iou']:.4f}"))
     return make_table(("", ""), rows, left=range(2))
+
+
+def _describe_input(network: NetworkDescription) -> str:
+    """What the network reads."""
+    table = network.config.get("input")
+    if not table:
+        return "8-bit RGB"
+    config: InputConfig = build_dataclass(InputConfig, table, f"{network.path}: input")
+    return config.describe()
 
 
 def context_table(segmenter: BaseSegmenter) -> Table:

@@ -91,7 +91,11 @@ class Dataset:
 
     @property
     def input(self) -> InputConfig | None:
-        """What the images hold; None for 8-bit RGB. See `dilated.data.input_description`."""
+        """What the images hold; None for 8-bit RGB. See `dilated.data.input_description`.
+
+        Raises:
+            InputError: images that have no such bands, or more than a network reads.
+        """
         return self.contents.input
 
     @property

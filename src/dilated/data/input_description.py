@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.config import build_dataclass, read_toml, to_toml
+from dilated.config import build_dataclass, to_toml
 from dilated.data.band_header import BandHeader, read_band_header
 from dilated.data.images import read_image
 from dilated.data.raster.bands import open_band_raster, sample_windows
@@ -51,16 +51,16 @@ class InputRules:
     """The value that marks pixels without data; that of the files where it is left out."""
 
 
-def read_input_rules(path: Path) -> InputRules | None:
-    """Read the table [input] of a classes.toml; None where there is none.
+def build_input_rules(table: dict[str, Any], path: Path) -> InputRules:
+    """Build the rules of a table [input].
+
+    Args:
+        path: the classes.toml, for messages.
 
     Raises:
-        InputError: the file is not TOML, or the table has an unknown key or a value of another type.
+        InputError: an unknown key, or a value of another type.
     """
-    table = read_toml(path, "the list of classes") if path.is_file() else {}
-    if "input" not in table:
-        return None
-    rules: InputRules = build_dataclass(InputRules, table["input"], f"{path}: input")
+    rules: InputRules = build_dataclass(InputRules, table, f"{path}: input")
     return rules
 
 

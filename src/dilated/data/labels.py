@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -277,25 +277,35 @@ class _Settings:
     transparent: str = "refuse"
 
 
-def load_classes_file(path: Path) -> tuple[Classes | None, ObjectRules, str | None]:
-    """Read a `classes.toml` of a data folder: its classes, how it wants drawn objects to be read, and its groups.
+class ClassesFileContent(NamedTuple):
+    """What a `classes.toml` says."""
 
-    Returns:
-        The classes, None where the file has nothing but rules; the rules for objects; and the regular expression that
-        finds an image's group in its name, if there is one.
+    classes: Classes | None = None
+    """None where the file has nothing but rules."""
+    object_rules: ObjectRules = ObjectRules()
+    """How drawn objects are read."""
+    group_rule: str | None = None
+    """The regular expression that finds an image's group in its name."""
+    input_table: dict[str, Any] | None = None
+    """The table [input], see `dilated.data.input_description`."""
+
+
+def load_classes_file(path: Path) -> ClassesFileContent:
+    """Read a `classes.toml` of a data folder: its classes, and its rules for objects, groups and images.
 
     Raises:
         InputError: the file is missing or is not TOML, or it has an unknown key or a value of another type.
     """
     table = read_toml(path, "the list of classes")
-    has_input = table.pop("input", None) is not None  # see `dilated.data.input_description`
+    images = table.pop("input", None)
     given = _pop_object_rules(table)
     rules: ObjectRules = build_dataclass(ObjectRules, given, str(path))
     groups = table.pop("groups", None)
     if groups is not None and (not isinstance(groups, str) or not groups):
         raise InputError(f"{path}: groups: found {groups!r:.40}", hint="give a regular expression in quotes")
-    has_rules = bool(given) or has_input or groups is not None
-    return None if has_rules and not table else _build_classes(table, path), rules, groups
+    has_rules = bool(given) or images is not None or groups is not None
+    classes = None if has_rules and not table else _build_classes(table, path)
+    return ClassesFileContent(classes, rules, groups, images)
 
 
 def _pop_object_rules(table: dict[str, Any]) -> dict[str, Any]:

@@ -215,9 +215,12 @@ def _describe_input(config: InputConfig | None) -> list[str]:
     """What images hold that are not 8-bit RGB, and how to say otherwise."""
     if config is None:
         return []
+    levels = int(max(config.high)) // 257 + 1
+    is_dim = config.dtype == "uint16" and config.scaling == "percentile" and levels <= 64
+    note = f" Of 16 bits so few are used that as 8-bit RGB {levels} levels of 256 would remain." if is_dim else ""
     return [
-        f"Images hold {config.describe()}; a network is trained on these. To choose other bands or another range, "
-        f"change this in classes.toml:\n\n{format_proposal(config)}\n"
+        f"Images hold {config.describe()}; a network is trained on these.{note} To choose other bands or another "
+        f"range, change this in classes.toml:\n\n{format_proposal(config)}\n"
     ]
 
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.images import open_image
-from dilated.data.input_description import InputRules, read_input_rules
+from dilated.data.input_description import InputRules, build_input_rules
 from dilated.data.labels import (
     IGNORE,
     Classes,
+    ClassesFileContent,
     LabelArray,
     ObjectRules,
     assert_raw_values,
@@ -61,7 +62,7 @@ class ClassesFile:
         Raises:
             InputError: the file is damaged.
         """
-        return self._content[0]
+        return self._content.classes
 
     @property
     def object_rules(self) -> ObjectRules:
@@ -70,7 +71,7 @@ class ClassesFile:
         Raises:
             InputError: the file is damaged.
         """
-        return self._content[1]
+        return self._content.object_rules
 
     @property
     def group_rule(self) -> str | None:
@@ -79,20 +80,21 @@ class ClassesFile:
         Raises:
             InputError: the file is damaged.
         """
-        return self._content[2]
+        return self._content.group_rule
 
-    @cached_property
+    @property
     def input_rules(self) -> InputRules | None:
         """What it says of the images; None where it says nothing.
 
         Raises:
             InputError: the file is damaged.
         """
-        return read_input_rules(self.path)
+        table = self._content.input_table
+        return None if table is None else build_input_rules(table, self.path)
 
     @cached_property
-    def _content(self) -> tuple[Classes | None, ObjectRules, str | None]:
-        return load_classes_file(self.path) if self.path.is_file() else (None, ObjectRules(), None)
+    def _content(self) -> ClassesFileContent:
+        return load_classes_file(self.path) if self.path.is_file() else ClassesFileContent()
 
     def map_names_to_ids(self, names: Sequence[str], source: str) -> dict[str, int]:
         """The id of each class that the data names.

@@ -180,11 +180,7 @@ class Format(ABC):
 
     @cached_property
     def input(self) -> InputConfig | None:
-        """What the images hold, by classes.toml and by some training images; None for 8-bit RGB.
-
-        Raises:
-            InputError: images that have no such bands, or more than a network reads.
-        """
+        """What the images hold, by classes.toml and by some training images; None for 8-bit RGB."""
         split = "train" if "train" in self.splits else next(iter(self.splits), "train")
         return describe_samples(self.match_split(split).samples, self.classes_file.input_rules)
 
