@@ -95,7 +95,13 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_no_training_writes_is_refused_with_the_file(name: str, values: dict[str, Any], tmp_path: Path) -> None:
     change, message = CHANGES[name]
-    whole = {**values, "recipe": {}, "data": {"root": "x", "format": "folders"}, "image_counts": {"val": 1}, "log": 0}
+    whole = {
+        **values,
+        "recipe": {},
+        "data": {"root": "x", "format": "folders", "digest": ""},
+        "image_counts": {"val": 1},
+        "log": 0,
+    }
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, whole)
     assert load_checkpoint(path).keys() == whole.keys()

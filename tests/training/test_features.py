@@ -135,3 +135,10 @@ def test_logits_and_labels_are_flipped_together_by_the_draw_alone(pairs: list[Sa
     assert 15 < sum(flips) < 45
     other = FeatureSamples(tmp_path, pairs, stride=8, flip=True, seed=2)
     assert any(not torch.equal(other[(2, n)][0], flipping[(2, n)][0]) for n in range(60))
+
+
+def test_features_are_computed_anew_where_an_image_was_changed_in_place(pairs: list[Sample], tmp_path: Path) -> None:
+    network = segmenter()
+    computed(network, pairs, tmp_path / "features")
+    draw(50, *SIZES[2])[0].save(pairs[2].image)
+    assert computed(network, pairs, tmp_path / "features")[2]

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import draw
 
 from dilated import InputError, Segmenter, SegmenterConfig, load, load_recipe, open_dataset
+from dilated.errors import Interrupted
 from dilated.training import optim, stages
 from dilated.training.config import StageConfig
+from dilated.training.progress import LineProgress
 from dilated.training.train import RunOptions, train
 
 
@@ -29,6 +34,7 @@ def test_a_run_holds_what_it_promises(folder: Path, recipe_file: Path, tmp_path:
     train(open_dataset(folder), recipe, out, options=RunOptions(device="cpu", tensorboard=True))
     names = {p.name for p in out.iterdir()}
     assert names == {
+        "data.json",
         "recipe.toml", "log.jsonl", "checkpoint.pt", "best.safetensors", "tensorboard",
         "stage-0.safetensors", "stage-1.safetensors", "stage-2.safetensors",
     }  # fmt: skip
@@ -125,3 +131,41 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert factors[50] == pytest.approx(0.5**0.9)
     assert 0 < factors[-1] < 0.02
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * factors[-1])
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_data_that_changed_between_a_kill_and_the_resume_is_named(
+    kind: str, folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    out, recipe = tmp_path / "run", load_recipe(str(recipe_file), ["workers=0"])
+    train(open_dataset(folder), recipe, out)
+    train(open_dataset(folder), recipe, out, resume=True)
+    before = (out / "data.json").read_bytes()
+    draw(77)[kind == "labels"].save(folder / kind / "train" / "p3.png")
+    with pytest.raises(InputError, match=rf"not what the run began with: {kind}/train/p3\.png has changed.* --accept-"):
+        train(open_dataset(folder), recipe, out, resume=True)
+    assert (out / "data.json").read_bytes() == before
+    progress = LineProgress()
+    options = RunOptions(accept_changed_data=True, progress=progress)
+    train(open_dataset(folder), recipe, out, resume=True, options=options)
+    assert (out / "data.json").read_bytes() != before
+
+
+def test_images_that_were_added_are_trained_on_where_that_is_accepted(
+    folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    out, recipe = tmp_path / "run", load_recipe(str(recipe_file), ["workers=0"])
+
+    class Stops(LineProgress):
+        def on_step_end(self, step: int, progress: float) -> None:
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(open_dataset(folder), recipe, out, options=RunOptions(progress=Stops()))
+    for name, seed in (("p8", 88), ("p9", 99)):
+        for kind, image in zip(("images", "labels"), draw(seed), strict=True):
+            image.save(folder / kind / "train" / f"{name}.png")
+    options = RunOptions(accept_changed_data=True)
+    assert train(open_dataset(folder), recipe, out, resume=True, options=options) > 0
+    train(open_dataset(folder), recipe, out, resume=True)  # which is now what it is on

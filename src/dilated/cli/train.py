@@ -21,7 +21,8 @@ from dilated.training.checkpoint import create_run_folder
 @dataclass(frozen=True, kw_only=True)
 class _Options:
     out: arguments.RequiredPath
-    """the run's folder, new; for recipe.toml, plan.toml, plan.json, log.jsonl, checkpoint.pt, networks, report.html."""
+    """the run's folder, new; for recipe.toml, data.json, plan.toml, plan.json, log.jsonl, checkpoint.pt, networks and
+    report.html."""
     budget: arguments.Duration = None
     """how long it may take in all, such as 90s, 30m or 2h."""
     recipe: arguments.Text = None
@@ -34,6 +35,8 @@ class _Options:
     """a network whose weights are taken where they fit: a file, a run, or a bundled name. Its classes may differ."""
     resume: arguments.Flag = False
     """continue the run in --out exactly where it was, on any number of processes."""
+    accept_changed_data: arguments.Flag = False
+    """with --resume: go on though images, labels or classes are not what the run began with."""
     plan_only: arguments.Flag = False
     """write the plan to --out and train nothing; edit it, and give it as --recipe."""
     format: arguments.Format = None
@@ -58,6 +61,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
     train_options = api.TrainOptions(
         device=options.device,
         tensorboard=options.tensorboard,
+        accept_changed_data=options.accept_changed_data,
         progress=RichTrainingProgress(),
         overrides=tuple(override for group in options.set for override in group),
         format=options.format,

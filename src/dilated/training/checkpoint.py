@@ -22,7 +22,7 @@ from dilated.lock import LOCK_FILE
 from dilated.models.base import BaseSegmenter
 from dilated.models.guarded_build import build_guarded, find_shapes, require_fit, require_stored_types
 from dilated.models.network_file import require_usable
-from dilated.run_folder import LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
+from dilated.run_folder import DATA_FILE, LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
 from dilated.training.checkpoint_schema import require_archive, require_checkpoint
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.optim import WeightEMA
@@ -128,13 +128,13 @@ def _networks(state: TrainingState) -> list[BaseSegmenter]:
 
 
 def require_same_training(
-    values: dict[str, Any], recipe: Recipe, image_counts: dict[str, int], out: Path, root: Path
+    values: dict[str, Any], recipe: Recipe, image_counts: dict[str, int] | None, out: Path, root: Path
 ) -> None:
     """Raise where a checkpoint is of another training."""
     if _comparable_recipe(values["recipe"]) != _comparable_recipe(plain_values(recipe_to_table(recipe))):
         recipe_file = out / RECIPE_FILE
         raise InputError(f"{out}: its checkpoint was made with another recipe; resume with {recipe_file}")
-    if values["image_counts"] != image_counts:
+    if image_counts is not None and values["image_counts"] != image_counts:
         raise InputError(
             f"{root}: found {image_counts} images; the run began with {values['image_counts']}. Resume "
             "on the data that it began with, or start a new run with --init-from on this one."
@@ -160,7 +160,7 @@ def create_run_folder(out: Path) -> None:
         InputError: it holds something that is worth keeping.
     """
     # A run that was killed before its first checkpoint leaves these, and nothing worth keeping.
-    leftovers = {RECIPE_FILE, PLAN_FILE, REASONS_FILE, LOG_FILE, LOCK_FILE}
+    leftovers = {DATA_FILE, RECIPE_FILE, PLAN_FILE, REASONS_FILE, LOG_FILE, LOCK_FILE}
     if out.exists() and (
         not out.is_dir() or any(p.name not in leftovers and p.suffix != ".part" for p in out.iterdir())
     ):

@@ -134,8 +134,8 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe": _TABLE,
     "image_counts": (lambda value: _is_table(value) and all(map(_is_count, value.values())), "a table of counts"),
     "data": (
-        lambda value: _is_table(value) and all(isinstance(value.get(key), str) for key in ("root", "format")),
-        "a table with root and format",
+        lambda value: _is_table(value) and all(isinstance(value.get(key), str) for key in ("root", "format", "digest")),
+        "a table with root, format and digest",
     ),
     "log": _COUNT,
     **dict.fromkeys(("stage_index", "step", "total_steps"), _COUNT),

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dilated.data.labels import IGNORE
+from dilated.data.manifest import hash_file
 from dilated.data.sample import Sample
 from dilated.files import atomic_path, atomic_write
 from dilated.models.base import BaseSegmenter
@@ -36,7 +37,8 @@ def cache_features(
 ) -> Path:
     """Write the front end's logits of each image, `<index>.npy`, (C, ceil(H/r), ceil(W/r)) float32.
 
-    Existing files of the same weights and images are kept, so an interrupted computation continues.
+    Existing files of the same weights and of images with the same content are kept, so an interrupted computation
+    continues.
 
     Args:
         on_progress: called after each image with how many are done and how many there are.
@@ -46,7 +48,9 @@ def cache_features(
     """
     folder.mkdir(parents=True, exist_ok=True)
     key_file = folder / "key.json"
-    key = json.dumps({"weights": segmenter.frontend_digest(), "images": [str(sample.image) for sample in samples]})
+    contents = {path: hash_file(path) for path in dict.fromkeys(sample.image for sample in samples)}
+    images = [[str(sample.image), contents[sample.image]] for sample in samples]
+    key = json.dumps({"weights": segmenter.frontend_digest(), "images": images})
     if not key_file.is_file() or key_file.read_text(encoding="utf-8", errors="replace") != key:
         for stale in folder.glob("*.npy"):
             stale.unlink()

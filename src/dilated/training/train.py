@@ -2,8 +2,9 @@
 
     train(open_dataset("my-data"), load_recipe("quick"), Path("runs/mine"))
 
-Writes into the run's folder: `recipe.toml` (resolved), `log.jsonl`, `checkpoint.pt`, `stage-N.safetensors`, the network
-at the end of each stage, and `best.safetensors`, the one with the best mean IoU on the validation split so far.
+Writes into the run's folder: `recipe.toml` (resolved), `data.json`, `log.jsonl`, `checkpoint.pt`,
+`stage-N.safetensors`, the network at the end of each stage, and `best.safetensors`, the one with the best mean IoU on
+the validation split so far.
 Interrupted in any way, `resume=True` goes on with the same numbers as if nothing had happened.
 """
 
@@ -26,6 +27,7 @@ from torch import Tensor
 from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import Dataset, require_disjoint_splits
 from dilated.data.loader import iter_batch_keys, iter_batches
+from dilated.data.manifest import make_manifest, read_manifest
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError, Interrupted
@@ -33,7 +35,7 @@ from dilated.evaluation.evaluate import evaluate, merge
 from dilated.files import plural
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, DATA_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
 from dilated.training.checkpoint import TrainingState
@@ -51,12 +53,14 @@ from dilated.training.stopping import DivergenceMonitor, catch_stop_signals
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a training computes and how it is shown; nothing here changes what is learned."""
+    """Where a training computes, how it is shown, and what a resume accepts; nothing else changes what is learned."""
 
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1` or `mps`; by default CUDA if it is available, else the CPU."""
     tensorboard: bool = False
     """Write TensorBoard event files beside the log."""
+    accept_changed_data: bool = False
+    """Resume on data that is not what the training began with; otherwise that is an error, which names the files."""
     progress: TrainingProgress | None = None
     """The listener that is told what happens, in the process of rank 0; nobody by default."""
 
@@ -120,7 +124,8 @@ class _Trainer:
             require_disjoint_splits(data)
         values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
         if values is not None:
-            checkpoint.require_same_training(values, recipe, self._image_counts(), out, data.root)
+            counts = None if options.accept_changed_data else self._image_counts()  # they are known at once
+            checkpoint.require_same_training(values, recipe, counts, out, data.root)
         # The network before the images: it is checked in a second, and they may take minutes.
         torch.manual_seed(recipe.seed)
         if values is None:
@@ -139,6 +144,10 @@ class _Trainer:
                 checkpoint.create_run_folder(out)
             checkpoint.write_recipe(out, recipe)
         self.clock = Clock(self.state.spent_seconds)
+        self.data_digest = ""
+        if self.world.is_rank_zero:
+            began_with = values["data"]["digest"] if values else None
+            self.data_digest = self._record_data(began_with, options.accept_changed_data)
         size = values["log"] if values else 0
         self.log: Log | NullLog = Log(out, size, options.tensorboard) if self.world.is_rank_zero else NullLog()
         if self.log.lost_bytes:
@@ -152,6 +161,24 @@ class _Trainer:
         """The samples of a split, read as the network takes them."""
         config = self.recipe.network.input
         return [dataclasses.replace(sample, input=config) for sample in self.data.samples(split)]
+
+    def _record_data(self, began_with: str | None, accept_changes: bool) -> str:
+        """Write what the data holds, and return its digest; raise where it is not what the training began with."""
+        path = self.out / DATA_FILE
+        previous = read_manifest(path)
+        with self.progress.track(2 * sum(self._image_counts().values()), "reading the data") as report:
+            manifest = make_manifest(self.samples, self.data.classes, self.data.root, previous, report)
+        if began_with not in (None, manifest.digest):
+            is_known = previous is not None and previous.digest == began_with
+            changes = previous.describe_changes(manifest) if previous and is_known else [f"{path} does not say how"]
+            named = f"{', '.join(changes[:5])}{f' and {len(changes) - 5:,} more' if len(changes) > 5 else ''}"
+            message = f"{self.data.root}: the data is not what the run began with: {named}"
+            if not accept_changes:
+                hint = "restore it, or give --accept-changed-data to go on with the data as it is"
+                raise InputError(message, hint=hint)
+            self.progress.notify(message)
+        manifest.save(path)
+        return manifest.digest
 
     def _require_batch_per_process(self) -> None:
         smallest = min(stage.batch or self.recipe.batch for stage in self.recipe.stage)
@@ -350,6 +377,7 @@ class _Trainer:
                     "root": str(self.data.root.resolve()),
                     "format": self.data.format,
                     "group_by": self.data.contents.group_by,
+                    "digest": self.data_digest,
                 },
                 "image_counts": self._image_counts(),
                 "log": self.log.sync(),
