@@ -27,6 +27,7 @@ from dilated.evaluation import evaluate as evaluation
 from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import MetricsConfig
 from dilated.evaluation.result import EvaluationResult
+from dilated.files import printable
 from dilated.lock import lock_folder
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
@@ -82,7 +83,7 @@ class Run:
     def __repr__(self) -> str:
         if not (self.path / BEST_FILE).is_file():
             return f"Run({str(self.path)!r}): no network yet"
-        name = self.segmenter.card.get("data", "unknown data")
+        name = printable(str(self.segmenter.card.get("data", "unknown data"))[:200])
         return (
             f"Run({str(self.path)!r}): val mean IoU {self.mean_iou:.4f} on {name}, "
             f"{len(self.segmenter.classes)} classes, output stride {self.segmenter.output_stride}"
@@ -97,7 +98,8 @@ class Run:
     def mean_iou(self) -> float:
         """The best mean IoU on the validation split; NaN where the network does not say."""
         measured = self.segmenter.card.get("val")
-        return float(measured["mean_iou"]) if isinstance(measured, dict) else float("nan")
+        mean_iou = measured.get("mean_iou") if isinstance(measured, dict) else None
+        return float(mean_iou) if isinstance(mean_iou, int | float) else float("nan")
 
     @property
     def recipe(self) -> Recipe:

@@ -15,6 +15,8 @@ class InputError(ValueError):
     Args:
         message: `<where>: <what is wrong, with the value>`.
         hint: one imperative step that mends it; empty where the message says all.
+        details: lines that are shown below as they are, such as the start of a file; the message and the hint have no
+            line breaks but those of names in them, which are escaped.
 
     Example:
         >>> error = InputError("recipe: epochs is -1", hint="give a number of 1 or more")
@@ -24,14 +26,15 @@ class InputError(ValueError):
         ('recipe: epochs is -1', 'give a number of 1 or more')
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message, self.hint = message, hint
+    def __init__(self, message: str, hint: str = "", details: str = "") -> None:
+        super().__init__(message, hint, details)
+        self.message, self.hint, self.details = message, hint, details
 
     def __str__(self) -> str:
-        if not self.hint:
-            return self.message
-        return f"{self.message}. {self.hint[:1].upper()}{self.hint[1:]}{'' if self.hint.endswith(('.', '?')) else '.'}"
+        text = self.message
+        if self.hint:
+            text += f". {self.hint[:1].upper()}{self.hint[1:]}{'' if self.hint.endswith(('.', '?')) else '.'}"
+        return f"{text}\n\n{self.details}" if self.details else text
 
 
 class ShortMemoryError(InputError):

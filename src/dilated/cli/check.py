@@ -9,9 +9,10 @@ from typing import Annotated
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
 from dilated.cli import arguments
-from dilated.cli.console import ProgressBar, make_table, write_heading, write_line, write_table
+from dilated.cli.console import ProgressBar, make_table, plain, write_details, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
 from dilated.data.dataset import CLASSES_FILE, write_classes_draft
 from dilated.data.formats import FORMATS
@@ -99,7 +100,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
 def _class_table(report: CheckReport) -> Table:
     """Images, files, pixels and the fraction of each class, by split and over all."""
     columns = [*report.splits.values(), report.total]
-    rows: list[list[str] | None] = [["images", *(f"{c.images:,}" for c in columns)]]
+    rows: list[Sequence[object] | None] = [["images", *(f"{c.images:,}" for c in columns)]]
     if report.classes is not None:
         rows += _file_rows(columns)
         rows.append(["labelled pixels", *(f"{c.labeled_pixels:,}" for c in columns)])
@@ -110,13 +111,13 @@ def _class_table(report: CheckReport) -> Table:
     return make_table(("", *report.splits, "all"), rows)
 
 
-def _file_rows(statistics: list[SplitStatistics]) -> Iterator[list[str]]:
+def _file_rows(statistics: list[SplitStatistics]) -> Iterator[list[str | Text]]:
     """Sizes, formats and modes; those of labels where they are images."""
     yield ["size", *(_format_sizes(s.sizes) for s in statistics)]
     if any(s.formats for s in statistics):
-        yield ["image files", *(f"{_format_counts(s.formats)}\n{_format_counts(s.modes)}" for s in statistics)]
+        yield ["image files", *(_lines(_format_counts(s.formats), _format_counts(s.modes)) for s in statistics)]
     if any(s.label_formats for s in statistics):
-        files = (f"{_format_counts(s.label_formats)}\n{_format_counts(s.label_modes)}" for s in statistics)
+        files = (_lines(_format_counts(s.label_formats), _format_counts(s.label_modes)) for s in statistics)
         yield ["label files", *files]
     if any(s.rotated_images for s in statistics):
         yield ["turned by EXIF", *(f"{s.rotated_images:,}" for s in statistics)]
@@ -124,13 +125,18 @@ def _file_rows(statistics: list[SplitStatistics]) -> Iterator[list[str]]:
         yield ["of one color", *(f"{s.blank_images:,}" for s in statistics)]
 
 
-def _format_sizes(sizes: ImageSizes | None) -> str:
+def _lines(*lines: str) -> Text:
+    """Lines of one cell."""
+    return Text("\n").join(map(plain, lines))
+
+
+def _format_sizes(sizes: ImageSizes | None) -> str | Text:
     if sizes is None:
         return "-"
     smallest, median, largest = sizes.as_text()
     if sizes.distinct == 1:
         return median
-    return f"{smallest} to\n{largest},\nmedian {median},\n{sizes.distinct} distinct"
+    return _lines(f"{smallest} to", f"{largest},", f"median {median},", f"{sizes.distinct} distinct")
 
 
 def _format_counts(counts: dict[str, int]) -> str:
@@ -169,6 +175,8 @@ def _print_findings(report: CheckReport, limit: int | None) -> None:
         shown = group[:limit]
         for finding, following in zip(shown, [*shown[1:], None], strict=True):
             write_line(f"  {finding.text}")
+            if finding.details:
+                write_details(finding.details)
             if finding.hint and (following is None or following.hint != finding.hint):
                 write_line(f"  hint: {finding.hint}")
         if limit is not None and len(group) > limit:

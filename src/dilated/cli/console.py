@@ -24,8 +24,8 @@ from dilated.files import printable, printable_lines
 
 
 def plain(text: object, style: str = "") -> Text:
-    """Text that is shown as it is: no markup, no control characters but line ends."""
-    return Text(printable_lines(str(text)), style)
+    """Text of one line that is shown as it is: no markup, no control characters."""
+    return Text(printable(str(text)), style)
 
 
 def write_line(text: object, style: str = "", stderr: bool = False) -> None:
@@ -33,12 +33,19 @@ def write_line(text: object, style: str = "", stderr: bool = False) -> None:
     Console(stderr=stderr, soft_wrap=True).print(plain(text, style), highlight=False)
 
 
+def write_details(text: str, stderr: bool = False) -> None:
+    """Print lines that are never wrapped, with an empty one before and after them."""
+    Console(stderr=stderr, soft_wrap=True).print(Text(f"\n{printable_lines(text)}\n"), highlight=False)
+
+
 def write_error(error: Exception | str, hint: str = "") -> None:
     """Print `error:` and, on a line of its own, `hint:` on the error stream."""
-    message = str(error)
+    message, details = str(error), ""
     if isinstance(error, InputError):
-        message, hint = error.message, hint or error.hint
+        message, hint, details = error.message, hint or error.hint, error.details
     write_heading("error", "bold red", message)
+    if details:
+        write_details(details, stderr=True)
     if hint:
         write_heading("hint", "bold cyan", hint)
 
@@ -60,7 +67,7 @@ def make_table(
 
     Args:
         columns: the headings; empty for none at all.
-        rows: the cells of each row; None for a line between rows.
+        rows: the cells of each row, a Text as it is; None for a line between rows.
         left: the columns that are aligned to the left; the others are to the right.
         compact: draw no lines but the one under the headings.
     """
@@ -77,7 +84,7 @@ def make_table(
         if row is None:
             table.add_section()
         else:
-            table.add_row(*map(plain, row))
+            table.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
     return table
 
 

@@ -34,6 +34,7 @@ from dilated.evaluation.intervals import Interval, MetricIntervals, compute_diff
 from dilated.evaluation.metrics import CLASS_METRICS, nan_to_none
 from dilated.evaluation.result import EvaluationResult
 from dilated.evaluation.units import UnitSummary
+from dilated.files import printable
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
 
@@ -120,7 +121,7 @@ class Comparison:
         lines = [f"A is {self.names[0]}, B is {self.names[1]}", f"mean IoU: A {a}, B {b}"]
         if self.differences["mean_iou"][0].is_known:
             lines[-1] += f", A minus B {self.differences['mean_iou'][0]:+.3f}"
-        return "\n".join([*lines, self.describe_changes(), self.describe()])
+        return "\n".join(map(printable, [*lines, self.describe_changes(), self.describe()]))
 
     def __repr__(self) -> str:
         return f"Comparison({self.candidate!r}, {self.baseline!r})"

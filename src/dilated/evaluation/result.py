@@ -28,7 +28,7 @@ from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.intervals import Interval, MetricIntervals, compute_intervals
 from dilated.evaluation.metrics import CLASS_METRICS, MEAN_METRICS, compute_metrics, nan_to_none
 from dilated.evaluation.units import UnitSummary
-from dilated.files import atomic_path
+from dilated.files import atomic_path, printable
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class EvaluationResult:
             f"{len(self.names):,} images, {self.confusion.pixels:,} labelled pixels",
             *(f"  {name:{width}}  IoU {self.format_metric('iou', i)}" for i, name in enumerate(self.classes)),
         ]
-        return "\n".join(lines + self.notes)
+        return "\n".join(map(printable, lines + self.notes))
 
     def __repr__(self) -> str:
         mean_iou = self.format_metric("mean_iou", with_interval=False)

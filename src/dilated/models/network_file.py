@@ -124,7 +124,7 @@ def _open_safetensors(path: Path, framework: str, hint: str) -> Iterator[Any]:
         with safe_open(path, framework=framework) as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a complete safetensors file ({error})", hint=hint) from error
+        raise InputError(f"{path}: not a complete safetensors file ({str(error)[:300]})", hint=hint) from error
 
 
 def write_network_file(path: Path, state: Mapping[str, Tensor], description: Mapping[str, object], half: bool) -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dilated.data.polygons import RegionPolygon, trace_polygons
 from dilated.errors import InputError
-from dilated.files import atomic_path
+from dilated.files import atomic_path, printable
 from dilated.input_config import BandArray, to_display
 from dilated.palettes import Color
 
@@ -172,7 +172,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         fractions = self.class_fractions()
-        names = ", ".join(f"{name} {fraction:.1%}" for name, fraction in list(fractions.items())[:3])
+        names = ", ".join(f"{printable(name)} {fraction:.1%}" for name, fraction in list(fractions.items())[:3])
         height, width = self.labels.shape
         more = ", ..." if len(fractions) > 3 else ""
         return f"Prediction({height}x{width} pixels, {len(fractions)} of {len(self.classes)} classes: {names}{more})"

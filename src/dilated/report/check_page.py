@@ -73,7 +73,7 @@ def _group_findings(report: CheckReport) -> list[_FindingGroup]:
     for (severity, kind), group in report.group_findings().items():
         samples = {(sample.image, sample.label, sample.stem): sample for finding in group for sample in finding.samples}
         figures = _make_figures(list(samples.values())[:MAX_EXAMPLES], report.classes)
-        texts = [str(InputError(finding.text, finding.hint)) for finding in group]
+        texts = [str(InputError(finding.text, finding.hint, finding.details)) for finding in group]
         result.append(_FindingGroup(severity, kind, texts, figures))
     return result
 

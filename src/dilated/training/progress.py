@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dilated.data.dataset import Dataset
+from dilated.files import printable
 from dilated.progress import ProgressCallback
 from dilated.run_folder import BEST_FILE
 from dilated.training.budget import StageLimit
@@ -57,7 +58,7 @@ class LineProgress(TrainingProgress):
         self.last_step, self.step_total = 0, ""
 
     def notify(self, line: str) -> None:
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
     def on_dataset(self, data: Dataset) -> None:
         self.notify(f"{data.root}: {data.format}, {len(data.classes)} classes, splits {', '.join(data.splits)}")
@@ -65,7 +66,8 @@ class LineProgress(TrainingProgress):
             self.notify(f"note: {note}")
 
     def on_plan(self, plan: TrainingPlan) -> None:
-        self.notify(str(plan))
+        for line in str(plan).splitlines():
+            self.notify(line)
 
     def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
         self.last_loss, self.last_step = None, step

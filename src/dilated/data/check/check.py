@@ -89,9 +89,10 @@ class CheckReport:
         if self.classes:
             fractions = (count / max(self.total.labeled_pixels, 1) for count in self.total.pixels)
             lines += [f"{name}: {fraction:.2%}" for name, fraction in zip(self.classes.names, fractions, strict=True)]
-        findings = [*self.errors, *self.warnings]
-        lines += [f"{f.severity}: {f.kind}: {InputError(f.text, f.hint)}" for f in findings] or ["Nothing wrong found."]
-        return "\n".join(map(printable, lines))
+        for finding in [*self.errors, *self.warnings]:
+            lines.append(f"{finding.severity}: {finding.kind}: {InputError(finding.text, finding.hint)}")
+            lines += finding.details.splitlines()
+        return "\n".join(map(printable, lines if self.findings else [*lines, "Nothing wrong found."]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -226,7 +227,7 @@ def _describe_input(config: InputConfig | None) -> list[str]:
 
 def _make_finding(severity: Severity, kind: FindingKind, error: Exception) -> Finding:
     if isinstance(error, InputError):
-        return Finding(severity, kind, error.message, error.hint)
+        return Finding(severity, kind, error.message, error.hint, details=error.details)
     return Finding(severity, kind, str(error))
 
 
@@ -251,7 +252,9 @@ def _find_missing_splits(contents: Format, splits: list[str]) -> list[Finding]:
             texts.update(dict.fromkeys(problems or [default_problem]))
     findings = [Finding("error", "split", text) for text in texts]
     if not splits:
-        findings.append(Finding("error", "layout", f"{root}: expected this layout:\n\n{contents.describe_layout()}\n"))
+        findings.append(
+            Finding("error", "layout", f"{root}: expected this layout:", details=contents.describe_layout())
+        )
     return findings
 
 

@@ -61,6 +61,7 @@ class Finding:
         text: where it is and what is wrong, with the value.
         hint: one imperative step that mends it; empty where the text says all.
         samples: the samples that show it, twelve at most; empty if there is nothing to see.
+        details: lines that are shown below as they are, such as the start of a file.
     """
 
     severity: Severity
@@ -68,6 +69,7 @@ class Finding:
     text: str
     hint: str = ""
     samples: tuple[Sample, ...] = field(default=(), compare=False, repr=False)
+    details: str = ""
 
 
 def choose_severity(*splits: str) -> Severity:

@@ -322,8 +322,8 @@ def make_palette_image(values: LabelArray, colors: Iterable[Sequence[int]]) -> I
     return image
 
 
-def describe_missing_classes(path: Path, samples: list[Sample]) -> str:
-    """What to write into the missing classes.toml, from the values of a few labels."""
+def describe_missing_classes(path: Path, samples: list[Sample]) -> tuple[str, str, str]:
+    """What to write into the missing classes.toml, from the values of a few labels: message, hint and details."""
     values: set[int] = set()
     for sample in samples[:20]:
         with suppress(InputError):  # reported when it is read
@@ -332,12 +332,10 @@ def describe_missing_classes(path: Path, samples: list[Sample]) -> str:
         values -= {IGNORE}
     text = f"{path}: no such file, and nothing else names the classes. The first labels hold {sorted(values)[:40]}"
     if not values:
-        return text
-    more = "\n..." if len(values) > 3 else ""
-    return (
-        f"{text}. Start with:\n\n{format_classes(draft_classes(sorted(values)[:3]))}{more}\n"
-        "with one [[class]] for each value, and in `ignore` those that count nowhere."
-    )
+        return text, "", ""
+    start = format_classes(draft_classes(sorted(values)[:3])) + ("\n..." if len(values) > 3 else "")
+    hint = "start the file with these lines, one [[class]] for each value, and in `ignore` those that count nowhere"
+    return text, hint, start
 
 
 def _pack_rgb(colors: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -175,7 +175,7 @@ class Format(ABC):
             classes = (read_classes() if read_classes else None) or self.fixed_classes
         if classes is None:
             samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
-            raise MissingClassesError(describe_missing_classes(self.classes_file.path, samples))
+            raise MissingClassesError(*describe_missing_classes(self.classes_file.path, samples))
         return classes
 
     @cached_property

@@ -24,7 +24,7 @@ import torch
 from dilated.config import build_dataclass, to_toml
 from dilated.data.dataset import Dataset, require_disjoint_splits
 from dilated.errors import InputError
-from dilated.files import atomic_write, plural
+from dilated.files import atomic_write, plural, printable
 from dilated.input_config import InputConfig
 from dilated.run_folder import PLAN_FILE, REASONS_FILE
 from dilated.training.autoplan.choices import (
@@ -67,7 +67,8 @@ class TrainingPlan:
 
     def __str__(self) -> str:
         widths = [max(len(getattr(c, name)) for c in self.choices) for name in ("choice", "value")]
-        return "\n".join(f"{c.choice:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
+        lines = (f"{c.choice:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
+        return "\n".join(map(printable, lines))
 
     __repr__ = __str__  # what a notebook shows
 
