@@ -32,7 +32,6 @@ class EvaluateOptions:
     split: arguments.Name = "val"
     """the part of the data to measure."""
     format: arguments.Format = None
-    group_by: arguments.GroupBy = None
     baseline: arguments.NetworkOption = None
     """another network of the same classes: label the same images with both, and say whether the difference is more
     than chance."""
@@ -68,7 +67,7 @@ def run(
     """
     candidate = predictor_options.make_predictor(network)  # before the images, which may be many
     baseline = predictor_options.make_predictor(options.baseline) if options.baseline is not None else None
-    dataset = open_dataset(data, options.format, options.group_by)
+    dataset = open_dataset(data, options.format)
     for note in dataset.notes:
         write_line(f"note: {note}", stderr=True)
     comparison = None
