@@ -14,7 +14,7 @@ from rich.text import Text
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, make_table, plain, write_details, write_heading, write_line, write_table
 from dilated.data.check.check import CheckReport, check
-from dilated.data.dataset import CLASSES_FILE, write_classes_draft
+from dilated.data.dataset import CLASSES_FILE, locate_data, write_classes_draft
 from dilated.data.formats import FORMATS
 from dilated.data.grouping import GROUPS_FILE, write_groups
 from dilated.data.groups import describe_groups
@@ -58,7 +58,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
     The exit status is 1 if training would go wrong.
 
     Args:
-        data: a data folder.
+        data: a data folder, or a zip file of one.
     """
     out, json_file, workers = options.out, options.json_file, options.workers
     if workers is not None and workers < 1:
@@ -68,7 +68,9 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
             raise InputError(f"{file}: there is no folder {file.parent}", hint="create it, or give another path")
     if options.write_classes:
         draft = write_classes_draft(data)
-        write_line(f"{data / CLASSES_FILE}: drafted {', '.join(draft.names)}; change names and colors there")
+        write_line(
+            f"{locate_data(data) / CLASSES_FILE}: drafted {', '.join(draft.names)}; change names and colors there"
+        )
     with ProgressBar("reading") as bar:
         report = check(data, options.layout, workers, bar.update, options.group_by)
     classes = f", {len(report.classes)} classes" if report.classes else ""

@@ -15,8 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dilated.data.archive import is_archive, join_archives, unpack_archive
 from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
 from dilated.data.formats._classes import ClassesFile
+from dilated.data.formats._match import SPLIT_ALIASES
 from dilated.data.formats._offers import offer_pair
 from dilated.data.formats.ade20k_full import ADE20KFull
 from dilated.data.formats.folders import Folders
@@ -150,7 +152,7 @@ def open_dataset(root: Path | str, format: str | None = None, group_by: str | No
     A `classes.toml` in the folder overrides the classes of the format.
 
     Args:
-        root: the data folder.
+        root: the data folder, or a zip file of it, which is unpacked into a folder that is kept.
         format: one of `FORMATS`, where the folder alone does not tell.
         group_by: what tells which images belong together, as films and patients do: a CSV file with a line `name,group`
             for each image; `name`, `exif` or `image`; or a regular expression that finds the group in a name. By
@@ -163,13 +165,52 @@ def open_dataset(root: Path | str, format: str | None = None, group_by: str | No
     contents, other_formats = read_folder(Path(root), format)
     contents.group_by = group_by
     data = bind_classes(contents)
-    if not other_formats:
-        return data
-    note = (
-        f"Read as {contents.name}, though it looks like {', '.join(other_formats)} too: name the format if that is "
-        "meant."
-    )
-    return replace(data, notes=(note, *data.notes))
+    notes = describe_location(Path(root), contents.root)
+    if other_formats:
+        notes.append(
+            f"Read as {contents.name}, though it looks like {', '.join(other_formats)} too: name the format if that is "
+            "meant."
+        )
+    return replace(data, notes=(*notes, *data.notes))
+
+
+def locate_data(path: Path) -> Path:
+    """The folder of a data set: the path itself, or where its zip file, or the zip files in it, are unpacked.
+
+    An archive that holds a single folder is that folder.
+
+    Raises:
+        InputError: an archive that cannot be unpacked.
+    """
+    if path.is_dir():
+        is_in_parts = any(path.glob("*.zip")) and not any(map(_has_samples, detect_formats(path)))
+        return (join_archives(path) if is_in_parts else None) or path
+    if not is_archive(path):
+        return path
+    folder = unpack_archive(path)
+    while (inner := _only_folder(folder)) and (detect_formats(inner) or not detect_formats(folder)):
+        folder = inner
+    return folder
+
+
+def _has_samples(contents: Format) -> bool:
+    """Whether a reading of a folder has images with labels, or files that say which and are damaged."""
+    try:
+        return any(contents.match_split(split).samples for split in contents.splits)
+    except InputError:
+        return True
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """The one folder that a folder holds and nothing else, unless it is named after a split."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    is_only = len(entries) == 1 and entries[0].is_dir() and entries[0].name.lower() not in SPLIT_ALIASES
+    return entries[0] if is_only else None
+
+
+def describe_location(path: Path, folder: Path) -> list[str]:
+    """A line that says where data was unpacked, if they were."""
+    return [] if path == folder else [f"{path} is read unpacked, in {folder}, which is kept."]
 
 
 def bind_classes(contents: Format) -> Dataset:
@@ -205,6 +246,11 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
         UnknownLayoutError: the folder looks like no format.
         InputError: no such folder, or an unknown format.
     """
+    root = locate_data(root)
+    if root.is_file():
+        raise InputError(
+            f"{root}: is neither a data folder nor a whole zip file", hint="give a folder, or download it again"
+        )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder", hint="give a data folder with images and labels")
     if format is not None:
@@ -236,6 +282,7 @@ def write_classes_draft(root: Path) -> Classes:
     Raises:
         InputError: the file exists, the folder has no label images, a label cannot be read, or too many values.
     """
+    root = locate_data(root)
     target = root / CLASSES_FILE
     if target.exists():
         raise InputError(f"{target}: the file exists, and a draft would replace it", hint="move it away first")

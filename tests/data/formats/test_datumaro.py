@@ -138,3 +138,11 @@ def test_objects_that_cannot_be_read_exactly_are_errors(entry: dict[str, Any], s
 def test_files_that_cannot_be_read_are_errors(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         open_dataset(dataset(tmp_path, **changed))
+
+
+def test_without_the_size_of_the_image_that_of_its_masks_is_compared(tmp_path: Path) -> None:
+    turned = [[1, 0, 0, 0]] * 6
+    items = [{"id": stem, "annotations": [mask(turned)], "image": {"path": f"{stem}.jpg"}} for stem in ("a", "sub/b")]
+    data = open_dataset(dataset(tmp_path, items=items))
+    with pytest.raises(InputError, match="found a label of 4x6; expected 6x4"):
+        labels(data, data.splits[0])

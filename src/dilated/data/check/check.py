@@ -19,7 +19,14 @@ from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Se
 from dilated.data.check.masks import find_suspicious_labels
 from dilated.data.check.scan import scan_samples
 from dilated.data.check.shared_groups import find_shared_groups
-from dilated.data.dataset import UnknownLayoutError, bind_classes, detect_formats, read_folder
+from dilated.data.dataset import (
+    UnknownLayoutError,
+    bind_classes,
+    describe_location,
+    detect_formats,
+    locate_data,
+    read_folder,
+)
 from dilated.data.formats import Format
 from dilated.data.formats._format import MissingClassesError
 from dilated.data.formats._match import MatchResult
@@ -127,7 +134,7 @@ def check(
     """Read every image and label of a data folder, and report what it holds and what is wrong.
 
     Args:
-        data: the data folder.
+        data: the data folder, or a zip file of it, which is unpacked into a folder that is kept.
         format: one of `FORMATS`, where the folder should be one but is not recognized.
         workers: threads; as many as processors if not given.
         progress: called with the number of samples that are read and that of all.
@@ -148,7 +155,7 @@ def check(
         >>> report.errors[0].kind, "training/image_2" in report.errors[0].text
         ('split', True)
     """
-    root = Path(data)
+    root = locate_data(Path(data))
     try:
         contents, _ = read_folder(root, format)
         contents.group_by = group_by
@@ -204,7 +211,7 @@ def check(
         scan.total,
         findings,
         contents.source,
-        (*dataset.notes, *_describe_input(config)),
+        (*describe_location(Path(data), root), *dataset.notes, *_describe_input(config)),
         samples,
         groups,
         tuple(name_from_root(sample, root) for sample in record_samples),

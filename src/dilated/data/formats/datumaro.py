@@ -106,9 +106,10 @@ def _read_item(
         and all(type(side) is int and 0 < side < 1_000_000 for side in sides)
     ):
         raise InputError(f"{where}: the size of its image is {sides!r:.60}", hint="give height and width")
-    size = (sides[0], sides[1]) if sides else None
+    entries = require_field(where, item, "annotations", list)
+    size = (sides[0], sides[1]) if sides else _mask_size(entries)
     objects: list[tuple[float, NamedObject]] = []
-    for number, entry in enumerate(require_field(where, item, "annotations", list)):
+    for number, entry in enumerate(entries):
         kind = require_field(f"{where}: annotation {number}", entry, "type", str)
         if kind in _ABOUT_IMAGES:
             continue
@@ -127,6 +128,16 @@ def _read_item(
             objects.append((order, NamedObject(names[label], f"annotation {number} ({kind})", shape)))
     objects.sort(key=lambda pair: pair[0])
     return AnnotatedImage(str(file_name), path, size, [entry for _, entry in objects], path.stem)
+
+
+def _mask_size(entries: Sequence[object]) -> tuple[int, int] | None:
+    """(H, W) as the first mask of an item says it, where the item does not; the others are compared with it."""
+    for entry in entries:
+        mask = entry.get("rle") if isinstance(entry, dict) else None
+        match mask.get("size") if isinstance(mask, dict) else None:
+            case [int(height), int(width)]:
+                return height, width
+    return None
 
 
 def _read_shape(where: str, entry: dict[str, Any], kind: str, size: tuple[int, int] | None) -> Shape:
