@@ -21,6 +21,7 @@ from dilated.data.formats.cvat_images import CVATImages
 from dilated.data.formats.datumaro import Datumaro
 from dilated.data.formats.folders import ColorMasks, Folders
 from dilated.data.formats.label_studio import LabelStudio
+from dilated.data.formats.label_studio_brush import LabelStudioBrush
 from dilated.data.formats.labelme import LabelMe
 from dilated.data.formats.mapillary import Mapillary
 from dilated.data.formats.supervisely import Supervisely
@@ -48,7 +49,8 @@ FORMATS: dict[str, type[Format]] = {
         COCOPanoptic,
         YOLO,
         CVATImages,
-        LabelStudio,
+        LabelStudio,  # before its masks, which it names the images of
+        LabelStudioBrush,
         Supervisely,
         Datumaro,
         LabelMe,
@@ -64,6 +66,7 @@ IMPLIED_FORMATS = {
     "voc_sbd": {"voc", "sbd", "coco", "coco_json"},
     "coco": {"coco_json"},
     "cvat": {"voc", "voc_sbd"},
+    "label_studio": {"label_studio_brush"},
     "sbd": {"coco", "coco_json"},
 }
 """What a format consists of, which is then no other reading of the folder; `folders` and `colors` belong to all."""
