@@ -12,8 +12,7 @@ function that lists the samples of one, and where the names of the classes come 
 that are images need `match_folders`, with a `ColorReader` for masks of colors; labels that are objects need a picklable
 `label_reader` that draws polygons and masks with `merge_masks`, and `map_names_to_ids` for their values. The base class
 does the rest: it keeps what was read, divides data whose one split is `UNDIVIDED`, refuses splits that do not exist,
-applies classes.toml, writes the notes on missing colors, and checks arrays before they are written. A format without
-`_write` is only read.
+applies classes.toml, writes the notes on missing colors, and checks arrays before `_write`, if the format has one.
 """
 
 from __future__ import annotations
@@ -137,7 +136,6 @@ class Format(ABC):
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        """Write samples that have been checked."""
         raise InputError(f"{root}: the format {cls.name} is read and not written", hint="choose another format")
 
     @classmethod
