@@ -30,7 +30,7 @@ from fuzz_files import (
 )
 from fuzz_pictures import bomb, color, deep_color, exif, few_bits, frames, jpeg, mode, reshape, smooth, values
 from fuzz_sets import Set
-from fuzz_texts import json_value, shapes, text, toml
+from fuzz_texts import json_value, shapes, text, toml, xml_value
 
 Change = Callable[[Set, Random], bool]
 
@@ -81,4 +81,5 @@ CHANGES: dict[str, Change] = {
     "classes.toml": toml,
     **_named("JSON", json_value, ("missing", "type", "number", "deep")),
     **_named("shapes", shapes, ("polygon", "runs", "ids", "size")),
+    **_named("XML", xml_value, ("attribute", "element")),
 }

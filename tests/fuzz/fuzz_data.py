@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--train-every", type=int, default=25)
+    parser.add_argument("--names", nargs="+", choices=NAMES, default=NAMES, help="of the healthy sets to damage")
     parser.add_argument("--only", type=int, help="run the case of this number alone, and show what it gave")
     parser.add_argument("--keep", type=Path, help="keep the data of the one case here")
     parser.add_argument("--json", type=Path)
@@ -99,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(1)
     numbers = range(options.first, options.first + options.number) if options.only is None else [options.only]
     outcomes = []
-    for outcome in run(options.seed, numbers, options.train_every, options.keep):
+    for outcome in run(options.seed, numbers, options.train_every, options.keep, tuple(options.names)):
         outcomes.append(outcome)
         if len(outcomes) % 100 == 0:
             print(f"{len(outcomes)} of {len(numbers)}", file=sys.stderr, flush=True)
@@ -111,23 +112,30 @@ def main() -> None:
     sys.exit(any(outcome.kind in BAD for outcome in outcomes))
 
 
-def run(seed: int, numbers: range | list[int], train_every: int = 25, keep: Path | None = None) -> Iterator[Outcome]:
-    """The cases of these numbers; each depends on the seed and its number alone."""
+def run(
+    seed: int,
+    numbers: range | list[int],
+    train_every: int = 25,
+    keep: Path | None = None,
+    names: tuple[str, ...] = NAMES,
+) -> Iterator[Outcome]:
+    """The cases of these numbers; each depends on the seed, its number and the names of the sets alone."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         sets = Sets(Path(folder) / "healthy")
         for number in numbers:
             place = Path(folder) / "case"
-            yield case(sets, place, seed, number, trained=train_every > 0 and number % train_every == 0)
+            trained = train_every > 0 and number % train_every == 0
+            yield case(sets, place, seed, number, trained, names)
             if keep is not None:
                 shutil.copytree(place / "data", keep, symlinks=True)
             shutil.rmtree(place)
 
 
-def case(sets: Sets, place: Path, seed: int, number: int, trained: bool) -> Outcome:
+def case(sets: Sets, place: Path, seed: int, number: int, trained: bool, names: tuple[str, ...] = NAMES) -> Outcome:
     """Damage one data set, and see what the program makes of it."""
     random = Random(f"{seed}/{number}")
-    name = random.choice(NAMES)
+    name = random.choice(names)
     data = sets.copy(name, place / "data")
     done: list[str] = []
     wanted = random.choice([1, 1, 2, 3])

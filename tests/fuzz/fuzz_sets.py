@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fuzz_exports import EXPORTS
 from PIL import Image
 
 from dilated.data.formats import FORMATS
@@ -32,9 +33,9 @@ MOVED = (
 NO_IGNORE = ("yolo", "cvat")
 LAYOUTS = (
     *("folders", "voc", "camvid", "cityscapes", "kitti2018", "coco_json", "yolo", "labelme", "cvat", "colors"),
-    *("mapillary", "ade20k", "tiff_pages"),
+    *("mapillary", "ade20k", "tiff_pages", "coco_panoptic"),
 )
-NAMES = (*LAYOUTS, *MOVED)
+NAMES = (*LAYOUTS, *MOVED, *EXPORTS)
 NUMBER = {"train": 4, "val": 2}
 
 
@@ -82,7 +83,7 @@ class Sets:
         if not source.is_dir():
             make(name, source)
         shutil.copytree(source, root, symlinks=True)
-        layout = "coco_json" if name.startswith("coco") else name.split(",")[0]
+        layout = layout_of(name)
         files = sorted(p for p in root.rglob("*") if p.is_file())
         drawn = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
         images = [p for p in drawn if not is_label(p.relative_to(root))]
@@ -95,15 +96,29 @@ class Sets:
         )
 
 
+def layout_of(name: str) -> str:
+    """The layout of the set of this name."""
+    return "coco_json" if name == "coco, default" else name.split(",")[0]
+
+
 def is_label(path: Path) -> bool:
     """Whether an image is a label, by the folder or the name that its layout gives it."""
     marks = ("labels", "masks", "annotations", "SegmentationClass", "gtFine", "semantic")
-    return path.stem == "labels" or any(part in marks or part.endswith("annot") for part in path.parts[:-1])
+    return (
+        path.stem == "labels"
+        or path.name.startswith("task-")
+        or any(part in marks or part.endswith("annot") for part in path.parts[:-1])
+    )
 
 
 def make(name: str, root: Path) -> None:
     """Write the set of this name."""
-    layout = "coco_json" if name.startswith("coco") else name.split(",")[0]
+    layout = layout_of(name)
+    if name in EXPORTS:
+        numbers = [(split, i) for split, number in NUMBER.items() for i in range(number)]
+        root.mkdir(parents=True)
+        EXPORTS[name](root, {f"{split}{i}": draw(i + 10 * (split == "val"), False) for split, i in numbers})
+        return
     form = FORMATS[layout]
     classes = form.adapt_classes(CLASSES)
     if form.fixed_classes is None and classes == reset_values(CLASSES):

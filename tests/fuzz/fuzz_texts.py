@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -288,4 +289,25 @@ def shapes(data: Set, random: Random, kind: str) -> bool:
         entry[names[0]] = random.choice([other, 0, -40, 41, 39, 10**9, 40.0])
         entry[names[1]] = random.choice([other, one, 0, 57])
     path.write_text(json.dumps(value))
+    return True
+
+
+def xml_value(data: Set, random: Random, kind: str) -> bool:
+    """Another attribute, element or text in an XML file."""
+    path = pick(random, [p for p in data.texts if p.suffix == ".xml"])
+    if path is None:
+        return False
+    content = path.read_text(errors="replace")
+    if kind == "attribute":
+        found = list(re.finditer(r'([\w_]+)="([^"]*)"', content))
+        odd = ["", "-1", "0", "1", "3.5", "1e9", "nan", "inf", "9" * 400, "disc", "bar", "background", "a,b;c", "../x"]
+        odd += ["1,1;2,2", "1,1;2,2;3,3;4", "0,0;9,0;9,9;0,9", " 5 ", "0x10", "1_000"]
+        new = random.choice(['{0}="' + random.choice(odd) + '"', ""])
+    else:
+        found = list(re.finditer(r"</?(\w+)[^>]*>", content))
+        new = random.choice(["", "{0}{0}", "<tag/>", "<points label='disc' points='1,1'/>", "<!-- -->", "<!DOCTYPE a>"])
+    if not found:
+        return False
+    match = random.choice(found)
+    path.write_text(content[: match.start()] + new.replace("{0}", match[1]) + content[match.end() :])
     return True

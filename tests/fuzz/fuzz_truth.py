@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from fuzz_exports_truth import READERS as EXPORT_READERS
+from fuzz_shapes import inside, order, over, runs, table, unpacked, upright
 from PIL import Image
 
 from dilated.data.sample import Sample
@@ -43,7 +43,7 @@ def truth(layout: str, root: Path, pair: Sample) -> Known:
 
 def paired(layout: str, root: Path, pair: Sample) -> bool:
     """Whether this image and this label belong together, by their names."""
-    if layout in ("coco_json", "tiff_pages", "labelme"):
+    if layout in ("coco_json", "tiff_pages", "labelme", *EXPORT_READERS):
         return True  # the label names its image, and `truth` looks there
     stems = {pair.label.stem, *(pair.label.stem.removesuffix(mark) for mark in MARKS)}
     sides = [
@@ -51,12 +51,6 @@ def paired(layout: str, root: Path, pair: Sample) -> bool:
         for path in (pair.image, pair.label)
     ]
     return pair.image.stem.removesuffix("_leftImg8bit") in stems and sides[0] == sides[1]
-
-
-def table(root: Path) -> dict[str, Any] | None:
-    """classes.toml, if there is one."""
-    path = root / "classes.toml"
-    return tomllib.loads(path.read_bytes().decode()) if path.is_file() else None
 
 
 def stored(path: Path, page: int = 0) -> np.ndarray:
@@ -133,40 +127,6 @@ def of_colors(layout: str, root: Path, pair: Sample) -> Known:
     return names, np.array([[meaning[tuple(c)] for c in row] for row in mask.tolist()], dtype=np.uint8)
 
 
-def inside(corners: list[Any], size: tuple[int, int]) -> np.ndarray:
-    """The pixels whose centre is in a polygon, even-odd."""
-    y, x = np.mgrid[: size[0], : size[1]] + 0.5
-    mask = np.zeros(size, dtype=bool)
-    for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
-        if y0 > y1:
-            x0, y0, x1, y1 = x1, y1, x0, y0
-        if y0 != y1:
-            mask ^= ((y0 <= y) & (y < y1)) & (x >= x0 + (y - y0) * (x1 - x0) / (y1 - y0))
-    return mask
-
-
-def over(layers: list[tuple[int, np.ndarray]], ground: int, size: tuple[int, int]) -> np.ndarray:
-    """Masks over each other, the smaller on top, of equals the later."""
-    label = np.full(size, ground, dtype=np.uint8)
-    for value, mask in sorted(layers, key=lambda layer: -int(layer[1].sum())):
-        label[mask] = value
-    return label
-
-
-def upright(path: Path) -> tuple[int, int]:
-    """(H, W) of an image as it is seen."""
-    with Image.open(path) as image:
-        width, height = image.size
-        turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
-
-
-def order(root: Path, names: list[str]) -> list[str]:
-    """The names in the order of classes.toml, where there is one."""
-    own = table(root)
-    return [entry["name"] for entry in own["class"]] if own else names
-
-
 def of_yolo(layout: str, root: Path, pair: Sample) -> Known:
     lines = (root / "data.yaml").read_text("utf-8-sig").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("names:"))
@@ -241,35 +201,8 @@ def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     return names, over(layers, names.index("background"), size)
 
 
-def runs(counts: list[int], size: tuple[int, int]) -> np.ndarray:
-    """The mask of COCO's runs."""
-    flat: list[bool] = []
-    for i, count in enumerate(counts):
-        flat += [i % 2 == 1] * count
-    assert len(flat) == size[0] * size[1]
-    return np.array(flat).reshape(size[1], size[0]).T
-
-
-def unpacked(text: str) -> list[int]:
-    """The runs of COCO's compressed text."""
-    found: list[int] = []
-    at = 0
-    while at < len(text):
-        number = place = 0
-        more = True
-        while more:
-            code = ord(text[at]) - 48
-            assert 0 <= code < 64
-            number |= (code & 31) << 5 * place
-            more = bool(code & 32)
-            at, place = at + 1, place + 1
-            if not more and code & 16:
-                number -= 1 << 5 * place
-        found.append(number + found[-2] if len(found) > 2 else number)
-    return found
-
-
 READERS: dict[str, Callable[[str, Path, Sample], Known]] = {
+    **EXPORT_READERS,
     "colors": of_colors,
     "cvat": of_colors,
     "yolo": of_yolo,
