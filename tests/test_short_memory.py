@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import environment
+from PIL import Image
 
 from dilated.cli import console, main
 
@@ -62,3 +64,16 @@ def test_the_error_is_written_where_not_even_its_writer_can_be_loaded(
     with pytest.raises(SystemExit) as stop:
         main.main(["check"])
     assert (stop.value.code, capfd.readouterr().err) == (1, "error: memory ran out\n")
+
+
+@pytest.mark.slow
+def test_an_image_larger_than_the_limit_is_labelled_in_tiles(tmp_path: Path) -> None:
+    """2,000 x 2,000 pixels take `street` some 1.6 GiB at once; half of what is left is for them."""
+    Image.effect_noise((2000, 2000), 60).convert("RGB").save(tmp_path / "a.png")
+    code = "dilated.cli.main.main(['predict', 'street', *sys.argv[2:]])"
+    answer = run_limited(code, 2000, tmp_path / "a.png", "--out", tmp_path / "tiled", "--device", "cpu")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "1 image did not fit in the memory that is free at once" in answer.stdout
+    main.main(["predict", "street", str(tmp_path / "a.png"), "--out", str(tmp_path / "whole"), "--device", "cpu"])
+    whole, tiled = (np.array(Image.open(tmp_path / folder / "a.png")) for folder in ("whole", "tiled"))
+    assert (whole != tiled).mean() < 1e-5

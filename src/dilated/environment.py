@@ -6,10 +6,12 @@ True
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import platform
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import torch
@@ -18,6 +20,13 @@ from dilated._version import __version__
 from dilated.errors import InputError, ShortMemoryError
 from dilated.files import plural
 
+_resource: ModuleType | None
+try:
+    import resource as _resource
+except ImportError:  # Windows has no such limits
+    _resource = None
+
+_CONTROL_GROUP_FOLDERS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))
 _OUT_OF_MEMORY_WORDS = (
     *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad_alloc"),
     *("could not create a memory object", "cublas_status_alloc_failed", "can't start new thread"),
@@ -94,6 +103,30 @@ def require_memory(error: BaseException, task: str, hint: str = "") -> None:
         raise ShortMemoryError(
             f"{task}: memory ran out", hint or "close other programs, or give a smaller network"
         ) from error
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that this process may still take on a device: what is free, within the limits set for it.
+
+    Limits of a control group (containers, SLURM) and of the address space (`ulimit -v`) are respected.
+
+    Example:
+        >>> free_memory(torch.device("cpu")) > 0
+        True
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    left = [psutil.virtual_memory().available]
+    for limit, usage in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        for folder in _CONTROL_GROUP_FOLDERS:
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max": no limit
+                left.append(int((folder / limit).read_text()) - int((folder / usage).read_text()))
+    if _resource is not None:
+        soft_limit, _ = _resource.getrlimit(_resource.RLIMIT_AS)
+        if soft_limit != _resource.RLIM_INFINITY:
+            left.append(soft_limit - psutil.Process().memory_info().vms)
+    return max(0, min(left))
 
 
 def describe_machine(device: str) -> dict[str, str]:

@@ -191,11 +191,14 @@ def test_the_options_reach_the_predictor(
     predict: Run, network_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, object] = {}
-    monkeypatch.setattr("dilated.prediction.predictor.Predictor", lambda s, **more: given.update(more) or Predictor(s))
+    monkeypatch.setattr(
+        "dilated.prediction.predictor_options.Predictor", lambda s, **more: given.update(more) or Predictor(s)
+    )
     options = ["--tile", 64, "--flips", "--scales", 0.5, 1, "--blend", "--precision", "bf16", "--batch", 2]
     assert predict(photo(tmp_path / "a.png"), *options)[0] == 0
     assert given == {
         "tile": 64,
+        "memory": None,
         "flips": True,
         "scales": (0.5, 1.0),
         "blend": True,

@@ -11,7 +11,8 @@ from dilated.kernels.layers import FastConv2d
 from dilated.models.base import BaseSegmenter
 from dilated.models.paper import VGGConfig
 from dilated.models.segmenter import SegmenterConfig
-from dilated.prediction.predictor import Predictor, PredictorOptions
+from dilated.prediction.predictor import Predictor
+from dilated.prediction.predictor_options import PredictorOptions
 
 CONFIGS = {
     "timm": SegmenterConfig(backbone="resnet18", features=16, context="basic", detail=8),

@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from PIL import Image
 
 from dilated import InputError, Prediction, Predictor, load
 from dilated.data.images import ImageArray
-from dilated.prediction import reading
+from dilated.prediction import memory, pipeline, reading
+from dilated.prediction.memory import ByteGate, MemoryLimit, MemoryUse
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
 from dilated.prediction.sources import Frame, InputImage, Source, search_sources
@@ -33,9 +35,12 @@ class Fake:
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
         self.segmenter, self.device = self, torch.device("cpu")
+        self.input = None
         self.classes, self.colors = ["a", "b"], [(0, 0, 0), (255, 0, 0)]
         self.input = None
         self.error: BaseException | None = None
+        self.tile: int | None = None
+        self.memory_use = MemoryUse(self, self.device, MemoryLimit())  # type: ignore[arg-type]
 
     def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
         assert threading.current_thread() is threading.main_thread()
@@ -176,6 +181,49 @@ def test_what_does_not_fit_in_memory_is_told_and_the_rest_labelled(tmp_path: Pat
     assert [(failure.reason, failure.hint) for failure in outcome.failures] == [
         (f"{tmp_path}/two/0{i}.png: 2 images of 5x9 do not fit in memory", "give a smaller --batch") for i in range(2)
     ]
+
+
+def test_large_images_wait_for_room_and_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_LARGE_BYTES", 100)
+    monkeypatch.setattr(MemoryLimit, "left", lambda *_: 625)  # of which images may hold 250: one of 9x3
+    most = 0
+
+    class Counting(ByteGate):
+        def acquire(self, nbytes: int) -> None:
+            nonlocal most
+            super().acquire(nbytes)
+            most = max(most, self.held)
+
+    monkeypatch.setattr(pipeline, "ByteGate", Counting)
+    sources = make_sources(tmp_path / "in", (9, 3), (2, 2), (9, 3), (9, 3), (2, 2))
+    Image.new("RGB", (7, 7)).save(tmp_path / "in" / "05.png")
+    damaged = (tmp_path / "in" / "05.png").read_bytes()
+    (tmp_path / "in" / "05.png").write_bytes(damaged[:45])  # its header tells a size, its pixels cannot be read
+    sources = search_sources([tmp_path / "in"]).sources
+    writer = Memory({"02": InputError("cannot be written")})
+    outcome, fake = ran(sources, writer, batch=2, workers=2)
+    assert sorted(writer.names) == ["00", "01", "03", "04"]
+    assert [batch for batch in fake.batches if batch[1] == 9] == [(1, 9, 3)] * 3  # large ones wait for no others
+    assert most == 8 * 7 * 7  # alone, though it is more than there is room for
+    assert [failure.source.name for failure in outcome.failures] == ["02.png", "05.png"]
+
+
+def test_memory_that_runs_out_is_tried_again_with_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SMALL_IMAGE_PIXELS", 3)
+    monkeypatch.setattr(memory, "measure_bytes_per_pixel", lambda *_: 100)
+
+    class Short(Fake):
+        def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
+            predictions = super().batch(images, logits=logits, batch_size=batch_size)
+            if self.memory_use.budget > 2500:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+            return [replace(prediction, tile=64) for prediction in predictions]
+
+    outcome, fake = ran(make_sources(tmp_path / "in", (9, 5)), Memory(), fake=Short())
+    assert (outcome.images, outcome.failures) == (1, [])
+    assert outcome.tiles == {tmp_path / "in" / "00.png": 64}
+    assert len(fake.batches) == 2
+    assert fake.memory_use.budget == 9 * 5 * 100 // 2
 
 
 @pytest.mark.parametrize("where", ["network", "writer"])

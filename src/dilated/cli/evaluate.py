@@ -20,7 +20,7 @@ from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import MetricsConfig
 from dilated.evaluation.result import EvaluationResult, write_csv
 from dilated.files import atomic_write
-from dilated.prediction.predictor import PredictorOptions
+from dilated.prediction.predictor_options import PredictorOptions
 
 _DEFAULT_METRICS = MetricsConfig(boundary=True)
 

@@ -14,9 +14,12 @@ from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.data.images import exceeds_pixel_limit
 from dilated.errors import InputError
+from dilated.files import plural
 from dilated.lock import lock_folder
+from dilated.prediction.memory import MemoryLimit
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
-from dilated.prediction.predictor import Predictor, PredictorOptions
+from dilated.prediction.predictor import Predictor
+from dilated.prediction.predictor_options import PredictorOptions
 from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import Source, search_sources
 from dilated.prediction.writers import OutputFormat
@@ -66,11 +69,27 @@ def _predict(predictor: Predictor, inputs: Sequence[Path], out: Path, options: P
             write_error(failure.reason, failure.hint)
         for path, frames in result.several_frames.items():
             write_line(f"{path}: holds {frames} frames or pages, of which the first is labelled")
+        if result.tiles:
+            write_line(_format_tiles(result.tiles, predictor.memory_use.limit))
         write_line(_format_summary(result, sources, out))
     if result.interrupted:
         raise KeyboardInterrupt
     if result.failures or failed_rasters:
         raise SystemExit(1)
+
+
+def _format_tiles(tiles: dict[Path, int], limit: MemoryLimit) -> str:
+    """One line on the images that were too large for the memory.
+
+    Example:
+        >>> _format_tiles({Path("a.jpg"): 512}, MemoryLimit(3 * 2**30))
+        '1 image did not fit in 3.0 GiB at once (a.jpg): labelled in tiles of 512 pixels, which keeps the labels'
+    """
+    count, first, sides = plural(len(tiles), "image"), next(iter(tiles)), sorted(set(tiles.values()))
+    more = ", ..." if len(tiles) > 1 else ""
+    side = f"{sides[0]} to {sides[-1]}" if len(sides) > 1 else f"{sides[0]}"
+    where = f"labelled in tiles of {side} pixels, which keeps the labels"
+    return f"{count} did not fit in {limit} at once ({first}{more}): {where}"
 
 
 def _format_summary(result: PipelineResult, sources: list[Source], out: Path) -> str:

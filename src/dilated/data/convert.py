@@ -21,8 +21,8 @@ from dilated.data.auto_split import split_by_hash
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.formats import FORMATS, Format, IgnoredPixelsError
 from dilated.data.formats._classes import BACKGROUND
-from dilated.data.formats._format import SampleArrays
 from dilated.data.formats._match import SPLITS
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError

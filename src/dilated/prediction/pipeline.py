@@ -23,6 +23,8 @@ from threading import Lock
 
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
+from dilated.input_config import BandArray
+from dilated.prediction.memory import NETWORK_SHARE, ByteGate
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.prefetch import AsyncWriter, prefetch
@@ -108,6 +110,7 @@ class PipelineResult:
         skipped: how many sources were left out because their outputs exist.
         failures: what could not be predicted or written, in the order of the sources.
         several_frames: how many frames or pages each file holds that holds several; the first was predicted.
+        tiles: pixels along a side of the tiles in which large images were labelled, by the memory.
         stopped: whether the run ended early because nothing could be written any more.
         interrupted: whether it ended early because of Ctrl-C.
     """
@@ -118,6 +121,7 @@ class PipelineResult:
     skipped: int = 0
     failures: list[Failure] = field(default_factory=list)
     several_frames: dict[Path, int] = field(default_factory=dict)
+    tiles: dict[Path, int] = field(default_factory=dict)
     stopped: bool = False
     interrupted: bool = False
 
@@ -156,11 +160,15 @@ def predict_sources(
     workers = options.workers or (min(8, os.cpu_count() or 1) if on_cuda else 1)
     depth = max(2, 2 * batch, 2 * workers)  # how many images, and how many predictions, wait in the queues at most
     with AsyncWriter(workers if images == len(remaining) else 1, depth) as async_writer:
-        run = _PipelineRun(predictor, outputs, async_writer, batch)
+        gate = ByteGate(int(predictor.memory_use.limit.left("cpu") * (1 - NETWORK_SHARE)))
+        run = _PipelineRun(predictor, outputs, async_writer, batch, gate)
         try:
-            reader = SourceReader(predictor.segmenter.input, options.frames, workers, depth)
+            reader = SourceReader(predictor.segmenter.input, options.frames, workers, depth, gate)
             with closing(prefetch(reader.read(remaining), depth)) as events:
-                run.process(events)
+                try:
+                    run.process(events)
+                finally:
+                    gate.open()
             async_writer.wait()
         except KeyboardInterrupt:
             run.interrupt()
@@ -257,8 +265,10 @@ class _Outputs:
 class _PipelineRun:
     """Collects what is read into batches, and predicts them, on the main thread."""
 
-    def __init__(self, predictor: Predictor, outputs: _Outputs, async_writer: AsyncWriter, batch_size: int) -> None:
-        self.predictor, self.outputs, self.async_writer = predictor, outputs, async_writer
+    def __init__(
+        self, predictor: Predictor, outputs: _Outputs, async_writer: AsyncWriter, batch_size: int, gate: ByteGate
+    ) -> None:
+        self.predictor, self.outputs, self.async_writer, self.gate = predictor, outputs, async_writer, gate
         self.batches: SizeBatcher[LoadedImage] = SizeBatcher(batch_size)
         self.current_video: Source | None = None
 
@@ -292,7 +302,9 @@ class _PipelineRun:
             self.outputs.result.several_frames[event.image.source.path] = event.frames
         if frame and frame.number == 1:
             self.outputs.add_total(frame.total)
-        if batch := self.batches.add(event.pixels.shape, event):
+        if event.held:  # a large image waits for no others: it may be what the reader waits for
+            self._predict([event])
+        elif batch := self.batches.add(event.pixels.shape, event):
             self._predict(batch)
 
     def _flush(self) -> None:
@@ -302,7 +314,7 @@ class _PipelineRun:
     def _predict(self, items: list[LoadedImage]) -> None:
         pixels = [item.pixels for item in items]
         try:
-            predictions = self.predictor.batch(pixels, logits=self.outputs.needs_logits, batch_size=len(items))
+            predictions = self._label(pixels)
         except InputError as error:
             self._fail(items, error.message, error.hint)
         except (MemoryError, RuntimeError) as error:
@@ -316,10 +328,30 @@ class _PipelineRun:
             self._fail(items, reason, hint)
         else:
             for item, prediction in zip(items, predictions, strict=True):
-                self.async_writer.submit(self.outputs.write, item.image, prediction)
+                if prediction.tile is not None and self.predictor.tile is None:
+                    self.outputs.result.tiles[item.image.source.path] = prediction.tile
+                self.async_writer.submit(self._write, item, prediction)
+
+    def _label(self, pixels: list[BandArray]) -> list[Prediction]:
+        """Label images of one size; where memory runs out, in tiles that take less and less of it."""
+        while True:
+            try:
+                return self.predictor.batch(pixels, logits=self.outputs.needs_logits, batch_size=len(pixels))
+            except (MemoryError, RuntimeError) as error:
+                if self.predictor.tile is not None or not is_out_of_memory(error):
+                    raise
+                if not self.predictor.memory_use.reduce(len(pixels) * pixels[0][..., 0].size):
+                    raise
+
+    def _write(self, item: LoadedImage, prediction: Prediction) -> None:
+        try:
+            self.outputs.write(item.image, prediction)
+        finally:
+            self.gate.release(item.held)
 
     def _fail(self, items: list[LoadedImage], reason: str, hint: str) -> None:
         for item in items:
+            self.gate.release(item.held)
             self.outputs.fail(item.image.source, _frame_number(item.image), f"{item.image}: {reason}", hint)
 
 

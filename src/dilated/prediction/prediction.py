@@ -58,6 +58,7 @@ class Prediction:
         logits: (C, H, W) float32 before the softmax; None if they were not asked for.
         classes: the names, in the order of the ids.
         colors: the color of each class.
+        tile: pixels along a side that were labelled at a time, given or chosen by the memory; None for all at once.
 
     Example:
         >>> labels = np.array([[0, 0, 0, 1]], np.uint8)
@@ -74,6 +75,7 @@ class Prediction:
     logits: Tensor | None
     classes: Sequence[str]
     colors: Sequence[Color]
+    tile: int | None = None
 
     @property
     def probabilities(self) -> Tensor:

@@ -11,10 +11,10 @@ where the two greatest logits differ by less than 1e-5, which is rounding;
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,6 +32,7 @@ from dilated.input_config import BandArray
 from dilated.kernels.accelerate import accelerate
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.image_input import ImageInput, to_pixels
+from dilated.prediction.memory import BLOCK_SHARE, MemoryLimit, MemoryUse
 from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
 from dilated.prediction.size_batcher import SizeBatcher
 from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits
@@ -49,43 +50,15 @@ Precision = Literal["fp32", "fast", "bf16"]
 """How a network computes; see `Predictor`."""
 
 
-@dataclass(frozen=True)
-class PredictorOptions:
-    """How an image is predicted: the options of `Predictor` in one value."""
-
-    tile: int | None = None
-    """Label this many pixels along a side at a time; the whole image if not given. Memory is bounded, the labels are
-    the same."""
-    flips: bool = False
-    """Predict the mirror image too; the probabilities are averaged."""
-    scales: tuple[float, ...] = (1.0,)
-    """Predict the image in these sizes, such as 0.75 1 1.25; the probabilities are averaged."""
-    blend: bool = False
-    """With --tile, for networks with layers that see the whole image: tiles overlap and are blended. The labels are not
-    those of the whole image."""
-    device: str | None = None
-    """Run on cpu, cuda, cuda:1 or mps; CUDA where there is one if not given."""
-    precision: Precision = "fp32"
-    """Compute in fp32; fast: on a CPU by faster algorithms, with the same logits but for a few millionths; or in bf16,
-    which is faster on some machines and changes a few pixels."""
-
-    def make_predictor(self, segmenter: BaseSegmenter | Path | str) -> Predictor:
-        """Return a predictor of a segmenter, a network file, a run or a bundled network.
-
-        Raises:
-            InputError: see `Predictor`.
-        """
-        return Predictor(segmenter, **vars(self))
-
-
 class Predictor:
     """Labels images of any size with a segmenter.
 
     Args:
         segmenter: a segmenter, which is set to evaluation mode and moved to the device; or the name of a bundled
             network, the path of a network file, or that of a run.
-        tile: pixels along a side that are labelled at a time; the whole image by default. Labels are equal except where
-            the two greatest logits differ by less than 1e-5.
+        tile: pixels along a side that are labelled at a time. By default the whole image, or as much of it as fits in
+            `memory` (see `fit`). Labels are equal except where the two greatest logits differ by less than 1e-5.
+        memory: what the process may take in all, such as "3GiB" or a number of bytes; by default what is free.
         device: `cpu`, `cuda`, `mps`, ...; by default CUDA if it is available, else the CPU.
         precision: `fp32`; `fast` for fp32 by faster algorithms, on a CPU by an accelerated copy of the network, so that
             the segmenter must not change afterwards: logits change by up to 5e-5 of their spread, so labels do where
@@ -114,6 +87,7 @@ class Predictor:
         segmenter: BaseSegmenter | Path | str,
         *,
         tile: int | None = None,
+        memory: str | int | None = None,
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
         flips: bool = False,
@@ -136,6 +110,8 @@ class Predictor:
             )
         loaded = segmenter if isinstance(segmenter, BaseSegmenter) else load(segmenter)
         self.segmenter = loaded.to(self.device).eval()
+        self.memory_use = MemoryUse(self.segmenter, self.device, MemoryLimit.parse(memory))
+        self.block_bytes: int | None = None  # MAX_BLOCK_BYTES
         self.precision, self.tile = precision, tile
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
         if not self.segmenter.is_tileable and not self.is_single_pass:
@@ -248,6 +224,24 @@ class Predictor:
         """Whether an image is simply given to the network."""
         return self.tile is None and not self.flips and self.scales == (1.0,)
 
+    def fit(self, height: int, width: int) -> Predictor:
+        """Return the predictor for images of a size: this one, or one with the largest tile that fits in memory.
+
+        Nothing is measured for small images, nor where a tile was given.
+
+        Raises:
+            InputError: it does not fit, and the network cannot be tiled exactly, or not within that memory.
+        """
+        scale, use = max(self.scales), self.memory_use
+        if self.tile is not None or not self.segmenter.is_tileable or use.fits(round(height * width * scale**2)):
+            return self
+        tile = use.choose_tile(height, width, scale, self.segmenter.alignment, self.tile_plan)
+        if tile is None:
+            return self
+        fitted = copy.copy(self)
+        fitted.tile, fitted.block_bytes = tile, min(MAX_BLOCK_BYTES, int(use.budget * BLOCK_SHARE))
+        return fitted
+
     @property
     def settings(self) -> dict[str, Any]:
         """What labels depend on besides the network, as JSON has it."""
@@ -324,7 +318,8 @@ class Predictor:
         if self.tile_plan is None:
             return tile
         halo_pixels = 2 * self.segmenter.halo * int(self.segmenter.grid.stride)
-        max_side = math.sqrt(MAX_BLOCK_BYTES / 4 / self.tile_plan.values_per_pixel) - halo_pixels
+        max_bytes = MAX_BLOCK_BYTES if self.block_bytes is None else self.block_bytes
+        max_side = math.sqrt(max_bytes / 4 / self.tile_plan.values_per_pixel) - halo_pixels
         return max(1, int(max_side / tile)) * tile
 
     def _align_up(self, tile: int) -> int:
@@ -335,6 +330,10 @@ class Predictor:
         """Label images of one size, together if the network takes them whole."""
         if not images:
             return []
+        if (fitted := self.fit(*images[0].shape[:2])) is not self:
+            return fitted._predict_same_size(images, logits)
+        if len(images) > 1 and not self.memory_use.fits(len(images) * images[0][..., 0].size):
+            return [prediction for image in images for prediction in self._predict_same_size([image], logits)]
         if logits:
             outputs = self._forward(images) if self.is_single_pass else map(self.logits, images)
             return [
@@ -387,4 +386,4 @@ class Predictor:
         valid = self.segmenter.input.find_valid(pixels) if self.segmenter.input else None
         if valid is not None:
             labels[~valid] = np.iinfo(labels.dtype).max
-        return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors)
+        return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors, self.tile)

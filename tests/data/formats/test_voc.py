@@ -6,7 +6,7 @@ from PIL import Image
 
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import voc
-from dilated.data.formats._format import SampleArrays
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats.voc import VOC
 from dilated.data.images import read_image
 from dilated.data.labels import Classes, save_classes

@@ -6,7 +6,7 @@ import pytest
 
 from dilated.data.dataset import open_dataset
 from dilated.data.formats import FORMATS, voc
-from dilated.data.formats._format import SampleArrays
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats.coco import COCO
 from dilated.data.formats.voc import SBD, VOC, VOCWithSBD
 from dilated.errors import InputError

@@ -8,7 +8,7 @@ Formats that share files or rules with another say so by importing it: SBD and C
 """
 
 from dilated.data.formats._format import Format as Format
-from dilated.data.formats._format import IgnoredPixelsError as IgnoredPixelsError
+from dilated.data.formats._sample_arrays import IgnoredPixelsError as IgnoredPixelsError
 from dilated.data.formats.ade20k import ADE20K
 from dilated.data.formats.ade20k_full import ADE20KFull
 from dilated.data.formats.camvid import CamVid, CamVid701

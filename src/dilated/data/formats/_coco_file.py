@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.formats._format import SampleArrays, make_folders, require_field, save_image
+from dilated.data.formats._format import make_folders, require_field, save_image
 from dilated.data.formats._objects import ColumnRuns, DrawnObject, ObjectCounts, Polygons
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.labels import LabelArray
 from dilated.data.masks import Mask, compress_rle, encode_rle
 from dilated.errors import InputError

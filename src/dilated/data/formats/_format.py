@@ -18,7 +18,7 @@ applies classes.toml, writes the notes on missing colors, and checks arrays befo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +27,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar
 
-import numpy as np
 from PIL import Image
 
 from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split
@@ -39,21 +38,15 @@ from dilated.data.formats._classes import (
     reset_values,
 )
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
+from dilated.data.formats._sample_arrays import SampleArrays, validate_arrays
 from dilated.data.grouping import group_samples
 from dilated.data.groups import Groups
 from dilated.data.images import ImageArray
 from dilated.data.input_description import describe_samples
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import Classes, LabelArray
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
-
-SampleArrays = tuple[str, ImageArray, LabelArray]
-"""A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) uint8, 255 where ignored."""
-
-
-class IgnoredPixelsError(InputError):
-    """Ignored pixels are to be written in a format that cannot express them."""
 
 
 class MissingClassesError(InputError):
@@ -269,7 +262,7 @@ class Format(ABC):
             raise InputError(f"{root}: found the split {split!r}", hint=f"give one of {', '.join(cls.writable_splits)}")
         if classes is None:
             raise InputError(f"{root}: the format {cls.name} has no classes of its own", hint="pass the classes")
-        cls._write(root, split, _validate_arrays(samples, classes, cls.can_ignore(classes)), classes)
+        cls._write(root, split, validate_arrays(samples, classes, cls.can_ignore(classes)), classes)
 
     @classmethod
     def can_ignore(cls, classes: Classes) -> bool:
@@ -289,35 +282,6 @@ class Format(ABC):
     def describe_layout(cls) -> str:
         """The folders and files of this format, for people: its docstring without the examples."""
         return cleandoc(cls.__doc__ or "").split("\n\nExample:")[0]
-
-
-def _validate_arrays(samples: Iterable[SampleArrays], classes: Classes, can_ignore: bool) -> Iterator[SampleArrays]:
-    """The samples, each checked before it is written."""
-    seen = set()
-    for stem, image, ids in samples:
-        if not stem or stem != stem.strip() or not stem.isprintable() or Path(stem).name != stem:
-            raise InputError(f"samples: found the stem {stem!r}", hint="give a file name that fits on a line")
-        if stem in seen:
-            raise InputError(f"samples: found the stem {stem!r} twice", hint="give distinct stems")
-        seen.add(stem)
-        if image.dtype != np.uint8 or ids.dtype != np.uint8 or image.shape != (*ids.shape, 3) or ids.ndim != 2:
-            raise InputError(
-                f"samples: {stem}: found an image {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}",
-                hint="give (H, W, 3) uint8 and (H, W) uint8",
-            )
-        outside = (ids >= len(classes)) & (ids != IGNORE)
-        if outside.any():
-            y, x = (int(v[0]) for v in np.nonzero(outside))
-            raise InputError(
-                f"samples: {stem}: found the id {ids[y, x]} at x={x}, y={y}",
-                hint=f"give 0 to {len(classes) - 1}, or {IGNORE}",
-            )
-        if not can_ignore and (ids == IGNORE).any():
-            y, x = (int(v[0]) for v in np.nonzero(ids == IGNORE))
-            raise IgnoredPixelsError(
-                f"samples: {stem}: found ignored pixels at x={x}, y={y}, which the format cannot express"
-            )
-        yield stem, image, ids
 
 
 def save_pairs(

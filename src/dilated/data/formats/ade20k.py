@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from dilated.data.formats._classes import classes_from_names
-from dilated.data.formats._format import Format, Parsed, SampleArrays, require_writable_names, save_pairs
+from dilated.data.formats._format import Format, Parsed, require_writable_names, save_pairs
 from dilated.data.formats._match import MatchResult, match_folders
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_lines

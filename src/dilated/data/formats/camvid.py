@@ -13,8 +13,9 @@ import numpy as np
 
 from dilated.data.auto_split import find_split_lists
 from dilated.data.formats._classes import ColorReader, encode_ids, parse_color
-from dilated.data.formats._format import Format, Parsed, SampleArrays, save_pairs
+from dilated.data.formats._format import Format, Parsed, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, match_folders, write_stems
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import ImageArray, list_image_files
 from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
 from dilated.errors import InputError

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dilated.data.auto_split import HASH_SPLITS, describe_hash_split, find_split_lists, select_split, split_list_path
 from dilated.data.formats import camvid
 from dilated.data.formats._classes import encode_ids
-from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image, save_pairs
+from dilated.data.formats._format import Format, Parsed, make_folders, save_image, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, find_missing_folders, match_folders, write_stems
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError

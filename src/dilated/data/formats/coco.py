@@ -21,9 +21,10 @@ from dilated.data.formats._coco_file import (
     read_instances_file,
     write_instances,
 )
-from dilated.data.formats._format import Format, Parsed, SampleArrays
+from dilated.data.formats._format import Format, Parsed
 from dilated.data.formats._match import MatchResult, require_files
 from dilated.data.formats._objects import ObjectCounts, ObjectReader
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import list_image_files
 from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
 from dilated.data.sample import Sample

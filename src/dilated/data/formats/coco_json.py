@@ -29,9 +29,10 @@ from dilated.data.formats._coco_file import (
     sort_ids,
     write_instances,
 )
-from dilated.data.formats._format import Format, Parsed, SampleArrays
+from dilated.data.formats._format import Format, Parsed
 from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult, index_by_split, require_files
 from dilated.data.formats._objects import DrawnObject, ObjectCounts, ObjectReader
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import is_file
 from dilated.data.labels import IGNORE, Classes, LabelArray
 from dilated.data.polygons import label_components, trace_polygons

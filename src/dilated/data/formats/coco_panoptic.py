@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from dilated.data.formats._classes import classes_from_names, require_distinct_names
 from dilated.data.formats._coco_file import Id, parse_crowd, require_id, require_side, sort_ids
-from dilated.data.formats._format import Format, Parsed, SampleArrays, require_field, save_pairs
+from dilated.data.formats._format import Format, Parsed, require_field, save_pairs
 from dilated.data.formats._image_finder import ImageFinder
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, index_by_split
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import is_file, open_image
 from dilated.data.labels import IGNORE, Classes, LabelArray, assert_raw_values, make_size_error
 from dilated.data.sample import Sample

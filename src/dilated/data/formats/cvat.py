@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.formats._classes import PASCAL_CLASSES, ColorReader, parse_color, require_distinct_colors
-from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, require_writable_names, save_pairs
+from dilated.data.formats._format import Format, Parsed, make_folders, require_writable_names, save_pairs
 from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchResult, index_by_split, write_stems
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import IMAGE_SUFFIXES, is_file, open_image
 from dilated.data.labels import Classes, read_values
 from dilated.data.sample import Sample

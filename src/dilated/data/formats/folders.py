@@ -19,11 +19,12 @@ from dilated.data.formats._classes import (
     require_distinct_colors,
     reset_values,
 )
-from dilated.data.formats._format import Format, MissingClassesError, Parsed, SampleArrays, save_pairs
+from dilated.data.formats._format import Format, MissingClassesError, Parsed, save_pairs
 from dilated.data.formats._listed import match_listed
 from dilated.data.formats._mask_kind import MaskKind, describe_color_draft, draft_color_classes, inspect_masks
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, match_folders, match_labels
 from dilated.data.formats._pairs import FolderPair, PairSearch, find_pairs, list_labels
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._stems import find_beside_suffix, find_stem_rule
 from dilated.data.formats._yolo_config import find_config, read_config
 from dilated.data.images import list_image_files

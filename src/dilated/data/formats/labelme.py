@@ -20,14 +20,7 @@ from dilated.data.formats._classes import (
     classes_from_names,
     prepend_background,
 )
-from dilated.data.formats._format import (
-    Format,
-    Parsed,
-    SampleArrays,
-    make_folders,
-    require_writable_names,
-    save_image,
-)
+from dilated.data.formats._format import Format, Parsed, make_folders, require_writable_names, save_image
 from dilated.data.formats._labelme_shapes import (
     IGNORE_LABEL,
     ShapeReader,
@@ -39,6 +32,7 @@ from dilated.data.formats._labelme_shapes import (
     shape_kind,
 )
 from dilated.data.formats._match import SPLITS, MatchResult, find_split
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._tree import ImageIndex, list_folders
 from dilated.data.images import is_file, list_image_files
 from dilated.data.labels import IGNORE, Classes, ObjectRules

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.formats._classes import make_palette_image
-from dilated.data.formats._format import Format, Parsed, SampleArrays, require_field, save_pairs
+from dilated.data.formats._format import Format, Parsed, require_field, save_pairs
 from dilated.data.formats._match import MatchResult, match_folders
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import open_image
 from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.errors import InputError

@@ -13,8 +13,9 @@ from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from dilated.data.band_header import require_full_range
 from dilated.data.formats._classes import encode_ids
-from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders
+from dilated.data.formats._format import Format, Parsed, make_folders
 from dilated.data.formats._match import SPLITS, MatchResult
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import ImageArray, open_image, to_rgb_array
 from dilated.data.labels import IGNORE, Classes, assert_raw_values
 from dilated.data.sample import Sample

@@ -23,13 +23,13 @@ from dilated.data.formats._classes import PASCAL_CLASSES, ColorReader, make_pale
 from dilated.data.formats._format import (
     Format,
     Parsed,
-    SampleArrays,
     make_folders,
     save_image,
     save_pairs,
 )
 from dilated.data.formats._mask_kind import inspect_masks
 from dilated.data.formats._match import MatchResult, list_names, read_stems, require_files, write_stems
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats.coco import COCO
 from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.data.sample import Sample

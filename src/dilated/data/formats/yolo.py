@@ -20,8 +20,9 @@ from dilated.data.formats._classes import (
     prepend_background,
     require_background_first,
 )
-from dilated.data.formats._format import Format, Parsed, SampleArrays, make_folders, save_image
+from dilated.data.formats._format import Format, Parsed, make_folders, save_image
 from dilated.data.formats._match import SPLITS, MatchResult
+from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._yolo_config import CONFIG_FILES, find_config, parse_class_names, read_config
 from dilated.data.images import IMAGE_SUFFIXES, image_size, is_file, is_folder, list_image_files
 from dilated.data.labels import Classes, LabelArray

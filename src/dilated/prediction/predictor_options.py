@@ -1,0 +1,43 @@
+"""How an image is predicted, in one value: what the command line and `Predictor` share.
+
+PredictorOptions(tile=512, device="cpu").make_predictor("street")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dilated.models.base import BaseSegmenter
+from dilated.prediction.predictor import Precision, Predictor
+
+
+@dataclass(frozen=True)
+class PredictorOptions:
+    """How an image is predicted: the options of `Predictor` in one value."""
+
+    tile: int | None = None
+    """Label this many pixels along a side at a time; the whole image if not given and it fits in memory. Memory is
+    bounded, the labels are the same."""
+    memory: str | None = None
+    """Keep within this much memory in all, such as 3GiB, by tiles where they are needed; what is free if not given."""
+    flips: bool = False
+    """Predict the mirror image too; the probabilities are averaged."""
+    scales: tuple[float, ...] = (1.0,)
+    """Predict the image in these sizes, such as 0.75 1 1.25; the probabilities are averaged."""
+    blend: bool = False
+    """With --tile, for networks with layers that see the whole image: tiles overlap and are blended. The labels are not
+    those of the whole image."""
+    device: str | None = None
+    """Run on cpu, cuda, cuda:1 or mps; CUDA where there is one if not given."""
+    precision: Precision = "fp32"
+    """Compute in fp32; fast: on a CPU by faster algorithms, with the same logits but for a few millionths; or in bf16,
+    which is faster on some machines and changes a few pixels."""
+
+    def make_predictor(self, segmenter: BaseSegmenter | Path | str) -> Predictor:
+        """Return a predictor of a segmenter, a network file, a run or a bundled network.
+
+        Raises:
+            InputError: see `Predictor`.
+        """
+        return Predictor(segmenter, **vars(self))
