@@ -144,7 +144,7 @@ def measure(world: World, draws: int, seed: int) -> dict[str, float | list[float
     rows = []
     for ours, theirs in _iter_draws(world, draws, seed):
         intervals = compute_intervals(ours, num_classes, groups)
-        paired = compute_differences(ours, theirs, num_classes, groups).metrics["mean_iou"][0]
+        paired = compute_differences([ours], [theirs], num_classes, groups).metrics["mean_iou"][0]
         mean = intervals.metrics["mean_iou"][0]
         usual = bootstrap_images(ours, num_classes, np.random.default_rng(seed))
         classes = [

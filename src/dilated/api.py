@@ -33,7 +33,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
 from dilated.report import write_report
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE, find_seed_runs
 from dilated.training import train as training
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
 from dilated.training.budget import parse_duration, with_budget
@@ -267,8 +267,8 @@ def evaluate(
 
 
 def compare(
-    candidate: Network,
-    baseline: Network,
+    candidate: Network | Sequence[Network],
+    baseline: Network | Sequence[Network],
     data: str | Path | Dataset,
     split: str = "val",
     metrics: MetricsConfig | None = None,
@@ -277,8 +277,12 @@ def compare(
 ) -> Comparison:
     """Measure two networks on the same images, and tell whether their difference is more than chance.
 
+    One is called better than the other only where an interval over groups leaves out 0 and each side has three
+    trainings or more, with seeds that differ.
+
     Args:
-        candidate, baseline: two networks of the same classes, each as for `evaluate`.
+        candidate, baseline: two networks of the same classes, each as for `evaluate`; or several trainings of each, as
+            a list, or as the folder that `dilated train --seeds 3` made.
         data, split, metrics, device, on_progress: as for `evaluate`.
 
     Returns:
@@ -289,8 +293,8 @@ def compare(
     """
     dataset = _open(data)
     compared = comparison.compare(
-        _predictor(candidate, device),
-        _predictor(baseline, device),
+        [_predictor(network, device) for network in _list_trainings(candidate)],
+        [_predictor(network, device) for network in _list_trainings(baseline)],
         dataset.samples(split),
         dataset.classes,
         metrics or MetricsConfig(boundary=True),
@@ -363,5 +367,12 @@ def _predictor(network: Network, device: str | None) -> Predictor:
     return Predictor(network if isinstance(network, BaseSegmenter) else load(str(network)), device=device)
 
 
-def _name(network: Network, fallback: str) -> str:
+def _list_trainings(network: Network | Sequence[Network]) -> Sequence[Network]:
+    """Return the trainings of one side: those of a list, those of each seed in a folder, or the network alone."""
+    if isinstance(network, str | Path):
+        return find_seed_runs(Path(network)) or [network]
+    return network if isinstance(network, Sequence) else [network]
+
+
+def _name(network: Network | Sequence[Network], fallback: str) -> str:
     return str(network) if isinstance(network, str | Path) else fallback

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 BEST_FILE = "best.safetensors"
 """The network with the best validation so far."""
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -29,3 +31,19 @@ def stage_file(stage_index: int) -> str:
         'stage-0.safetensors'
     """
     return f"stage-{stage_index}.safetensors"
+
+
+def seed_folder(run: Path, seed: int) -> Path:
+    """The run of one of several seeds, in the folder of all.
+
+    Example:
+        >>> seed_folder(Path("runs/mine"), 2).as_posix()
+        'runs/mine/seed-2'
+    """
+    return run / f"seed-{seed}"
+
+
+def find_seed_runs(run: Path) -> list[Path]:
+    """The runs of all seeds in a folder that have a network, by seed; none where it is no folder of seeds."""
+    seeds = [path for path in run.glob("seed-*") if path.name[5:].isdecimal() and (path / BEST_FILE).is_file()]
+    return sorted(seeds, key=lambda path: int(path.name[5:]))

@@ -111,3 +111,21 @@ def test_a_report_is_written_at_the_end(folder: Path, tmp_path: Path, capsys: py
     text = run(capsys, folder, "--out", out, "--budget", "5s", *SMALL)
     assert f"report: {out / 'report.html'}" in text.replace("\n", "")
     assert "plan" in (out / "report.html").read_text()
+
+
+def test_several_seeds_are_runs_that_are_compared_together_and_resumed(
+    folder: Path, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, options = tmp_path / "runs", ("--recipe", recipe_file, "--no-report", "--seeds", 2)
+    run(capsys, folder, "--out", out, *options)
+    recipes = [load_recipe(str(out / f"seed-{seed}" / "recipe.toml")) for seed in (1, 2)]
+    assert [recipe.seed for recipe in recipes] == [1, 2]
+    first = (out / "seed-1" / "best.safetensors").read_bytes()
+    assert first != (out / "seed-2" / "best.safetensors").read_bytes()
+    run(capsys, folder, "--out", out, "--recipe", recipe_file, "--no-report", "--seeds", 3, "--resume")
+    assert (out / "seed-1" / "best.safetensors").read_bytes() == first
+    assert load_recipe(str(out / "seed-3" / "recipe.toml")).seed == 3
+    main(["compare", str(out), str(out / "seed-1"), str(folder), "--device", "cpu"])
+    text = capsys.readouterr().out
+    assert "(mean of " in text
+    assert "not shown" in text

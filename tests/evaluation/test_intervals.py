@@ -166,15 +166,15 @@ def test_a_metric_without_a_pixel_has_no_interval_and_raises_no_warning() -> Non
 
 def test_a_network_does_not_differ_from_itself() -> None:
     for sizes in ((1,) * 10, (10,)):
-        same = mean_iou(compute_differences(counts(10, 0), counts(10, 0), 3, groups(*sizes)))
+        same = mean_iou(compute_differences([counts(10, 0)], [counts(10, 0)], 3, groups(*sizes)))
         assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
         assert not same.excludes_zero
 
 
 def test_a_difference_turns_with_its_sides() -> None:
     a, b = clustered(1, *[4] * 7), clustered(2, *[4] * 7)
-    forth = compute_differences(a, b, 2, groups(*[4] * 7)).metrics
-    back = compute_differences(b, a, 2, groups(*[4] * 7)).metrics
+    forth = compute_differences([a], [b], 2, groups(*[4] * 7)).metrics
+    back = compute_differences([b], [a], 2, groups(*[4] * 7)).metrics
     for name, intervals in forth.items():
         for x, y in zip(intervals, back[name], strict=True):
             assert (x.value, x.low, x.high) == pytest.approx((-y.value, -y.high, -y.low))
@@ -184,7 +184,7 @@ def test_pairing_narrows_the_interval_of_a_constant_gain() -> None:
     hard = np.random.default_rng(0).integers(1, 20, (40, 3, 3)) + 5 * np.eye(3, dtype=np.int64)
     hard = hard * np.random.default_rng(0).integers(1, 30, (40, 1, 1))
     better = stack_image_counts(hard + 3 * np.eye(3, dtype=np.int64))
-    paired = mean_iou(compute_differences(better, stack_image_counts(hard), 3, groups(*[1] * 40)))
+    paired = mean_iou(compute_differences([better], [stack_image_counts(hard)], 3, groups(*[1] * 40)))
     alone = mean_iou(compute_intervals(stack_image_counts(hard), 3, groups(*[1] * 40)))
     assert 0 < paired.low < paired.value < paired.high
     assert paired.high - paired.low < (alone.high - alone.low) / 3
@@ -192,7 +192,7 @@ def test_pairing_narrows_the_interval_of_a_constant_gain() -> None:
 
 def test_counts_that_differ_in_number_are_refused() -> None:
     with pytest.raises(ValueError, match="expected the same images"):
-        compute_differences(counts(3, 0), counts(4, 0), 3, groups(1, 1, 1))
+        compute_differences([counts(3, 0)], [counts(4, 0)], 3, groups(1, 1, 1))
     with pytest.raises(ValueError, match="groups of 4 images and counts of 3"):
         compute_intervals(counts(3, 0), 3, groups(4))
 

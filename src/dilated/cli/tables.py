@@ -52,10 +52,10 @@ def render_evaluation(result: EvaluationResult, worst_images: int = 0) -> list[T
 
 def render_comparison(comparison: Comparison) -> list[Text | Table]:
     """Render the differences by class with their intervals, the pixels that change, and what that says."""
-    results, differences = (comparison.candidate, comparison.baseline), comparison.differences
+    differences = comparison.differences
 
     def row(title: str, key: str, index: int, digits: int, intervals: list[Interval] | None) -> tuple[str, ...]:
-        values = (result.format_metric(key, index, digits, with_interval=False) for result in results)
+        values = (_format_number(value, digits) for value in comparison.mean_values(key, index))
         return title, *values, _format_difference(intervals, index, digits)
 
     classes, iou = comparison.candidate.classes, differences.get("iou")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
@@ -13,8 +14,9 @@ from dilated import api
 from dilated.cli import arguments
 from dilated.cli.console import write_line
 from dilated.cli.training_progress import RichTrainingProgress, print_plan
-from dilated.errors import Interrupted
+from dilated.errors import InputError, Interrupted
 from dilated.lock import lock_folder
+from dilated.run_folder import CHECKPOINT_FILE, RECIPE_FILE, seed_folder
 from dilated.training.checkpoint import create_run_folder
 
 
@@ -37,6 +39,8 @@ class _Options:
     """continue the run in --out exactly where it was, on any number of processes."""
     accept_changed_data: arguments.Flag = False
     """with --resume: go on though images, labels or classes are not what the run began with."""
+    seeds: arguments.Count = 1
+    """train so many times, one after the other, in OUT/seed-1, OUT/seed-2, ...; `dilated compare` takes OUT for all."""
     plan_only: arguments.Flag = False
     """write the plan to --out and train nothing; edit it, and give it as --recipe."""
     format: arguments.Format = None
@@ -58,6 +62,8 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
             which see `dilated check`.
     """
     out, budget = options.out, options.budget
+    if options.seeds < 1 or (options.seeds > 1 and options.plan_only):
+        raise InputError(f"seeds: {options.seeds} trainings cannot be run", hint="give 1 or more, and no --plan-only")
     train_options = api.TrainOptions(
         device=options.device,
         tensorboard=options.tensorboard,
@@ -77,6 +83,9 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         write_line(f"Edit {shlex.quote(str(path))} and give it as --recipe, with another --out.")
         return
     try:
+        if options.seeds > 1:
+            _train_seeds(data, options, train_options)
+            return
         api.train(
             data,
             out,
@@ -88,3 +97,32 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         )
     except Interrupted:
         raise SystemExit(130) from None
+
+
+def _train_seeds(data: Path, options: _Options, train_options: api.TrainOptions) -> None:
+    """Train with each seed in a folder of its own, all by the recipe of the first; a plan is made once.
+
+    Resumed, it goes on where it was: finished runs stay as they are, and a budget is that of each run.
+    """
+    first = seed_folder(options.out, 1)
+    for seed in range(1, options.seeds + 1):
+        folder = seed_folder(options.out, seed)
+        write_line(f"seed {seed} of {options.seeds}: {shlex.quote(str(folder))}")
+        resume = options.resume and (folder / CHECKPOINT_FILE).is_file()
+        is_first = seed == 1
+        recipe = options.recipe if is_first else str(first / RECIPE_FILE)
+        overrides = (*train_options.overrides, "seed=1") if is_first else (f"seed={seed}",)
+        # each run draws a progress of its own
+        settings = replace(train_options, overrides=() if resume else overrides, progress=RichTrainingProgress())
+        api.train(
+            data,
+            folder,
+            budget=options.budget if is_first and not resume else None,
+            recipe=None if resume else recipe,
+            init_from=options.init_from,
+            resume=resume,
+            options=settings,
+        )
+    write_line(
+        f"Compare it with another: `dilated compare {shlex.quote(str(options.out))} OTHER {shlex.quote(str(data))}`"
+    )

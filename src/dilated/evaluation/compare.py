@@ -52,6 +52,8 @@ class Comparison:
     """(P, 3): the labelled pixels of each image whose label differs, by who is right: candidate, baseline, neither."""
     names: tuple[str, str] = ("the candidate", "the baseline")
     """What the two networks are called in texts."""
+    runs: tuple[tuple[EvaluationResult, ...], tuple[EvaluationResult, ...]] = ((), ())
+    """All trainings of each side, of which `candidate` and `baseline` are the first; none where there are these two."""
 
     @property
     def differences(self) -> dict[str, list[Interval]]:
@@ -63,10 +65,20 @@ class Comparison:
         """What the intervals of the differences are over."""
         return self._differences.units
 
+    @property
+    def sides(self) -> tuple[tuple[EvaluationResult, ...], tuple[EvaluationResult, ...]]:
+        """The results of each side, one per training."""
+        return self.runs[0] or (self.candidate,), self.runs[1] or (self.baseline,)
+
+    def mean_values(self, name: str, index: int = 0) -> tuple[float, float]:
+        """Return a metric of both sides, the mean over the trainings of each."""
+        first, second = (float(np.mean([run.value(name, index) for run in side])) for side in self.sides)
+        return first, second
+
     @cached_property
     def _differences(self) -> MetricIntervals:
-        counts = self.candidate.image_counts, self.baseline.image_counts
-        return compute_differences(*counts, len(self.candidate.classes), self.candidate.groups)
+        candidates, baselines = ([run.image_counts for run in side] for side in self.sides)
+        return compute_differences(candidates, baselines, len(self.candidate.classes), self.candidate.groups)
 
     def with_groups(self, groups: Groups) -> Comparison:
         """The same with other groups of the images, which change the intervals alone."""
@@ -87,7 +99,8 @@ class Comparison:
     def describe(self) -> str:
         """Say what the metrics tell about the two networks, and what they do not."""
         candidate, baseline = self.names
-        if not self.changed.any():
+        counts = [len(side) for side in self.sides]
+        if not self.changed.any() and max(counts) == 1:
             return f"{candidate} and {baseline} label every labelled pixel the same."
         (difference,) = self.differences["mean_iou"]
         over = self.units.describe()
@@ -99,10 +112,22 @@ class Comparison:
                 f"cannot be told apart by mean IoU. {over}"
             )
         better, worse = (candidate, baseline) if difference.value > 0 else (baseline, candidate)
+        if min(counts) < MIN_RUNS:
+            return (
+                f"{better} has the higher mean IoU by more than the chance of which images were measured (the interval "
+                f"leaves out 0). That its way of training is better than that of {worse} is not shown: another seed is "
+                f"another network, and that takes {MIN_RUNS} trainings of each (here {counts[0]} and {counts[1]}). "
+                f"{over}"
+            )
+        trainings = f"{counts[0]} and {counts[1]} trainings"
+        if self.units.kind == "block":
+            return (
+                f"On this data {better} is better than {worse}: the interval of the difference, over {trainings} and "
+                f"blocks of images, leaves out 0. That it is better elsewhere is not shown. {over}"
+            )
         return (
-            f"{better} has the higher mean IoU by more than the chance of which images were measured (the interval "
-            f"leaves out 0). That its way of training is better than that of {worse} is not shown: another seed is "
-            f"another network, and that takes {MIN_RUNS} trainings of each. {over}"
+            f"{better} is better than {worse}: the interval of the difference in mean IoU, over groups and over "
+            f"{trainings}, leaves out 0. {over}"
         )
 
     def describe_changes(self) -> str:
@@ -117,7 +142,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """Both mean IoUs, the difference with its interval, and what that says."""
-        a, b = (result.format_metric("mean_iou") for result in (self.candidate, self.baseline))
+        a, b = map(_describe_side, self.sides)
         lines = [f"A is {self.names[0]}, B is {self.names[1]}", f"mean IoU: A {a}, B {b}"]
         if self.differences["mean_iou"][0].is_known:
             lines[-1] += f", A minus B {self.differences['mean_iou'][0]:+.3f}"
@@ -137,8 +162,17 @@ class Comparison:
             "baseline": self.baseline.to_dict(),
             "difference": differences,
             "changed_pixels": self.changed_pixels,
+            "runs": [[nan_to_none(run.value("mean_iou")) for run in side] for side in self.sides],
             **self.units.to_dict(),
         }
+
+
+def _describe_side(runs: Sequence[EvaluationResult]) -> str:
+    """Write the mean IoU of one training with its interval, or the mean of several and each of them."""
+    if len(runs) == 1:
+        return runs[0].format_metric("mean_iou")
+    values = [run.value("mean_iou") for run in runs]
+    return f"{np.mean(values):.3f} (mean of {', '.join(f'{value:.3f}' for value in values)})"
 
 
 def _to_json(interval: Interval) -> dict[str, float | None] | None:
@@ -149,44 +183,46 @@ def _to_json(interval: Interval) -> dict[str, float | None] | None:
 
 
 def compare(
-    candidate: Predictor,
-    baseline: Predictor,
+    candidates: Sequence[Predictor],
+    baselines: Sequence[Predictor],
     samples: Sequence[Sample],
     classes: Classes,
     metrics: MetricsConfig | None = None,
     on_progress: ProgressCallback | None = None,
     names: tuple[str, str] = ("the candidate", "the baseline"),
 ) -> Comparison:
-    """Measure two networks on the same images.
+    """Measure two networks, or several trainings of each, on the same images.
 
     Args:
-        classes: the data's classes; both networks have the same names, in any order.
+        candidates, baselines: one network each, or one for each training.
+        classes: the data's classes; all networks have the same names, in any order.
         metrics: what to measure; the confusion matrix alone if not given.
         on_progress: called after each image with how many are done and how many there are.
         names: what the two are called in texts.
 
     Returns:
-        Both results in the order of the candidate's classes.
+        All results in the order of the first candidate's classes; changed pixels are those between the first of each.
 
     Raises:
         InputError: classes that differ, or an unreadable image or label.
     """
-    for predictor in (candidate, baseline):
+    predictors = [*candidates, *baselines]
+    for predictor in predictors:
         require_same_classes(predictor.segmenter.classes, classes)
-    config, class_names = metrics or MetricsConfig(), candidate.segmenter.classes
-    a, b = (EvaluationAccumulator(class_names, len(samples), config) for _ in range(2))
+    config, class_names = metrics or MetricsConfig(), predictors[0].segmenter.classes
+    accumulators = [EvaluationAccumulator(class_names, len(samples), config) for _ in predictors]
+    luts = [build_class_id_lut(predictor.segmenter.classes, class_names) for predictor in predictors]
     changed = np.zeros((len(samples), 3), dtype=np.int64)
-    lut = build_class_id_lut(baseline.segmenter.classes, class_names)
-    labeled = iter_predictions([candidate, baseline], samples, classes, config.calibration)
-    tracked = track(labeled, len(samples), on_progress)
-    for i, (target, (candidate_prediction, baseline_prediction)) in enumerate(tracked):
-        labels = lut[baseline_prediction.labels]
-        a.add(i, candidate_prediction.labels, target, candidate_prediction.logits)
-        b.add(i, labels, target, baseline_prediction.logits)
-        changed[i] = count_changes(candidate_prediction.labels, labels, target)
+    labeled = iter_predictions(predictors, samples, classes, config.calibration)
+    for i, (target, predictions) in enumerate(track(labeled, len(samples), on_progress)):
+        labels = [lut[prediction.labels] for lut, prediction in zip(luts, predictions, strict=True)]
+        for accumulator, ids, prediction in zip(accumulators, labels, predictions, strict=True):
+            accumulator.add(i, ids, target, prediction.logits)
+        changed[i] = count_changes(labels[0], labels[len(candidates)], target)
     image_names, groups = [sample.name for sample in samples], find_groups_by_name(samples)
-    a_result, b_result = (accumulator.result(image_names, range(len(samples)), groups) for accumulator in (a, b))
-    return Comparison(a_result, b_result, changed, names)
+    results = [accumulator.result(image_names, range(len(samples)), groups) for accumulator in accumulators]
+    runs = tuple(results[: len(candidates)]), tuple(results[len(candidates) :])
+    return Comparison(runs[0][0], runs[1][0], changed, names, runs)
 
 
 def count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDArray[np.uint8]) -> tuple[int, int, int]:

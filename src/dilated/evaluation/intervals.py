@@ -20,16 +20,17 @@ and Steigerwald, "Asymptotic behavior of a t-test robust to cluster heterogeneit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.groups import Groups
-from dilated.evaluation.linearize import Linearized, linearize_metrics
+from dilated.evaluation.linearize import Linearized, average, linearize_metrics
+from dilated.evaluation.metrics import compute_metrics
 from dilated.evaluation.units import SamplingUnits, UnitSummary
-from dilated.evaluation.variance import Spread, group_spread, series_spread, student_quantile
+from dilated.evaluation.variance import Spread, add_variance, group_spread, series_spread, student_quantile
 
 _Estimate = Callable[[NDArray[np.int64]], dict[str, Linearized]]
 
@@ -98,29 +99,45 @@ def compute_intervals(counts: NDArray[np.int64], num_classes: int, groups: Group
 
 
 def compute_differences(
-    candidate: NDArray[np.int64], baseline: NDArray[np.int64], num_classes: int, groups: Groups
+    candidates: Sequence[NDArray[np.int64]],
+    baselines: Sequence[NDArray[np.int64]],
+    num_classes: int,
+    groups: Groups,
 ) -> MetricIntervals:
-    """Compute the metrics of one network minus those of another, paired: on the same images in the same groups.
+    """Compute the mean metrics of several trainings less those of others: over groups, and over seeds where there are.
+
+    The difference is paired: on the same images in the same groups. The variance between the trainings of a side is
+    added to that between groups; that of a side with one training is not known, and is left out.
 
     Args:
-        candidate, baseline: (P, K) each, as `stack_image_counts` returns them.
+        candidates, baselines: (P, K) for each training, as `stack_image_counts` returns them.
         num_classes: C.
         groups: of the P images.
 
     Raises:
         ValueError: counts of different shapes.
     """
-    if candidate.shape != baseline.shape:
-        raise ValueError(
-            f"differences: found counts of {candidate.shape} and {baseline.shape}; expected the same images"
-        )
-    width = candidate.shape[1]
+    runs = [*candidates, *baselines]
+    if len({counts.shape for counts in runs}) > 1:
+        raise ValueError(f"differences: found counts of {[c.shape for c in runs]}; expected the same images")
+    width = runs[0].shape[1]
 
     def subtract(rows: NDArray[np.int64]) -> dict[str, Linearized]:
-        ours, theirs = (linearize_metrics(part, num_classes) for part in (rows[:, :width], rows[:, width:]))
+        estimates = [linearize_metrics(rows[:, i * width :][:, :width], num_classes) for i in range(len(runs))]
+        sides = estimates[: len(candidates)], estimates[len(candidates) :]
+        ours, theirs = ({name: average([run[name] for run in side]) for name in estimates[0]} for side in sides)
         return {name: ours[name] - theirs[name] for name in ours}
 
-    return _compute(np.concatenate([candidate, baseline], axis=1), groups, subtract, _bound_difference)
+    values = [compute_metrics(counts.sum(0), num_classes) for counts in runs]
+
+    def widen(name: str, spread: Spread) -> Spread:
+        for side in (values[: len(candidates)], values[len(candidates) :]):
+            if len(side) > 1:
+                runs_of_side = np.stack([run[name] for run in side])
+                spread = add_variance(spread, runs_of_side.var(axis=0, ddof=1) / len(side), len(side) - 1)
+        return spread
+
+    return _compute(np.concatenate(runs, axis=1), groups, subtract, _bound_difference, widen)
 
 
 def _compute(
@@ -128,8 +145,9 @@ def _compute(
     groups: Groups,
     estimate: _Estimate,
     bound: Callable[[Spread], list[Interval]],
+    widen: Callable[[str, Spread], Spread] | None = None,
 ) -> MetricIntervals:
-    """Compute the intervals over the units that the groups give."""
+    """Compute the intervals over the units that the groups give; `widen` adds what else varies."""
     if len(counts) != len(groups):
         raise ValueError(f"intervals: found groups of {len(groups)} images and counts of {len(counts)}")
     units = SamplingUnits(groups)
@@ -140,7 +158,8 @@ def _compute(
     else:
         series = units.series if units.kind == "block" else []
         spreads = {name: series_spread(estimate, series) for name, estimate in by_image.items()}
-    metrics = {name: bound(spread) for name, spread in spreads.items()}
+    wider = {name: widen(name, spread) for name, spread in spreads.items()} if widen is not None else spreads
+    metrics = {name: bound(spread) for name, spread in wider.items()}
     return MetricIntervals(metrics, _summarize(units, spreads["mean_iou"], by_image.get("mean_iou")))
 
 

@@ -6,6 +6,7 @@ estimate.value + estimate.summed_influence.sum()     # the value again: influenc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,21 @@ class Linearized:
     @property
     def _weight(self) -> float:
         return 1 / max(self.num_known, 1)
+
+
+def average(estimates: Sequence[Linearized]) -> Linearized:
+    """Average estimates of the same metric from the same units; a column that one of them lacks is lacking."""
+    if len(estimates) == 1:
+        return estimates[0]
+    value = np.mean([estimate.value for estimate in estimates], axis=0)
+    leverage = np.mean([estimate.leverage for estimate in estimates], axis=0)
+    if estimates[0].is_mean:
+        columns = max(int((leverage.sum(0) > 0).sum()), 1)
+        parts = [estimate.influence * estimate._weight * columns for estimate in estimates]
+        return Linearized(value, np.mean(parts, axis=0), leverage, True)
+    known = ~np.isnan(value)
+    influence = np.mean([estimate.influence for estimate in estimates], axis=0)
+    return Linearized(value, np.where(known, influence, 0.0), np.where(known, leverage, 0.0))
 
 
 def linearize_metrics(counts: NDArray[np.int64], num_classes: int) -> dict[str, Linearized]:

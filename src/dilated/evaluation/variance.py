@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,15 @@ def student_quantile(freedom: _Array) -> _Array:
     quantiles = np.array(list(_QUANTILES.values()))[::-1]
     known = np.where(np.isnan(freedom), 1.0, freedom)
     return np.where(np.isnan(freedom), np.nan, np.interp(1 / known, inverse, quantiles))
+
+
+def add_variance(spread: Spread, variance: _Array, freedom: int) -> Spread:
+    """Add a variance from another source; degrees of freedom are pooled as Welch and Satterthwaite do."""
+    total = spread.variance + variance
+    squares = spread.variance**2 / spread.freedom + variance**2 / freedom
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pooled = np.where(squares > 0, total**2 / squares, spread.freedom)
+    return replace(spread, variance=total, freedom=pooled)
 
 
 def group_spread(estimate: Linearized) -> Spread:
