@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dilated.errors import InputError
+from dilated.files import require_no_pipe
 
 _T = TypeVar("_T")
 _LONGEST_VALUE = 200
@@ -27,6 +28,7 @@ def read_toml(path: Path, expected: str) -> dict[str, Any]:
     Raises:
         InputError: the file is missing (the message says what was `expected`) or is not TOML.
     """
+    require_no_pipe(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import threading
 import zlib
@@ -90,6 +91,20 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
+def require_no_pipe(path: Path) -> None:
+    """Refuse what would be waited for without end: a pipe, a socket or a device; links are followed.
+
+    Raises:
+        InputError: it is one of them. What is missing is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a pipe, a socket or a device", hint="give a file, or save what it gives as one")
+
+
 def read_lines(path: Path | str) -> list[tuple[int, str]]:
     r"""The lines of a text file that hold something, each with its number from 1.
 
@@ -105,6 +120,7 @@ def read_lines(path: Path | str) -> list[tuple[int, str]]:
         [(1, 'a.png'), (3, 'b.png')]
     """
     path = Path(path)
+    require_no_pipe(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -121,6 +137,7 @@ def read_json(path: Path | str) -> Any:
         InputError: a missing or damaged file.
     """
     path = Path(path)
+    require_no_pipe(path)
     try:
         return json.loads(path.read_bytes())
     except OSError as error:

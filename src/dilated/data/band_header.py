@@ -39,6 +39,7 @@ from dilated.data.raster.tags import (
     read_tiff_header,
 )
 from dilated.errors import InputError
+from dilated.files import require_no_pipe
 from dilated.input_config import MAX_BANDS, RGB, BandArray, InputConfig, describe_bands
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -207,6 +208,7 @@ def read_png_values(source: Path | BinaryIO) -> NDArray[np.uint16]:
 @contextmanager
 def _open(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     if isinstance(source, Path):
+        require_no_pipe(source)
         with source.open("rb") as file:
             yield file
         return

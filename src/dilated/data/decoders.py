@@ -13,6 +13,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from dilated.errors import InputError
+from dilated.files import require_no_pipe
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _REDUCED_PAGE = 1 | 4
@@ -23,9 +24,11 @@ def open_any(source: Path | BinaryIO) -> Image.Image:
     """Open what pillow reads, and HEIF where its plugin is installed, whatever the file is called.
 
     Raises:
-        InputError: HEIF without the plugin.
+        InputError: a pipe or device; HEIF without the plugin.
         UnidentifiedImageError: no image.
     """
+    if isinstance(source, Path):
+        require_no_pipe(source)
     try:
         return Image.open(source)
     except UnidentifiedImageError:
