@@ -356,3 +356,38 @@ def test_a_label_of_several_frames_is_refused(tmp_path: Path) -> None:
         read_values(tmp_path / "a.tif")
     pages[0].save(tmp_path / "b.tif")
     assert not read_values(tmp_path / "b.tif").any()
+
+
+def deep_png(path: Path, values: object) -> Path:
+    """A PNG of 16-bit colors, (H, W, 3)."""
+    rasterio = pytest.importorskip("rasterio")
+    array = np.moveaxis(np.asarray(values, np.uint16), 2, 0)
+    with rasterio.open(
+        path, "w", driver="PNG", height=array.shape[1], width=array.shape[2], count=3, dtype="uint16"
+    ) as f:
+        f.write(array)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_values_of_16_bits_in_a_channel_are_read_where_it_is_named(tmp_path: Path) -> None:
+    path = deep_png(tmp_path / "label.png", [[(3, 700, 0), (1, 701, 0)]])
+    with pytest.raises(InputError, match=r"mode 'RGB' \(colors\).*`channel = 0`"):
+        read_values(path)
+    assert read_values(path, channel=0).tolist() == [[3, 1]]
+    assert read_values(path, channel=1).tolist() == [[700, 701]]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_equal_channels_of_16_bits_are_their_value(tmp_path: Path) -> None:
+    assert read_values(deep_png(tmp_path / "label.png", [[(300,) * 3, (2,) * 3]])).tolist() == [[300, 2]]
+
+
+def test_a_channel_of_8_bits_may_be_named_too(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new("RGB", (3, 2), (1, 7, 9)))
+    assert read_values(path, channel=2).tolist() == [[9, 9, 9]] * 2
+
+
+def test_a_channel_that_colors_do_not_have_is_an_error() -> None:
+    with pytest.raises(InputError, match="channel: found 3; expected 0, 1 or 2"):
+        Classes(("a",), ((0, 0, 0),), channel=3)

@@ -60,6 +60,11 @@ def stored(path: Path, page: int = 0) -> np.ndarray:
         return kept
     with Image.open(path) as image:
         image.seek(page)
+        if image.mode in ("LA", "RGB", "RGBA"):  # values too, where all channels are equal
+            pixels = np.asarray(image.convert("RGBA")).astype(np.int64)
+            assert (pixels[..., :3] == pixels[..., :1]).all()
+            assert ((pixels[..., 3] > 0) | (pixels[..., 0] == 0)).all(), "transparent, of a value"
+            return pixels[..., 0]
         assert image.mode in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L"), image.mode
         return np.asarray(image).astype(np.int64)
 

@@ -12,6 +12,7 @@ A data folder says so in `classes.toml`:
 Where the labels are masks of these colors, the file begins with `read = "colors"`, and with
 `ignore_colors = [[0, 0, 0]]` for colors that are ignored; `values` are then left out.
 `transparent = "ignore"` or `"color"` says what pixels of a mask are that are fully transparent and yet carry a color.
+`channel = 0` reads the values from the first channel of label files that have several, such as SYNTHIA's of 16 bits.
 
 Of drawn objects `crowds = "class"` or `"ignore"` says what COCO's crowds are, and `objects_without_mask = "skip"`
 leaves out objects that have none. `groups = "^(p[0-9]+)_"` is a regular expression that finds, in an image's name, what
@@ -33,8 +34,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from dilated.config import build_dataclass, read_toml, to_toml
+from dilated.data.band_header import read_png_values
 from dilated.data.images import open_image
-from dilated.data.mask_channels import OPAQUE_MODES, make_color_error, refuse_hidden, split_alpha
+from dilated.data.mask_channels import (
+    OPAQUE_MODES,
+    is_deep_png,
+    make_color_error,
+    pick_channel,
+    refuse_hidden,
+    split_alpha,
+)
 from dilated.errors import InputError
 from dilated.files import atomic_write
 from dilated.palettes import Color, distinct_colors
@@ -57,6 +66,7 @@ class Classes:
         read: whether label files hold the values, or the colors.
         ignore_colors: the colors that mean "not labelled" where label files hold colors.
         transparent: what fully transparent pixels of a mask are that carry a color: "ignore", "color", or "refuse".
+        channel: the channel of label files with several that holds the values, from 0; by default all must be equal.
 
     Raises:
         InputError: no class or more than 255, a duplicate name or value, a color out of range.
@@ -75,6 +85,7 @@ class Classes:
     read: str = "values"
     ignore_colors: tuple[Color, ...] = ()
     transparent: str = "refuse"
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -92,6 +103,8 @@ class Classes:
             raise InputError(f'{self.source}: read: found {self.read!r}; expected "values" or "colors"')
         if self.transparent not in ("refuse", "ignore", "color"):
             raise InputError(f'{self.source}: transparent: found {self.transparent!r}; expected "ignore" or "color"')
+        if self.channel not in (None, 0, 1, 2):
+            raise InputError(f"{self.source}: channel: found {self.channel}; expected 0, 1 or 2")
         ignored = [("ignore_colors", color) for color in self.ignore_colors]
         for name, color in [*zip(self.names, self.colors, strict=True), *ignored]:
             if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
@@ -140,37 +153,40 @@ class Classes:
         return ids.astype(np.uint8)
 
 
-def read_values(path: Path | str, transparent: str = "refuse") -> NDArray[np.int64]:
+def read_values(path: Path | str, transparent: str = "refuse", channel: int | None = None) -> NDArray[np.int64]:
     """Read a label image's values, (H, W), as the file stores them.
 
-    Modes L, P (indices, never colors), 1 and 16-bit; also gray with alpha, and colors whose three channels are equal
-    everywhere, which are that value.
+    Modes L, P (indices, never colors), 1 and 16-bit; also gray with alpha, and colors of 8 or 16 bits whose three
+    channels are equal everywhere, which are that value.
 
     Args:
         transparent: what fully transparent pixels are that carry a value: "ignore" (255), "color" (their value), or
             "refuse".
+        channel: the channel of colors that holds the values, from 0; None where all must be equal.
 
     Raises:
         InputError: an unreadable file, a color image, values that cannot be read as they are stored, or transparent
             pixels that carry a value.
     """
-    return read_stored_values(path, transparent).astype(np.int64)
+    return read_stored_values(path, transparent, channel).astype(np.int64)
 
 
-def read_stored_values(path: Path | str, transparent: str = "refuse") -> NDArray[np.integer]:
+def read_stored_values(
+    path: Path | str, transparent: str = "refuse", channel: int | None = None
+) -> NDArray[np.integer]:
     """Read what `read_values` reads in the type that the file has, such as uint8."""
     with open_image(Path(path)) as image:
         if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I", *OPAQUE_MODES):
             raise make_color_error(path, image.mode)
         assert_single_frame(image, path)
+        if image.mode in OPAQUE_MODES and is_deep_png(image):
+            return pick_channel(read_png_values(Path(path)), path, image.mode, channel)
         assert_raw_values(image, path)
         if image.mode not in OPAQUE_MODES:
             stored = np.asarray(image)
             return stored.astype(np.uint8) if stored.dtype == bool else stored
         colors, hidden = split_alpha(image)
-        if (colors != colors[..., :1]).any():
-            raise make_color_error(path, image.mode)
-        values: NDArray[np.integer] = colors[..., 0]
+        values = pick_channel(colors, path, image.mode, channel)
         refuse_hidden(colors, hidden, path, transparent)
         return np.where(hidden, IGNORE, values) if transparent == "ignore" else values
 
@@ -275,6 +291,7 @@ class _Settings:
     read: str = "values"
     ignore_colors: tuple[Color, ...] = ()
     transparent: str = "refuse"
+    channel: int | None = None
 
 
 class ClassesFileContent(NamedTuple):
@@ -344,6 +361,7 @@ def format_classes(classes: Classes) -> str:
         "read": None if classes.read == "values" else classes.read,
         "ignore_colors": classes.ignore_colors or None,
         "transparent": None if classes.transparent == "refuse" else classes.transparent,
+        "channel": classes.channel,
         "class": [{"name": name, "color": color, "values": values} for name, color, values in rows],
     }
     return to_toml(table)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dilated.errors import InputError
 
@@ -30,6 +30,34 @@ def split_alpha(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.bool_
         return colors, np.zeros(colors.shape[:2], dtype=np.bool_)
     pixels = np.asarray(image.convert("RGBA"))
     return pixels[..., :3], pixels[..., 3] == 0
+
+
+def is_deep_png(image: Image.Image) -> bool:
+    """Whether an image is a PNG of 16-bit colors, of which pillow keeps half the bits."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) and image.format == "PNG" else ()
+    return any(str(tile.args).find(";16") >= 0 for tile in tiles)
+
+
+def pick_channel(
+    colors: NDArray[np.unsignedinteger], path: Path | str, mode: str, channel: int | None
+) -> NDArray[np.integer]:
+    """The values of a mask of several channels: those of one of them, or of all where they are equal.
+
+    Args:
+        colors: (H, W, n); alpha may be the last.
+
+    Returns:
+        (H, W).
+
+    Raises:
+        InputError: channels that differ, where none is named.
+    """
+    if channel is not None and channel < colors.shape[2]:
+        return colors[..., channel]
+    channels = colors[..., : 1 if colors.shape[2] == 2 else 3]
+    if (channels != channels[..., :1]).any():
+        raise make_color_error(path, mode)
+    return channels[..., 0]
 
 
 def refuse_hidden(colors: NDArray[np.uint8], hidden: NDArray[np.bool_], path: Path | str, transparent: str) -> None:
@@ -60,5 +88,6 @@ def make_color_error(path: Path | str, mode: str) -> InputError:
     """Make the error about a label that holds colors where values are expected."""
     return InputError(
         f"{path}: found a label of mode {mode!r} (colors); expected one channel of class values",
-        hint="convert colors to values first, each color to the value in classes.toml",
+        hint="convert colors to values first, each color to the value in classes.toml, or name the channel that "
+        "holds the values: `channel = 0` at its top",
     )

@@ -424,3 +424,16 @@ def test_masks_of_ultralytics_lie_where_data_yaml_says(tmp_path: Path) -> None:
     data = open_dataset(tmp_path)
     assert (data.format, data.classes.names) == ("folders", ("bg", "crack"))
     assert data.samples("train")[0].label == tmp_path / "semantic/train/a.png"
+
+
+def test_the_channel_of_masks_that_holds_the_values_is_named_in_classes_toml(tmp_path: Path) -> None:
+    mask = np.array([[(0, 5, 6), (1, 7, 8), (2, 0, 0)]], np.uint8)
+    for place in ("RGB", "GT/LABELS", "GT/COLOR"):  # as SYNTHIA has them
+        (tmp_path / place).mkdir(parents=True)
+        for stem in "ab":
+            Image.fromarray(mask).save(tmp_path / place / f"{stem}.png")
+    save_classes(Classes(("bg", "x", "y"), BLACK_AND_TWO.colors, channel=0), tmp_path / "classes.toml")
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes.channel) == ("folders", 0)
+    assert read_all(tmp_path) == {"a": [[0, 1, 2]], "b": [[0, 1, 2]]}
+    assert data.samples("train")[0].label.parent == tmp_path / "GT" / "LABELS"

@@ -12,7 +12,7 @@ import numpy as np
 
 from dilated.data.images import open_image
 from dilated.data.labels import Classes, format_classes
-from dilated.data.mask_channels import split_alpha
+from dilated.data.mask_channels import is_deep_png, split_alpha
 from dilated.errors import InputError
 from dilated.palettes import CAMVID_COLORS, CITYSCAPES_COLORS, VOC_CLASSES, Color, voc_color
 
@@ -50,6 +50,9 @@ def inspect_masks(labels: Sequence[Path]) -> MaskKind:
                     if not grays:
                         break  # a set of labels has one form, and most have one channel
                     continue
+                if is_deep_png(image):
+                    kinds["values"] += 1  # ids, as of SYNTHIA; palettes have 8 bits
+                    break
                 colors, hidden = split_alpha(image)
         except InputError:
             continue

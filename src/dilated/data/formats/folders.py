@@ -45,7 +45,8 @@ class Folders(Format):
     `SegmentationClass/`; a split `training`, `valid`, `validation` or `testing`. Further folders, such as those of
     sites, may lie between, and become a part of the names. Labels may end in `_mask` or the like: `a_mask.png` belongs
     to `a.jpg`, and may lie beside it in one folder. A line of a list file is a stem, a file name in `images/`, or an
-    image and a label as paths from the data folder.
+    image and a label as paths from the data folder. Of labels with several channels `channel = 0` in classes.toml
+    reads the first.
     """
 
     name = "folders"
@@ -82,8 +83,8 @@ class Folders(Format):
     def _holds_colors(self) -> bool:
         """Whether the labels are masks of colors; channels that are equal everywhere are, where all are classes'."""
         classes = self.classes_file.classes
-        if classes is not None and classes.read == "colors":
-            return True
+        if classes is not None and (classes.read == "colors" or classes.channel is not None):
+            return classes.channel is None
         kind = self._mask_kind.kind
         if kind in ("values", "colors"):
             return kind == "colors"
@@ -135,9 +136,9 @@ class Folders(Format):
             classes = self.classes_file.classes
         except InputError:
             return matches  # reported when the classes are asked for
-        if classes is None or classes.transparent == "refuse":
+        if classes is None or (classes.transparent, classes.channel) == ("refuse", None):
             return matches
-        reader = partial(read_values, transparent=classes.transparent)
+        reader = partial(read_values, transparent=classes.transparent, channel=classes.channel)
         return replace(matches, samples=[replace(sample, label_reader=reader) for sample in matches.samples])
 
     def _match_split_files(self, split: str) -> MatchResult:
