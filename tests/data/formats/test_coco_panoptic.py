@@ -105,6 +105,10 @@ def test_another_segment_and_another_size_are_errors(tmp_path: Path) -> None:
     [
         ({"categories": []}, "has no categories"),
         ({"categories": CATEGORIES * 2}, "two of one id"),
+        (
+            {"images": [{"id": i, "file_name": "a.jpg", "height": 4, "width": 6} for i in (1, 2)]},
+            "the file_name 'a.jpg'",
+        ),
         ({"annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": []}]}, "is of no image that the file"),
         ({"annotations": [{"image_id": 139, "file_name": "../a.png", "segments_info": []}]}, "its file_name is"),
         (

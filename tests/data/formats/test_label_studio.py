@@ -149,6 +149,7 @@ def test_a_label_and_a_choice_about_the_same_region_are_one_object(tmp_path: Pat
     choice = {**region("polygon", None, points=SQUARE, choices=["sure"]), "type": "choices"}
     assert read(tmp_path, bare, named, choice)[0] == [1, 1, 1, 0, 0, 0]
     assert not any("left out" in note for note in open_dataset(tmp_path).notes)
+    assert read(tmp_path, {**named, "id": [1]}, {**bare, "id": [1]})[0] == [1, 1, 1, 0, 0, 0]
 
 
 def test_of_several_annotations_the_ground_truth_is_read_otherwise_the_latest(tmp_path: Path) -> None:

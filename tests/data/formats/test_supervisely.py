@@ -127,6 +127,7 @@ def test_nested_datasets_are_read_and_bare_images_left_out(tmp_path: Path) -> No
 def test_a_missing_image_is_listed_by_check(tmp_path: Path) -> None:
     root = project(tmp_path)
     (root / "ds0" / "img" / "a.jpg").unlink()
+    image(root / "ds0" / "masks_machine" / "a.jpg")  # which other exports of the tool have beside img/
     assert any("a.jpg.json: Supervisely: found no image" in finding.text for finding in check(root).errors)
 
 
@@ -151,6 +152,7 @@ def test_shapes_without_area_are_an_error_or_left_out(kind: str, tmp_path: Path)
         (polygon([[0, 0], [1, 1]]), "cannot draw a polygon"),
         (polygon([[0, 0], [6, 0], [6, 1]], [[1, 1]]), "cannot draw a hole"),
         (figure("polygon", points={"exterior": [[0, 0], [6, 0], [6, 1]], "interior": 7}), "its interior is 7"),
+        ({**figure("bitmap"), "geometryType": ["bitmap"]}, r"its geometryType is \['bitmap'\]"),
         (figure("alpha_mask"), r"\(alpha_mask\): is of an unknown kind; bitmap, polygon"),
     ],
 )

@@ -31,13 +31,13 @@ def read_regions(
     Raises:
         InputError: a region that cannot be drawn, of several labels, or of another size than the ones before.
     """
-    labeled = {region.get("id") for region in regions if _labels(region)}
+    labeled = {repr(region.get("id")) for region in regions if _labels(region)}
     size: tuple[int, int] | None = None
     objects = []
     for number, region in enumerate(regions):
         labels = _labels(region)
         is_shape = str(region.get("type", "")).lower() in _SHAPE_TYPES
-        if not labels and (not is_shape or (region.get("id") is not None and region.get("id") in labeled)):
+        if not labels and (not is_shape or (region.get("id") is not None and repr(region["id"]) in labeled)):
             continue  # a choice or a text about a region, or the bare shape of a labeled one
         place = f"{where}: region {region.get('id') or number}"
         region_size = _read_size(place, region)

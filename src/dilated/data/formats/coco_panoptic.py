@@ -178,11 +178,16 @@ class _PanopticFile:
         if len(names) < max(len(entries), 1):
             raise InputError(f"{path}: has no categories, or two of one id")
         require_distinct_names(list(names.values()), f"{path}: categories")
-        images = {}
+        images: dict[Id, tuple[str, tuple[int, int]]] = {}
+        file_names: set[str] = set()
         for entry in require_field(f"{path}: the file", data, "images", list):
             height, width = (require_side(f"{path}: image", entry, key) for key in ("height", "width"))
             name = require_field(f"{path}: image", entry, "file_name", str)
-            images[require_id(f"{path}: image", entry, "id")] = name, (height, width)
+            image_id = require_id(f"{path}: image", entry, "id")
+            if image_id in images or name in file_names:
+                raise InputError(f"{path}: two images have the id {image_id}, or the file_name {name!r}")
+            file_names.add(name)
+            images[image_id] = name, (height, width)
         segments: dict[Id, tuple[str, dict[int, tuple[Id, bool]]]] = {}
         for entry in require_field(f"{path}: the file", data, "annotations", list):
             image_id = require_id(f"{path}: annotation", entry, "image_id")

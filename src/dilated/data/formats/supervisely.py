@@ -16,7 +16,7 @@ from dilated.data.formats._format import require_field
 from dilated.data.formats._match import SPLIT_ALIASES, UNDIVIDED
 from dilated.data.formats._objects import ObjectCounts, Polygons, Shape
 from dilated.data.formats._shapes import make_box, parse_hex_color, parse_points, parse_whole_numbers
-from dilated.data.images import list_image_files
+from dilated.data.images import is_file, list_image_files
 from dilated.errors import InputError
 from dilated.files import plural, read_json
 from dilated.palettes import Color
@@ -91,6 +91,8 @@ class Supervisely(AnnotationFormat):
                     f"{where}: has the class {name!r}, which {_META} lacks", hint="export the project again"
                 )
             kind = entry.get("geometryType") or entry.get("shape") or ("bitmap" if entry.get("bitmap") else "polygon")
+            if not isinstance(kind, str):
+                raise InputError(f"{where}: its geometryType is {kind!r:.60}", hint="export the project again")
             if kind in _WITHOUT_AREA:
                 counts.skip(f"{where} ({kind})", _WITHOUT_AREA[kind], f"a {kind} has no area")
                 continue
@@ -101,8 +103,25 @@ class Supervisely(AnnotationFormat):
         subset = dataset.name if SPLIT_ALIASES.get(dataset.name.lower()) else UNDIVIDED
         return AnnotatedImage(f"img/{path.name.removesuffix('.json')}", path, (height, width), objects, subset)
 
-    def _image_folders(self, image: AnnotatedImage) -> Sequence[str]:
-        return [image.source.parent.parent.relative_to(self.root).as_posix()]
+    def _find_image(self, image: AnnotatedImage) -> Path | None:
+        """The image in img/ beside ann/, and nowhere else: masks_machine/ has images of the same names."""
+        folder = image.source.parent.parent / "img"
+        name = Path(image.name).name
+        if is_file(folder / name):
+            return folder / name
+        return self._images_by_stem.get(folder / name)
+
+    @cached_property
+    def _images_by_stem(self) -> dict[Path, Path]:
+        """The images by their paths without suffixes, as older files name them; none where two would have one."""
+        folders = [dataset / "img" for dataset in self._datasets if (dataset / "img").is_dir()]
+        paths = [path for folder in folders for path in list_image_files(folder)]
+        counts = Counter(path.with_suffix("") for path in paths)
+        return {stem: path for path in paths if counts[stem := path.with_suffix("")] == 1}
+
+    def _describe_missing(self, image: AnnotatedImage) -> str:
+        folder = image.source.parent.parent / "img"
+        return f"{image.source}: {self.title}: found no image {Path(image.name).name!r} in {folder}"
 
     def _name_sample(self, path: Path) -> str:
         parts = path.relative_to(self.root).with_suffix("").parts
