@@ -127,6 +127,9 @@ def of_colors(layout: str, root: Path, pair: Sample) -> Known:
         mask = kept
     else:
         with Image.open(pair.label) as image:
+            if layout == "cvat" and image.mode == "L":  # the numbers of the lines of labelmap.txt
+                lines = [names.index(name) for name in colors.values()]
+                return names, np.array([[lines[v] for v in row] for row in np.asarray(image).tolist()], dtype=np.uint8)
             assert image.mode in ("RGB", "RGBA", "P"), image.mode
             mask = np.asarray(image.convert("RGBA"))[..., :3]
     return names, np.array([[meaning[tuple(c)] for c in row] for row in mask.tolist()], dtype=np.uint8)

@@ -178,7 +178,7 @@ class _MaskReader:
             InputError: an unreadable file, an unknown color, or a number that is no label's.
         """
         with open_image(path) as image:
-            holds_numbers = image.mode in ("L", "1") or image.mode.startswith("I")
+            holds_numbers = image.mode == "L"
         if not holds_numbers:
             return self.colors(path)
         numbers = read_values(path)
