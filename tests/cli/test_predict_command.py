@@ -17,6 +17,7 @@ from PIL import Image
 
 from dilated import Predictor, load
 from dilated.cli.main import main
+from dilated.prediction.journal import JOURNAL_FILE
 from dilated.prediction.video import VideoEncoder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -48,7 +49,8 @@ def photo(path: Path, seed: int = 0, size: tuple[int, int] = (20, 33)) -> Path:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    paths = [p for p in folder.rglob("*") if p.is_file() and p.name != JOURNAL_FILE]
+    return sorted(p.relative_to(folder).as_posix() for p in paths)
 
 
 def clip(path: Path, frames: int = 3, size: tuple[int, int] = (32, 48)) -> Path:

@@ -39,7 +39,8 @@ from dilated import Predictor, Segmenter, SegmenterConfig, api, convert, write_r
 from dilated.data.dataset import open_dataset
 from dilated.data.labels import save_classes
 from dilated.errors import InputError
-from dilated.lock import LOCK_FILE
+from dilated.lock import LOCK_FILE, lock_folder
+from dilated.prediction.journal import Journal
 from dilated.prediction.pipeline import PipelineOptions, predict_sources
 from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import search_sources
@@ -117,7 +118,10 @@ def predict(root: Path, work: Path, again: bool) -> None:
     options = PipelineOptions(save=("palette", "probabilities", "geojson", "csv"), overlay=True, skip_existing=again)
     sources = search_sources([root / "data" / "images"], exclude=work).sources
     predictor = Predictor(api.load(str(root / "network.safetensors")), device="cpu")
-    result = predict_sources(predictor, sources, options.make_writers(work / "out", sources), options)
+    with lock_folder(work / "out", "prediction"):
+        journal = Journal(work / "out", predictor)
+        writers = options.make_writers(work / "out", sources)
+        result = predict_sources(predictor, sources, writers, options, None, journal)
     if result.failures:
         raise InputError(result.failures[0].reason, result.failures[0].hint)
 
@@ -247,6 +251,7 @@ def main(job: str, mode: str, folder: str, share: str) -> None:
     root = Path(folder)
     prepare(root)
     open_dataset(root / "data")
+    time.sleep(2.1)  # from then on the times of files tell of a change
     for name in JOBS if job == "all" else [job]:
         attempts = Attempts(name, root)
         i, kinds = list(JOBS).index(name), list(MODES)

@@ -16,6 +16,7 @@ from dilated.data.images import exceeds_pixel_limit
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.lock import lock_folder
+from dilated.prediction.journal import Journal
 from dilated.prediction.memory import MemoryLimit
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.predictor import Predictor
@@ -64,7 +65,7 @@ def _predict(predictor: Predictor, inputs: Sequence[Path], out: Path, options: P
         with ProgressBar("labelling") as bar, warnings.catch_warnings():
             # Images too large to be trusted are refused, in words of our own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            result = predict_sources(predictor, sources, writers, options, bar.update)
+            result = predict_sources(predictor, sources, writers, options, bar.update, Journal(out, predictor))
         for failure in result.failures:
             write_error(failure.reason, failure.hint)
         for path, frames in result.several_frames.items():
@@ -106,7 +107,10 @@ def _format_summary(result: PipelineResult, sources: list[Source], out: Path) ->
     if videos:
         parts.append(f"{result.videos} of {videos} videos ({result.frames} frames)")
     skipped = f", {result.skipped} left out for being there already" if result.skipped else ""
-    return f"{' and '.join(parts)} labelled in {out}/{skipped}"
+    again = (
+        f", {result.outdated} again for a changed image, another network or other settings" if result.outdated else ""
+    )
+    return f"{' and '.join(parts)} labelled in {out}/{again}{skipped}"
 
 
 def _select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], tile: int | None) -> list[Source]:

@@ -103,7 +103,7 @@ def make_manifest(
         names.update({_name(path, root): path for sample in group for path in (sample.image, sample.label)})
 
     def read(name: str) -> tuple[str, list[int]]:
-        stamp = _stamp(names[name])
+        stamp = stamp_file(names[name])
         if stamp and previous is not None and name in previous.files and previous.stamps.get(name) == stamp:
             return previous.files[name], stamp
         return hash_file(names[name]), stamp
@@ -145,7 +145,12 @@ def hash_file(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _stamp(path: Path) -> list[int]:
+def stamp_file(path: Path) -> list[int]:
+    """Return what a change of a file's content changes too: size, times and inode; empty where they do not tell.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         stat = path.stat()
     except OSError as error:

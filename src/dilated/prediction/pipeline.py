@@ -24,6 +24,7 @@ from threading import Lock
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.input_config import BandArray
+from dilated.prediction.journal import Journal
 from dilated.prediction.memory import NETWORK_SHARE, ByteGate
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
@@ -63,7 +64,8 @@ class PipelineOptions:
     overlay: bool = False
     """Write STEM.overlay.jpg too: the image tinted, with a legend."""
     skip_existing: bool = False
-    """Leave out images whose outputs all exist."""
+    """Leave out images whose outputs all exist, and were not made from other content of the image, by another network
+    or with other settings."""
     frames: int | None = None
     """Label at most this many frames of each video or camera; all of them if not given."""
     batch: int | None = None
@@ -108,6 +110,8 @@ class PipelineResult:
         frames: how many frames have been predicted.
         videos: how many videos have been predicted to their end.
         skipped: how many sources were left out because their outputs exist.
+        outdated: how many were labelled though their outputs exist, for these were of another content of the image,
+            another network or other settings.
         failures: what could not be predicted or written, in the order of the sources.
         several_frames: how many frames or pages each file holds that holds several; the first was predicted.
         tiles: pixels along a side of the tiles in which large images were labelled, by the memory.
@@ -119,6 +123,7 @@ class PipelineResult:
     frames: int = 0
     videos: int = 0
     skipped: int = 0
+    outdated: int = 0
     failures: list[Failure] = field(default_factory=list)
     several_frames: dict[Path, int] = field(default_factory=dict)
     tiles: dict[Path, int] = field(default_factory=dict)
@@ -132,6 +137,7 @@ def predict_sources(
     writers: Sequence[PredictionWriter],
     options: PipelineOptions | None = None,
     progress: ProgressCallback | None = None,
+    journal: Journal | None = None,
 ) -> PipelineResult:
     """Predict all sources that can be read and write them with all writers.
 
@@ -143,16 +149,20 @@ def predict_sources(
         writers: from `PipelineOptions.make_writers`.
         options: all but the formats of the writers, which exist already.
         progress: called after each image and frame, by several threads; the total grows when a video is opened.
+        journal: of the outputs' folder; without one, whatever exists is left out where that is asked for.
 
     Raises:
         InputError: a writer that cannot be opened; nothing has been written by then.
     """
     options = options or PipelineOptions()
-    outputs = _Outputs(writers, sources, progress)
+    outputs = _Outputs(writers, sources, progress, journal)
     for writer in writers:
         writer.open(predictor.segmenter.classes, predictor.segmenter.colors, options.skip_existing)
     remaining = [source for source in sources if not (options.skip_existing and outputs.exist(source))]
     outputs.result.skipped = len(sources) - len(remaining)
+    if journal is not None:
+        outputs.result.outdated = sum(map(outputs.is_outdated, remaining)) if options.skip_existing else 0
+        journal.begin(remaining)
     images = sum(source.kind == SourceKind.IMAGE for source in remaining)
     outputs.add_total(images)
     on_cuda = predictor.device.type == "cuda"
@@ -179,9 +189,13 @@ class _Outputs:
     """All writers, and what has been written and what has failed; several threads use it."""
 
     def __init__(
-        self, writers: Sequence[PredictionWriter], sources: Sequence[Source], progress: ProgressCallback | None
+        self,
+        writers: Sequence[PredictionWriter],
+        sources: Sequence[Source],
+        progress: ProgressCallback | None,
+        journal: Journal | None,
     ) -> None:
-        self.writers, self.progress = writers, progress
+        self.writers, self.progress, self.journal = writers, progress, journal
         self.needs_logits = any(writer.needs_logits for writer in writers)
         self.order = {source: i for i, source in enumerate(sources)}
         self.result = PipelineResult()
@@ -190,7 +204,14 @@ class _Outputs:
         self.lock = Lock()
 
     def exist(self, source: Source) -> bool:
-        """Return whether a former run has written all outputs of a source."""
+        """Return whether a former run has written all outputs of a source, as this one would."""
+        return self._are_written(source) and (self.journal is None or self.journal.is_current(source))
+
+    def is_outdated(self, source: Source) -> bool:
+        """Return whether all outputs of a source exist, and are of another content, network or settings."""
+        return self._are_written(source) and self.journal is not None and not self.journal.is_current(source)
+
+    def _are_written(self, source: Source) -> bool:
         return not source.problem and all(writer.has(first_image(source)) for writer in self._writers_of(source))
 
     def add_total(self, count: int) -> None:
@@ -208,6 +229,12 @@ class _Outputs:
                 return
             except OSError as error:
                 self._fail_to_write(writer.path(image), error, image.source, _frame_number(image))
+                return
+        if self.journal is not None and not image.frame:
+            try:
+                self.journal.record(image.source)
+            except OSError as error:
+                self._fail_to_write(self.journal.path, error, image.source, 0)
                 return
         with self.lock:
             if image.frame:
@@ -233,11 +260,13 @@ class _Outputs:
 
     def close(self) -> PipelineResult:
         """Close the writers and return what was done, with the failures in the order of the sources."""
-        for writer in self.writers:
+        closers = [writer.close for writer in self.writers] + ([self.journal.close] if self.journal else [])
+        for close in closers:
             try:
-                writer.close()
+                close()
             except OSError as error:
-                path = Path(error.filename2 or error.filename or writer.out)  # filename2 is the target of a rename
+                name = error.filename2 or error.filename or self.writers[0].out  # filename2: the target of a rename
+                path = Path(name)
                 failure = Failure(path, _describe_write_error(path, error), "mend that and run it again")
                 self.failures_by_position.append(((len(self.order), 0), failure))
         self.failures_by_position.sort(key=lambda entry: entry[0])

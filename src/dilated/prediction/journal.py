@@ -1,0 +1,154 @@
+"""What the outputs in a folder were made from and by, so that `--skip-existing` leaves out only what is up to date.
+
+    journal = Journal(Path("out"), predictor)
+    remaining = [source for source in sources if not journal.is_current(source)]
+    journal.begin(remaining)
+    journal.record(source)                               # its outputs are written; by any thread
+    journal.close()
+
+`out/.predictions.json` has an entry for each image. During a run, `out/.predictions.jsonl` beside it names the images
+that are begun, and has a line for each that is done: after a kill, what was begun and is not done is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
+
+from dilated.data.manifest import hash_file, stamp_file
+from dilated.errors import InputError
+from dilated.files import atomic_write, read_json, sync_folder
+from dilated.prediction.predictor import Predictor
+from dilated.prediction.sources import InputImage, Source, SourceKind
+
+JOURNAL_FILE = ".predictions.json"
+"""The journal's name in the folder of outputs."""
+
+
+class Journal:
+    """The journal of a folder of outputs; of images, since only they are recorded.
+
+    Args:
+        out: the folder; whoever writes to it holds its lock.
+        predictor: what the outputs are made by: its network and settings.
+    """
+
+    def __init__(self, out: Path, predictor: Predictor) -> None:
+        self.path, self.log = out / JOURNAL_FILE, out / f"{JOURNAL_FILE}l"
+        made_by = json.dumps([predictor.segmenter.digest(), predictor.settings], sort_keys=True)
+        self.made_by = hashlib.sha256(made_by.encode()).hexdigest()
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.begun: set[str] = set()
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self.file: BinaryIO | None = None
+        self.lock = Lock()
+        with suppress(InputError, AttributeError):  # a damaged journal is none
+            self.entries = {key: entry for key, entry in read_json(self.path).items() if isinstance(entry, dict)}
+        self._read_log()
+
+    def is_current(self, source: Source) -> bool:
+        """Return whether existing outputs of an image are of its content, this network and these settings.
+
+        What nothing is known about, as of outputs that were put there by hand, is taken as current.
+        """
+        key = _key(source)
+        entry = self.entries.get(key)
+        if entry is None:
+            return key not in self.begun
+        if entry.get("made_by") != self.made_by:
+            return False
+        try:
+            stamp = stamp_file(source.path)
+            return bool(stamp and stamp == entry.get("stamp")) or hash_file(source.path) == entry.get("content")
+        except InputError:
+            return False  # to be read again, which says what is wrong
+
+    def begin(self, sources: Sequence[Source]) -> None:
+        """Note, on the disk, which images' outputs are about to be replaced.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        images = [source for source in sources if source.kind == SourceKind.IMAGE and not source.problem]
+        if not images:
+            return
+        keys = [_key(source) for source in images]
+        self.sizes = {key: _size_and_time(source.path) for key, source in zip(keys, images, strict=True)}
+        for key in keys:
+            self.entries.pop(key, None)
+        self.begun.update(keys)
+        self.file = self.log.open("ab")
+        self.file.write(b"\n")  # after a line that was cut off
+        self._append({"begun": keys})
+        os.fsync(self.file.fileno())
+        sync_folder(self.log.absolute().parent)
+
+    def record(self, source: Source) -> None:
+        """Note that the outputs of an image are written.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        key = _key(source)
+        if key not in self.sizes or _size_and_time(source.path) != self.sizes[key]:
+            return  # the image was changed while the run went on: its labels may be of either content
+        try:
+            entry = {"content": hash_file(source.path), "stamp": stamp_file(source.path), "made_by": self.made_by}
+        except InputError:
+            return
+        with self.lock:
+            self._append({"image": key, **entry})
+            self.entries[key] = entry
+
+    def close(self) -> None:
+        """Write the journal, and remove the log of this run.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self.file is not None:
+            self.file.close()
+        if self.log.exists():
+            entries: dict[str, dict[str, Any]] = {
+                key: {} for key in self.begun
+            } | self.entries  # what is begun and not done is of nothing known
+            atomic_write(self.path, json.dumps(dict(sorted(entries.items())), indent=0) + "\n")
+            self.log.unlink()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        assert self.file is not None
+        self.file.write(json.dumps(line).encode() + b"\n")
+        self.file.flush()
+
+    def _read_log(self) -> None:
+        try:
+            lines = self.log.read_bytes().split(b"\n")
+        except OSError:
+            return
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # cut off, as by a loss of power
+                entry = json.loads(line)
+                if "begun" in entry:
+                    self.begun.update(entry["begun"])
+                    for key in entry["begun"]:
+                        self.entries.pop(key, None)
+                else:
+                    self.entries[str(entry.pop("image"))] = entry
+
+
+def _key(source: Source) -> str:
+    return InputImage(source).key
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,113 @@
+"""What exists is left out only if it was made from the same image by the same network with the same settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CLASSES, draw
+
+from dilated import Predictor, Segmenter, SegmenterConfig
+from dilated.prediction.journal import JOURNAL_FILE, Journal
+from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
+from dilated.prediction.sources import search_sources
+
+
+def network(seed: int) -> Segmenter:
+    torch.manual_seed(seed)
+    config = SegmenterConfig(backbone="test_efficientnet", features=4)
+    return Segmenter(CLASSES.names, CLASSES.colors, config)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        draw(i)[0].save(tmp_path / "in" / f"{i}.png")
+    return tmp_path / "in"
+
+
+def run(images: Path, seed: int = 0, skip: bool = True, flips: bool = False) -> PipelineResult:
+    out, sources = images.parent / "out", search_sources([images]).sources
+    out.mkdir(exist_ok=True)
+    options = PipelineOptions(skip_existing=skip)
+    predictor = Predictor(network(seed), device="cpu", flips=flips)
+    writers = options.make_writers(out, sources)
+    return predict_sources(predictor, sources, writers, options, None, Journal(out, predictor))
+
+
+def counts(result: PipelineResult) -> tuple[int, int, int]:
+    assert not result.failures
+    return result.images, result.skipped, result.outdated
+
+
+def test_what_is_up_to_date_is_left_out(images: Path) -> None:
+    assert counts(run(images)) == (3, 0, 0)
+    for path in images.iterdir():
+        os.utime(path)  # touched
+    assert counts(run(images)) == (0, 3, 0)
+    assert sorted(path.name for path in (images.parent / "out").iterdir()) == [JOURNAL_FILE, "0.png", "1.png", "2.png"]
+
+
+def test_a_changed_image_is_labelled_again(images: Path) -> None:
+    run(images)
+    draw(50)[0].save(images / "1.png")
+    assert counts(run(images)) == (1, 2, 1)
+    assert counts(run(images)) == (0, 3, 0)
+
+
+def test_another_network_or_setting_labels_all_again(images: Path) -> None:
+    run(images)
+    assert counts(run(images, seed=1)) == (3, 0, 3)
+    assert counts(run(images, seed=1, flips=True)) == (3, 0, 3)
+    assert counts(run(images, seed=1, flips=True)) == (0, 3, 0)
+
+
+def test_outputs_put_there_by_hand_are_left_alone(images: Path) -> None:
+    out = images.parent / "out"
+    out.mkdir()
+    (out / "1.png").write_bytes(b"by hand")
+    assert counts(run(images)) == (2, 1, 0)
+    assert counts(run(images, seed=1)) == (2, 1, 2)
+    assert (out / "1.png").read_bytes() == b"by hand"
+
+
+def test_after_a_kill_what_was_begun_and_is_not_done_is_labelled_again(images: Path) -> None:
+    """A run of another network without --skip-existing was killed after it had replaced two outputs, and noted one."""
+    run(images)
+    out, sources = images.parent / "out", search_sources([images]).sources
+    journal = Journal(out, Predictor(network(1), device="cpu"))
+    journal.begin(sources)
+    journal.record(sources[0])
+    assert journal.file is not None
+    journal.file.close()
+    with (out / f"{JOURNAL_FILE}l").open("ab") as log:
+        log.write(b'{"image": "1.png", "cont')
+    assert counts(run(images, seed=1)) == (2, 1, 2)
+    assert counts(run(images, seed=1)) == (0, 3, 0)
+    assert not (out / f"{JOURNAL_FILE}l").exists()
+
+
+def test_an_image_that_changes_during_the_run_is_not_recorded(images: Path) -> None:
+    out, sources = images.parent / "out", search_sources([images]).sources
+    out.mkdir()
+    journal = Journal(out, Predictor(network(0), device="cpu"))
+    journal.begin(sources)
+    draw(60)[0].save(images / "2.png")
+    for source in sources:
+        journal.record(source)
+    journal.close()
+    assert [key for key, entry in json.loads((out / JOURNAL_FILE).read_text()).items() if entry] == ["0.png", "1.png"]
+    assert not Journal(out, Predictor(network(0), device="cpu")).is_current(sources[2])
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 50, b"[1]", b'{"0.png": 3}', b'{"0.png": {"made_by": [1]}}'])
+def test_a_damaged_journal_is_no_traceback(content: bytes, images: Path) -> None:
+    run(images)
+    (images.parent / "out" / JOURNAL_FILE).write_bytes(content)
+    (images.parent / "out" / f"{JOURNAL_FILE}l").write_bytes(content)
+    result = run(images)
+    assert result.images + result.skipped == 3
