@@ -43,6 +43,7 @@ CONTRACT = [
     "losses",
 ]
 BESIDE_THE_CONTRACT = {
+    "accelerate": "what makes a network fast, for those who need no Predictor",
     "AdapterConfig": "an argument of add_context",
     "ConvertOptions": "an argument of convert",
     "ScoreOptions": "an argument of score",

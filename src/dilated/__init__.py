@@ -25,6 +25,7 @@ _EXPORTS = {
     "evaluation.score": ("ScoreOptions", "score"),
     "fields.arithmetic": ("receptive_field",),
     "fields.effective": ("effective_field",),
+    "kernels.accelerate": ("accelerate",),
     "models.adapter": ("AdapterConfig", "add_context"),
     "models.context": ("ContextModule",),
     "weights.published": ("published",),

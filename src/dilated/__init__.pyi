@@ -11,6 +11,7 @@ from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.score import ScoreOptions, score
 from dilated.fields.arithmetic import receptive_field
 from dilated.fields.effective import effective_field
+from dilated.kernels.accelerate import accelerate
 from dilated.models.adapter import AdapterConfig, add_context
 from dilated.models.context import ContextModule
 from dilated.models.segmenter import Segmenter, SegmenterConfig
@@ -39,6 +40,7 @@ __all__ = [
     "Segmenter",
     "SegmenterConfig",
     "TrainOptions",
+    "accelerate",
     "add_context",
     "check",
     "compare",

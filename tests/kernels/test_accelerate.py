@@ -47,7 +47,7 @@ def count(module: nn.Module, kind: type[nn.Module]) -> int:
 def test_batch_norm_and_activation_are_folded(chooser: KernelChooser, affine: bool, bias: bool):
     net = randomize_norms(nn.Sequential(nn.Conv2d(3, 8, 3, bias=bias), nn.BatchNorm2d(8, affine=affine), nn.ReLU6()))
     x = torch.rand(2, 3, 20, 30)
-    fast = accelerate(net, x, chooser)
+    fast = accelerate(net, x, chooser=chooser)
     assert [type(m) for m in fast] == [FastConv2d, nn.Identity, nn.Identity]
     assert (fast[0].low, fast[0].high) == (0, 6)
     with torch.inference_mode():
@@ -70,7 +70,7 @@ def test_networks_of_timm_give_the_same_features(chooser: KernelChooser, name: s
     torch.manual_seed(0)
     net = randomize_norms(timm.create_model(name, features_only=True))
     x = torch.rand(1, 3, 96, 64)
-    fast = accelerate(net, x, chooser)
+    fast = accelerate(net, x, chooser=chooser)
     assert count(fast, FastConv2d) == count(net, nn.Conv2d)
     with torch.inference_mode():
         for a, b in zip(net(x), fast(x), strict=True):
@@ -81,7 +81,7 @@ def test_the_original_is_unchanged_and_shares_its_weights(chooser: KernelChooser
     net = randomize_norms(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)))
     before = {k: v.clone() for k, v in net.state_dict().items()}
     x = torch.rand(1, 3, 9, 9)
-    fast = accelerate(net, x, chooser)
+    fast = accelerate(net, x, chooser=chooser)
     assert [type(m) for m in net] == [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.BatchNorm2d]
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert all(p.requires_grad for p in net.parameters())
@@ -103,7 +103,7 @@ class Branches(nn.Module):
 
 def test_an_output_that_two_layers_read_is_not_folded(chooser: KernelChooser):
     net, x = randomize_norms(Branches(by_layer=True)), torch.rand(1, 3, 20, 20)
-    fast = accelerate(net, x, chooser)
+    fast = accelerate(net, x, chooser=chooser)
     assert isinstance(fast.norm, nn.BatchNorm2d)
     with torch.inference_mode():
         assert relative_error(net(x), fast(x)) < 1e-5
@@ -111,7 +111,7 @@ def test_an_output_that_two_layers_read_is_not_folded(chooser: KernelChooser):
 
 def test_a_folding_that_changes_the_output_is_refused(chooser: KernelChooser):
     with pytest.raises(InputError, match="the output changes by"):
-        accelerate(randomize_norms(Branches(by_layer=False)), torch.rand(1, 3, 20, 20), chooser)
+        accelerate(randomize_norms(Branches(by_layer=False)), torch.rand(1, 3, 20, 20), chooser=chooser)
 
 
 class Twice(nn.Module):
@@ -127,7 +127,7 @@ class Twice(nn.Module):
 
 def test_a_layer_that_runs_twice_is_not_folded(chooser: KernelChooser):
     net, x = randomize_norms(Twice()), torch.rand(1, 4, 20, 20)
-    fast = accelerate(net, x, chooser)
+    fast = accelerate(net, x, chooser=chooser)
     assert isinstance(fast.norm, nn.BatchNorm2d)
     with torch.inference_mode():
         assert relative_error(net(x), fast(x)) < 1e-5
@@ -145,7 +145,7 @@ def test_a_convolution_with_a_forward_of_its_own_is_kept(chooser: KernelChooser)
         nn.Sequential(Standardized(3, 8, 3), nn.Conv2d(8, 2, 3, padding=1, padding_mode="reflect")).eval(),
         torch.rand(1, 3, 9, 9),
     )
-    fast = accelerate(net, x, chooser)
+    fast = accelerate(net, x, chooser=chooser)
     assert [type(m) for m in fast] == [Standardized, nn.Conv2d]
 
 

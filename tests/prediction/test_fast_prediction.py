@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.kernels.layers import FastConv2d
 from dilated.models.base import BaseSegmenter
@@ -43,7 +44,7 @@ def test_labels_are_those_of_the_greatest_logits(segmenter: BaseSegmenter):
 
 
 def test_fast_logits_are_those_of_the_segmenter_to_rounding(segmenter: BaseSegmenter):
-    exact = Predictor(segmenter, device="cpu")(PIXELS, logits=True)
+    exact = Predictor(segmenter, device="cpu", precision="fp32")(PIXELS, logits=True)
     fast = Predictor(segmenter, device="cpu", precision="fast")(PIXELS, logits=True)
     spread = exact.logits.max() - exact.logits.min()
     assert float((fast.logits - exact.logits).abs().max() / spread) < 5e-5
@@ -53,7 +54,7 @@ def test_fast_logits_are_those_of_the_segmenter_to_rounding(segmenter: BaseSegme
 def test_fast_labels_are_those_of_the_segmenter_but_for_ties(segmenter: BaseSegmenter, tile: int | None):
     if tile and not segmenter.is_tileable:
         pytest.skip("cannot be tiled")
-    logits = Predictor(segmenter, device="cpu")(PIXELS, logits=True).logits
+    logits = Predictor(segmenter, device="cpu", precision="fp32")(PIXELS, logits=True).logits
     labels = Predictor(segmenter, device="cpu", precision="fast", tile=tile)(PIXELS).labels
     assert labels.dtype == np.uint8
     assert_equal_but_for_ties(torch.from_numpy(labels)[None], torch.as_tensor(logits)[None], 1e-4)
@@ -63,7 +64,7 @@ def test_the_segmenter_itself_is_not_accelerated(segmenter: BaseSegmenter):
     predictor = Predictor(segmenter, device="cpu", precision="fast")
     assert any(isinstance(m, FastConv2d) for m in predictor.network.modules())
     assert not any(isinstance(m, FastConv2d) for m in segmenter.modules())
-    assert Predictor(segmenter, device="cpu").network is segmenter
+    assert Predictor(segmenter, device="cpu", precision="fp32").network is segmenter
 
 
 def test_networks_that_read_other_bands_are_accelerated():
@@ -76,3 +77,48 @@ def test_networks_that_read_other_bands_are_accelerated():
 
 def test_the_settings_of_a_prediction_say_that_it_is_fast(segmenter: BaseSegmenter):
     assert PredictorOptions(precision="fast", device="cpu").make_predictor(segmenter).settings["precision"] == "fast"
+
+
+def test_by_default_logits_change_by_rounding_alone(segmenter: BaseSegmenter):
+    predictor = Predictor(segmenter, device="cpu")
+    exact = Predictor(segmenter, device="cpu", precision="fp32")(PIXELS, logits=True)
+    assert any(isinstance(m, FastConv2d) for m in predictor.network.modules())
+    error = (predictor(PIXELS, logits=True).logits - exact.logits).abs().max()
+    assert error < 1e-5 * exact.logits.abs().max()
+
+
+def test_weights_that_change_later_count():
+    segmenter = CONFIGS["timm"].build(["a", "b"]).eval()
+    predictor = Predictor(segmenter, device="cpu")
+    before, network = predictor(PIXELS, logits=True).logits, predictor.network
+    assert predictor.network is network
+    with torch.no_grad():
+        for parameter in segmenter.parameters():
+            parameter.mul_(1.1)
+    after = Predictor(segmenter, device="cpu", precision="fp32")(PIXELS, logits=True).logits
+    torch.testing.assert_close(
+        predictor(PIXELS, logits=True).logits, after, rtol=0, atol=1e-5 * float(after.abs().max())
+    )
+    assert (before - after).abs().max() > 0.01 * after.abs().max()
+
+
+def test_a_network_that_cannot_be_accelerated_computes_itself_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("accelerate: the output changes by 1.0e-02 of its greatest value")
+
+    segmenter = CONFIGS["timm"].build(["a", "b"]).eval()
+    monkeypatch.setattr("dilated.prediction.acceleration.accelerate", refuse)
+    with pytest.warns(UserWarning, match="the output changes by .*; the network itself computes"):
+        assert Predictor(segmenter, device="cpu").network is segmenter
+    with pytest.raises(InputError, match="the output changes by"):
+        _ = Predictor(segmenter, device="cpu", precision="fast").network
+
+
+def test_tiles_of_winograd_layers_change_logits_by_rounding_alone():
+    torch.manual_seed(0)
+    segmenter = SegmenterConfig(backbone="resnet18", features=32, context="basic").build(["a", "b", "c"]).eval()
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    predictor = Predictor(segmenter, device="cpu")
+    whole = predictor(pixels, logits=True).logits
+    tiled = Predictor(segmenter, device="cpu", tile=64)(pixels, logits=True).logits
+    assert (tiled - whole).abs().max() < 1e-5 * (whole.max() - whole.min())

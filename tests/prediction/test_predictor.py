@@ -83,9 +83,15 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         Predictor(Local(1), device="cuda")
 
 
+def test_bf16_is_refused_where_the_processor_emulates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx2": True}, raising=False)
+    with pytest.raises(InputError, match="precision: this processor only emulates bf16"):
+        Predictor(Local(1), device="cpu", precision="bf16")
+
+
 @pytest.mark.parametrize("precision", ["fp16", "", None])
 def test_a_precision_that_is_unknown_is_refused(precision: Any) -> None:
-    with pytest.raises(InputError, match=r"precision: .* is unknown\. Give fp32, fast or bf16"):
+    with pytest.raises(InputError, match=r"precision: .* is unknown\. Give auto, fp32, fast or bf16"):
         Predictor(Local(1), device="cpu", precision=precision)
 
 
@@ -158,7 +164,8 @@ def test_a_file_an_image_and_an_array_get_the_same_labels(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("tile", [None, 8])
-def test_bf16_gives_float_logits_near_those_of_fp32(tile: int | None) -> None:
+def test_bf16_gives_float_logits_near_those_of_fp32(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dilated.environment.has_bf16", lambda device: True)
     image = make_image(20, 31)
     exact = Predictor(Local(3), device="cpu", tile=tile).logits(image)
     coarse = Predictor(Local(3), device="cpu", tile=tile, precision="bf16").logits(image)

@@ -29,6 +29,9 @@ from dilated.kernels.layers import TORCH, FastConv2d, Kernel
 from dilated.kernels.native import TRANSFORM_PAIRS, cache_folder, describe_processor, load_native, native_version
 from dilated.kernels.winograd import MAX_SIZE
 
+ROUNDING_ERROR = 2e-6
+"""Relative error (root mean square, on random data) of kernels that change no more than another order of summing does:
+Winograd's for 3x3, and for 5x5 with small tiles."""
 MAX_ERROR = 5e-5
 """Relative error (root mean square) that a kernel may have on random data, unless asked otherwise."""
 _COUNT_MARGIN = 0.85

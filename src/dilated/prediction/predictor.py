@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,12 +25,12 @@ from torch import Tensor
 
 from dilated.data.raster.bands import InMemoryRaster, resolve_range, sample_windows
 from dilated.data.raster.reader import Raster
-from dilated.environment import resolve_device
+from dilated.environment import require_bf16, resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers, measure_margin, windows_match_whole_image
 from dilated.input_config import BandArray
-from dilated.kernels.accelerate import accelerate
 from dilated.models.base import BaseSegmenter
+from dilated.prediction.acceleration import ComputingNetwork, Precision
 from dilated.prediction.image_input import ImageInput, to_pixels
 from dilated.prediction.memory import BLOCK_SHARE, MemoryLimit, MemoryUse
 from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
@@ -46,10 +46,6 @@ MAX_BLOCK_BYTES = 128 * 2**20
 _SkipBlock = Callable[[Block], bool]
 
 
-Precision = Literal["fp32", "fast", "bf16"]
-"""How a network computes; see `Predictor`."""
-
-
 class Predictor:
     """Labels images of any size with a segmenter.
 
@@ -60,10 +56,11 @@ class Predictor:
             `memory` (see `fit`). Labels are equal except where the two greatest logits differ by less than 1e-5.
         memory: what the process may take in all, such as "3GiB" or a number of bytes; by default what is free.
         device: `cpu`, `cuda`, `mps`, ...; by default CUDA if it is available, else the CPU.
-        precision: `fp32`; `fast` for fp32 by faster algorithms, on a CPU by an accelerated copy of the network, so that
-            the segmenter must not change afterwards: logits change by up to 5e-5 of their spread, so labels do where
-            the two greatest are as close; or `bf16` for autocast, which is faster on new processors and changes a few
-            pixels.
+        precision: `auto` computes in fp32, on a CPU by an accelerated copy of the network (`dilated.accelerate`), whose
+            logits differ by no more than rounding; `fast` admits Winograd's kernels for 7x7 layers too: logits change
+            by up to 5e-5 of their spread, with the tile as well, so labels do where the two greatest are as close;
+            `fp32` uses the network itself; `bf16` is autocast, which is faster on new processors, changes a few pixels
+            and is refused on a CPU that only emulates it.
         flips: also predict the image flipped from left to right.
         scales: the sizes in which the image is predicted; the probabilities of all are averaged.
         blend: for a network with layers that see the whole image, of which no tile can give the same labels: let
@@ -89,7 +86,7 @@ class Predictor:
         tile: int | None = None,
         memory: str | int | None = None,
         device: str | torch.device | None = None,
-        precision: Precision = "fp32",
+        precision: Precision = "auto",
         flips: bool = False,
         scales: Sequence[float] = (1.0,),
         blend: bool = False,
@@ -102,7 +99,9 @@ class Predictor:
                 f"scales: {list(scales)} must be numbers above 0 and at most 8", hint="give scales such as 0.75 1 1.25"
             )
         if precision not in get_args(Precision):
-            raise InputError(f"precision: {precision!r} is unknown", hint="give fp32, fast or bf16")
+            raise InputError(f"precision: {precision!r} is unknown", hint="give auto, fp32, fast or bf16")
+        if precision == "bf16":
+            require_bf16(self.device, "precision", "give auto or fast")
         if not isinstance(segmenter, BaseSegmenter | Path | str):
             raise InputError(
                 f"Predictor: {type(segmenter).__name__} is not a segmenter",
@@ -113,6 +112,7 @@ class Predictor:
         self.memory_use = MemoryUse(self.segmenter, self.device, MemoryLimit.parse(memory))
         self.block_bytes: int | None = None  # MAX_BLOCK_BYTES
         self.precision, self.tile = precision, tile
+        self._computing = ComputingNetwork(self.segmenter, precision, self.device)
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
         if not self.segmenter.is_tileable and not self.is_single_pass:
             raise InputError(
@@ -207,17 +207,14 @@ class Predictor:
             tilers = [self.make_tiler(TileSource(raster, view, i, cache, config)) for i, view in enumerate(views)]
             yield from iter_logits(tilers, blocks, cache)
 
-    @cached_property
+    @property
     def network(self) -> BaseSegmenter:
         """What computes: the segmenter, or its accelerated copy.
 
         Raises:
-            InputError: a network that cannot be accelerated.
+            InputError: `fast` was asked for a network that cannot be accelerated.
         """
-        if self.precision != "fast" or self.device.type != "cpu":
-            return self.segmenter
-        generator = torch.Generator().manual_seed(0)
-        return accelerate(self.segmenter, torch.rand(1, self.segmenter.num_bands, 97, 130, generator=generator))
+        return self._computing.get()
 
     @property
     def is_single_pass(self) -> bool:

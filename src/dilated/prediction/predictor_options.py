@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dilated.models.base import BaseSegmenter
-from dilated.prediction.predictor import Precision, Predictor
+from dilated.prediction.acceleration import Precision
+from dilated.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class PredictorOptions:
     those of the whole image."""
     device: str | None = None
     """Run on cpu, cuda, cuda:1 or mps; CUDA where there is one if not given."""
-    precision: Precision = "fp32"
-    """Compute in fp32; fast: on a CPU by faster algorithms, with the same logits but for a few millionths; or in bf16,
-    which is faster on some machines and changes a few pixels."""
+    precision: Precision = "auto"
+    """Compute in fp32, by default on a CPU by faster algorithms that change no more than rounding does; fast: by yet
+    faster ones, which change logits by a few millionths; fp32: by none; or bf16, which is faster on some machines and
+    changes a few pixels."""
 
     def make_predictor(self, segmenter: BaseSegmenter | Path | str) -> Predictor:
         """Return a predictor of a segmenter, a network file, a run or a bundled network.

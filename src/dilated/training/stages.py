@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from dilated.data.augment import ReflectCropConfig
 from dilated.data.labels import Classes
+from dilated.environment import has_bf16, require_bf16
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
@@ -158,19 +158,12 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Precision:
     """Return the recipe's precision; `auto` is bf16 where the processor computes in it, else fp32.
 
     Raises:
-        InputError: fp16 without a GPU.
+        InputError: fp16 without a GPU, bf16 on a CPU that emulates it.
     """
     if recipe.precision == "fp16" and device.type != "cuda":
         raise InputError("recipe.precision: found 'fp16' without a GPU", hint="set 'auto', 'bf16' or 'fp32'")
     if recipe.precision == "auto":
-        return "bf16" if _has_bf16(device) else "fp32"
+        return "bf16" if has_bf16(device) else "fp32"
+    if recipe.precision == "bf16":
+        require_bf16(device, "recipe.precision", "set 'auto' or 'fp32'")
     return recipe.precision
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Return whether the processor multiplies in bf16; emulating it is slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Before torch 2.9 nothing public says what a CPU can do.
-    get_capabilities: Callable[[], dict[str, Any]] | None = getattr(torch.cpu, "get_capabilities", None)
-    return device.type == "cpu" and get_capabilities is not None and bool(get_capabilities().get("avx512_bf16"))

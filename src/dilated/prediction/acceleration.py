@@ -1,0 +1,58 @@
+"""The network that computes for a predictor: the segmenter itself, or its accelerated copy."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dilated.errors import InputError
+from dilated.kernels.accelerate import accelerate
+from dilated.kernels.dispatch import MAX_ERROR
+from dilated.models.base import BaseSegmenter
+
+Precision = Literal["auto", "fp32", "fast", "bf16"]
+"""How a network computes; see `Predictor`."""
+
+
+class ComputingNetwork:
+    """What computes in place of a segmenter: itself, or an accelerated copy, made anew when its weights have changed.
+
+    Args:
+        precision: `auto` and `fast` ask for the copy where the device is a CPU.
+    """
+
+    def __init__(self, segmenter: BaseSegmenter, precision: Precision, device: torch.device) -> None:
+        self.segmenter, self.precision = segmenter, precision
+        self.is_accelerated = device.type == "cpu" and precision in ("auto", "fast")
+        self._copy: BaseSegmenter | None = None
+        self._versions: list[tuple[int, int]] = []
+
+    def get(self) -> BaseSegmenter:
+        """Return the network for the weights that the segmenter has now.
+
+        Raises:
+            InputError: `fast` was asked for a network that cannot be accelerated.
+        """
+        if not self.is_accelerated:
+            return self.segmenter
+        versions = [_identify(tensor) for tensor in self.segmenter.state_dict(keep_vars=True).values()]
+        if self._copy is None or versions != self._versions:
+            self._copy, self._versions = self._accelerate(), versions
+        return self._copy
+
+    def _accelerate(self) -> BaseSegmenter:
+        if self.precision == "fast":
+            return accelerate(self.segmenter, max_error=MAX_ERROR)
+        try:
+            return accelerate(self.segmenter)
+        except InputError as error:
+            warnings.warn(f"{error.message}; the network itself computes", stacklevel=2)
+            return self.segmenter
+
+
+def _identify(tensor: Tensor) -> tuple[int, int]:
+    """Return what changes when a tensor is replaced or written to."""
+    return id(tensor), 0 if tensor.is_inference() else tensor._version
