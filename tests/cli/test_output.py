@@ -33,6 +33,7 @@ Semantic segmentation with dilated convolutions.
   evaluate      measure a network: mean IoU, per class, pixel accuracy
   report        write a page about a run: metrics, curves, best and worst images
   predict       label images, folders, videos, rasters of any size
+  bench         time a network on this machine, from the image's file to the labels' file
   convert       convert the authors' .caffemodel files to network files
   convert-data  convert a data set to another layout: VOC, COCO, YOLO, LabelMe, CVAT, ...
   info          show what a network file holds: classes, layers, receptive field, card

@@ -13,30 +13,69 @@ from dilated.input_config import InputConfig
 from dilated.models.network_file import NetworkDescription, read_description
 from dilated.weights.catalog import find_network
 
+_SPEED_SIZE = (360, 480)
+"""Height and width of the image that --speed measures with."""
+
 if TYPE_CHECKING:  # PyTorch takes seconds, and the header alone answers most questions
     from dilated.fields.arithmetic import ReceptiveField
     from dilated.models.base import BaseSegmenter
 
 
-def run(network: arguments.Network, /, *, layers: arguments.Flag = False) -> None:
+def run(network: arguments.Network, /, *, layers: arguments.Flag = False, speed: arguments.Flag = False) -> None:
     """Show a network's classes, architecture, parameters and card.
 
     Args:
         layers: load the network too, and show the receptive fields of its layers and the pixels of its logits.
+        speed: load the network too, and show which kernels its layers run by on this CPU, and what that gains.
     """
     description = read_description(find_network(network))
     write_table(_network_table(description))
-    if not layers:
-        write_line("--layers shows the receptive fields of the layers")
+    if not (layers or speed):
+        write_line("--layers shows the receptive fields of the layers, --speed the kernels that they run by")
         return
     from dilated.weights.bundled import load
 
     segmenter = load(network)
+    if layers:
+        _write_layers(segmenter)
+    if speed:
+        _write_speed(segmenter)
+
+
+def _write_layers(segmenter: BaseSegmenter) -> None:
     write_line(f"logit k sits at pixel {segmenter.grid.start:g} + {segmenter.grid.stride} k")
     if frontend_fields := segmenter.frontend_fields():
         write_table(_field_table("front end, in pixels", frontend_fields, 1))
     if segmenter.context is not None:
         write_table(context_table(segmenter))
+
+
+def _write_speed(segmenter: BaseSegmenter) -> None:
+    """Which kernels the layers run by for an image of 480x360, and the time with and without."""
+    from dilated.kernels.accelerate import accelerate
+    from dilated.kernels.native import load_native
+    from dilated.prediction.speed import list_kernels, measure_gain
+
+    height, width = _SPEED_SIZE
+    segmenter.eval()
+    fast = accelerate(segmenter)
+    layers = list_kernels(fast, height, width)
+    total = sum(layer.products for layer in layers) or 1
+    rows = []
+    for kernel in dict.fromkeys(str(layer.kernel) for layer in layers):
+        chosen = [layer for layer in layers if str(layer.kernel) == kernel]
+        share = sum(layer.products for layer in chosen) / total
+        rows.append(
+            (kernel, len(chosen), f"{share:.1%}", f"{sum(layer.weight_bytes for layer in chosen) / 1e6:.1f} MB")
+        )
+    columns = ("kernel", "layers", "multiply-adds", "weights kept")
+    write_table(make_table(columns, rows, title=f"convolutions, image {width}x{height}"))
+    if load_native() is None:
+        write_line("no C++ compiler was found: kernels run in plain PyTorch, and gain less")
+    before, after = measure_gain(segmenter, fast, _SPEED_SIZE)
+    write_line(
+        f"an image in memory to labels: {before:.3f} s by PyTorch, {after:.3f} s accelerated ({before / after:.2f}x)"
+    )
 
 
 def _network_table(network: NetworkDescription) -> Table:

@@ -25,6 +25,7 @@ VERBS = {
     "score": "measure the label images of any tool against the truth: our figures, and what other tools print",
     "report": "write a page about a run: metrics, curves, best and worst images",
     "predict": "label images, folders, videos, rasters of any size",
+    "bench": "time a network on this machine, from the image's file to the labels' file",
     "convert": "convert the authors' .caffemodel files to network files",
     "convert-data": "convert a data set to another layout: VOC, COCO, YOLO, LabelMe, CVAT, ...",
     "info": "show what a network file holds: classes, layers, receptive field, card",
