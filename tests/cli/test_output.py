@@ -31,6 +31,8 @@ Semantic segmentation with dilated convolutions.
   check         read a data set: layout, classes, statistics, and everything that is wrong with it
   train         train a network on a folder of images and labels
   evaluate      measure a network: mean IoU, per class, pixel accuracy
+  compare       tell whether one network, or one way of training, is better than another
+  score         measure the label images of any tool against the truth: our figures, and what other tools print
   report        write a page about a run: metrics, curves, best and worst images
   predict       label images, folders, videos, rasters of any size
   bench         time a network on this machine, from the image's file to the labels' file

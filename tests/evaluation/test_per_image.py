@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.metrics import stack_image_counts
 from dilated.evaluation.result import EvaluationResult, select_worst, write_csv
 
 COUNTS = np.array([[[5, 0], [0, 5]], [[0, 0], [0, 0]], [[1, 9], [0, 0]], [[5, 0], [5, 0]]])
 IMAGES = ("right", "empty", "bad", "half, of two")
-ROWS = EvaluationResult(("sky", "road"), IMAGES, (0, 1, 2, 3), 4, COUNTS).image_results
+ROWS = EvaluationResult(
+    ("sky", "road"), IMAGES, (0, 1, 2, 3), 4, COUNTS.sum(0), stack_image_counts(COUNTS)
+).image_results
 
 
 def test_each_image_has_its_own_figures() -> None:
