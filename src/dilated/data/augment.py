@@ -29,6 +29,10 @@ Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(3, H, W) uint8 or (n, H, W) float32 image and (H, W) uint8 label -> both, drawn by torch's global generator."""
 
 
+_MOST_CROPS = 10
+"""Crops that are tried around a labelled pixel."""
+
+
 @dataclass(frozen=True)
 class AugmentConfig:
     """How training samples vary."""
@@ -74,7 +78,7 @@ class AugmentConfig:
                 v2.ColorJitter(*strengths) if config is None else _BandJitter(*strengths),
             ]
         )
-        return lambda image, label: _apply_transform(transform, image, label)
+        return partial(_crop_labelled, transform, self.crop)
 
 
 class _RandomScale(v2.Transform):
@@ -122,6 +126,31 @@ def _apply_transform(transform: v2.Transform, image: Tensor, label: Tensor) -> t
     """Apply one of torchvision's transforms to an image and its label, as plain tensors."""
     image, label = transform(tv_tensors.Image(image), tv_tensors.Mask(label))
     return image.as_subclass(Tensor), label.as_subclass(Tensor)
+
+
+def _crop_labelled(
+    transform: v2.Transform, crop: tuple[int, int], image: Tensor, label: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Apply a transform that crops; where it has cut out ignored pixels alone, cut again around a labelled pixel.
+
+    Of sparse labels, such as points and scribbles, most crops of a large image would teach nothing.
+
+    Args:
+        crop: height and width of what the transform cuts out.
+    """
+    result = _apply_transform(transform, image, label)
+    is_labelled = label != IGNORE
+    if bool((result[1] != IGNORE).any()) or not bool(is_labelled.any()):
+        return result
+    rows, columns = is_labelled.nonzero(as_tuple=True)
+    chosen = int(torch.randint(len(rows), ()))
+    center = int(rows[chosen]), int(columns[chosen])  # of a window of the crop's size, smaller at the image's border
+    window = tuple(slice(max(0, at - side // 2), at - side // 2 + side) for at, side in zip(center, crop, strict=True))
+    for _ in range(_MOST_CROPS):
+        result = _apply_transform(transform, image[:, *window], label[window])
+        if bool((result[1] != IGNORE).any()):
+            break
+    return result
 
 
 @dataclass(frozen=True)
