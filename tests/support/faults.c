@@ -44,7 +44,8 @@ static int below(const char *path) {
         strncat(full, path, sizeof full - strlen(full) - 1);
         path = full;
     }
-    return !strncmp(path, prefix, strlen(prefix));
+    size_t n = strlen(prefix); /* not `PREFIX.old-1`, which is this file's own */
+    return !strncmp(path, prefix, n) && (!path[n] || path[n] == '/');
 }
 
 static int below_fd(int fd) {
