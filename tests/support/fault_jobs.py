@@ -9,7 +9,6 @@ message, or a message that promises what is not so. Each attempt is a fork of th
 import.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401 -- threads wait by `time.monotonic`, and take it before it is stopped
@@ -30,7 +29,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-time.monotonic = time.perf_counter = lambda: 0.0  # durations are in checkpoints, logs and pages
+if __name__ == "__main__":  # collecting doctests imports this file as well, and its clock must go on
+    time.monotonic = time.perf_counter = lambda: 0.0  # durations are in checkpoints, logs and pages
 
 from conftest import CLASSES, draw
 from PIL import Image
