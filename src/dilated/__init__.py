@@ -15,10 +15,12 @@ from dilated._version import __version__ as __version__
 
 _EXPORTS = {
     "api": ("Run", "TrainOptions", "compare", "evaluate", "plan", "train"),
+    "cross_validation": ("train_folds",),
     "data.check.check": ("check",),
     "data.convert": ("ConvertOptions", "convert"),
     "data.dataset": ("Dataset", "open_dataset"),
     "data.labels": ("Classes",),
+    "data.splitting": ("SplitOptions", "split"),
     "dilation.dilate": ("dilate",),
     "errors": ("InputError", "Interrupted"),
     "evaluation.confusion": ("ConfusionMatrix",),

@@ -1,6 +1,7 @@
 from dilated import fields, paper
 from dilated._version import __version__ as __version__
 from dilated.api import Run, TrainOptions, compare, evaluate, plan, train
+from dilated.cross_validation import train_folds
 from dilated.data.check.check import check
 from dilated.data.convert import ConvertOptions, convert
 from dilated.data.dataset import Dataset, open_dataset
@@ -60,5 +61,6 @@ __all__ = [
     "save",
     "score",
     "train",
+    "train_folds",
     "write_report",
 ]

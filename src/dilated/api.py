@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.splitting import open_divided, select_fold
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation import compare as comparison
 from dilated.evaluation import evaluate as evaluation
@@ -56,6 +57,10 @@ class TrainOptions(training.RunOptions):
     """The data's layout, where it is not recognized."""
     group_by: str | None = None
     """What tells which images belong together, as films and patients do; see `open_dataset`."""
+    lists: Path | None = None
+    """A folder with train.txt and val.txt that take the place of the data's splits; see `dilated.split`."""
+    fold: str | None = None
+    """Such as `2/5`: divide train and val by group into five folds, of which the second is val."""
     report: bool = True
     """Write `report.html` at the end, and keep time for it in a budget."""
 
@@ -133,7 +138,8 @@ class Run:
         recorded = load_checkpoint(self.path / CHECKPOINT_FILE).get("data")
         if recorded is None or not Path(recorded["root"]).is_dir():
             raise InputError(f"{self.path}: the data that it was trained on is not there", hint="give the data folder")
-        return open_dataset(**recorded)
+        names = ("root", "format", "group_by", "lists", "fold")
+        return open_divided(**{name: recorded[name] for name in names if name in recorded})
 
 
 def train(
@@ -185,7 +191,7 @@ def train(
                 if not recipe.is_file():
                     raise InputError(f"{recipe}: no such file, so there is no run to resume", hint="start a new run")
             initial = load(str(init_from)) if isinstance(init_from, str | Path) else init_from
-            dataset = _open(data, options.format, options.group_by)
+            dataset = _open_for_training(data, options)
             progress.on_dataset(dataset)
             folder = world.broadcast(Path(out) if out is not None else _free_run_folder(dataset.root))
             if world.is_rank_zero:
@@ -230,9 +236,7 @@ def plan(
         InputError: wrong data or overrides, or a budget that is too short for a single step.
     """
     world = World(device_name=options.device)
-    return make_plan(
-        _open(data, options.format, options.group_by), _to_seconds(budget), options.overrides, options.report, world
-    )
+    return make_plan(_open_for_training(data, options), _to_seconds(budget), options.overrides, options.report, world)
 
 
 def evaluate(
@@ -357,8 +361,14 @@ def _to_seconds(budget: str | float | None) -> float:
     return float(budget)
 
 
-def _open(data: str | Path | Dataset, format: str | None = None, group_by: str | None = None) -> Dataset:
-    return data if isinstance(data, Dataset) else open_dataset(data, format, group_by)
+def _open(data: str | Path | Dataset) -> Dataset:
+    return data if isinstance(data, Dataset) else open_dataset(data)
+
+
+def _open_for_training(data: str | Path | Dataset, options: TrainOptions) -> Dataset:
+    if isinstance(data, Dataset):
+        return data if options.fold is None else select_fold(data, options.fold)
+    return open_divided(data, options.format, options.group_by, options.lists, options.fold)
 
 
 def _predictor(network: Network, device: str | None) -> Predictor:

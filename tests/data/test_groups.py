@@ -51,6 +51,11 @@ def test_cities_of_cityscapes_are_groups_in_folders_and_in_flat_names() -> None:
     assert find_groups(folders).source == "folders"
 
 
+def test_single_images_of_some_films_do_not_join_all_films() -> None:
+    assert find_groups(["film7_1", "film7_2", "film8_1", "film9_1"]).sizes == {"film7": 2, "film8": 1, "film9": 1}
+    assert find_groups(["patient_01_1", "patient_01_2", "patient_02_1", "patient_03_1"]).sizes["patient_01"] == 2
+
+
 def test_slices_of_patients_are_grouped_by_patient() -> None:
     names = [f"patient_{p:03d}_slice_{s:02d}" for p in range(2) for s in range(3)]
     groups = find_groups(names)

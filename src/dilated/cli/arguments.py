@@ -35,6 +35,24 @@ Duration = Annotated[str | None, arg(metavar="TIME", help_behavior_hint="")]
 NetworkOption = Annotated[str | None, arg(metavar="NETWORK", help_behavior_hint="")]
 RequiredPath = Annotated[Path, arg(metavar="PATH")]
 OptionalPath = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+OptionalFolder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
+Fold = Annotated[
+    str | None,
+    arg(
+        metavar="K/N",
+        help="divide train and val by group into N folds, the same each time, and make the K-th val; as many folds as "
+        "groups leave one group out at a time.",
+        help_behavior_hint="",
+    ),
+]
+Lists = Annotated[
+    Path | None,
+    arg(
+        metavar="FOLDER",
+        help="a folder with train.txt and val.txt, as `dilated split` writes, which replace the data's splits.",
+        help_behavior_hint="",
+    ),
+]
 JsonFile = Annotated[Path | None, arg(name="json", metavar="FILE", help_behavior_hint="")]
 CsvFile = Annotated[Path | None, arg(name="csv", metavar="FILE", help_behavior_hint="")]
 Format = Annotated[

@@ -14,7 +14,7 @@ from dilated import api
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_line
 from dilated.cli.tables import render_comparison, render_evaluation
-from dilated.data.dataset import open_dataset
+from dilated.data.splitting import open_divided
 from dilated.errors import InputError
 from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import MetricsConfig
@@ -32,6 +32,9 @@ class EvaluateOptions:
     split: arguments.Name = "val"
     """the part of the data to measure."""
     format: arguments.Format = None
+    group_by: arguments.GroupBy = None
+    lists: arguments.Lists = None
+    fold: arguments.Fold = None
     baseline: arguments.NetworkOption = None
     """another network of the same classes: label the same images with both, and say whether the difference is more
     than chance."""
@@ -67,7 +70,7 @@ def run(
     """
     candidate = predictor_options.make_predictor(network)  # before the images, which may be many
     baseline = predictor_options.make_predictor(options.baseline) if options.baseline is not None else None
-    dataset = open_dataset(data, options.format)
+    dataset = open_divided(data, options.format, options.group_by, options.lists, options.fold)
     for note in dataset.notes:
         write_line(f"note: {note}", stderr=True)
     comparison = None

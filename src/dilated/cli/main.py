@@ -19,6 +19,7 @@ from dilated.errors import InputError, suggest
 VERBS = {
     "demo": "label the sample photographs with a bundled network",
     "check": "read a data set: layout, classes, statistics, and everything that is wrong with it",
+    "split": "divide a data set by film, patient or site into train and val, or into folds",
     "train": "train a network on a folder of images and labels",
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
     "compare": "tell whether one network, or one way of training, is better than another",

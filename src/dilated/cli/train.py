@@ -13,7 +13,9 @@ from tyro.conf import UseAppendAction, arg
 from dilated import api
 from dilated.cli import arguments
 from dilated.cli.console import write_line
+from dilated.cli.tables import render_evaluation
 from dilated.cli.training_progress import RichTrainingProgress, print_plan
+from dilated.cross_validation import FOLDS_FILE, train_folds
 from dilated.errors import InputError, Interrupted
 from dilated.lock import lock_folder
 from dilated.run_folder import CHECKPOINT_FILE, RECIPE_FILE, seed_folder
@@ -45,6 +47,11 @@ class _Options:
     """write the plan to --out and train nothing; edit it, and give it as --recipe."""
     format: arguments.Format = None
     group_by: arguments.GroupBy = None
+    lists: arguments.Lists = None
+    fold: arguments.Fold = None
+    folds: arguments.OptionalCount = None
+    """train once for each of so many folds by group, into --out/fold1 and so on, and pool their figures; the budget is
+    that of all. Given again, it goes on."""
     report: arguments.Switch = True
     """write report.html at the end."""
     tensorboard: arguments.Flag = False
@@ -72,6 +79,8 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         overrides=tuple(override for group in options.set for override in group),
         format=options.format,
         group_by=options.group_by,
+        lists=options.lists,
+        fold=options.fold,
         report=options.report,
     )
     if options.plan_only:
@@ -83,6 +92,19 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         write_line(f"Edit {shlex.quote(str(path))} and give it as --recipe, with another --out.")
         return
     try:
+        if options.folds is not None:
+            result = train_folds(
+                data,
+                out,
+                options.folds,
+                budget=budget,
+                recipe=options.recipe,
+                init_from=options.init_from,
+                options=train_options,
+            )
+            for part in render_evaluation(result):
+                Console().print(part)
+            write_line(f"{out / FOLDS_FILE}: the figures over all {options.folds} folds")
         if options.seeds > 1:
             _train_seeds(data, options, train_options)
             return

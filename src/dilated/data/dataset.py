@@ -10,6 +10,7 @@ file that is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,19 @@ class UnknownLayoutError(InputError):
 
 
 @dataclass(frozen=True)
+class DatasetDivision:
+    """Splits that are others than those of the data folder.
+
+    Args:
+        parts: the samples of train, val and perhaps test.
+        source: what makes the same division again: `lists`, a folder, or `fold`, such as `2/5`.
+    """
+
+    parts: Mapping[str, Sequence[Sample]]
+    source: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data folder whose format is known.
 
@@ -48,6 +62,7 @@ class Dataset:
         contents: the folder as its format reads it.
         classes: the classes of the labels.
         notes: what was chosen where the folder leaves a choice, a line each, for people to read.
+        division: train and val where they are others than the folder's, and test where that is too.
 
     Example:
         >>> import tempfile
@@ -65,6 +80,7 @@ class Dataset:
     contents: Format = field(repr=False)
     classes: Classes
     notes: tuple[str, ...] = ()
+    division: DatasetDivision | None = field(default=None, repr=False)
 
     def groups(self, split: str) -> Groups:
         """The groups of the samples of a split, in their order: what is not independent of each other.
@@ -80,7 +96,7 @@ class Dataset:
     @cached_property
     def _all_groups(self) -> tuple[dict[SampleKey, int], Groups]:
         """The groups of all samples, and the place of each sample."""
-        samples = {sample.key: sample for split in self.splits for sample in self.contents.match_split(split).samples}
+        samples = {s.key: s for split in self.contents.splits for s in self.contents.match_split(split).samples}
         return {key: place for place, key in enumerate(samples)}, self.contents.group(list(samples.values()))
 
     @property
@@ -102,7 +118,10 @@ class Dataset:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return self.contents.splits
+        if self.division is None:
+            return self.contents.splits
+        kept = [split for split in self.contents.splits if split == "test" and split not in self.division.parts]
+        return (*self.division.parts, *kept)
 
     def samples(self, split: str) -> list[Sample]:
         """The images of a split with their labels, never none.
@@ -113,7 +132,10 @@ class Dataset:
         if split not in self.splits:
             raise InputError(f"{self.root}: has no split {split!r}; found {', '.join(self.splits) or 'none'}")
         try:
-            samples = self.contents.samples(split)
+            if self.division is not None and split in self.division.parts:
+                samples = list(self.division.parts[split])
+            else:
+                samples = self.contents.samples(split)
         except OSError as error:
             raise InputError(f"{error.filename or self.root}: cannot be read ({error.strerror or error})") from error
         if not samples:

@@ -226,9 +226,9 @@ def _find_series(stems: Sequence[str]) -> tuple[list[str], tuple[int | None, ...
     series = [split_running_number(stem)[0] for stem in stems]
     sizes = Counter(series)
     singletons = sum(size == 1 for size in sizes.values())
-    coarse = [split_running_number(name)[0] if sizes[name] == 1 else name for name in series]
+    coarse = [split_running_number(name)[0] for name in series]
     if singletons > _MAX_SINGLETONS * len(sizes) and _count_named(coarse) > 1:
-        series = [split_running_number(name)[0] for name in series]
+        series = coarse
     cleaned = [remove_generic_words(name) for name in series]
     if len(set(cleaned)) == 1 and not _names_one_thing(series[0]):
         cleaned = [""] * len(stems)

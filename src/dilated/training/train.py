@@ -378,6 +378,7 @@ class _Trainer:
                     "format": self.data.format,
                     "group_by": self.data.contents.group_by,
                     "digest": self.data_digest,
+                    **(self.data.division.source if self.data.division else {}),
                 },
                 "image_counts": self._image_counts(),
                 "log": self.log.sync(),

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, FindingKind, choose_severity
-from dilated.data.check.image_hash import ImageHash, find_identical, find_near_duplicates
+from dilated.data.check.image_hash import ImageHash, NearDuplicates, find_identical, find_near_duplicates
+from dilated.data.check.local_features import LocalFeatures, reduce_to_gray
+from dilated.data.check.overlaps import Match, OverlapSearch, find_overlaps
 from dilated.data.check.scan import SampleRecord
 from dilated.errors import InputError
 
@@ -23,6 +26,7 @@ _RecordPair = tuple[SampleRecord, SampleRecord]
 
 _DISJOINT_SPLITS = {*TRAINING_SPLITS, "test"}
 _NO_HASH = ImageHash(b"", 0, b"")
+_NO_FEATURES = LocalFeatures(np.zeros(0, np.uint64), np.zeros((0, 3), np.float32), np.zeros((0, 2, 2), np.int8), (1, 1))
 
 
 def find_duplicates(records: Sequence[SampleRecord]) -> list[Finding]:
@@ -57,7 +61,8 @@ def find_duplicates(records: Sequence[SampleRecord]) -> list[Finding]:
     for split, pairs in repeats.items():
         if pairs:
             findings.append(_make_repeat_finding("same image twice", split, pairs, text))
-    return findings + _report_near_duplicates(records, image_hashes)
+    near_duplicates = find_near_duplicates(image_hashes)
+    return findings + _report_near_duplicates(records, near_duplicates) + _report_overlaps(records, near_duplicates)
 
 
 def _make_leak_finding(first: SampleRecord, second: SampleRecord, more: int) -> Finding:
@@ -79,9 +84,62 @@ def _find_shared_samples(records: Sequence[SampleRecord]) -> list[Finding]:
     ]
 
 
-def _report_near_duplicates(records: Sequence[SampleRecord], image_hashes: list[ImageHash]) -> list[Finding]:
+def search_overlaps(records: Sequence[SampleRecord], across_splits: bool) -> OverlapSearch:
+    """Search for images that show the same thing without having the same pixels.
+
+    Args:
+        across_splits: only pairs of which one is in a split that should have nothing in common with the other's.
+
+    Example:
+        >>> search_overlaps([], across_splits=True).matches
+        []
+    """
+    digests = {record.image_hash.digest: i for i, record in reversed(list(enumerate(records))) if record.image_hash}
+    first_index = [digests[r.image_hash.digest] if r.image_hash else i for i, r in enumerate(records)]
+    splits = {split: 1 << i for i, split in enumerate(sorted(_DISJOINT_SPLITS))}
+    masks = np.array(
+        [sum(splits[s] for s in _get_disjoint_splits(r) if s in splits) for r in records] or [0], dtype=np.int64
+    )
+    features = [r.features if r.features and first_index[i] == i else _NO_FEATURES for i, r in enumerate(records)]
+
+    def may_pair(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        if not across_splits:
+            return first != second
+        left, right = masks[first], masks[second]
+        return (left & right == 0) & (left > 0) & (right > 0)
+
+    return find_overlaps(features, lambda i: reduce_to_gray(records[i].sample.read_image()), may_pair)
+
+
+def _report_overlaps(records: Sequence[SampleRecord], near_duplicates: NearDuplicates) -> list[Finding]:
+    """Images that show the same thing: of each held-out image the one that it has the most in common with."""
+    known = {match[:2] for match in near_duplicates.matches}
+    search = search_overlaps(records, across_splits=True)
+    best: dict[int, tuple[float, Match]] = {}
+    for match in search.matches:
+        if (match.first, match.second) in known:
+            continue
+        held_out = max(match.first, match.second, key=lambda index: _split_rank(records[index]))
+        area = max(match.fraction, match.coverage)
+        best[held_out] = max(best.get(held_out, (-1.0, match)), (area, match), key=lambda entry: entry[0])
+    hint = "keep what shows the same in one split"
+    hint += "" if search.complete else "; there may be more, for too many are alike to compare all"
+    findings = []
+    for held_out, (_, match) in sorted(best.items()):
+        pair = match if match.first == held_out else match.reversed()
+        record, other = records[pair.first], records[pair.second]
+        relation = pair.describe()
+        text = (
+            f"{_describe(record)}: {'' if relation.startswith('has') else 'looks like '}{relation} {_describe(other)}; "
+            f"laid over each other, their correlation is {match.correlation:.3f}"
+        )
+        samples = record.sample, other.sample
+        findings.append(Finding("warning", "overlapping image in two splits", text, hint, samples))
+    return findings
+
+
+def _report_near_duplicates(records: Sequence[SampleRecord], near_duplicates: NearDuplicates) -> list[Finding]:
     """Images that look the same: of each held-out image the one most like it, and within a split how many."""
-    near_duplicates = find_near_duplicates(image_hashes)
     best: dict[int, tuple[float, int, int]] = {}
     within_split: dict[str, dict[int, _RecordPair]] = {}
     for first, second, bits, correlation in near_duplicates.matches:

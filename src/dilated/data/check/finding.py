@@ -49,6 +49,7 @@ FindingKind = Literal[
     "group in two splits",
     "similar image in two splits",
     "similar images",
+    "overlapping image in two splits",
 ]
 
 

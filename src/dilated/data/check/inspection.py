@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dilated.data.band_header import read_band_header
 from dilated.data.check.finding import Finding, FindingKind, Severity
 from dilated.data.check.image_hash import ImageHash, hash_image
+from dilated.data.check.local_features import LocalFeatures, extract_features, reduce_to_gray
 from dilated.data.decoders import count_frames
 from dilated.data.images import IMAGE_SUFFIXES, open_image, read_image
 from dilated.data.labels import IGNORE, Classes, make_size_error, read_values
@@ -53,6 +54,8 @@ class SampleInspection:
     image: ImageFileInfo | None
     label: ImageFileInfo | None
     image_hash: ImageHash | None
+    features: LocalFeatures | None
+    """The image's points, to find it in others; None where it was not read or has none."""
     label_digest: bytes
     values: dict[int, int]
     """Pixels by value as the label file has them, of label images that hold ids."""
@@ -65,13 +68,18 @@ class SampleInspection:
 
 
 def inspect_sample(
-    sample: Sample, classes: Classes, severity: Severity = "error", measure_regions: bool = False
+    sample: Sample,
+    classes: Classes,
+    severity: Severity = "error",
+    measure_regions: bool = False,
+    density: float = 1.0,
 ) -> SampleInspection:
     """Read one image and its label; whatever a decoder raises is a finding.
 
     Args:
         severity: of the findings.
         measure_regions: measure the regions of the label too.
+        density: the fraction of points to keep of the image; see `extract_features`.
 
     Example:
         >>> inspection = inspect_sample(Sample(Path("a.png"), Path("a_L.png")), Classes(("sky",), ((0, 0, 255),)))
@@ -79,11 +87,12 @@ def inspect_sample(
         ['unreadable image', 'unreadable label']
     """
     problems: list[tuple[FindingKind, InputError]] = []
-    pixels = values = image_info = label_info = image_hash = None
+    pixels = values = image_info = label_info = image_hash = features = None
     try:
         image_info = _read_file_info(sample.image) if sample.image_reader is read_image else None
         pixels = sample.read_image()
         image_hash = hash_image(pixels)
+        features = extract_features(reduce_to_gray(pixels), density) if image_hash.digest else None
         if sample.input is not None:
             problems += _find_other_range(sample.image, pixels, sample.input)
     except Exception as error:  # decoders raise anything on damaged files
@@ -129,6 +138,7 @@ def inspect_sample(
         image=image_info,
         label=label_info,
         image_hash=image_hash,
+        features=features,
         label_digest=_hash_values(values) if values is not None and len(distinct) else b"",
         values={int(value): int(histogram[value]) for value in distinct[:_MAX_VALUES]} if holds_values else {},
         intermediate_values=_find_blended_values(values)

@@ -17,12 +17,14 @@ import numpy as np
 from dilated.data.check.finding import MAX_EXAMPLES, Finding, choose_severity
 from dilated.data.check.image_hash import ImageHash
 from dilated.data.check.inspection import SampleInspection, inspect_sample
+from dilated.data.check.local_features import LocalFeatures
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample, SampleKey
 from dilated.data.statistics import SplitStatistics, StatisticsAccumulator
 from dilated.progress import ProgressCallback, track
 
 _MAX_MEASURED_LABELS = 200  # labels of a split, spread evenly, whose regions are measured
+_MAX_DENSE_IMAGES, _MIN_DENSITY = 20_000, 0.3  # of more images fewer points are kept, for memory and time
 _PENDING_PER_WORKER = 64  # samples that wait in memory, for each thread
 
 
@@ -118,6 +120,7 @@ class SampleRecord:
     splits: tuple[str, ...]
     image_hash: ImageHash | None
     label: bytes
+    features: LocalFeatures | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def scan_samples(
         progress: called with the number of samples that are read and that of all.
 
     Example:
+        >>> from pathlib import Path
         >>> missing = Sample(Path("a.png"), Path("a_L.png"))
         >>> scan = scan_samples({"train": [missing]}, Classes(("sky",), ((0, 0, 255),)))
         >>> scan.total.images, scan.total.pixels, [finding.kind for finding in scan.findings]
@@ -160,8 +164,10 @@ def scan_samples(
             splits[key] += (split,)
         measured.update(keys[:: max(1, -(-len(keys) // _MAX_MEASURED_LABELS))])
 
+    density = min(1.0, max(_MIN_DENSITY, _MAX_DENSE_IMAGES / max(len(unique_samples), 1)))
+
     def inspect(key: SampleKey) -> SampleInspection:
-        return inspect_sample(unique_samples[key], classes, choose_severity(*splits[key]), key in measured)
+        return inspect_sample(unique_samples[key], classes, choose_severity(*splits[key]), key in measured, density)
 
     accumulators = {split: SplitAccumulator(len(classes)) for split in samples}
     total = SplitAccumulator(len(classes))
@@ -173,7 +179,9 @@ def scan_samples(
         for accumulator in (total, *(accumulators[split] for split in splits[key])):
             accumulator.add(sample, inspection)
         findings += inspection.findings
-        records.append(SampleRecord(sample, splits[key], inspection.image_hash, inspection.label_digest))
+        records.append(
+            SampleRecord(sample, splits[key], inspection.image_hash, inspection.label_digest, inspection.features)
+        )
     statistics = {split: accumulators[split].statistics(len(samples[split])) for split in samples}
     return ScanResult(statistics, total.statistics(len(unique_samples)), findings, accumulators, records)
 
