@@ -55,18 +55,18 @@ def main() -> None:
         if finding.kind in _ACROSS:
             names = [sample.name for sample in finding.samples]
             shown.setdefault(names[0], set()).update(names[1:])
-    found = {leak: source in shown.get(leak, ()) for leak, (source, _) in planted.items()}
+    is_found = {leak: source in shown.get(leak, ()) for leak, (source, _) in planted.items()}
     false_alarms = sorted(shown.keys() - planted.keys())
-    wrong = sorted(leak for leak in planted if leak in shown and not found[leak])
+    wrong = sorted(leak for leak in planted if leak in shown and not is_found[leak])
     totals = Counter(kind for _, kind in planted.values())
-    hits = Counter(planted[leak][1] for leak, is_found in found.items() if is_found)
+    hits = Counter(planted[leak][1] for leak, hit in is_found.items() if hit)
     others = sum(statistics.images for statistics in report.splits.values()) - len(planted)
     result = {
         "images": len(chosen),
         "half": options.half,
         "seed": options.seed,
         "leaks": len(planted),
-        "recall": round(sum(found.values()) / len(planted), 4),
+        "recall": round(sum(is_found.values()) / len(planted), 4),
         "recall_by_kind": {kind: f"{hits[kind]}/{total}" for kind, total in totals.items()},
         "false_alarms": len(false_alarms) + len(wrong),
         "false_alarm_rate": round((len(false_alarms) + len(wrong)) / others, 4),
@@ -75,7 +75,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=2))
     if options.show:
-        print("missed", [(leak, *planted[leak]) for leak, is_found in found.items() if not is_found])
+        print("missed", [(leak, *planted[leak]) for leak, hit in is_found.items() if not hit])
         print("false", [(name, sorted(shown[name])) for name in [*false_alarms, *wrong]])
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

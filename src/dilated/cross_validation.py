@@ -19,6 +19,7 @@ from dilated.api import TrainOptions, train
 from dilated.data.groups import Groups
 from dilated.errors import InputError
 from dilated.evaluation.boundary import BoundaryCounts
+from dilated.evaluation.metrics import nan_to_none
 from dilated.evaluation.result import EvaluationResult
 from dilated.files import atomic_write
 from dilated.models.base import BaseSegmenter
@@ -83,7 +84,7 @@ def train_folds(
     pooled = pool_results(results)
     table = pooled.to_dict(per_image=True)
     table["folds"] = [
-        {"mean_iou": float(result.confusion.mean_iou), "groups": result.groups.to_dict()} for result in results
+        {"mean_iou": nan_to_none(result.confusion.mean_iou), "groups": result.groups.to_dict()} for result in results
     ]
     atomic_write(Path(out) / FOLDS_FILE, json.dumps(table, indent=2, allow_nan=False) + "\n")
     return pooled

@@ -84,16 +84,8 @@ def _find_shared_samples(records: Sequence[SampleRecord]) -> list[Finding]:
     ]
 
 
-def search_overlaps(records: Sequence[SampleRecord], across_splits: bool) -> OverlapSearch:
-    """Search for images that show the same thing without having the same pixels.
-
-    Args:
-        across_splits: only pairs of which one is in a split that should have nothing in common with the other's.
-
-    Example:
-        >>> search_overlaps([], across_splits=True).matches
-        []
-    """
+def _search_overlaps(records: Sequence[SampleRecord]) -> OverlapSearch:
+    """Search for images of splits that should have nothing in common that show the same thing."""
     digests = {record.image_hash.digest: i for i, record in reversed(list(enumerate(records))) if record.image_hash}
     first_index = [digests[r.image_hash.digest] if r.image_hash else i for i, r in enumerate(records)]
     splits = {split: 1 << i for i, split in enumerate(sorted(_DISJOINT_SPLITS))}
@@ -103,8 +95,6 @@ def search_overlaps(records: Sequence[SampleRecord], across_splits: bool) -> Ove
     features = [r.features if r.features and first_index[i] == i else _NO_FEATURES for i, r in enumerate(records)]
 
     def may_pair(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if not across_splits:
-            return first != second
         left, right = masks[first], masks[second]
         return (left & right == 0) & (left > 0) & (right > 0)
 
@@ -114,7 +104,7 @@ def search_overlaps(records: Sequence[SampleRecord], across_splits: bool) -> Ove
 def _report_overlaps(records: Sequence[SampleRecord], near_duplicates: NearDuplicates) -> list[Finding]:
     """Images that show the same thing: of each held-out image the one that it has the most in common with."""
     known = {match[:2] for match in near_duplicates.matches}
-    search = search_overlaps(records, across_splits=True)
+    search = _search_overlaps(records)
     best: dict[int, tuple[float, Match]] = {}
     for match in search.matches:
         if (match.first, match.second) in known:

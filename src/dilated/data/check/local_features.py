@@ -91,12 +91,12 @@ def extract_features(gray: NDArray[np.float32], density: float = 1.0) -> LocalFe
         if min(image.shape) < 24:
             break
         levels = _blur_levels(image, first=octave == 0)
-        found = _find_extrema(levels, max(1, round(limit * density)))
-        if len(found):
-            octave_codes, octave_poses = _describe_windows(levels, found)
+        extrema = _find_extrema(levels, max(1, round(limit * density)))
+        if len(extrema):
+            octave_codes, octave_poses = _describe_windows(levels, extrema)
             codes.append(octave_codes)
             poses.append(octave_poses)
-            points.append(found[:, :3] * scale)
+            points.append(extrema[:, :3] * scale)
         image, scale = levels[2][::2, ::2], scale * 2
     if not codes:
         empty = np.zeros((0, 3), np.float32)
@@ -166,11 +166,11 @@ def _peak_offset(
 
 
 def _describe_windows(
-    levels: NDArray[np.float32], found: NDArray[np.float32]
+    levels: NDArray[np.float32], extrema: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:
     """The codes of windows around points, and what turns each into its standard position."""
     grid = (np.arange(_WINDOW_SAMPLES) - (_WINDOW_SAMPLES - 1) / 2) * (2 * _WINDOW_SIGMAS / _WINDOW_SAMPLES)
-    x, y, sigma, level = found.T
+    x, y, sigma, level = extrema.T
     rows = np.broadcast_to((y[:, None] + sigma[:, None] * grid)[:, :, None], (len(x), *[_WINDOW_SAMPLES] * 2))
     columns = np.broadcast_to((x[:, None] + sigma[:, None] * grid)[:, None, :], rows.shape)
     windows = sample_bilinear(levels, rows, columns, level.astype(np.int64)[:, None, None])
