@@ -68,6 +68,7 @@ PRIVATE_NAMES = {
 """Names of functions, classes and attributes that belong to a private vocabulary, and what to say instead."""
 
 KEPT_NAMES = {
+    "first": "Alignment and Match: the first image of a pair, beside `second`",
     "figures": "the images beside a finding of `check`: HTML's word",
     "wait": "AsyncWriter.wait: what a queue and `concurrent.futures` call it",
 }

@@ -6,6 +6,7 @@ from dilated.data.check.check import check
 from dilated.data.convert import ConvertOptions, convert
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.labels import Classes
+from dilated.data.splitting import SplitOptions, split
 from dilated.dilation.dilate import dilate
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.confusion import ConfusionMatrix
@@ -40,6 +41,7 @@ __all__ = [
     "ScoreOptions",
     "Segmenter",
     "SegmenterConfig",
+    "SplitOptions",
     "TrainOptions",
     "accelerate",
     "add_context",
@@ -60,6 +62,7 @@ __all__ = [
     "receptive_field",
     "save",
     "score",
+    "split",
     "train",
     "train_folds",
     "write_report",

@@ -105,6 +105,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
             for part in render_evaluation(result):
                 Console().print(part)
             write_line(f"{out / FOLDS_FILE}: the figures over all {options.folds} folds")
+            return
         if options.seeds > 1:
             _train_seeds(data, options, train_options)
             return
