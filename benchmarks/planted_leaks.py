@@ -44,7 +44,8 @@ def main() -> None:
         path for path in options.data.rglob("*") if path.suffix in (".png", ".jpg") and _is_image_folder(path.parent)
     )
     order = np.random.default_rng(0).permutation(len(paths))
-    chosen = {"tune": order[::2], "report": order[1::2], "all": order}[options.half]
+    tuned = order < len(paths) // 2 + 1  # the first half by name
+    chosen = {"tune": order[tuned], "report": order[~tuned], "all": order}[options.half]
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(Path(folder), [paths[i] for i in chosen], options.leaks, options.seed)
         start = time.perf_counter()

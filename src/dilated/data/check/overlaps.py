@@ -4,8 +4,8 @@
     for match in search.matches: print(match.first, match.second, match.describe())
 
 Proposals by local features are verified: the one image is laid over the other, and their gray values must agree. The
-limits were chosen on one half of the nuclei images, where true pairs had a correlation of 0.988 or more and a shear
-below 0.01, and false ones that correlated had 0.03 or more; `benchmarks/planted_leaks.py` measures on the other half.
+limits were chosen on the first 300 nuclei images by name, where true pairs had a correlation of 0.988 or more and a
+shear below 0.01, and false ones that correlated had 0.03 or more; `benchmarks/planted_leaks.py` measures on the others.
 """
 
 from __future__ import annotations
