@@ -112,7 +112,9 @@ def test_a_label_value_outside_the_classes(
 
 def test_a_color_image_as_label(capsys: pytest.CaptureFixture[str], folder: Path, network_file: Path) -> None:
     bad = folder / "labels" / "val" / "p0.png"
-    Image.open(bad).convert("RGB").save(bad)
+    pixels = np.array(Image.open(bad).convert("RGB"))
+    pixels[0, 0] = 9, 0, 0  # of equal channels it would be read as values
+    Image.fromarray(pixels).save(bad)
     assert f"error: {bad}: found a label of mode 'RGB' (colors)" in complaint(capsys, "evaluate", network_file, folder)
 
 
@@ -217,7 +219,7 @@ def test_bad_images_are_reported_and_the_others_labelled(
 
 
 def test_a_verb_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no verb 'trian' (there are demo, check, train, " in complaint(capsys, "trian", status=2)
+    assert "there is no verb 'trian' (there are demo, check, split, train, " in complaint(capsys, "trian", status=2)
 
 
 def test_resuming_nothing(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ Semantic segmentation with dilated convolutions.
 
   demo          label the sample photographs with a bundled network
   check         read a data set: layout, classes, statistics, and everything that is wrong with it
+  split         divide a data set by film, patient or site into train and val, or into folds
   train         train a network on a folder of images and labels
   evaluate      measure a network: mean IoU, per class, pixel accuracy
   compare       tell whether one network, or one way of training, is better than another
@@ -102,7 +103,7 @@ def test_predict_follows_the_names(
     out = tmp_path / "out"
     text = printed(capsys, "predict", network_file, folder / "images" / "val", "--out", out)
     assert text == f"2 of 2 images labelled in {out}/\n"
-    assert sorted(p.name for p in out.iterdir()) == ["p0.png", "p1.png"]
+    assert sorted(p.name for p in out.glob("[!.]*")) == ["p0.png", "p1.png"]
     with Image.open(out / "p0.png") as label:
         assert (label.mode, label.size) == ("P", (56, 40))
 

@@ -56,7 +56,7 @@ def test_an_image_above_the_limit_is_a_raster_if_there_is_a_tile(
         run("predict", network, image.parent, "--out", tmp_path / "out", "--device", "cpu")
     assert "hint: label it with --tile N" in capsys.readouterr().err
     run("predict", network, image.parent, "--out", tmp_path / "out", "--tile", 32, "--device", "cpu")
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"city.tif", "city.quicklook.png", "small.png"}
+    assert {p.name for p in (tmp_path / "out").glob("[!.]*")} == {"city.tif", "city.quicklook.png", "small.png"}
 
 
 def test_forms_that_do_not_go_together_are_refused(image: Path) -> None:

@@ -91,7 +91,7 @@ def test_an_image_that_does_not_fit_is_tiled_and_its_labels_stay(monkeypatch: py
 def test_a_batch_that_does_not_fit_is_taken_image_by_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "SMALL_IMAGE_PIXELS", 0)
     images = np.random.default_rng(0).integers(0, 255, (3, 64, 96, 3), dtype=np.uint8)
-    predictor = Predictor(Local(3), device="cpu")
+    predictor = Predictor(Local(3), device="cpu", precision="fp32")
     expected = [prediction.labels for prediction in predictor.batch(images)]
     predictor.memory_use.budget = int(predictor.memory_use.bytes_per_pixel * 64 * 96 * 1.5)
     counts: list[int] = []

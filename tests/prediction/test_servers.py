@@ -112,7 +112,7 @@ def test_predict_writes_for_voc(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for form, extra in (("palette", ""), ("voc-comp6", "--overlay")):
         main(["predict", str(file), str(tmp_path / "in"), "--out", str(out), "--format", form, *extra.split()])
-    written = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    written = sorted(p.relative_to(out).as_posix() for p in out.rglob("[!.]*") if p.is_file())
     target = "results/VOC2012/Segmentation/comp6_test_cls/2008_000001.png"
     assert written == ["2008_000001.overlay.jpg", "2008_000001.png", target]
     with Image.open(out / "2008_000001.png") as own, Image.open(out / target) as servers:
@@ -127,7 +127,7 @@ def test_predict_writes_for_cityscapes(tmp_path: Path) -> None:
     file = network(tmp_path / "n.safetensors", cityscapes.CLASSES)
     out = tmp_path / "out"
     main(["predict", str(file), str(tmp_path / "leftImg8bit"), "--out", str(out), "--format", "cityscapes"])
-    assert [p.relative_to(out).as_posix() for p in out.rglob("*")] == ["bonn_000000_000019_pred.png"]
+    assert [p.relative_to(out).as_posix() for p in out.rglob("[!.]*")] == ["bonn_000000_000019_pred.png"]
     assert decode_label(read_values(out / "bonn_000000_000019_pred.png"), cityscapes.CLASSES, (20, 40)).max() < 19
 
 

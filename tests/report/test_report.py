@@ -170,8 +170,8 @@ def test_logs_of_all_kinds(run: Path, tmp_path: Path, log: str) -> None:
 
 
 def test_a_line_that_is_no_log_entry_is_named(run: Path, tmp_path: Path) -> None:
-    (run / "log.jsonl").write_text('{"step": 1, "stage": 0}\nhello\n{"step": 2, "stage": 0}\n')
-    with pytest.raises(InputError, match=r"log\.jsonl: line 2: 'hello' is not a log entry"):
+    (run / "log.jsonl").write_text('{"step": 1, "stage": 0}\n"hello"\n{"step": 2, "stage": 0}\n')
+    with pytest.raises(InputError, match=r"log\.jsonl: line 2: '\"hello\"' is not a log entry"):
         write_report(run, data_folder(tmp_path / "data", NAMES), device="cpu")
 
 

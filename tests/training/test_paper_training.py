@@ -68,7 +68,7 @@ def log(out: Path) -> list[dict[str, Any]]:
 
 def test_all_three_stages_run_and_leave_their_networks(whole: tuple[Path, Observer]) -> None:
     out, _ = whole
-    files = {"recipe.toml", "log.jsonl", "checkpoint.pt", "best.safetensors", "features"}
+    files = {"recipe.toml", "data.json", "log.jsonl", "checkpoint.pt", "best.safetensors", "features"}
     assert {p.name for p in out.iterdir()} == files | {f"stage-{i}.safetensors" for i in range(3)}
     networks = [load(out / f"stage-{i}.safetensors") for i in range(3)]
     assert [n.config.context for n in networks] == ["none", "basic", "basic"]

@@ -112,7 +112,7 @@ def test_the_network_file_of_two_processes_is_whole(folder: Path, recipe_file: P
     finish(start(2, folder, "--out", out, "--recipe", recipe_file, "--no-report", "--set", "workers=0"))
     assert load_file(out / "best.safetensors")
     assert sorted(p.name for p in out.iterdir()) == [
-        "best.safetensors", "checkpoint.pt", "log.jsonl", "recipe.toml",
+        "best.safetensors", "checkpoint.pt", "data.json", "log.jsonl", "recipe.toml",
         "stage-0.safetensors", "stage-1.safetensors", "stage-2.safetensors",
     ]  # fmt: skip
 

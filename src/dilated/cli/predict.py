@@ -22,7 +22,7 @@ from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.predictor_options import PredictorOptions
 from dilated.prediction.raster_prediction import is_finished, predict_raster
-from dilated.prediction.sources import Source, search_sources
+from dilated.prediction.sources import Source, SourceSearch, search_sources
 from dilated.prediction.writers import OutputFormat
 
 
@@ -46,12 +46,12 @@ def run(
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
-    with lock_folder(out, "prediction"):
-        _predict(predictor, inputs, out, options)
-
-
-def _predict(predictor: Predictor, inputs: Sequence[Path], out: Path, options: PipelineOptions) -> None:
     search = search_sources(inputs, exclude=out)
+    with lock_folder(out, "prediction"):
+        _predict(predictor, search, out, options)
+
+
+def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: PipelineOptions) -> None:
     all_sources = search.sources
     for line in search.describe_left_out():
         write_line(line)

@@ -310,6 +310,8 @@ def _read_nodata(header: TiffHeader) -> float | None:
 
 
 def _parse_png(path: Path, start: bytes) -> BandHeader | None:
+    if len(start) < 26:  # cut off, which is reported where the image is read
+        return None
     width, height, depth, color = struct.unpack_from(">IIBB", start, 16)
     if depth != 16:
         return None

@@ -114,7 +114,7 @@ def format_proposal(config: InputConfig) -> str:
     """The table [input] that says what was guessed, for classes.toml.
 
     Example:
-        >>> print(format_proposal(InputConfig(("red", "nir"), "uint16", "percentile", (1, 2), (300, 400), nodata=0)))
+        >>> print(format_proposal(InputConfig(("red", "nir"), "uint16", "percentile", (1, 2), (300, 400), nodata=0.0)))
         [input]
         bands = ["red", "nir"]
         scaling = "percentile"

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +31,14 @@ from dilated.errors import InputError
 from dilated.files import atomic_write, plural
 from dilated.progress import ProgressCallback, track
 
-BY_GROUP = "group"
+Unit = Literal["group", "image"]
 
 
 @dataclass(frozen=True)
 class SplitOptions:
     """How a data set is divided."""
 
-    by: str = BY_GROUP
+    by: Unit = "group"
     """`group`: no group is in two parts. `image`: images are divided one by one, whatever belongs together."""
     val: float = 0.2
     """The fraction of val."""
@@ -49,8 +50,8 @@ class SplitOptions:
     """Another seed gives another division."""
 
     def __post_init__(self) -> None:
-        if self.by not in (BY_GROUP, SINGLE_IMAGES):
-            raise InputError(f"by: {self.by!r} is unknown", hint=f"give {BY_GROUP} or {SINGLE_IMAGES}")
+        if self.by not in get_args(Unit):
+            raise InputError(f"by: {self.by!r} is unknown", hint=f"give {' or '.join(get_args(Unit))}")
         if self.folds < 0 or self.folds == 1:
             raise InputError(f"folds: {self.folds} do not divide", hint="give 2 or more")
         if not (0 < self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):

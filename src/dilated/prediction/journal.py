@@ -118,7 +118,8 @@ class Journal:
             entries: dict[str, dict[str, Any]] = {
                 key: {} for key in self.begun
             } | self.entries  # what is begun and not done is of nothing known
-            atomic_write(self.path, json.dumps(dict(sorted(entries.items())), indent=0) + "\n")
+            if any(not path.name.startswith(".") for path in self.path.parent.iterdir()):  # else there are no outputs
+                atomic_write(self.path, json.dumps(dict(sorted(entries.items())), indent=0) + "\n")
             self.log.unlink()
 
     def _append(self, line: dict[str, Any]) -> None:

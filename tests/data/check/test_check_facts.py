@@ -72,7 +72,7 @@ def test_shares_modes_and_formats(tmp_path: Path) -> None:
     (images / "s4.png").unlink()
     report = check(root)
     train = report.splits["train"]
-    assert train.modes == {"RGB": 3, "RGBA": 1, "L": 1, "I;16": 1}
+    assert train.modes == {"RGB": 3, "RGBA": 1, "L": 1, "1 band of uint16": 1}
     assert train.formats == {"PNG": 5, "JPEG": 1}
     assert (train.label_formats, train.label_modes) == ({"PNG": 6}, {"L": 6})
     assert train.sizes == ImageSizes((72, 96), (72, 96), (72, 96), 1)

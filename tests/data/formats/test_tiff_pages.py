@@ -24,14 +24,14 @@ def pages(path: Path, *arrays: np.ndarray) -> None:
 @pytest.mark.parametrize("form", ["train/{}.tif", "{}/train.tiff"])
 def test_pages_belong_to_pages(form: str, tmp_path: Path) -> None:
     text(tmp_path / "classes.toml", TOML)
-    deep = [np.full((2, 3), v, np.uint16) for v in (0, 257, 65535)]
+    deep = [np.full((2, 3), v, np.uint16) for v in (0, 128 * 257, 65535)]
     pages(tmp_path / form.format("images"), *deep)
     pages(tmp_path / form.format("labels"), *(np.full((2, 3), v, np.uint16) for v in (0, 300, 0)))
     data = open_dataset(tmp_path)
     assert (data.format, data.splits) == ("tiff_pages", ("train",))
     assert [pair.name for pair in data.samples("train")] == ["train_1", "train_2", "train_3"]
     assert [label[0][0] for label in labels(data)] == [0, 1, 0]
-    assert [int(pair.read_image()[0, 0, 2]) for pair in data.samples("train")] == [0, 1, 255]
+    assert [int(pair.read_image()[0, 0, 2]) for pair in data.samples("train")] == [0, 128, 255]
 
 
 def test_pages_that_differ_in_number_or_size_are_errors(tmp_path: Path) -> None:

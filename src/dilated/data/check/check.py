@@ -184,7 +184,8 @@ def check(
     try:
         config = dataset.input
     except InputError as error:
-        findings.append(_make_finding("error", "image bands", error))
+        if splits:  # else nothing can be read, which is said already
+            findings.append(_make_finding("error", "image bands", error))
     samples = {
         split: [dataclasses.replace(s, classes=classes, input=config) for s in matches[split].samples]
         for split in splits
