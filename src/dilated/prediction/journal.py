@@ -118,7 +118,7 @@ class Journal:
             entries: dict[str, dict[str, Any]] = {
                 key: {} for key in self.begun
             } | self.entries  # what is begun and not done is of nothing known
-            if any(not path.name.startswith(".") for path in self.path.parent.iterdir()):  # else there are no outputs
+            if any(entries.values()) or any(self.path.parent.glob("[!.]*")):  # else there are no outputs
                 atomic_write(self.path, json.dumps(dict(sorted(entries.items())), indent=0) + "\n")
             self.log.unlink()
 
