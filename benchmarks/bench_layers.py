@@ -15,12 +15,12 @@ import importlib.util
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from interleaved import time_interleaved
 from torch import Tensor, nn
 
 from dilated.environment import describe_machine
@@ -120,14 +120,7 @@ def measure(name: str, rounds: int, threads: int) -> list[dict[str, Any]]:
         rivals = peers(conv, x, threads, Path(folder))
         ways = rivals | ours(conv, x)
         precision = {way: errors(conv, x, run) for way, run in ways.items()}  # the first call of each, too
-        wall: dict[str, list[float]] = {way: [] for way in ways}
-        processor: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, run in ways.items():
-                began, used = time.perf_counter(), time.process_time()
-                run()
-                wall[way].append(time.perf_counter() - began)
-                processor[way].append(time.process_time() - used)
+        wall, processor = time_interleaved(ways, rounds)
     fastest = min(statistics.median(wall[way]) for way in rivals)
     least = min(statistics.median(processor[way]) for way in rivals)
     return [

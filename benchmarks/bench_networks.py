@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from interleaved import time_interleaved
 from torch import Tensor, nn
 
 import dilated
@@ -137,18 +138,13 @@ def measure(case: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         rivals = peers(network if case == "dilation8" else Labels(network), x, options, Path(folder))
         ways = rivals | ours(network, x)
-        accuracy, wall, processor = {}, {way: [] for way in ways}, {way: [] for way in ways}
+        accuracy = {}
         first_calls: dict[str, float] = {}
         for way, run in ways.items():
             began = time.perf_counter()
             accuracy[way] = compare(run(), exact)
             first_calls[way] = time.perf_counter() - began
-        for _ in range(options.rounds):
-            for way, run in ways.items():
-                began, used = time.perf_counter(), time.process_time()
-                run()
-                wall[way].append(time.perf_counter() - began)
-                processor[way].append(time.process_time() - used)
+        wall, processor = time_interleaved(ways, options.rounds)
     fastest = min(statistics.median(wall[way]) for way in rivals)
     least = min(statistics.median(processor[way]) for way in rivals)
     return [

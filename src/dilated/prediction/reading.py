@@ -76,10 +76,13 @@ class SourceReader:
             last = first
             while last < len(sources) and sources[last].kind == SourceKind.IMAGE:
                 last += 1
-            for is_large, images in itertools.groupby(sources[first:last], self._is_large):
+            sized = ((source, _bytes_while_labelled(source)) for source in sources[first:last])
+            for is_large, run in itertools.groupby(sized, lambda pair: pair[1] > _LARGE_BYTES):
                 if is_large:
-                    yield from map(self._read_large_image, images)
-                elif self.workers == 1:
+                    yield from itertools.starmap(self._read_large_image, run)
+                    continue
+                images = (source for source, _ in run)
+                if self.workers == 1:
                     yield from map(self._read_image, images)  # in this thread: none is read before there is room for it
                 else:
                     yield from map_ordered(self._read_image, images, self.workers, self.depth)
@@ -87,12 +90,8 @@ class SourceReader:
                 yield from _read_video(sources[last], self.max_frames)
             first = last + 1
 
-    def _is_large(self, source: Source) -> bool:
-        return _bytes_while_labelled(source) > _LARGE_BYTES
-
-    def _read_large_image(self, source: Source) -> ReadEvent:
+    def _read_large_image(self, source: Source, held: int) -> ReadEvent:
         """Read an image when there is room; the images before it have been yielded, so that they make room."""
-        held = _bytes_while_labelled(source)
         self.gate.acquire(held)
         event = self._read_image(source)
         if isinstance(event, LoadedImage):
