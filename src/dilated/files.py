@@ -34,6 +34,12 @@ _swept_folders: set[Path] = set()
 """Folders in which this process has looked for what killed ones left."""
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept, which may not exist yet: $DILATED_CACHE, by default ~/.cache/dilated."""
+    given = os.environ.get("DILATED_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dilated"
+
+
 @contextmanager
 def atomic_path(path: Path | str, in_folder: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, which replaces it when the block ends and is removed when the block raises.

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dilated.errors import InputError
-from dilated.files import printable
+from dilated.files import cache_folder, printable
 
 _MOST_FILES = 2_000_000
 _UNSUSPECTED_BYTES = 1 << 30
@@ -57,7 +57,7 @@ def unpack_archive(path: Path) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _list_entries(path, archive)
-            target = _cache_folder() / f"{_shorten(path.stem)}-{_digest(entries)}"
+            target = _data_folder() / f"{_shorten(path.stem)}-{_digest(entries)}"
             if not _is_complete(target, entries):
                 _unpack(archive, entries, target, path)
             return target
@@ -96,7 +96,7 @@ def join_archives(folder: Path) -> Path | None:
                 )
             targets[path.name], origins[path.name] = path, archive
     digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]
-    joined = _cache_folder() / f"{_shorten(folder.absolute().name)}-{digest}"
+    joined = _data_folder() / f"{_shorten(folder.absolute().name)}-{digest}"
     if not joined.is_dir() or {path.name: path.readlink() for path in joined.iterdir()} != targets:
         part = Path(tempfile.mkdtemp(prefix=f".{joined.name}.", suffix=".part", dir=joined.parent))
         part.chmod(0o755)
@@ -107,10 +107,8 @@ def join_archives(folder: Path) -> Path | None:
     return joined
 
 
-def _cache_folder() -> Path:
-    given = os.environ.get("DILATED_CACHE")
-    base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dilated"
-    return base.absolute() / "data"
+def _data_folder() -> Path:
+    return cache_folder().absolute() / "data"
 
 
 def _shorten(stem: str) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from dilated.files import atomic_write
 from dilated.kernels.geometry import Pair
 from dilated.kernels.layers import TORCH, FastConv2d, Kernel
-from dilated.kernels.native import TRANSFORM_PAIRS, cache_folder, describe_processor, load_native, native_version
+from dilated.kernels.native import TRANSFORM_PAIRS, describe_processor, load_native, make_cache_folder, native_version
 from dilated.kernels.winograd import MAX_SIZE
 
 ROUNDING_ERROR = 2e-6
@@ -153,7 +153,9 @@ class KernelChooser:
         if self.path is not None:
             return self.path
         machine = [describe_processor(), torch.__version__, native_version()]
-        return cache_folder() / f"kernel-times-{hashlib.sha256(chr(0).join(machine).encode()).hexdigest()[:16]}.json"
+        return (
+            make_cache_folder() / f"kernel-times-{hashlib.sha256(chr(0).join(machine).encode()).hexdigest()[:16]}.json"
+        )
 
 
 def shape_key(layer: FastConv2d, x: Tensor) -> str:

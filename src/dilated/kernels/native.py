@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from dilated.files import atomic_path
+from dilated.files import atomic_path, cache_folder
 from dilated.kernels.winograd import Matrix, cook_toom
 
 TRANSFORM_PAIRS = (
@@ -79,10 +79,9 @@ def load_native() -> ctypes.CDLL | None:
         return None
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels and measured times are kept: $DILATED_CACHE, by default ~/.cache/dilated."""
-    given = os.environ.get("DILATED_CACHE")
-    folder = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dilated"
+def make_cache_folder() -> Path:
+    """Where compiled kernels and measured times are kept; made where it is missing."""
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -178,7 +177,7 @@ def _build(compiler: str) -> Path:
     openmp = _openmp_flags()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     key = "\0".join((header, source, version, *_FLAGS, *openmp, describe_processor(), sys.platform))
-    library = cache_folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
+    library = make_cache_folder() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
     if library.exists():
         return library
     with atomic_path(library) as temporary:
