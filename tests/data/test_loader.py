@@ -1,13 +1,15 @@
+import multiprocessing
 import os
 import signal
 from collections import Counter
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.data.loader import iter_batch_keys, iter_batches
+from dilated.data.loader import _iter_with_memory_errors, iter_batch_keys, iter_batches
 from dilated.errors import ShortMemoryError
 
 sizes = st.integers(1, 12)
@@ -76,6 +78,46 @@ def test_a_killed_worker_is_an_error_that_names_memory_workers_and_resume() -> N
     with pytest.raises(ShortMemoryError, match=r"one of 2 worker processes was killed.*memory is short") as raised:
         list(batches)
     assert raised.value.hint == "continue with --resume and fewer workers, such as --set workers=1"
+    assert not multiprocessing.active_children(), "the other worker would keep the process from ending"
+
+
+class _Handover:
+    """A loader whose worker died between making a batch and handing its memory over."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __iter__(self) -> "_Handover":
+        return self
+
+    def __next__(self) -> None:
+        raise self.error
+
+    def _shutdown_workers(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EOFError(),
+        ConnectionResetError(104, "reset"),
+        ConnectionRefusedError(111, "refused"),
+        FileNotFoundError(2, "no such socket"),
+    ],
+)
+def test_a_worker_killed_in_the_middle_of_handing_over_a_batch_is_the_same_error(error: Exception) -> None:
+    with pytest.raises(ShortMemoryError, match="one of 2 worker processes was killed"):
+        next(_iter_with_memory_errors(cast(Any, _Handover(error)), workers=2))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(5, "Input/output error"), FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.")],
+)
+def test_an_error_of_the_disk_is_not_taken_for_a_killed_worker(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        next(_iter_with_memory_errors(cast(Any, _Handover(error)), workers=2))
 
 
 @pytest.mark.parametrize(("workers", "hint"), [(0, "augment.crop"), (1, "--set workers=0")])

@@ -82,26 +82,40 @@ def iter_batches(
 
 def _iter_with_memory_errors(loader: DataLoader[Any], workers: int) -> Iterator[Any]:
     """Yield the loader's batches; a worker that the system killed, or that has no memory, is an error of ours."""
-    iterator = None
-    while True:
-        try:
+    iterator: Any = None
+    try:
+        while True:
             iterator = iter(loader) if iterator is None else iterator
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except (MemoryError, RuntimeError, OSError) as error:
-            hint = f"continue with --resume and fewer workers, such as --set workers={workers // 2}"
-            if workers == 0:
-                hint = "give a smaller augment.crop or batch, or free memory and continue with --resume"
-            require_memory(error, f"training images: reading a batch with workers = {workers}", hint)
-            if "DataLoader worker" not in str(error):
-                raise
-            raise ShortMemoryError(
-                f"training images: one of {plural(workers, 'worker process')} was killed from "
-                "outside, which the system does when memory is short",
-                hint=hint,
-            ) from error
-        yield batch
+            yield next(iterator)
+    except StopIteration:
+        return
+    except (MemoryError, RuntimeError, OSError, EOFError) as error:
+        hint = f"continue with --resume and fewer workers, such as --set workers={workers // 2}"
+        if workers == 0:
+            hint = "give a smaller augment.crop or batch, or free memory and continue with --resume"
+        require_memory(error, f"training images: reading a batch with workers = {workers}", hint)
+        if not _is_killed_worker(error, workers):
+            raise
+        raise ShortMemoryError(
+            f"training images: one of {plural(workers, 'worker process')} was killed from "
+            "outside, which the system does when memory is short",
+            hint=hint,
+        ) from error
+    finally:
+        if workers and iterator is not None:
+            # An error's traceback keeps the iterator, and with it workers that ignore the end of the process.
+            iterator._shutdown_workers()
+
+
+def _is_killed_worker(error: BaseException, workers: int) -> bool:
+    """Return whether a worker died: noticed by the loader, or by the tensor that it was about to hand over.
+
+    A tensor's memory is handed over by a socket of the worker that made it, which is gone with the worker. Errors that
+    a worker itself raised carry its traceback ("Caught ... in DataLoader worker process") and are another thing.
+    """
+    if isinstance(error, EOFError | ConnectionError | FileNotFoundError):
+        return workers > 0 and "Caught" not in str(error)
+    return "DataLoader worker (pid" in str(error)
 
 
 class _ErrorsAsValues(Dataset[Any]):
