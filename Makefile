@@ -1,5 +1,6 @@
 # make demo       label the sample photographs with the bundled network
 # make test       lint, types, import layers and tests on the CPU (about ten minutes on two cores)
+# make test-again the tests that failed last, alone: one that passes now depends on the machine's load
 # make test-all   the slow tests as well
 # make test-gpu   the tests that need a CUDA device
 # make test-floor the core tests with the lowest versions that pyproject.toml allows, in .venv-floor
@@ -11,7 +12,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo test test-all test-gpu test-floor lint reference bench clean
+.PHONY: demo test test-again test-all test-gpu test-floor lint reference bench clean
 
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,6 +31,9 @@ lint: .venv/ready
 
 test: lint
 	$(PYTEST) -n $(WORKERS)
+
+test-again: .venv/ready
+	$(PYTEST) --last-failed --last-failed-no-failures none
 
 test-all: lint
 	$(PYTEST) -n $(WORKERS) -m 'not gpu'
