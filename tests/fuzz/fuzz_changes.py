@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+from fuzz_bands import numpy_file
 from fuzz_files import (
     by_text,
     delete,
@@ -74,7 +75,18 @@ CHANGES: dict[str, Change] = {
         "text",
         text,
         (
-            *("CRLF", "BOM", "UTF-16", "Latin-1", "NUL", "blank lines", "huge line", "lose a line", "twice a line"),
+            *(
+                "CRLF",
+                "BOM",
+                "leads out",
+                "UTF-16",
+                "Latin-1",
+                "NUL",
+                "blank lines",
+                "huge line",
+                "lose a line",
+                "twice a line",
+            ),
             *("swap lines", "character", "number"),
         ),
     ),
@@ -82,4 +94,12 @@ CHANGES: dict[str, Change] = {
     **_named("JSON", json_value, ("missing", "type", "number", "deep")),
     **_named("shapes", shapes, ("polygon", "runs", "ids", "size")),
     **_named("XML", xml_value, ("attribute", "element")),
+    **_named(
+        "NPY",
+        numpy_file,
+        (
+            *("object", "bands", "size", "one axis", "first axis", "Fortran", "big-endian", "type", "not finite"),
+            "negative",
+        ),
+    ),
 }

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -26,15 +27,19 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
+from fuzz_bands import kept_bands
 from fuzz_changes import CHANGES
-from fuzz_sets import NAMES, Set, Sets
+from fuzz_exports import EXPORTS
+from fuzz_sets import LAYOUTS, MAKERS, MOVED, Set, Sets
+from fuzz_tables import RELEASES
 from fuzz_truth import paired, truth
+from fuzz_zips import KINDS, assert_kept_apart, pack
 
 from dilated.data.check.check import CheckReport, check
 from dilated.data.dataset import Dataset, open_dataset
@@ -47,7 +52,10 @@ from dilated.training.train import train
 
 OUTCOMES = ("clean", "reported", "traceback", "silent")
 BAD = ("traceback", "silent")
-SECONDS = 120  # for one case, of which most take a tenth of one; drawing polygons on a bomb of 9000x9000 takes some
+SECONDS, MOST_SECONDS = 10, 300  # of the processor and of the clock for one case; most take a tenth of one
+ZIPPED = 0.08  # of the cases
+MAKERS.update(RELEASES)
+NAMES = (*LAYOUTS, *MOVED, *EXPORTS, *RELEASES)
 
 RECIPE = """
 weights = "random"
@@ -96,20 +104,34 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="run the case of this number alone, and show what it gave")
     parser.add_argument("--keep", type=Path, help="keep the data of the one case here")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--log", type=Path, help="note each outcome here, and leave out those that are noted")
     options = parser.parse_args()
     torch.set_num_threads(1)
     numbers = range(options.first, options.first + options.number) if options.only is None else [options.only]
-    outcomes = []
-    for outcome in run(options.seed, numbers, options.train_every, options.keep, tuple(options.names)):
+    outcomes = noted(options.log)
+    seen = {outcome.number for outcome in outcomes}
+    left = [number for number in numbers if number not in seen]
+    for outcome in run(options.seed, left, options.train_every, options.keep, tuple(options.names)):
         outcomes.append(outcome)
+        if options.log:
+            with options.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
         if len(outcomes) % 100 == 0:
             print(f"{len(outcomes)} of {len(numbers)}", file=sys.stderr, flush=True)
         if outcome.kind in BAD or options.only is not None:
             print(f"{outcome.number}: {outcome.name}: {', '.join(outcome.changes)}: {outcome.kind}: {outcome.text}")
     print(table(outcomes))
+    print(table(outcomes, by_set=True))
     if options.json:
         options.json.write_text(json.dumps(summary(outcomes, options.seed), indent=2) + "\n", encoding="utf-8")
     sys.exit(any(outcome.kind in BAD for outcome in outcomes))
+
+
+def noted(path: Path | None) -> list[Outcome]:
+    """The outcomes of an earlier run."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+    entries = [json.loads(line) for line in lines]
+    return [Outcome(**{**entry, "changes": tuple(entry["changes"])}) for entry in entries]
 
 
 def run(
@@ -146,9 +168,14 @@ def case(sets: Sets, place: Path, seed: int, number: int, trained: bool, names: 
                 done.append(change)
         except OSError:
             continue  # what was damaged before cannot be damaged so
+    zipped = random.choice(KINDS) if random.random() < ZIPPED else ""
     try:
-        with limit(SECONDS):
+        if zipped:
+            done.append(f"zip: {zipped}")
+            data = replace(data, root=pack(data, random, zipped))
+        with limit(SECONDS), cache_in(place / "cache"):
             text = examine(data, place / "run" if trained else None)
+        assert_kept_apart(place, zipped, bool(text))
     except SilentError as error:
         return Outcome(number, name, tuple(done), "silent", str(error))
     except Exception:
@@ -163,7 +190,10 @@ def examine(data: Set, run_folder: Path | None = None) -> str:
         SilentError: a label that is not what its file says.
         Exception: what the program should not let through.
     """
-    report = check(data.root, workers=1)
+    try:
+        report = check(data.root, workers=1)
+    except InputError as error:  # no folder at all, as of a zip file that cannot be unpacked
+        return str(error)
     show(report, whole=run_folder is not None)
     reported = [finding.text for finding in report.errors]
     try:
@@ -203,11 +233,15 @@ def read(data: Dataset, split: str) -> list[str]:
     reported = []
     for pair in pairs:
         try:
-            size = pair.read_image().shape[:2]
+            image = pair.read_image()
+            size = image.shape[:2]
             label = pair.read_label(size)
         except InputError as error:
             reported.append(str(error))
             continue
+        bands = kept_bands(pair.image) if pair.image.suffix.lower() in (".npy", ".tif", ".png") else None
+        if bands is not None and data.input is not None and not np.array_equal(bands, image, equal_nan=True):
+            raise SilentError(f"{pair.image}: the bands are others than those in the file")
         compare(data, pair, label, size)
     return reported
 
@@ -236,26 +270,44 @@ def compare(data: Dataset, pair: Sample, label: np.ndarray, size: tuple[int, int
 
 @contextmanager
 def limit(seconds: int) -> Iterator[None]:
-    """Raise `TimeoutError` where the time is up."""
+    """Raise `TimeoutError` where the process has used the time, or waits for many times that."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"not done in {seconds} seconds")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = [signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(MOST_SECONDS)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in zip((signal.SIGPROF, signal.SIGALRM), before, strict=True):
+            signal.signal(number, handler)
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """How often each change had each outcome; a case of several changes counts for each of them."""
-    counts = Counter((change, outcome.kind) for outcome in outcomes for change in outcome.changes)
-    width = max(map(len, CHANGES))
+@contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Let zip files be unpacked there."""
+    before = os.environ.get("DILATED_CACHE")
+    os.environ["DILATED_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop("DILATED_CACHE")
+        if before is not None:
+            os.environ["DILATED_CACHE"] = before
+
+
+def table(outcomes: list[Outcome], by_set: bool = False) -> str:
+    """How often each change had each outcome, or each set; a case of several changes counts for each of them."""
+    keys = [(o.name,) if by_set else o.changes for o in outcomes]
+    counts = Counter((key, o.kind) for o, own in zip(outcomes, keys, strict=True) for key in own)
+    rows = NAMES if by_set else (*CHANGES, *(f"zip: {kind}" for kind in KINDS))
+    width = max(map(len, rows))
     lines = [" " * width + "".join(f"{kind:>11}" for kind in OUTCOMES)]
-    lines += [f"{change:{width}}" + "".join(f"{counts[change, kind]:11}" for kind in OUTCOMES) for change in CHANGES]
+    lines += [f"{row:{width}}" + "".join(f"{counts[row, kind]:11}" for kind in OUTCOMES) for row in rows]
     total = Counter(outcome.kind for outcome in outcomes)
     lines.append(f"{'all cases':{width}}" + "".join(f"{total[kind]:11}" for kind in OUTCOMES))
     return "\n".join(lines)
@@ -270,7 +322,9 @@ def summary(outcomes: list[Outcome], seed: int) -> dict[str, object]:
         "cases": len(outcomes),
         **{kind: total[kind] for kind in OUTCOMES},
         "changes": {change: {kind: counts[change, kind] for kind in OUTCOMES} for change in CHANGES},
-        "layouts": dict(Counter(outcome.name for outcome in outcomes)),
+        "sets": {
+            name: {kind: sum((o.name, o.kind) == (name, kind) for o in outcomes) for kind in OUTCOMES} for name in NAMES
+        },
         "bad": [f"{o.number}: {o.name}: {', '.join(o.changes)}: {o.text}" for o in outcomes if o.kind in BAD],
     }
 

@@ -22,24 +22,24 @@ Samples = Mapping[str, tuple[np.ndarray, np.ndarray]]
 LABELS = ("disc", "bar")
 
 
-def _save(image: np.ndarray, path: Path) -> None:
+def save(image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
 
 
-def _bar(ids: np.ndarray) -> tuple[int, int]:
+def bar_rows(ids: np.ndarray) -> tuple[int, int]:
     """The first row of the bar, and that after its last."""
     rows = np.flatnonzero((ids == 2).any(axis=1))
     return int(rows[0]), int(rows[-1]) + 1
 
 
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Left, top, right and bottom, the last two exclusive."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _runs(flat: np.ndarray) -> list[int]:
+def run_lengths(flat: np.ndarray) -> list[int]:
     """How many are off, then on, then off, ..."""
     ends = [*(np.flatnonzero(np.diff(flat.astype(int))) + 1).tolist(), len(flat)]
     runs = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -54,19 +54,19 @@ def write_cvat(root: Path, samples: Samples) -> None:
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "<version>1.1</version>", "<meta>", "<task>"]
     lines += [f"<labels>\n{labels}</labels>", "</task>", "</meta>"]
     for i, (stem, (image, ids)) in enumerate(samples.items()):
-        _save(image, root / "images" / f"{stem}.png")
+        save(image, root / "images" / f"{stem}.png")
         subset = "Train" if stem.startswith("train") else "Validation"
         lines.append(
             f'<image id="{i}" name="{stem}.png" subset="{subset}" width="{ids.shape[1]}" height="{ids.shape[0]}">'
         )
-        left, top, right, bottom = _box(ids == 1)
-        runs = ", ".join(map(str, _runs((ids == 1)[top:bottom, left:right].ravel())))
+        left, top, right, bottom = mask_box(ids == 1)
+        runs = ", ".join(map(str, run_lengths((ids == 1)[top:bottom, left:right].ravel())))
         lines += [
             f'<mask label="disc" source="auto" occluded="0" rle="{runs}" left="{left}" top="{top}" '
             f'width="{right - left}" height="{bottom - top}" z_order="1">',
             "</mask>",
         ]
-        first, last = _bar(ids)
+        first, last = bar_rows(ids)
         lines += [
             f'<box label="bar" source="manual" occluded="0" xtl="0.00" ytl="{first}.00" xbr="{ids.shape[1]}.00" '
             f'ybr="{last}.00" z_order="0">',
@@ -93,9 +93,9 @@ def _pack(mask: np.ndarray) -> list[int]:
 def write_label_studio(root: Path, samples: Samples) -> None:
     tasks = []
     for i, (stem, (image, ids)) in enumerate(samples.items()):
-        _save(image, root / "images" / f"0a1b2c3{i}-{stem}.png")
+        save(image, root / "images" / f"0a1b2c3{i}-{stem}.png")
         height, width = ids.shape
-        first, last = _bar(ids)
+        first, last = bar_rows(ids)
         values: list[tuple[str, dict[str, Any]]] = [
             ("polygonlabels", {"points": [[2, 3], [17, 3.5], [9, 20]], "closed": True, "polygonlabels": ["bar"]}),
             (
@@ -149,13 +149,13 @@ def write_supervisely(root: Path, samples: Samples) -> None:
     (root / "meta.json").write_text(json.dumps({"classes": classes, "tags": [], "projectType": "images"}, indent=1))
     for stem, (image, ids) in samples.items():
         dataset = root / stem.rstrip("0123456789")
-        _save(image, dataset / "img" / f"{stem}.png")
+        save(image, dataset / "img" / f"{stem}.png")
         (dataset / "ann").mkdir(exist_ok=True)
-        left, top, right, bottom = _box(ids == 1)
+        left, top, right, bottom = mask_box(ids == 1)
         buffer = io.BytesIO()
         Image.fromarray(((ids == 1)[top:bottom, left:right] * 255).astype(np.uint8)).save(buffer, "PNG")
         data = base64.b64encode(zlib.compress(buffer.getvalue())).decode()
-        first, last = _bar(ids)
+        first, last = bar_rows(ids)
         hole = [[8, first], [20, first], [20, first + 2], [8, first + 2]]
         outline = [[0, first], [ids.shape[1], first], [ids.shape[1], last], [0, last]]
         objects = [
@@ -180,10 +180,10 @@ def write_datumaro(root: Path, samples: Samples) -> None:
         for stem, (image, ids) in samples.items():
             if not stem.startswith(split):
                 continue
-            _save(image, root / "images" / split / f"{stem}.png")
-            first, last = _bar(ids)
+            save(image, root / "images" / split / f"{stem}.png")
+            first, last = bar_rows(ids)
             common: dict[str, Any] = {"id": 0, "attributes": {"occluded": False}, "group": 0}
-            counts = _compress(_runs((ids == 1).ravel(order="F")))
+            counts = compress(run_lengths((ids == 1).ravel(order="F")))
             annotations = [
                 {
                     **common,
@@ -208,7 +208,7 @@ def write_datumaro(root: Path, samples: Samples) -> None:
         (root / "annotations" / f"{split}.json").write_text(json.dumps(data, indent=1))
 
 
-def _compress(runs: list[int]) -> str:
+def compress(runs: list[int]) -> str:
     """COCO's compressed text."""
     text = ""
     for i, run in enumerate(runs):
@@ -223,9 +223,9 @@ def _compress(runs: list[int]) -> str:
 
 def write_brush(root: Path, samples: Samples) -> None:
     for i, (image, ids) in enumerate(samples.values()):
-        _save(image, root / "images" / f"{i}.png")
+        save(image, root / "images" / f"{i}.png")
         for label, value in (("disc", 1), ("bar", 2)):
-            _save(
+            save(
                 ((ids == value) * 255).astype(np.uint8),
                 root / "masks" / f"task-{i}-annotation-{i}-by-1-tag-{label}-0.png",
             )

@@ -9,11 +9,12 @@ Labels are drawn, with three classes and where the layout has it a corner that c
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from fuzz_exports import EXPORTS
+from fuzz_exports import EXPORTS, Samples
 from PIL import Image
 
 from dilated.data.formats import FORMATS
@@ -35,8 +36,10 @@ LAYOUTS = (
     *("folders", "voc", "camvid", "cityscapes", "kitti2018", "coco_json", "yolo", "labelme", "cvat", "colors"),
     *("mapillary", "ade20k", "tiff_pages", "coco_panoptic"),
 )
-NAMES = (*LAYOUTS, *MOVED, *EXPORTS)
+
 NUMBER = {"train": 4, "val": 2}
+MAKERS: dict[str, Callable[[Path, Samples], None]] = dict(EXPORTS)
+"""What writes a set by its name where the program does not; `fuzz_data.py` adds more."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +109,19 @@ def is_label(path: Path) -> bool:
     marks = ("labels", "masks", "annotations", "SegmentationClass", "gtFine", "semantic")
     return (
         path.stem == "labels"
+        or path.stem.endswith(("_mask", "_seg"))
         or path.name.startswith("task-")
-        or any(part in marks or part.endswith("annot") for part in path.parts[:-1])
+        or any(part in marks or part.endswith(("annot", "_labels")) for part in path.parts[:-1])
     )
 
 
 def make(name: str, root: Path) -> None:
     """Write the set of this name."""
     layout = layout_of(name)
-    if name in EXPORTS:
+    if name in MAKERS:
         numbers = [(split, i) for split, number in NUMBER.items() for i in range(number)]
         root.mkdir(parents=True)
-        EXPORTS[name](root, {f"{split}{i}": draw(i + 10 * (split == "val"), False) for split, i in numbers})
+        MAKERS[name](root, {f"{split}{i}": draw(i + 10 * (split == "val"), False) for split, i in numbers})
         return
     form = FORMATS[layout]
     classes = form.adapt_classes(CLASSES)

@@ -23,6 +23,14 @@ def text(data: Set, random: Random, kind: str) -> bool:
         content = content.replace(b"\n", b"\r\n")
     elif kind == "BOM":
         content = b"\xef\xbb\xbf" + content
+    elif kind == "leads out":
+        names = re.findall(rb"[\w./-]+\.(?:png|jpe?g|npy|tif)", content)
+        if not names:
+            return False
+        name = random.choice(names)
+        at = content.index(name)
+        new = random.choice([b"../" + name, b"../../../../etc/passwd", b"/" + name, b"./" + name, b"x/../" + name])
+        content = content[:at] + new + content[at + len(name) :]
     elif kind == "UTF-16":
         content = content.decode("utf-8", "replace").encode("utf-16")
     elif kind == "Latin-1":

@@ -8,8 +8,11 @@ values are kept by content when the file is written (`remember`).
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from dilated.data.sample import Sample
 
 Known = tuple[list[str], np.ndarray]
 
-MARKS = ("_mask", "_label", "_gtFine_labelIds", "_gtFine_labelTrainIds")
+MARKS = ("_mask", "_seg", "_label", "_gtFine_labelIds", "_gtFine_labelTrainIds")
 STREET = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _written: dict[bytes, np.ndarray] = {}
 
@@ -47,7 +50,8 @@ def paired(layout: str, root: Path, pair: Sample) -> bool:
         return True  # the label names its image, and `truth` looks there
     stems = {pair.label.stem, *(pair.label.stem.removesuffix(mark) for mark in MARKS)}
     sides = [
-        {p.removesuffix("annot") for p in path.relative_to(root).parts[:-1]} & {"train", "val", "test"}
+        {p.removesuffix("annot").removesuffix("_labels") for p in path.relative_to(root).parts[:-1]}
+        & {"train", "val", "test"}
         for path in (pair.image, pair.label)
     ]
     return pair.image.stem.removesuffix("_leftImg8bit") in stems and sides[0] == sides[1]
@@ -69,11 +73,37 @@ def stored(path: Path, page: int = 0) -> np.ndarray:
         return np.asarray(image).astype(np.int64)
 
 
+def class_table(root: Path, pair: Sample) -> list[tuple[str, int, tuple[int, ...]]] | None:
+    """The name, the value and the color of each class as a file says that the sets here have."""
+    folder = pair.image.parent
+    if (root / "class_names.txt").is_file():
+        lines = [line.strip() for line in (root / "class_names.txt").read_text("utf-8-sig").splitlines()]
+        lines = [line for line in lines if line and line != "__ignore__" and not line.startswith("#")]
+        return [(line if line != "_background_" else "background", i, ()) for i, line in enumerate(lines)]
+    paths = [*(root / name for name in ("labelmap.csv", "class_dict.csv")), folder / "_classes.csv"]
+    if (root / "data.yaml").is_file():
+        names = re.findall(r"^ +(\d+): *(.*?) *$", (root / "data.yaml").read_text("utf-8-sig"), re.MULTILINE)
+        return [(name, int(value), ()) for value, name in names]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None
+    head, *rows = [[c.strip() for c in r.split(",")] for r in path.read_text("utf-8-sig").splitlines() if r.strip()]
+    rows = [dict(zip([title.lower() for title in head], row, strict=False)) for row in rows]
+    if path.name == "class_dict.csv":
+        return [(row["name"], i, tuple(int(row[c]) for c in "rgb")) for i, row in enumerate(rows)]
+    titles = ("id", "name") if path.name == "labelmap.csv" else ("pixel value", "class")
+    return [(row[titles[1]], int(row[titles[0]]), ()) for row in rows]
+
+
 def of_values(layout: str, root: Path, pair: Sample) -> Known:
     """Labels that are images of values."""
     own = table(root)
     meaning: dict[int, int] = {255: 255}
-    if own is not None:
+    listed = None if own is not None or layout not in ("folders", "voc") else class_table(root, pair)
+    if listed is not None:
+        names = [name for name, _, _ in listed]
+        meaning.update({value: i for i, (_, value, _) in enumerate(listed)})
+    elif own is not None:
         names = [entry["name"] for entry in own["class"]]
         meaning.update(dict.fromkeys(own.get("ignore", []), 255))
         meaning.update({v: i for i, entry in enumerate(own["class"]) for v in entry.get("values", [i])})
@@ -102,7 +132,15 @@ def of_values(layout: str, root: Path, pair: Sample) -> Known:
         names = []
         meaning.update({i: i for i in range(21)})
     page = int(pair.stem.rsplit("_", 1)[-1]) - 1 if layout == "tiff_pages" else 0
-    values = stored(pair.label, page)
+    if layout == "ade20k_full":
+        with Image.open(pair.label) as image:
+            assert image.mode == "RGB"
+            red, green, _ = np.moveaxis(np.asarray(image).astype(np.int64), -1, 0)
+        assert (red % 10 == 0).all()
+        values = red // 10 * 256 + green
+        values = np.where(np.isin(values, list(meaning)), values, 255)
+    else:
+        values = stored(pair.label, page)
     if pair.label.stem.endswith("labelTrainIds"):
         meaning = {255: 255, **{i: i for i in range(19)}}
     return names, np.array([[meaning[v] for v in row] for row in values.tolist()], dtype=np.uint8)
@@ -118,8 +156,11 @@ def of_colors(layout: str, root: Path, pair: Sample) -> Known:
         colors = {tuple(map(int, row.split(":")[1].split(","))): row.split(":")[0].strip() for row in rows}
         names = names or list(colors.values())
         meaning = {color: names.index(name) for color, name in colors.items()}
+    elif own is None:
+        listed = class_table(root, pair)
+        names = [name for name, _, _ in listed or []]
+        meaning = {color: i for i, (_, _, color) in enumerate(listed or [])}
     else:
-        assert own is not None
         meaning = {tuple(entry["color"]): i for i, entry in enumerate(own["class"])}
         meaning.update({tuple(color): 255 for color in own.get("ignore_colors", [])})
     kept = _written.get(hashlib.sha256(pair.label.read_bytes()).digest())
@@ -174,7 +215,15 @@ def of_labelme(layout: str, root: Path, pair: Sample) -> Known:
         value = 255 if name == "__ignore__" else names.index(name)
         points = np.array(shape["points"], dtype=float).tolist()
         kind = shape.get("shape_type") or "polygon"
-        if kind == "rectangle":
+        if kind == "circle":
+            (x0, y0), (x1, y1) = points
+            y, x = np.mgrid[: size[0], : size[1]] + 0.5
+            label[np.hypot(x - x0, y - y0) <= np.hypot(x1 - x0, y1 - y0)] = value
+            continue
+        if kind == "mask":
+            label[pasted(shape["mask"], points, size)] = value
+            continue
+        if kind == "rectangle" and len(points) == 2:
             (x0, y0), (x1, y1) = points
             points = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
         assert kind in ("polygon", "rectangle"), kind
@@ -183,12 +232,26 @@ def of_labelme(layout: str, root: Path, pair: Sample) -> Known:
     return names, label
 
 
+def pasted(text: str, points: list[list[float]], size: tuple[int, int]) -> np.ndarray:
+    """A mask from base64, pixel by pixel, at its first point and no further than its last."""
+    with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+        part = np.asarray(image) > 0
+    (left, top), (right, bottom) = np.round(points).astype(int).tolist()
+    mask = np.zeros(size, dtype=bool)
+    for y, x in zip(*np.nonzero(part), strict=True):
+        if 0 <= top + y < min(size[0], bottom + 1) and 0 <= left + x < min(size[1], right + 1):
+            mask[top + y, left + x] = True
+    return mask
+
+
 def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     data = json.loads(pair.label.read_bytes())
     rows = sorted(data["categories"], key=lambda entry: entry["id"])
     category = {entry["id"]: entry["name"] for entry in rows}
     names = order(root, ["background", *(name for name in category.values() if name != "background")])
-    (image,) = [entry for entry in data["images"] if pair.image.as_posix().endswith("/" + entry["file_name"])]
+    (image,) = [
+        entry for entry in data["images"] if pair.image.as_posix().endswith("/" + entry["file_name"].replace("\\", "/"))
+    ]
     size = upright(pair.image)
     layers = []
     for entry in data["annotations"]:

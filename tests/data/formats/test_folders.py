@@ -417,6 +417,23 @@ def test_tables_that_differ_are_an_error(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_an_empty_table_of_one_split_is_not_made_up_for_by_that_of_the_other(tmp_path: Path) -> None:
+    for split, text in (("train", ""), ("valid", "Pixel Value, Class\n0, bg\n1, x\n")):
+        tree(tmp_path, f"{split}/a.jpg", f"{split}/a_mask.png")
+        (tmp_path / split / "_classes.csv").write_text(text)
+    (tmp_path / "classes.toml").unlink()
+    with pytest.raises(InputError, match=r"train/_classes\.csv: is no table of classes"):
+        open_dataset(tmp_path)
+
+
+def test_a_table_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    with_table(tmp_path, "labelmap.csv", "id,name\n0,x\n", VALUES)
+    (tmp_path / "labelmap.csv").unlink()
+    (tmp_path / "labelmap.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"labelmap\.csv: No such file"):
+        open_dataset(tmp_path)
+
+
 def test_masks_of_ultralytics_lie_where_data_yaml_says(tmp_path: Path) -> None:
     tree(tmp_path, "images/train/a.png", "semantic/train/a.png")
     (tmp_path / "classes.toml").unlink()

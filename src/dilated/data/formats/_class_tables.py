@@ -31,6 +31,7 @@ _COLUMNS = {
     "color": ("color", "rgb", "colorrgb", "rgbcolor", "hex"),
 }
 """What the columns of a CSV file are called, in lower case without marks, the more usual first."""
+_ROBOFLOW_TABLE = "_classes.csv"  # which is nothing else
 _IGNORED_NAME = "__ignore__"  # labelme's, of no value
 
 
@@ -67,8 +68,13 @@ def find_class_table(root: Path, folders: Iterable[Path]) -> ClassTable | None:
     candidates = _list_tables(root)
     for folder in folders:
         if folder != root:
-            candidates += [path for path in (folder / "_classes.csv",) if path.is_file()]
-    tables = [table for path in candidates if (table := _read_table(path))]
+            candidates += [path for path in (folder / _ROBOFLOW_TABLE,) if path.is_file()]
+    read = {path: _read_table(path) for path in candidates}
+    if lacking := next((path for path, table in read.items() if path.name == _ROBOFLOW_TABLE and not table), None):
+        raise InputError(
+            f"{lacking}: is no table of classes, with a row for each", hint="export it again, or write a classes.toml"
+        )
+    tables = [table for table in read.values() if table]
     for other in tables[1:]:
         if (other.names, other.values) != (tables[0].names, tables[0].values):
             raise InputError(
@@ -103,6 +109,8 @@ def _read_csv(path: Path) -> ClassTable | None:
     """The classes of a CSV file with a row for each; None where it is something else."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:  # a folder, or a link to nothing
+        raise InputError(f"{path}: {error.strerror or error}", hint="remove it, or put the table there") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text", hint="save the file as UTF-8") from error
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
