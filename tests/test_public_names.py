@@ -52,6 +52,9 @@ BESIDE_THE_CONTRACT = {
     "train_folds": "train for each fold by group, with pooled figures",
     "Run": "what train returns, and what opens a run again",
     "TrainOptions": "an argument of train and plan",
+    "from_pretrained": "loads what save_pretrained and push_to_hub wrote, by the Hub's own words",
+    "push_to_hub": "publishes a network",
+    "save_pretrained": "a network as a folder in the Hub's layout",
     "fields": "a namespace",
     "paper": "a namespace",
 }

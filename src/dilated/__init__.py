@@ -37,6 +37,7 @@ _EXPORTS = {
     "report.write": ("write_report",),
     "training.config": ("Recipe", "load_recipe"),
     "weights.bundled": ("load", "save"),
+    "weights.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
 }
 _MODULES = {"fields": "dilated.fields", "losses": "dilated.training.losses", "paper": "dilated.paper"}
 

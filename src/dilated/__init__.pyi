@@ -23,6 +23,7 @@ from dilated.report import write_report
 from dilated.training import losses
 from dilated.training.config import Recipe, load_recipe
 from dilated.weights.bundled import load, save
+from dilated.weights.hub import from_pretrained, push_to_hub, save_pretrained
 from dilated.weights.published import published
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "effective_field",
     "evaluate",
     "fields",
+    "from_pretrained",
     "load",
     "load_recipe",
     "losses",
@@ -59,8 +61,10 @@ __all__ = [
     "paper",
     "plan",
     "published",
+    "push_to_hub",
     "receptive_field",
     "save",
+    "save_pretrained",
     "score",
     "split",
     "train",

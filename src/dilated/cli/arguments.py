@@ -23,7 +23,9 @@ PARSER_CONFIG = (DisallowNone, OmitArgPrefixes)
 
 _T = TypeVar("_T")
 Options = Annotated[_T, arg(name="")]
-Network = Annotated[str, Positional, arg(metavar="NETWORK", help="a network file, a run's folder, or a bundled name.")]
+Network = Annotated[
+    str, Positional, arg(metavar="NETWORK", help="a network file, a run's folder, a bundled name, or hf://OWNER/NAME.")
+]
 Data = Annotated[Path, Positional, arg(metavar="DATA")]
 Name = Annotated[str, arg(metavar="NAME")]
 Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]

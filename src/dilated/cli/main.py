@@ -39,6 +39,7 @@ _EXTRA = ("help", "version")
 _LISTINGS = ("networks", "recipes", "completion")
 """Verbs of one short function each, which share a module."""
 _URL = re.compile(r"(?:https?|ftp|s3|gs)://", re.IGNORECASE)
+_NETWORK_URL = re.compile(r"\.safetensors(?:#|$)|#sha256=")
 _USAGE_STATUS = 2
 _TYPE_ERROR = re.compile(r"no type matching (\S+) could be instantiated from \[(.*?)\].*")
 _TYPES = {"INT": "a whole number", "FLOAT": "a number"}
@@ -86,7 +87,7 @@ def _run(words: list[str]) -> None:
         hint = suggest(verb, (*VERBS, *_EXTRA), otherwise="`dilated --help` lists the verbs")
         raise _UsageError(f"there is no verb {verb!r} (there are {', '.join(VERBS)})", hint=hint)
     for word in rest:
-        if _URL.match(word):
+        if _URL.match(word) and not _NETWORK_URL.search(word):
             raise InputError(
                 f"{word}: a URL, and only files and folders are read", hint="download it, and give the file"
             )

@@ -1,8 +1,9 @@
-"""Any network, by bundled name, file or run.
+"""Any network, by bundled name, file, run or address.
 
 segmenter = load("street")                           # bundled
 segmenter = load("runs/mine/best.safetensors")       # a network file
 segmenter = load("runs/mine")                        # a run: its best network
+segmenter = load("hf://owner/name@v1")               # of the Hugging Face Hub, or URL#sha256=HASH
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ AnyConfig = SegmenterConfig | VGGConfig | AdapterConfig
 
 
 def load(name_or_path: Path | str) -> BaseSegmenter:
-    """Load a network by bundled name, file or run.
+    """Load a network by bundled name, file, run, folder of `save_pretrained`, or address (`hf://owner/name@revision`).
 
     Returns:
         The segmenter in evaluation mode, on the CPU, in float32.
