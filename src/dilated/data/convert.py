@@ -116,7 +116,7 @@ def _convert(
 ) -> ConversionResult:
     part_folder = out.with_name(f"{out.name}.part")
     samples_by_split, notes = _select_splits(data, options)
-    stems = _output_stems(samples_by_split, FORMATS[data.format].image_suffix, notes)
+    stems = _output_stems(samples_by_split, data.contents.image_suffix, notes)
     total = 2 * sum(map(len, samples_by_split.values()))
     steps = iter(range(1, total + 1))
 

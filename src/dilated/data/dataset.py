@@ -24,6 +24,7 @@ from dilated.data.formats._offers import offer_pair
 from dilated.data.formats.ade20k_full import ADE20KFull
 from dilated.data.formats.folders import Folders
 from dilated.data.groups import Groups
+from dilated.data.joined import JoinedSets, read_joined_sets
 from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample, SampleKey
 from dilated.errors import InputError, suggest
@@ -205,7 +206,11 @@ def locate_data(path: Path) -> Path:
         InputError: an archive that cannot be unpacked.
     """
     if path.is_dir():
-        is_in_parts = any(path.glob("*.zip")) and not any(map(_has_samples, detect_formats(path)))
+        is_in_parts = (
+            any(path.glob("*.zip"))
+            and not ClassesFile(path).joins_sets()
+            and not any(map(_has_samples, detect_formats(path)))
+        )
         return (join_archives(path) if is_in_parts else None) or path
     if not is_archive(path):
         return path
@@ -251,9 +256,9 @@ def bind_classes(contents: Format) -> Dataset:
     return Dataset(contents, classes, contents.notes)
 
 
-def detect_formats(root: Path) -> list[Format]:
+def detect_formats(root: Path, classes_file: ClassesFile | None = None) -> list[Format]:
     """The folder as each format reads it that it looks like, the one to take first."""
-    classes_file = ClassesFile(root)
+    classes_file = classes_file or ClassesFile(root)
     readings = (format_class(root, classes_file) for format_class in FORMATS.values())
     return [reading for reading in readings if reading.detect()]
 
@@ -275,13 +280,16 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
         )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder", hint="give a data folder with images and labels")
+    classes_file = ClassesFile(root)
+    if format in (None, JoinedSets.name) and classes_file.joins_sets():
+        return _read_joined(root, classes_file), []
     if format is not None:
         if format not in FORMATS:
             raise InputError(
                 f"format: {format!r} is not a known format", hint=suggest(format, FORMATS, f"give {_list_formats()}")
             )
         return FORMATS[format](root), []
-    detected = detect_formats(root)
+    detected = detect_formats(root, classes_file)
     if not detected:
         names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
         raise UnknownLayoutError(
@@ -292,6 +300,24 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
         )
     implied = {"folders", "colors", *IMPLIED_FORMATS.get(detected[0].name, ())}
     return detected[0], [reading.name for reading in detected[1:] if reading.name not in implied]
+
+
+def _read_joined(root: Path, classes_file: ClassesFile) -> Format:
+    """The data sets that a folder's classes.toml joins."""
+    sets = read_joined_sets(classes_file)
+    parts = []
+    for joined_set in sets:
+        folder, where = root / Path(joined_set.path).expanduser(), f"{classes_file.path}: set {joined_set.path}"
+        if ClassesFile(folder).joins_sets():
+            raise InputError(f"{where}: joins data sets itself", hint="name its sets here instead")
+        part, others = read_folder(folder, joined_set.format)
+        if others:
+            raise InputError(
+                f"{where}: looks like {', '.join([part.name, *others])}",
+                hint=f'write format = "{part.name}" or the one that is meant',
+            )
+        parts.append(part)
+    return JoinedSets(root, classes_file, sets, parts)
 
 
 def _list_formats() -> str:

@@ -305,6 +305,8 @@ class ClassesFileContent(NamedTuple):
     """The regular expression that finds an image's group in its name."""
     input_table: dict[str, Any] | None = None
     """The table [input], see `dilated.data.input_description`."""
+    set_tables: tuple[Any, ...] = ()
+    """The tables [[set]], see `dilated.data.joined`."""
 
 
 def load_classes_file(path: Path) -> ClassesFileContent:
@@ -314,7 +316,9 @@ def load_classes_file(path: Path) -> ClassesFileContent:
         InputError: the file is missing or is not TOML, or it has an unknown key or a value of another type.
     """
     table = read_toml(path, "the list of classes")
-    images = table.pop("input", None)
+    images, sets = table.pop("input", None), table.pop("set", ())
+    if not isinstance(sets, list | tuple):
+        raise InputError(f"{path}: set: found {sets!r:.40}", hint="write a table [[set]] for each data set")
     given = _pop_object_rules(table)
     rules: ObjectRules = build_dataclass(ObjectRules, given, str(path))
     groups = table.pop("groups", None)
@@ -322,7 +326,7 @@ def load_classes_file(path: Path) -> ClassesFileContent:
         raise InputError(f"{path}: groups: found {groups!r:.40}", hint="give a regular expression in quotes")
     has_rules = bool(given) or images is not None or groups is not None
     classes = None if has_rules and not table else _build_classes(table, path)
-    return ClassesFileContent(classes, rules, groups, images)
+    return ClassesFileContent(classes, rules, groups, images, tuple(sets))
 
 
 def _pop_object_rules(table: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def make_manifest(
     names, samples = {}, {}
     for split, group in samples_by_split.items():
         samples[split] = [[sample.name, *(_name(p, root) for p in (sample.image, sample.label))] for sample in group]
-        names.update({_name(path, root): path for sample in group for path in (sample.image, sample.label)})
+        names.update({_name(path, root): path for sample in group for path in _list_files(sample)})
 
     def read(name: str) -> tuple[str, list[int]]:
         stamp = stamp_file(names[name])
@@ -117,6 +117,10 @@ def make_manifest(
     compared = {field.name: getattr(classes, field.name) for field in dataclasses.fields(classes) if field.compare}
     table = json.loads(json.dumps(compared))
     return DataManifest(table, samples, files, stamps)
+
+
+def _list_files(sample: Sample) -> tuple[Path, ...]:
+    return sample.image, sample.label, *sample.rules
 
 
 def read_manifest(path: Path) -> DataManifest | None:

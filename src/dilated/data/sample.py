@@ -16,6 +16,8 @@ from dilated.errors import InputError
 from dilated.input_config import BandArray, InputConfig
 
 SampleKey = tuple[Path, Path, str]
+LAST_ALTERNATIVE = IGNORE - 1
+"""The value of the first of a sample's alternatives; those of the others follow downwards."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Sample:
         stem: the sample's name; by default the stem of the image's file.
         classes: what the label's values mean; None while a format is being read.
         input: what the image holds; None for 8-bit RGB.
+        alternatives: the class ids, one of which a pixel has whose value is 254, 253, ...; see `dilated.data.joined`.
+        rules: other files that the label's meaning depends on.
     """
 
     image: Path
@@ -41,6 +45,8 @@ class Sample:
     stem: str = ""
     classes: Classes | None = None
     input: InputConfig | None = None
+    alternatives: tuple[tuple[int, ...], ...] = ()
+    rules: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,14 +65,17 @@ class Sample:
         """
         return self.image_reader(self.image) if self.input is None else read_bands(self.image, self.input)
 
-    def read(self) -> tuple[BandArray, LabelArray]:
+    def read(self, keep_alternatives: bool = False) -> tuple[BandArray, LabelArray]:
         """The image and its label, 255 where ignored and where the image has no data.
+
+        Args:
+            keep_alternatives: see `read_label`.
 
         Raises:
             InputError: an unreadable file, another size, a value outside the classes.
         """
         image = self.read_image()
-        label = self.read_label((image.shape[0], image.shape[1]))
+        label = self.read_label((image.shape[0], image.shape[1]), keep_alternatives)
         return image, ignore_missing(image, label, self.input)
 
     def size(self) -> tuple[int, int]:
@@ -80,11 +89,13 @@ class Sample:
         height, width = self.read_image().shape[:2]
         return height, width
 
-    def read_label(self, size: tuple[int, int] | None = None) -> LabelArray:
+    def read_label(self, size: tuple[int, int] | None = None, keep_alternatives: bool = False) -> LabelArray:
         """The label as class ids, (H, W) uint8, 255 where ignored.
 
         Args:
             size: (H, W) that the label must have, that of its image; any if not given.
+            keep_alternatives: keep the values 254, 253, ... of pixels that may be of several classes, which training
+                knows how to use; they are ignored otherwise, since no class can be counted.
 
         Raises:
             InputError: an unreadable file, another size, a value outside the classes.
@@ -92,7 +103,13 @@ class Sample:
         where = f"{self.label} ({self.stem})" if self.stem else self.label
         if self.classes is None:
             raise InputError(f"{where}: the sample has no classes", hint="take it from open_dataset(...).samples(...)")
-        return decode_label(self.label_reader(self.label), self.classes, size, where)
+        values = self.label_reader(self.label)
+        ids = decode_label(values, self.classes, size, where)
+        if not keep_alternatives or not self.alternatives:
+            return ids
+        return np.where((values > LAST_ALTERNATIVE - len(self.alternatives)) & (values < IGNORE), values, ids).astype(
+            np.uint8
+        )
 
 
 def name_from_root(sample: Sample, root: Path) -> str:

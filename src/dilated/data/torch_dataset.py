@@ -9,7 +9,7 @@ An error in a file names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
 from dilated.data.labels import LabelArray
 from dilated.data.raster.bands import resolve_range
-from dilated.data.sample import Sample
+from dilated.data.sample import LAST_ALTERNATIVE, Sample
 from dilated.input_config import BandArray, InputConfig
 from dilated.tensors import to_tensor
 
@@ -80,7 +80,8 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
     Returns, for the key (index, draw):
         image (3, H, W) float32, RGB in 0..1, or (n, H, W) scaled as the samples' `input` says; and label int64: (H, W),
-        or on the logits' grid (`ReflectCropConfig`).
+        or on the logits' grid (`ReflectCropConfig`). Of a pixel that may be of several classes it is negative; see
+        `encode_alternatives`.
 
     Raises:
         InputError: an unreadable image or label, or a label of another size than its image.
@@ -110,15 +111,32 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.SeedSequence([self.seed, draw]).generate_state(1, np.uint64)[0]))
                 image, label = self.transform(image, label)
-        return image if config else image.float() / 255, label.long()
+        label = encode_alternatives(label.long(), self.samples[index].alternatives)
+        return image if config else image.float() / 255, label
 
     def _read(self, index: int) -> tuple[BandArray, LabelArray]:
         if self.cache is not None and index in self.cache:
             return self.cache[index]
-        arrays = self.samples[index].read()
+        arrays = self.samples[index].read(keep_alternatives=True)
         if self.cache is not None:
             self.cache[index] = arrays
         return arrays
+
+
+def encode_alternatives(label: Tensor, alternatives: Sequence[Sequence[int]]) -> Tensor:
+    """Write which classes a pixel may have into its label: minus the sum of 2 ** id over them.
+
+    Args:
+        label: (H, W) int64, with the values 254, 253, ... for the first, second, ... of the alternatives.
+        alternatives: class ids, each below 62.
+
+    Example:
+        >>> encode_alternatives(torch.tensor([0, 253, 254, 255]), [(0, 1), (0, 2)]).tolist()
+        [0, -5, -3, 255]
+    """
+    for number, ids in enumerate(alternatives):
+        label = label.masked_fill(label == LAST_ALTERNATIVE - number, -sum(1 << i for i in ids))
+    return label
 
 
 def _scale_bands(pixels: BandArray, config: InputConfig) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from dilated.data.labels import IGNORE
 from dilated.data.manifest import hash_file
 from dilated.data.sample import Sample
+from dilated.data.torch_dataset import encode_alternatives
 from dilated.files import atomic_path, atomic_write
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback, track
@@ -90,10 +91,11 @@ class FeatureSamples:
         index, draw = key
         sample = self.samples[index]
         features = torch.tensor(np.load(self.folder / f"{index}.npy"))
-        label = torch.tensor(sample.read_label(sample.size()))[:: self.stride, :: self.stride]
+        full_label = torch.tensor(sample.read_label(sample.size(), keep_alternatives=True))
+        label = full_label[:: self.stride, :: self.stride]
         if self.flip and np.random.default_rng([self.seed, draw]).random() < 0.5:
             features, label = features.flip(-1), label.flip(-1)
         pad_bottom, pad_right = (extent - side for extent, side in zip(self.canvas, label.shape, strict=True))
-        return F.pad(features, (0, pad_right, 0, pad_bottom)), F.pad(
-            label, (0, pad_right, 0, pad_bottom), value=IGNORE
-        ).long()
+        padding = (0, pad_right, 0, pad_bottom)
+        padded = F.pad(label, padding, value=IGNORE).long()
+        return F.pad(features, padding), encode_alternatives(padded, sample.alternatives)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dilated.data.labels import IGNORE
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
@@ -132,6 +133,7 @@ class TrainStep:
     def _step(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:
         stage, options = self.stage, self.recipe.loss
         self.optimizer.zero_grad(set_to_none=True)
+        has_ambiguous = bool((label < 0).any())  # asked of the CPU's tensor: the device is not waited for
         label = label.to(self.device, non_blocking=True)
         normalizer = self.world.all_reduce(losses.loss_normalizer(label, options)).float()
         total_loss = torch.zeros((), device=self.device)
@@ -145,10 +147,10 @@ class TrainStep:
                 stages.autocast(self.precision, self.device),
             ):
                 logits, aux = self.model(image_part.to(self.device, non_blocking=True))
-            loss = losses.combined_loss(logits.float(), target, options, normalizer)
+            loss = self._compute_loss(logits.float(), target, normalizer, has_ambiguous)
             if aux is not None:
-                loss = loss + self.recipe.aux_loss_weight * losses.combined_loss(
-                    aux.float(), target, options, normalizer
+                loss = loss + self.recipe.aux_loss_weight * self._compute_loss(
+                    aux.float(), target, normalizer, has_ambiguous
                 )
             # The gradients of the processes are averaged; the loss is a sum over all their pixels.
             self.scaler.scale(loss * self.world.size).backward()
@@ -159,6 +161,15 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return self.world.all_reduce(total_loss)
+
+    def _compute_loss(self, logits: Tensor, target: Tensor, normalizer: Tensor, has_ambiguous: bool) -> Tensor:
+        """The recipe's loss; pixels that may be of several classes have the marginal one."""
+        options = self.recipe.loss
+        if not has_ambiguous:
+            return losses.combined_loss(logits, target, options, normalizer)
+        exact = losses.combined_loss(logits, target.where(target >= 0, IGNORE), options, normalizer)
+        weight = options.cross_entropy + options.focal
+        return exact + weight * losses.marginal_cross_entropy(logits, target, normalizer)
 
 
 class _TrainableModule(nn.Module):

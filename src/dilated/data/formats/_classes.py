@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,21 @@ class ClassesFile:
         """
         table = self._content.input_table
         return None if table is None else build_input_rules(table, self.path)
+
+    @property
+    def set_tables(self) -> tuple[Any, ...]:
+        """The data sets that it joins; none where it describes the folder itself.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return self._content.set_tables
+
+    def joins_sets(self) -> bool:
+        """Whether it joins data sets; False for a damaged file, of which who reads the classes says what is wrong."""
+        with suppress(InputError):
+            return bool(self.set_tables)
+        return False
 
     @cached_property
     def _content(self) -> ClassesFileContent:

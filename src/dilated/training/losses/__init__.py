@@ -12,6 +12,7 @@ gradients of exactly 0. Logits are taken to be finite and may be of float32 or f
 from __future__ import annotations
 
 from dilated.training.losses.combined import LossConfig, combined_loss, loss_normalizer
+from dilated.training.losses.marginal import marginal_cross_entropy
 from dilated.training.losses.overlap import dice, jaccard, lovasz
 from dilated.training.losses.pixelwise import cross_entropy, focal, ohem
 
@@ -24,5 +25,6 @@ __all__ = [
     "jaccard",
     "loss_normalizer",
     "lovasz",
+    "marginal_cross_entropy",
     "ohem",
 ]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dilated.config import require_valid
+from dilated.data.labels import IGNORE
 from dilated.errors import InputError
 from dilated.training.losses.overlap import dice, jaccard, lovasz
 from dilated.training.losses.pixelwise import cross_entropy, focal, ohem, weight_sum
@@ -129,6 +130,8 @@ def combined_loss(logits: Tensor, target: Tensor, options: LossConfig, normalize
 def loss_normalizer(target: Tensor, options: LossConfig) -> Tensor:
     """Return what a mean over `target` is divided by: its labelled pixels, or the sum of their class weights.
 
+    Pixels that may be of several classes (`marginal_cross_entropy`) count as 1.
+
     Args:
         target: (N, H, W) int64, 255 where ignored.
         options: with the class weights.
@@ -144,7 +147,8 @@ def loss_normalizer(target: Tensor, options: LossConfig) -> Tensor:
         >>> loss_normalizer(torch.tensor([[[0, 1, 255]]]), LossConfig()).item()
         2
     """
-    return weight_sum(target, options.class_weights)
+    is_ambiguous = target < 0
+    return weight_sum(target.where(~is_ambiguous, IGNORE), options.class_weights) + is_ambiguous.sum()
 
 
 def _cross_entropy_term(logits: Tensor, target: Tensor, options: LossConfig, normalizer: Tensor | None) -> Tensor:
