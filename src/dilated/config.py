@@ -74,7 +74,11 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in table:
             raise InputError(f"{where}: the key {field.name!r} is missing")
-    return cls(**{key: _convert_value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    values = {key: _convert_value(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except InputError as error:  # of the class's own rules, which do not know the file
+        raise type(error)(f"{where}: {error.message}", error.hint, error.details) from error
 
 
 def _select_by_kind(classes: tuple[type, ...], table: Any, where: str) -> type:

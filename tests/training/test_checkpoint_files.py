@@ -18,10 +18,12 @@ from dilated.errors import InputError
 from dilated.training.checkpoint import (
     TrainingState,
     load_checkpoint,
+    named_damage,
     save_checkpoint,
     state_from_dict,
     state_to_dict,
 )
+from dilated.training.checkpoint_schema import require_step_state
 from dilated.training.optim import WeightEMA, require_own_state
 
 CLASSES = Classes(("a", "b"), ((0, 0, 0), (255, 255, 255)))
@@ -176,6 +178,7 @@ def test_what_does_not_fit_is_refused_with_the_run(name: str, values: dict[str, 
         (lambda state: [t.fill_(float("nan")) for t in state["state"][1].values()], "parameter 1 is not .* finite"),
         (lambda state: state["param_groups"][0].update(weight_decay="x"), "weight_decay = x"),
         (lambda state: state["param_groups"].pop(), "shorter"),
+        (lambda state: state["param_groups"][0]["params"].reverse(), "in another order"),
     ],
 )
 def test_the_state_of_another_optimizer_is_refused(
@@ -193,3 +196,35 @@ def test_the_state_of_another_optimizer_is_refused(
     change(state)
     with pytest.raises(ValueError, match=message):
         require_own_state(build(), state)
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_damaged_checkpoint() -> None:
+    with pytest.raises(TypeError, match="unsupported operand"), named_damage(Path("runs/x"), "the optimizer's state"):
+        _ = 1 + "a"  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(python=[3, [1.5], None]),
+        lambda state: state.update(numpy=["MT19937", "x", 0, 0, 0.0]),
+        lambda state: state.update(torch=None),
+        lambda state: state.update(cuda=[1]),
+    ],
+)
+def test_generators_of_wrong_types_are_refused_with_the_run(
+    change: Callable[[dict[str, Any]], object], values: dict[str, Any]
+) -> None:
+    change(values["random"])
+    with pytest.raises(InputError, match="runs/x: checkpoint: the state of the random generators cannot be restored"):
+        state_from_dict(values, CLASSES, 0.9, Path("runs/x"))
+
+
+@pytest.mark.parametrize("key", ["optimizer", "scaler", "aux_head", "micro_batches"])
+def test_the_state_of_a_step_of_wrong_types_is_a_value_error(key: str) -> None:
+    state: dict[str, Any] = {
+        "optimizer": {"state": {}, "param_groups": []}, "scaler": {}, "aux_head": None, "micro_batches": 1
+    }  # fmt: skip
+    require_step_state(state)
+    with pytest.raises(ValueError, match=f"{key} is not what a training writes"):
+        require_step_state({**state, key: [1]})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dilated import InputError, load_recipe
@@ -43,3 +45,17 @@ def test_values_are_toml_or_bare_words() -> None:
         "augment": {"crop": [32, 48]},
         "network": {"options": {"a": {"b": True}}},
     }
+
+
+def test_a_key_below_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('stage = "x"\n')
+    with pytest.raises(InputError, match=r"--set stage\.0\.lr=1: stage\.0 is no table"):
+        load_recipe(str(path), ["stage.0.lr=1"])
+
+
+def test_a_value_that_breaks_a_rule_is_named_with_its_file_and_stage(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[[stage]]\nkind = "frontend"\nepochs = 1\n[[stage]]\nkind = "frontend"\nval_interval = -1.0\n')
+    with pytest.raises(InputError, match=rf"^{path}: stage\.1: stage\.val_interval: found -1\.0"):
+        load_recipe(str(path))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tokenize
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JP2_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _NPY_START = b"\x93NUMPY"
 _GRAY = ("gray",)
+_NUMPY_ERRORS = (ValueError, EOFError, SyntaxError, struct.error, tokenize.TokenError)
+"""What numpy raises for a damaged array."""
 _DTYPES = {
     **{("u", size): f"uint{8 * size}" for size in (1, 2)},
     ("i", 2): "int16",
@@ -169,7 +172,7 @@ def open_npy(source: Path | BinaryIO) -> NDArray[Any]:
         else:
             source.seek(0)
             array = np.load(source, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, struct.error) as error:
+    except _NUMPY_ERRORS as error:
         raise InputError(f"{name}: the array is damaged ({error})", hint="write it again with numpy.save") from error
     if array.ndim == 2:
         array = array[:, :, None]

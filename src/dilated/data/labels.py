@@ -35,6 +35,7 @@ from PIL import Image, ImageFile
 
 from dilated.config import build_dataclass, read_toml, to_toml
 from dilated.data.band_header import read_png_values
+from dilated.data.checksums import require_sound
 from dilated.data.images import open_image
 from dilated.data.mask_channels import (
     OPAQUE_MODES,
@@ -223,8 +224,9 @@ def assert_raw_values(image: Image.Image, path: Path | str) -> None:
         image: opened, with its pixels not yet read.
 
     Raises:
-        InputError: values that are stretched, inverted or cut off.
+        InputError: values that are stretched, inverted or cut off, or a file whose checksums are wrong.
     """
+    require_sound(image, path)
     for tile in image.tile if isinstance(image, ImageFile.ImageFile) else ():
         is_netpbm = tile.codec_name.startswith("ppm")
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)

@@ -23,7 +23,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.guarded_build import build_guarded, find_shapes, require_fit, require_stored_types
 from dilated.models.network_file import require_usable
 from dilated.run_folder import DATA_FILE, LOG_FILE, PLAN_FILE, REASONS_FILE, RECIPE_FILE
-from dilated.training.checkpoint_schema import require_archive, require_checkpoint
+from dilated.training.checkpoint_schema import require_archive, require_checkpoint, require_random_state
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.optim import WeightEMA
 from dilated.weights.bundled import read_config
@@ -115,7 +115,7 @@ def named_damage(where: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # optimizers and generators raise anything on states that are not theirs
+    except (ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:  # the schema has seen to types
         require_memory(error, f"{where}: checkpoint: {what}")
         raise InputError(
             f"{where}: checkpoint: {what} cannot be restored ({type(error).__name__}: {str(error)[:200]})",
@@ -236,6 +236,7 @@ def _get_rng_state() -> dict[str, Any]:
 
 
 def _set_rng_state(state: dict[str, Any]) -> None:
+    require_random_state(state)
     version, state_words, gauss = state["python"]
     random.setstate((version, tuple(state_words), gauss))
     name, keys, *rest = state["numpy"]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, strided
+from torch import Tensor, strided, uint8
 
 from dilated.errors import InputError
 
@@ -120,6 +120,62 @@ def _is_state(value: Any) -> bool:
 
 def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_valid(value)
+
+
+def require_random_state(state: dict[str, Any]) -> None:
+    """Raise a ValueError for a state that no random generator of Python, numpy and torch has written."""
+    python: Any = state.get("python")
+    numpy: Any = state.get("numpy")
+    cuda: Any = state.get("cuda", [])
+    rules = {
+        "python": _is_list(python, 3)
+        and _is_count(python[0])
+        and _are_words(python[1])
+        and (python[2] is None or _is_number(python[2])),
+        "numpy": _is_list(numpy, 5)
+        and numpy[0] == "MT19937"
+        and _are_words(numpy[1])
+        and all(map(_is_count, numpy[2:4]))
+        and _is_number(numpy[4]),
+        "torch": _is_byte_tensor(state.get("torch")),
+        "cuda": isinstance(cuda, list) and all(map(_is_byte_tensor, cuda)),
+    }
+    _require_all(rules)
+
+
+def require_step_state(state: dict[str, Any]) -> None:
+    """Raise a ValueError for a state that is of wrong types; whether it is this optimizer's is not looked at."""
+    optimizer: Any = state.get("optimizer")
+    scaler: Any = state.get("scaler")
+    rules = {
+        "optimizer": isinstance(optimizer, dict)
+        and isinstance(optimizer.get("state"), dict)
+        and all(type(key) is int and isinstance(table, dict) for key, table in optimizer["state"].items())
+        and isinstance(optimizer.get("param_groups"), list)
+        and all(_is_table(group) and isinstance(group.get("params"), list) for group in optimizer["param_groups"]),
+        "scaler": isinstance(scaler, dict) and all(map(_is_number, scaler.values())),
+        "aux_head": _or_none(_is_state)(state.get("aux_head")),
+        "micro_batches": _is_count(state.get("micro_batches")) and state["micro_batches"] >= 1,
+    }
+    _require_all(rules)
+
+
+def _require_all(rules: dict[str, bool]) -> None:
+    for key, is_valid in rules.items():
+        if not is_valid:
+            raise ValueError(f"{key} is not what a training writes")
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(_is_count(word) and word < 2**32 for word in value)
+
+
+def _is_byte_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == uint8 and value.ndim == 1
 
 
 _COUNT, _NUMBER, _TABLE = (_is_count, "a count"), (_is_number, "a finite number"), (_is_table, "a table")

@@ -65,7 +65,10 @@ def require_own_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
                 continue
             if not isinstance(value, Tensor) or value.shape != shape or not value.isfinite().all():
                 raise ValueError(f"{key} of parameter {index} is not of shape {tuple(shape)}, or not finite")
-    for group, other in zip(optimizer.param_groups, state["param_groups"], strict=True):
+    own_groups = optimizer.state_dict()["param_groups"]
+    for group, other in zip(own_groups, state["param_groups"], strict=True):
+        if other["params"] != group["params"]:
+            raise ValueError("its parameters are in another order")
         for key, value in group.items():
             if key not in ("params", "lr") and other.get(key, value) != value:
                 raise ValueError(f"{key} = {str(other[key])[:100]}; expected {value}")

@@ -106,8 +106,10 @@ def apply_override(table: dict[str, Any], text: str, recipe_class: type) -> None
             if not part.isdigit() or int(part) >= len(node):
                 raise InputError(f"--set {text}: there is no {part!r}", hint=f"give a number from 0 to {len(node) - 1}")
             node = node[int(part)]
-        else:
+        elif isinstance(node, dict):
             node = node.setdefault(part, {})
+        else:
+            break
     if not isinstance(node, dict):
         raise InputError(f"--set {text}: {'.'.join(path)} is no table", hint="give a key such as stage.0.epochs")
     try:

@@ -23,6 +23,7 @@ from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses, optim, stages
+from dilated.training.checkpoint_schema import require_step_state
 from dilated.training.config import Recipe, StageConfig
 from dilated.training.distributed.fsdp import shard_like, shard_module, shard_optimizer_state
 from dilated.training.distributed.sync_stats import sync_batch_statistics
@@ -79,6 +80,7 @@ class TrainStep:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; raises a ValueError, or what torch raises, for another step's state."""
+        require_step_state(state)
         optim.require_own_state(self.optimizer, state["optimizer"])
         self.optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self.optimizer))
         if state["scaler"]:
@@ -86,10 +88,8 @@ class TrainStep:
         if self.aux_head is not None:
             aux_state = self.aux_head.state_dict()
             self.aux_head.load_state_dict(
-                {name: shard_like(value, aux_state[name]) for name, value in state["aux_head"].items()}
+                {name: shard_like(value, aux_state[name]) for name, value in (state["aux_head"] or {}).items()}
             )
-        if type(state["micro_batches"]) is not int or state["micro_batches"] < 1:
-            raise ValueError(f"micro_batches = {state['micro_batches']}; expected 1 or more")
         self.micro_batches = state["micro_batches"]
 
     def __call__(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:

@@ -82,8 +82,8 @@ class _GDALFile(RasterFile):
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_MEGABYTES))
             with _translate_gdal_errors(self.path, self.kind):
                 self.dataset = stack.enter_context(rasterio.open(self.path, driver=driver))
-            self.has_mask = any(MaskFlags.all_valid not in flags for flags in self.dataset.mask_flag_enums)
-            yield
+                self.has_mask = any(MaskFlags.all_valid not in flags for flags in self.dataset.mask_flag_enums)
+                yield
             self.resources = stack.pop_all()
 
     def _read_values(self, bands: Sequence[int], top: int, left: int, height: int, width: int) -> NDArray[Any]:
@@ -190,13 +190,16 @@ class GDALPng(_GDALFile):
 @contextmanager
 def _translate_gdal_errors(path: Path, kind: str) -> Iterator[None]:
     """Turn what GDAL raises into an `InputError` that names the file; a missing georeference is not reported."""
+    from rasterio._err import CPLE_BaseError  # which properties of a dataset raise as they are
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except (RasterioError, OSError, ValueError) as error:
+    except InputError:
+        raise
+    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
         raise _make_damage_error(path, kind, error) from error
 
 
