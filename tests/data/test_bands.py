@@ -16,6 +16,7 @@ import dilated.data.raster.bands as module
 from dilated.data.band_header import read_band_header
 from dilated.data.images import exceeds_pixel_limit, image_size, list_image_files, read_image
 from dilated.data.raster.bands import open_band_raster, read_bands
+from dilated.data.raster.reader import ScratchRaster, open_raster
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
 
@@ -240,3 +241,26 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path, monkeypatch: 
     assert exceeds_pixel_limit(path)
     with pytest.raises(InputError, match="exceeds the"):
         read_bands(path, InputConfig(names(4), "uint16"))
+
+
+def test_a_large_16_bit_png_is_read_in_windows_with_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rasterio")
+    values = band_values(4, np.uint16)
+    values[:3, :5, 3] = 0  # alpha
+    path = write_geotiff(tmp_path / "large.png", values, driver="PNG")
+    config = InputConfig(("red", "green", "blue"), "uint16", nodata=0)
+    whole = read_bands(path, config)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with open_band_raster(path, config) as raster:
+        assert isinstance(raster, ScratchRaster)
+        assert np.array_equal(raster.read(0, 0, *whole.shape[:2]), whole)
+    assert (whole[:3, :5] == 0).all()
+
+
+def test_8_bit_npy_is_labelled_in_windows_as_rgb(tmp_path: Path) -> None:
+    values = band_values(3, np.uint8, 255)
+    np.save(tmp_path / "a.npy", values)
+    with open_raster(tmp_path / "a.npy") as raster:
+        assert np.array_equal(raster.read(2, 3, 10, 11), values[2:12, 3:14])

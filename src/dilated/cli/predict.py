@@ -13,6 +13,7 @@ from PIL import Image
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.data.images import exceeds_pixel_limit
+from dilated.data.raster.slide import SlideRaster, is_slide
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.lock import lock_folder
@@ -59,7 +60,7 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
     raster_set = set(rasters)
     sources = [source for source in all_sources if source not in raster_set]
     writers = options.make_writers(out, sources)
-    failed_rasters = _predict_rasters(predictor, rasters, out, options.skip_existing)
+    failed_rasters = _predict_rasters(predictor, rasters, out, options)
     result = PipelineResult()
     if sources:
         with ProgressBar("labelling") as bar, warnings.catch_warnings():
@@ -114,14 +115,19 @@ def _format_summary(result: PipelineResult, sources: list[Source], out: Path) ->
 
 
 def _select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], tile: int | None) -> list[Source]:
-    """The images that are read and written in windows: all with `--save tif`, else those too large to be held.
+    """The images that are read and written in windows: all with `--save tif`, else slides and what is too large.
 
     Raises:
-        InputError: `--save tif` with another form, without a tile, or for a video.
+        InputError: `--save tif` with another form, without a tile, or for a video; a slide without a tile.
     """
     images = [source for source in sources if source.kind == "image" and not source.problem]
+    slides = [source.path for source in images if is_slide(source.path)]
+    if slides and tile is None:
+        raise InputError(
+            f"{slides[0]}: a whole-slide image is labelled in windows", hint="give --tile, such as --tile 1024"
+        )
     if "tif" not in save:
-        return [source for source in images if tile is not None and exceeds_pixel_limit(source.path)]
+        return [s for s in images if is_slide(s.path) or (tile is not None and exceeds_pixel_limit(s.path))]
     if len(save) > 1:
         raise InputError(f"--save: {' '.join(save)}: tif is written block by block", hint="give tif alone")
     if tile is None:
@@ -132,7 +138,7 @@ def _select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], til
     return images
 
 
-def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path, skip_existing: bool) -> int:
+def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path, options: PipelineOptions) -> int:
     """Label images to `out/NAME.tif`; says what was done, and returns how many failed."""
     targets = {source: out / source.name.with_name(f"{source.name.name}.tif") for source in sources}
     if len(set(targets.values())) < len(targets):
@@ -140,11 +146,12 @@ def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path,
     failed = 0
     for source, target in targets.items():
         try:
-            if skip_existing and is_finished(target):
+            if options.skip_existing and is_finished(target):
                 write_line(f"{target}: is there already")
                 continue
             with ProgressBar(source.path.name) as bar:
-                result = predict_raster(predictor, source.path, target, progress=bar.update)
+                level = options.slide_level if is_slide(source.path) else 0
+                result = predict_raster(predictor, source.path, target, level=level, progress=bar.update)
         except InputError as error:
             failed += 1
             write_error(error)
@@ -152,6 +159,9 @@ def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path,
         resumed = (
             f", {result.blocks_resumed} of {result.blocks} blocks were done before" if result.blocks_resumed else ""
         )
+        if is_slide(source.path):
+            with SlideRaster(source.path, options.slide_level) as slide:
+                write_line(f"{source.path}: {slide.describe()}")
         size = f"{result.height}x{result.width}"
         write_line(f"{target}: {size} pixels labelled{resumed}; at a glance: {result.quicklook}")
     return failed

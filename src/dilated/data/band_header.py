@@ -3,7 +3,7 @@
     header = read_band_header(Path("scene.tif"))         # None for what is plain 8-bit RGB, grey or a palette
     header.bands, header.dtype, header.nodata            # ("red", "green", "blue", "nir"), "uint16", 0.0
 
-Such files are TIFF and GeoTIFF, PNG and JPEG 2000 of 16 bits, and NPY of (H, W), (H, W, n) or (n, H, W) numbers.
+Such files are TIFF and GeoTIFF, PNG and JPEG 2000 of 16 bits, NPY of (H, W), (H, W, n) or (n, H, W) numbers, and DICOM.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from dilated.data.dicom import DICOM_HEAD, is_dicom, read_dicom_layout
 from dilated.data.raster.tags import (
     BITS_PER_SAMPLE,
     EXTRA_SAMPLES,
@@ -66,7 +67,7 @@ class BandHeader:
     """The bands of a file."""
 
     path: Path
-    kind: Literal["TIFF", "PNG", "JPEG 2000", "NPY"]
+    kind: Literal["TIFF", "PNG", "JPEG 2000", "NPY", "DICOM"]
     size: tuple[int, int]
     """(H, W)."""
     bands: tuple[str, ...]
@@ -77,6 +78,11 @@ class BandHeader:
     nodata: float | None = None
     alpha: int | None = None
     """Where the alpha band is, which says which pixels have data."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is no image to pillow."""
+        return self.kind in ("NPY", "DICOM")
 
     @property
     def is_rgb(self) -> bool:
@@ -139,7 +145,12 @@ def read_band_header(source: Path | BinaryIO, include_plain: bool = False) -> Ba
     path = source if isinstance(source, Path) else Path(str(getattr(source, "name", "image")))
     try:
         with _open(source) as file:
-            start = file.read(32)
+            start = file.read(DICOM_HEAD)
+            if is_dicom(start):  # first: before it there may be a TIFF's header
+                layout = read_dicom_layout(source if isinstance(source, Path) else file)
+                names = _GRAY if layout.bands == 1 else RGB
+                channels = tuple(range(layout.bands))
+                return BandHeader(path, "DICOM", layout.size, names, layout.dtype, channels, layout.nodata)
             if is_tiff(start):
                 try:
                     tags = read_tiff_header(path, file)

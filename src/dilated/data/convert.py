@@ -3,8 +3,8 @@
     convert("my-data", "as-voc", "voc")
 
 Classes are matched by name. What the other format cannot hold is an error: a class that it does not have, ignored
-pixels, a split. Images are written as upright RGB PNG, for VOC, SBD and COCO as JPEG. A conversion that fails leaves
-nothing behind.
+pixels, a split. Images are written as upright RGB PNG, for VOC, SBD and COCO as JPEG; those of other bands or numbers
+are copied as they are, where the format takes such files. A conversion that fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dilated.data.formats import FORMATS, Format, IgnoredPixelsError
 from dilated.data.formats._classes import BACKGROUND
 from dilated.data.formats._match import SPLITS
 from dilated.data.formats._sample_arrays import SampleArrays
+from dilated.data.input_description import format_proposal
 from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -87,15 +88,16 @@ def convert(
         ('background', 'road', 'sidewalk')
     """
     data = data if isinstance(data, Dataset) else open_dataset(data)
-    if data.input is not None:
-        raise InputError(
-            f"{data.root}: its images hold {data.input.describe()}, and formats are written as 8-bit RGB",
-            hint="convert the labels alone, beside images of 8-bit RGB",
-        )
     out, options = Path(out), options or ConvertOptions()
     if format not in WRITABLE_FORMATS:
         problem = "is read and not written" if format in FORMATS else "is unknown"
         raise InputError(f"format: {format!r} {problem}", hint=f"give one of {', '.join(WRITABLE_FORMATS)}")
+    if data.input is not None and not FORMATS[format].keeps_image_files:
+        kept = [name for name in WRITABLE_FORMATS if FORMATS[name].keeps_image_files]
+        raise InputError(
+            f"{data.root}: its images hold {data.input.describe()}, and {format} is written with images of 8-bit RGB",
+            hint=f"give one of {', '.join(kept)}, which copy such images as they are",
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty", hint="give an empty folder or a new one")
     try:
@@ -125,11 +127,12 @@ def _convert(
         if progress:
             progress(done, total)
 
-    writer = _Writer(FORMATS[format], part_folder, data.classes, options.ignore_as_class, report_step)
+    writer = _Writer(FORMATS[format], part_folder, data, options.ignore_as_class, report_step)
     notes += writer.notes
     try:
         part_folder.mkdir()
         writer.write(samples_by_split, stems)
+        writer.keep_image_files(samples_by_split, stems)
         writer.verify_round_trip()
         if out.exists():
             out.rmdir()
@@ -195,7 +198,7 @@ class _Writer:
     Args:
         format: what to write.
         root: the folder to write to.
-        classes: those of the samples.
+        data: what the samples are of.
         ignore_as_class: the class that ignored pixels become.
         report_step: called after each image that is written, and after each that is read back.
 
@@ -207,11 +210,12 @@ class _Writer:
         self,
         format: type[Format],
         root: Path,
-        classes: Classes,
+        data: Dataset,
         ignore_as_class: str | None,
         report_step: Callable[[], None],
     ) -> None:
         self.format, self.root, self.report_step = format, root, report_step
+        classes, self.input = data.classes, data.input
         self.classes = format.adapt_classes(classes)
         self.id_map = _map_ids(classes, self.classes, format.name, ignore_as_class)
         self.digests: dict[str, dict[str, bytes]] = {}
@@ -227,6 +231,9 @@ class _Writer:
         """Write the splits, and keep a digest of each label."""
         if self.classes is not self.format.fixed_classes:
             save_classes(self.classes, self.root / "classes.toml")
+            if self.input is not None:
+                with (self.root / "classes.toml").open("a", encoding="utf-8") as file:
+                    file.write(f"\n{format_proposal(self.input)}\n")
         for split, samples in samples_by_split.items():
             self.digests[split] = {}
             arrays = self._read_arrays(samples, stems[split], self.digests[split])
@@ -240,11 +247,24 @@ class _Writer:
         self, samples: list[Sample], stems: list[str], digests: dict[str, bytes]
     ) -> Iterator[SampleArrays]:
         for stem, sample in zip(stems, samples, strict=True):
-            image = sample.read_image()
+            # For other than 8-bit RGB a placeholder, which the image's file replaces.
+            image = sample.read_image() if self.input is None else np.zeros((*sample.size(), 3), np.uint8)
             ids = self.id_map[sample.read_label(image.shape[:2])]
             digests[stem] = _digest(ids)
             yield stem, image, ids
             self.report_step()
+
+    def keep_image_files(self, samples_by_split: dict[str, list[Sample]], stems: dict[str, list[str]]) -> None:
+        """Put copies of the images' files where placeholders were written, for images that are not 8-bit RGB."""
+        if self.input is None:
+            return
+        written = open_dataset(self.root, self.format.name)
+        for split, samples in samples_by_split.items():
+            placeholders = {sample.name: sample.image for sample in written.contents.match_split(split).samples}
+            for stem, sample in zip(stems[split], samples, strict=True):
+                placeholder = placeholders[stem]
+                placeholder.unlink()
+                shutil.copyfile(sample.image, placeholder.with_name(f"{stem}{sample.image.suffix}"))
 
     def verify_round_trip(self) -> None:
         """Raise where a label that was written is not read as the same."""

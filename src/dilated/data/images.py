@@ -31,13 +31,14 @@ from dilated.data.band_header import (
     to_rgb,
 )
 from dilated.data.decoders import open_any
+from dilated.data.dicom import read_dicom_values
 from dilated.errors import InputError
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif"),
-    *(".jfif", ".jpe", ".jp2", ".pbm", ".pnm", ".tga", ".avif", ".heic", ".heif", ".npy"),
+    *(".jfif", ".jpe", ".jp2", ".pbm", ".pnm", ".tga", ".avif", ".heic", ".heif", ".npy", ".dcm"),
 )
-"""What the names of image files end in; HEIF needs the extra `heif`."""
+"""What the names of image files end in; HEIF needs the extra `heif`, DICOM the extra `dicom`."""
 
 ImageArray = NDArray[np.uint8]
 
@@ -76,8 +77,8 @@ def read_image(source: Path | str | BinaryIO) -> ImageArray:
             f"{name}: found {header.describe()}; expected 8-bit RGB or grey",
             hint="train on such images, whose bands and range are then looked at, or convert them to 8-bit RGB",
         )
-    if header is not None and header.kind == "NPY":
-        values = open_npy(source)
+    if header is not None and header.is_array:
+        values = open_npy(source) if header.kind == "NPY" else read_dicom_values(source)
         if header.dtype == "uint16":
             require_full_range(int(values.max()), name)
         return to_rgb(values)

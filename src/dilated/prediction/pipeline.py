@@ -66,6 +66,8 @@ class PipelineOptions:
     skip_existing: bool = False
     """Leave out images whose outputs all exist, and were not made from other content of the image, by another network
     or with other settings."""
+    slide_level: int = 0
+    """Of whole-slide images, the level of their pyramid; 0 for the full resolution."""
     frames: int | None = None
     """Label at most this many frames of each video or camera; all of them if not given."""
     batch: int | None = None

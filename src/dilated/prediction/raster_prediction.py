@@ -30,6 +30,7 @@ from dilated.data.band_header import read_band_header, require_full_range
 from dilated.data.raster.bands import open_band_raster, sample_windows
 from dilated.data.raster.base import RasterFile
 from dilated.data.raster.reader import open_raster
+from dilated.data.raster.slide import SLIDE_SUFFIXES, SlideRaster, is_slide
 from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_NODATA, SHORT, SOFTWARE, Tag
 from dilated.errors import InputError
 from dilated.files import move_into_place
@@ -83,6 +84,7 @@ def predict_raster(
     target: Path,
     *,
     bands: Sequence[int] | None = None,
+    level: int = 0,
     progress: ProgressCallback | None = None,
 ) -> RasterResult:
     """Label an image of any size.
@@ -95,6 +97,7 @@ def predict_raster(
         source: the image.
         target: the .tif file of the labels.
         bands: see `open_raster`.
+        level: of a whole-slide image, the level of its pyramid; 0 for the full resolution.
         progress: called after each block that is labelled, and then, with another total, after each tile of the file
             that is written.
 
@@ -108,7 +111,7 @@ def predict_raster(
     with explain_write_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(target, "labelling a raster"):
-        return _label_raster(predictor, source, target, bands, progress)
+        return _label_raster(predictor, _RasterSource(source, bands, level), target, progress)
 
 
 def is_finished(target: Path) -> bool:
@@ -128,11 +131,7 @@ def _work_folder(target: Path) -> Path:
 
 
 def _label_raster(
-    predictor: Predictor,
-    source: Path,
-    target: Path,
-    bands: Sequence[int] | None,
-    progress: ProgressCallback | None,
+    predictor: Predictor, source: _RasterSource, target: Path, progress: ProgressCallback | None
 ) -> RasterResult:
     work_folder = _work_folder(target)
     quicklook = target.with_name(f"{target.stem}.quicklook.png")
@@ -141,9 +140,9 @@ def _label_raster(
     nodata = int(np.iinfo(dtype).max)
     with explain_write_errors(work_folder):
         work_folder.mkdir(exist_ok=True)
-    with _removed_if_empty(work_folder), _open_source(segmenter, source, bands, work_folder) as raster:
+    with _removed_if_empty(work_folder), _open_source(segmenter, source, work_folder) as raster:
         blocks = predictor.split_into_blocks(raster.height, raster.width)
-        block_store = BlockStore(work_folder, _provenance(predictor, source, bands), blocks, dtype)
+        block_store = BlockStore(work_folder, _provenance(predictor, source), blocks, dtype)
         resumed = _label_missing_blocks(predictor, raster, block_store, nodata, progress)
         geo_tags = raster.geo_tags
     # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
@@ -170,8 +169,27 @@ def _label_raster(
     )
 
 
-def _open_source(segmenter: BaseSegmenter, source: Path, bands: Sequence[int] | None, folder: Path) -> RasterFile:
+@dataclass(frozen=True)
+class _RasterSource:
+    """The image, and what of it is labelled."""
+
+    path: Path
+    bands: Sequence[int] | None
+    level: int
+
+
+def _open_source(segmenter: BaseSegmenter, image: _RasterSource, folder: Path) -> RasterFile:
     """Open the image with what the network reads of it, after looking at a part of its values."""
+    source, bands = image.path, image.bands
+    if is_slide(source):
+        if segmenter.input is not None or bands is not None:
+            raise InputError(f"{source}: a whole-slide image is 8-bit RGB", hint="use a network of RGB, without bands")
+        return SlideRaster(source, image.level)
+    if image.level:
+        raise InputError(
+            f"{source}: level {image.level} was chosen, and it is no whole-slide image",
+            hint=f"leave the level out; slides are {', '.join(SLIDE_SUFFIXES)}",
+        )
     if segmenter.input is None:
         _require_levels(source, bands)
         return open_raster(source, bands=bands, scratch_folder=folder)
@@ -196,7 +214,7 @@ def _require_levels(source: Path, bands: Sequence[int] | None) -> None:
         InputError: values of 12 bits or less.
     """
     header = read_band_header(source)
-    if header is None or header.dtype != "uint16" or header.kind not in ("TIFF", "NPY"):
+    if header is None or header.dtype != "uint16" or not (header.kind == "TIFF" or header.is_array):
         return  # others are looked at where they are decoded
     names = tuple(header.bands[band - 1] for band in bands or (1, 2, 3) if band <= len(header.bands))
     with open_band_raster(source, InputConfig(names, "uint16")) as raster:
@@ -274,11 +292,12 @@ def _draw_quicklook(tiff: LabelTiffWriter, segmenter: BaseSegmenter) -> Image.Im
     return image
 
 
-def _provenance(predictor: Predictor, source: Path, bands: Sequence[int] | None) -> dict[str, Any]:
+def _provenance(predictor: Predictor, source: _RasterSource) -> dict[str, Any]:
     """Return what labels depend on."""
     return {
-        "source": identify_source(source),
-        "bands": bands,
+        "source": identify_source(source.path),
+        "bands": source.bands,
+        "level": source.level,
         "network": predictor.segmenter.digest(),
         "predictor": predictor.settings,
         "versions": {"dilated": __version__, "torch": str(torch.__version__)},

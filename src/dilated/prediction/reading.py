@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dilated.data.band_header import read_band_header
 from dilated.data.decoders import count_frames
 from dilated.data.images import open_image
 from dilated.data.raster.bands import read_input
@@ -104,7 +105,8 @@ class SourceReader:
             return FailedSource(source, source.problem)
         try:
             pixels = read_input(source.path, self.config)
-            if self.config is not None or source.path.suffix.lower() == ".npy":
+            header = read_band_header(source.path)
+            if self.config is not None or (header is not None and header.is_array):
                 return LoadedImage(InputImage(source), pixels)
             with open_image(source.path) as image:
                 return LoadedImage(InputImage(source), pixels, count_frames(image))

@@ -21,6 +21,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from dilated.data.images import IMAGE_SUFFIXES
+from dilated.data.raster.slide import SLIDE_SUFFIXES
 from dilated.errors import InputError
 from dilated.files import plural, printable, read_lines
 
@@ -215,7 +216,7 @@ def _file_source(path: Path, subfolder: Path) -> Source:
 
 
 def _search_folder(folder: Path, exclude: Path | None) -> SourceSearch:
-    search = _select_sources(_walk_files(folder, exclude), IMAGE_SUFFIXES)
+    search = _select_sources(_walk_files(folder, exclude), (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))
     if not search.sources:
         names = ", ".join(file.path.name for file in search.left_out[:4])
         listing = f"; found {plural(len(search.left_out), 'other file')}: {names}" if names else ""
@@ -238,7 +239,7 @@ def _search_pattern(pattern: Path, exclude: Path | None) -> SourceSearch:
         if file.problem or _match_pattern((*file.subfolder.parts, file.path.name), rest)
     ]
     matches = [file for file in matches if file.left_out != _HIDDEN]  # as a shell's patterns leave them out
-    search = _select_sources(matches, (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES))
+    search = _select_sources(matches, (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES, *_VIDEO_SUFFIXES))
     if not search.sources:
         raise InputError(
             f"{pattern}: none of {plural(len(matches), 'matching file')} is an image or a video",

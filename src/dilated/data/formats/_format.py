@@ -101,6 +101,8 @@ class Format(ABC):
     """Whether labels may be masks of the classes' colors."""
     writes_jpeg: ClassVar[bool] = False
     """Whether images are written as JPEG, which changes their pixels slightly."""
+    keeps_image_files: ClassVar[bool] = False
+    """Whether an image may be a file of any bands and numbers, which is found by its stem."""
     keeps_names: ClassVar[bool] = True
     """Whether the stems of what was written are read back."""
     image_suffix: ClassVar[str] = ""

@@ -50,6 +50,7 @@ class Folders(Format):
     """
 
     name = "folders"
+    keeps_image_files = True
 
     def detect(self) -> bool:
         try:

@@ -52,6 +52,7 @@ class YOLO(Format):
     """
 
     name = "yolo"
+    keeps_image_files = True
     ignores_pixels = False
     draws_objects = True
     lacks_colors = "YOLO has"

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.band_header import BandHeader, open_npy, read_band_header, read_png_values
+from dilated.data.dicom import read_dicom_values
 from dilated.data.images import get_pixel_limit, make_too_large_error, open_image, read_image
 from dilated.data.raster.base import GEO_HINT, MAX_SEGMENT_BYTES, NativeBands, RasterFile, mark_missing
-from dilated.data.raster.gdal import GDALRaster
+from dilated.data.raster.gdal import GDALPng, GDALRaster, read_png_header
 from dilated.data.raster.reader import Raster, copy_raster
 from dilated.data.raster.tags import read_tiff_header
 from dilated.data.raster.tiff import TifffileRaster
@@ -154,9 +155,11 @@ def _open_with_header(header: BandHeader, config: InputConfig, folder: Path | No
         return _open_tiff(header, NativeBands(tuple(i + 1 for i in channels), config, alpha), folder)
     mask = None
     values: NDArray[Any]
-    if header.kind == "NPY":
-        values = open_npy(header.path)
+    if header.is_array:
+        values = open_npy(header.path) if header.kind == "NPY" else read_dicom_values(header.path)
     elif header.kind == "PNG":
+        if header.size[0] * header.size[1] > get_pixel_limit():
+            return _unpack_png(header, channels, config, folder)
         is_plain_gray = len(header.bands) == 1 and header.alpha is None
         values = _read_single_band(header.path) if is_plain_gray else read_png_values(header.path)
         if header.alpha is not None:
@@ -167,6 +170,20 @@ def _open_with_header(header: BandHeader, config: InputConfig, folder: Path | No
     if channels != tuple(range(values.shape[2])):
         values = values[:, :, list(channels)]
     return _ArrayRaster(header.path, values, config, mask)
+
+
+def _unpack_png(header: BandHeader, channels: tuple[int, ...], config: InputConfig, folder: Path | None) -> RasterFile:
+    """Unpack a large PNG into a temporary file, some rows at a time."""
+    height, width, orientation = read_png_header(header.path)
+    if not find_spec("rasterio"):
+        raise InputError(f"{header.path}: a PNG of {width}x{height} pixels needs rasterio", hint=GEO_HINT)
+    if orientation != 1:
+        raise InputError(
+            f"{header.path}: found a 16-bit PNG of the EXIF orientation {orientation}", hint="save it upright"
+        )
+    alpha = None if header.alpha is None else header.alpha + 1
+    with GDALPng(header.path, height, width, NativeBands(tuple(i + 1 for i in channels), config, alpha)) as raster:
+        return copy_raster(raster, folder)
 
 
 def _open_tiff(header: BandHeader, native: NativeBands, folder: Path | None) -> RasterFile:

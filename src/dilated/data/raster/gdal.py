@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.band_header import to_rgb
-from dilated.data.images import ImageArray
-from dilated.data.raster.base import NativeBands, RasterFile, TiffRaster, select_bands, validate_size
+from dilated.data.raster.base import NativeBands, RasterFile, TiffRaster, mark_missing, select_bands, validate_size
 from dilated.data.raster.tags import Tag, TiffHeader, make_gray_table, read_tiff_header
 from dilated.errors import InputError
+from dilated.input_config import BandArray
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # of EXIF
@@ -150,12 +150,20 @@ class GDALRaster(_GDALFile, TiffRaster):
 
 
 class GDALPng(_GDALFile):
-    """An open PNG, whose rows GDAL decodes in their order; the pixels are those that pillow gives."""
+    """An open PNG, whose rows GDAL decodes in their order; the pixels are pillow's, or the file's values.
+
+    Args:
+        path: the file.
+        height, width: as its header says.
+        native: the bands that are read with the values that the file has; None for 8-bit RGB.
+    """
 
     kind = "PNG"
 
-    def __init__(self, path: Path, height: int, width: int) -> None:
+    def __init__(self, path: Path, height: int, width: int, native: NativeBands | None = None) -> None:
         super().__init__(path, height, width)
+        self.native = native
+        self.config = native.config if native else None
         with self._open("PNG"):
             self.bands = self.dataset.count
             self.color_bands = (1, 2, 3) if self.bands > 2 else (1,)
@@ -172,7 +180,10 @@ class GDALPng(_GDALFile):
             elif bits < 8:
                 self.color_table = make_gray_table(bits)
 
-    def _read(self, top: int, left: int, height: int, width: int) -> ImageArray:
+    def _read(self, top: int, left: int, height: int, width: int) -> BandArray:
+        if self.native is not None:
+            values = self._read_values(self.native.bands, top, left, height, width)
+            return mark_missing(values, self._read_mask(top, left, height, width), self.native.config)
         values = self._read_values(self.color_bands, top, left, height, width)
         if self.color_table is not None:
             return self.color_table[values[:, :, 0]]
@@ -181,6 +192,10 @@ class GDALPng(_GDALFile):
         return to_rgb(values)
 
     def _read_mask(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_] | None:
+        if self.native is not None:
+            if self.native.alpha is None:
+                return None
+            return self._read_values((self.native.alpha,), top, left, height, width)[:, :, 0] > 0
         if self.palette is None or not self.has_mask:
             return self._read_file_mask(top, left, height, width)
         indices = self._read_values((1,), top, left, height, width)[:, :, 0]

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dilated.data.band_header import require_full_range
-from dilated.data.images import ImageArray, ImageTooLargeError, open_image, to_rgb_array
+from dilated.data.band_header import BandHeader, open_npy, read_band_header, require_full_range, to_rgb
+from dilated.data.dicom import DICOM_HEAD, is_dicom
+from dilated.data.images import ImageArray, ImageTooLargeError, open_image, read_image, to_rgb_array
 from dilated.data.raster import gdal
 from dilated.data.raster.base import GEO_HINT, MAX_SEGMENT_BYTES, RasterFile, describe_conversion, validate_size
 from dilated.data.raster.tags import TiffHeader, is_tiff, read_tiff_header
@@ -84,8 +85,8 @@ def open_raster(
     if not path.is_file():
         raise InputError(f"{path}: found {'a folder' if path.is_dir() else 'no such file'}; expected an image")
     with path.open("rb") as file:
-        start = file.read(16)
-        header = read_tiff_header(path, file) if is_tiff(start) else None
+        start = file.read(DICOM_HEAD)
+        header = read_tiff_header(path, file) if is_tiff(start) and not is_dicom(start) else None
     if header is not None:
         if find_spec("rasterio"):
             return _open_with_gdal(header, bands, scratch_folder)
@@ -101,6 +102,9 @@ def open_raster(
         raise InputError(
             f"{path}: bands {tuple(bands)} were chosen, but only those of a TIFF can be", hint="leave them out"
         )
+    bands_header = read_band_header(path)
+    if bands_header is not None and bands_header.is_array:
+        return _copy_array(bands_header, scratch_folder)
     if start.startswith(gdal.PNG_SIGNATURE):
         height, width, orientation = gdal.read_png_header(path)
         if height * width > MAX_DECODED_PIXELS:
@@ -116,6 +120,17 @@ def _open_with_gdal(header: TiffHeader, bands: Sequence[int] | None, folder: Pat
     # Such a strip can only be decoded from its first row on; windows at random would decode it again and again.
     with raster:
         return copy_raster(raster, folder)
+
+
+def _copy_array(header: BandHeader, folder: Path | None) -> ScratchRaster:
+    """Put NPY, some rows at a time, or DICOM, which is read whole, where it is read in windows as 8-bit RGB."""
+    rows: Iterable[ImageArray]
+    if header.kind == "NPY" and header.reduces_to_rgb:
+        values = open_npy(header.path)
+        rows = (to_rgb(values[top : top + _ROWS_PER_COPY]) for top in range(0, header.size[0], _ROWS_PER_COPY))
+    else:
+        rows = [read_image(header.path)]
+    return ScratchRaster(header.path, header.size, 3, rows, folder)
 
 
 def _fits_in_memory(path: Path) -> bool:
