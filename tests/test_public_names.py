@@ -50,6 +50,8 @@ BESIDE_THE_CONTRACT = {
     "SplitOptions": "an argument of split",
     "split": "divides data by group; `train` and `evaluate` take its lists",
     "train_folds": "train for each fold by group, with pooled figures",
+    "tune": "what can be fitted to a network without training it",
+    "TuneOptions": "an argument of tune",
     "Run": "what train returns, and what opens a run again",
     "TrainOptions": "an argument of train and plan",
     "from_pretrained": "loads what save_pretrained and push_to_hub wrote, by the Hub's own words",

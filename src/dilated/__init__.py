@@ -25,6 +25,7 @@ _EXPORTS = {
     "errors": ("InputError", "Interrupted"),
     "evaluation.confusion": ("ConfusionMatrix",),
     "evaluation.score": ("ScoreOptions", "score"),
+    "evaluation.tune": ("TuneOptions",),
     "fields.arithmetic": ("receptive_field",),
     "fields.effective": ("effective_field",),
     "kernels.accelerate": ("accelerate",),
@@ -36,6 +37,7 @@ _EXPORTS = {
     "prediction.predictor": ("Predictor",),
     "report.write": ("write_report",),
     "training.config": ("Recipe", "load_recipe"),
+    "tuning": ("tune",),
     "weights.bundled": ("load", "save"),
     "weights.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
 }

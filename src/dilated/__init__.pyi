@@ -11,6 +11,7 @@ from dilated.dilation.dilate import dilate
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.score import ScoreOptions, score
+from dilated.evaluation.tune import TuneOptions
 from dilated.fields.arithmetic import receptive_field
 from dilated.fields.effective import effective_field
 from dilated.kernels.accelerate import accelerate
@@ -22,6 +23,7 @@ from dilated.prediction.predictor import Predictor
 from dilated.report import write_report
 from dilated.training import losses
 from dilated.training.config import Recipe, load_recipe
+from dilated.tuning import tune
 from dilated.weights.bundled import load, save
 from dilated.weights.hub import from_pretrained, push_to_hub, save_pretrained
 from dilated.weights.published import published
@@ -44,6 +46,7 @@ __all__ = [
     "SegmenterConfig",
     "SplitOptions",
     "TrainOptions",
+    "TuneOptions",
     "accelerate",
     "add_context",
     "check",
@@ -69,5 +72,6 @@ __all__ = [
     "split",
     "train",
     "train_folds",
+    "tune",
     "write_report",
 ]

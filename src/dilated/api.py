@@ -134,7 +134,7 @@ class Run:
     def _open_data(self, data: str | Path | Dataset | None) -> Dataset:
         given = data if data is not None else self._data
         if given is not None:
-            return _open(given)
+            return open_data(given)
         recorded = load_checkpoint(self.path / CHECKPOINT_FILE).get("data")
         if recorded is None or not Path(recorded["root"]).is_dir():
             raise InputError(f"{self.path}: the data that it was trained on is not there", hint="give the data folder")
@@ -263,10 +263,10 @@ def evaluate(
     Raises:
         InputError: no such network or data, classes that differ, or an unreadable image or label.
     """
-    dataset = _open(data)
+    dataset = open_data(data)
     config = metrics or MetricsConfig(boundary=True)
     samples = dataset.samples(split)
-    result = evaluation.evaluate(_predictor(network, device), samples, dataset.classes, config, on_progress)
+    result = evaluation.evaluate(make_predictor(network, device), samples, dataset.classes, config, on_progress)
     return result.with_groups(dataset.groups(split))
 
 
@@ -295,10 +295,10 @@ def compare(
     Raises:
         InputError: no such network or data, classes that differ, or an unreadable image or label.
     """
-    dataset = _open(data)
+    dataset = open_data(data)
     compared = comparison.compare(
-        [_predictor(network, device) for network in _list_trainings(candidate)],
-        [_predictor(network, device) for network in _list_trainings(baseline)],
+        [make_predictor(network, device) for network in _list_trainings(candidate)],
+        [make_predictor(network, device) for network in _list_trainings(baseline)],
         dataset.samples(split),
         dataset.classes,
         metrics or MetricsConfig(boundary=True),
@@ -361,7 +361,8 @@ def _to_seconds(budget: str | float | None) -> float:
     return float(budget)
 
 
-def _open(data: str | Path | Dataset) -> Dataset:
+def open_data(data: str | Path | Dataset) -> Dataset:
+    """Open a data folder, unless it is open already."""
     return data if isinstance(data, Dataset) else open_dataset(data)
 
 
@@ -371,7 +372,8 @@ def _open_for_training(data: str | Path | Dataset, options: TrainOptions) -> Dat
     return open_divided(data, options.format, options.group_by, options.lists, options.fold)
 
 
-def _predictor(network: Network, device: str | None) -> Predictor:
+def make_predictor(network: Network, device: str | None) -> Predictor:
+    """Make a predictor of whatever stands for a network; a predictor stays as it is."""
     if isinstance(network, Predictor):
         return network
     return Predictor(network if isinstance(network, BaseSegmenter) else load(str(network)), device=device)

@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
     "compare": "tell whether one network, or one way of training, is better than another",
     "score": "measure the label images of any tool against the truth: our figures, and what other tools print",
+    "tune": "fit class biases, a temperature and thresholds of risk on held-out images, and keep what helps",
     "report": "write a page about a run: metrics, curves, best and worst images",
     "predict": "label images, folders, videos, rasters of any size",
     "bench": "time a network on this machine, from the image's file to the labels' file",

@@ -182,6 +182,13 @@ class AdaptedSegmenter(BaseSegmenter):
         """The context module runs inside `extract_features`; only interpolation follows."""
         return 1
 
+    @property
+    def logit_bias(self) -> Tensor | None:
+        if self.context is not None:
+            return self.context.final.bias
+        bias = getattr(self.model.get_submodule(self.config.layer), "bias", None)
+        return bias if isinstance(bias, Tensor) else None
+
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """The network's logits at every pixel: (N, C, H, W)."""
         return [self._run_model(images)[0]]

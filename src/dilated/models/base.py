@@ -183,6 +183,11 @@ class BaseSegmenter(nn.Module, ABC):
         return (self.context.radius if self.context is not None else 0) + 3  # three: interpolation and sub-cell detail
 
     @property
+    def logit_bias(self) -> Tensor | None:
+        """The bias of the layer that makes the logits, to which numbers by class can be added; None without one."""
+        return None
+
+    @property
     def input(self) -> InputConfig | None:
         """What images hold; None for 8-bit RGB."""
         return self.config.input if isinstance(self.config, BaseConfig) else None

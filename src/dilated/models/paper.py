@@ -183,6 +183,10 @@ class VGGSegmenter(BaseSegmenter):
         """False for the authors' inference: its seams are part of the result."""
         return self.config.inference == "whole"
 
+    @property
+    def logit_bias(self) -> Tensor | None:
+        return self.frontend.convolutions()["final"].bias if self.context is None else self.context.final.bias
+
     def frontend_fields(self) -> list[ReceptiveField]:
         return receptive_field(self.frontend)
 

@@ -172,6 +172,14 @@ class Segmenter(BaseSegmenter):
     def alignment(self) -> int:
         return max(self.undilated_strides)
 
+    @property
+    def logit_bias(self) -> Tensor | None:
+        if self.detail is not None:
+            return self.detail.correct.bias
+        if self.context is not None and self.config.context_on == "logits":
+            return self.context.final.bias
+        return self.classifier.bias
+
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """The F features, (N, F, ceil(H/r), ceil(W/r)), and with `detail` the backbone's features at stride 4."""
         return self.forward_neck(self.extract_backbone_features(images))

@@ -221,6 +221,11 @@ class Predictor:
         """Whether an image is simply given to the network."""
         return self.tile is None and not self.flips and self.scales == (1.0,)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits are those of the network on the image itself: no views are averaged, no tiles blended."""
+        return not self.flips and self.scales == (1.0,) and not self.blend and self.precision != "bf16"
+
     def fit(self, height: int, width: int) -> Predictor:
         """Return the predictor for images of a size: this one, or one with the largest tile that fits in memory.
 
