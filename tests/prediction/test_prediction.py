@@ -161,3 +161,12 @@ def test_show_opens_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     prediction().show()
     assert shown == [prediction().overlay().size]
+
+
+def test_pixels_without_a_label_keep_their_value_in_a_palette_of_few_colors(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 2, 255]], np.uint8)
+    path = tmp_path / "labels.png"
+    Prediction(np.zeros((1, 4, 3), np.uint8), labels, None, ["a", "b", "c"], COLORS).save(path)
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        assert np.asarray(image).tolist() == labels.tolist()

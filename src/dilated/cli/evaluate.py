@@ -20,6 +20,7 @@ from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import MetricsConfig
 from dilated.evaluation.result import EvaluationResult, write_csv
 from dilated.files import atomic_write
+from dilated.prediction.predictor import Predictor
 from dilated.prediction.predictor_options import PredictorOptions
 
 _DEFAULT_METRICS = MetricsConfig(boundary=True)
@@ -82,11 +83,26 @@ def run(
         else:
             result = api.evaluate(candidate, dataset, options.split, metrics, on_progress=bar.update)
     _print_result(result, comparison, options.worst)
+    if (abstention := _describe_abstention(candidate, result)) is not None:
+        write_line(abstention)
     if options.json_file is not None:
-        figures = _to_dict(result, comparison)
+        figures = _to_dict(result, comparison) | {"decoding": candidate.decoder.settings}
         atomic_write(options.json_file, json.dumps(figures, indent=2, allow_nan=False) + "\n")
     if options.csv_file is not None:
         write_csv(result.image_results, options.csv_file)
+
+
+def _describe_abstention(predictor: Predictor, result: EvaluationResult) -> str | None:
+    """Say what share was left unknown, and of what was labelled, wrong; None for a predictor that labels all."""
+    threshold, confusion = predictor.decoder.threshold, result.confusion
+    if threshold is None:
+        return None
+    unknown, labelled = int(confusion.unpredicted.sum()), int(confusion.counts.sum())
+    wrong = labelled - int(confusion.counts.trace())
+    return (
+        f"risk {threshold.risk:g}: {unknown / max(confusion.pixels, 1):.2%} of the pixels are left unknown, and count "
+        f"as wrong above; of the others {wrong / max(labelled, 1):.2%} are wrong"
+    )
 
 
 def _print_result(result: EvaluationResult, comparison: Comparison | None, worst: int) -> None:

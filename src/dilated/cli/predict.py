@@ -74,6 +74,14 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
         if result.tiles:
             write_line(_format_tiles(result.tiles, predictor.memory_use.limit))
         write_line(_format_summary(result, sources, out))
+        if (threshold := predictor.decoder.threshold) is not None and result.pixels:
+            share = result.unknown / result.pixels
+            write_line(
+                f"{share:.1%} of the pixels are left unknown ({result.unknown:,} of {result.pixels:,}), below "
+                f"confidence {threshold.threshold:.4f} for a risk of {threshold.risk:g}"
+            )
+        elif not predictor.decoder.is_argmax:
+            write_line("labels are of greatest expected IoU of each image, not the most probable of each pixel")
     if result.interrupted:
         raise KeyboardInterrupt
     if result.failures or failed_rasters:

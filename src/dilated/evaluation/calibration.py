@@ -60,7 +60,7 @@ def reliability_counts(logits: Tensor, labels: ArrayLike, target: ArrayLike) -> 
 
     Args:
         logits: (C, H, W), before the softmax.
-        labels: (H, W) ids of the greatest logits.
+        labels: (H, W) ids, 255 where a pixel was left unknown, which counts nowhere.
         target: (H, W) true ids, 255 where not labelled.
 
     Example:
@@ -74,7 +74,7 @@ def reliability_counts(logits: Tensor, labels: ArrayLike, target: ArrayLike) -> 
         1 1.0 1.0
     """
     labels, target = np.asarray(labels), np.asarray(target)
-    valid = target != IGNORE
+    valid = (target != IGNORE) & (labels != IGNORE)
     confidences = logits.float().softmax(0).amax(0).cpu().numpy()[valid]
     fixed_point = np.rint(confidences.astype(np.float64) * 2**CONFIDENCE_BITS).astype(np.int64)
     fixed_point = fixed_point.clip(1, 2**CONFIDENCE_BITS)

@@ -175,7 +175,9 @@ def evaluate(
     accumulator = EvaluationAccumulator(predictor.segmenter.classes, len(selected), config)
     labeled = iter_predictions([predictor], [samples[index] for index in selected], classes, config.calibration)
     for row, (target, (prediction,)) in enumerate(track(labeled, len(selected), on_progress)):
-        accumulator.add(row, prediction.labels, target, prediction.logits)
+        logits = prediction.logits
+        scaled = None if logits is None else logits / prediction.temperature
+        accumulator.add(row, prediction.labels, target, scaled)
         if on_prediction is not None:
             on_prediction(selected[row], prediction)
     names = [samples[index].name for index in selected]

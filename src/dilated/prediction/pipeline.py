@@ -53,7 +53,8 @@ class PipelineOptions:
 
     save: tuple[OutputFormat, ...] = ()
     """What to write, one or several; if nothing is named, palette, or the server's files. An image: palette (PNG of
-    ids, shown in colors), ids (grey PNG), color (RGB PNG), overlay (STEM.overlay.jpg), probabilities (STEM.npz),
+    ids, shown in colors), ids (grey PNG), color (RGB PNG), overlay (STEM.overlay.jpg), confidence (STEM.confidence.png,
+    65535 times the greatest probability, at the temperature of `dilated tune`), probabilities (STEM.npz),
     probabilities-tif, geojson (polygons), labelme (STEM.json). For all images: coco (annotations.json), csv
     (class_fractions.csv). Of a video, each frame's, in the folder STEM. Alone, with --tile: tif (tiled TIFF with the
     image's georeference and overviews, and STEM.quicklook.png), read and written block by block; a second call goes on
@@ -117,6 +118,8 @@ class PipelineResult:
         failures: what could not be predicted or written, in the order of the sources.
         several_frames: how many frames or pages each file holds that holds several; the first was predicted.
         tiles: pixels along a side of the tiles in which large images were labelled, by the memory.
+        pixels: how many pixels have been predicted.
+        unknown: how many of them were left unknown, with a `risk`.
         stopped: whether the run ended early because nothing could be written any more.
         interrupted: whether it ended early because of Ctrl-C.
     """
@@ -129,6 +132,8 @@ class PipelineResult:
     failures: list[Failure] = field(default_factory=list)
     several_frames: dict[Path, int] = field(default_factory=dict)
     tiles: dict[Path, int] = field(default_factory=dict)
+    pixels: int = 0
+    unknown: int = 0
     stopped: bool = False
     interrupted: bool = False
 
@@ -239,6 +244,8 @@ class _Outputs:
                 self._fail_to_write(self.journal.path, error, image.source, 0)
                 return
         with self.lock:
+            self.result.pixels += prediction.labels.size
+            self.result.unknown += prediction.unknown or 0
             if image.frame:
                 self.result.frames += 1
             else:

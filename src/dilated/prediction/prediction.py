@@ -29,6 +29,7 @@ from dilated.errors import InputError
 from dilated.files import atomic_path, printable
 from dilated.input_config import BandArray, to_display
 from dilated.palettes import Color
+from dilated.prediction.confidence import confidence_map
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -59,6 +60,9 @@ class Prediction:
         classes: the names, in the order of the ids.
         colors: the color of each class.
         tile: pixels along a side that were labelled at a time, given or chosen by the memory; None for all at once.
+        temperature: what logits are divided by for confidences; 1 unless `dilated tune` has fitted another.
+        unknown: how many pixels were left unknown (as 255, or 65535); None where none are to be.
+        how: what else than the greatest logit decided the labels, as JSON; empty for nothing else.
 
     Example:
         >>> labels = np.array([[0, 0, 0, 1]], np.uint8)
@@ -76,6 +80,21 @@ class Prediction:
     classes: Sequence[str]
     colors: Sequence[Color]
     tile: int | None = None
+    temperature: float = 1.0
+    unknown: int | None = None
+    how: str = ""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The greatest probability of each pixel, (H, W), at the network's temperature.
+
+        Raises:
+            InputError: the logits were not asked for.
+        """
+        if self.logits is None:
+            raise InputError("confidence: the prediction has no logits", hint="call predictor(image, logits=True)")
+        confidence: NDArray[np.float32] = confidence_map(self.logits, self.temperature).numpy()
+        return confidence
 
     @property
     def probabilities(self) -> Tensor:
@@ -128,7 +147,10 @@ class Prediction:
         """
         image = Image.fromarray(self.labels)
         if self.labels.dtype == np.uint8:
-            image.putpalette([channel for color in self.colors for channel in color])  # mode L becomes P
+            colors = list(self.colors)
+            if self.labels.size and self.labels.max() >= len(colors):  # PNG stores as many bits as the palette needs
+                colors += [(0, 0, 0)] * (256 - len(colors))
+            image.putpalette([channel for color in colors for channel in color])  # mode L becomes P
         return image
 
     def save(self, path: Path | str) -> None:

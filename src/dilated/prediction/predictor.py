@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -21,22 +22,24 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dilated.data.raster.bands import InMemoryRaster, resolve_range, sample_windows
 from dilated.data.raster.reader import Raster
 from dilated.environment import require_bf16, resolve_device
 from dilated.errors import InputError
-from dilated.fields.measured import find_global_layers, measure_margin, windows_match_whole_image
+from dilated.fields.measured import find_global_layers
 from dilated.input_config import BandArray
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.acceleration import ComputingNetwork, Precision
+from dilated.prediction.decoding import Decode, LabelDecoder
 from dilated.prediction.image_input import ImageInput, to_pixels
 from dilated.prediction.memory import BLOCK_SHARE, MemoryLimit, MemoryUse
 from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
 from dilated.prediction.size_batcher import SizeBatcher
-from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits
-from dilated.prediction.views import Block, TileCache, TileSource, TTAView
+from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits, measure_tile_plan
+from dilated.prediction.views import Block, TileCache, TileSource, TTAView, require_views
 from dilated.tensors import to_tensor
 from dilated.weights.bundled import load
 
@@ -65,6 +68,9 @@ class Predictor:
         scales: the sizes in which the image is predicted; the probabilities of all are averaged.
         blend: for a network with layers that see the whole image, of which no tile can give the same labels: let
             tiles overlap and blend their probabilities. Refused for a network that can be tiled exactly.
+        decode: `argmax`, or `iou` for the labels of greatest expected IoU of each image (RankSEG-RMA).
+        risk: leave pixels unknown (255; 65535 from 256 classes on), so that at most this share of the others is wrong;
+            for a network that `dilated tune` has fitted a threshold to, without flips, scales, blend and bf16.
 
     Raises:
         InputError: a network that does not exist, a device that this machine lacks, a tile or a scale that is not
@@ -90,14 +96,11 @@ class Predictor:
         flips: bool = False,
         scales: Sequence[float] = (1.0,),
         blend: bool = False,
+        decode: Decode = "argmax",
+        risk: float | None = None,
     ) -> None:
         self.device = resolve_device(device)
-        if tile is not None and (not isinstance(tile, int) or tile < 1):
-            raise InputError(f"tile: {tile!r} is not a positive number of pixels", hint="give a number such as 1024")
-        if not scales or not all(math.isfinite(scale) and 0 < scale <= 8 for scale in scales):
-            raise InputError(
-                f"scales: {list(scales)} must be numbers above 0 and at most 8", hint="give scales such as 0.75 1 1.25"
-            )
+        require_views(tile, scales)
         if precision not in get_args(Precision):
             raise InputError(f"precision: {precision!r} is unknown", hint="give auto, fp32, fast or bf16")
         if precision == "bf16":
@@ -114,6 +117,11 @@ class Predictor:
         self.precision, self.tile = precision, tile
         self._computing = ComputingNetwork(self.segmenter, precision, self.device)
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
+        self.decoder = LabelDecoder(self.segmenter, decode, risk)
+        if risk is not None and not self.is_plain:
+            raise InputError(
+                "risk: thresholds are fitted without flips, scales, blend and bf16", hint="leave them out, or the risk"
+            )
         if not self.segmenter.is_tileable and not self.is_single_pass:
             raise InputError(
                 "network.inference: 'authors' uses tiles of its own, whose seams are part of the result, so no tile, "
@@ -171,10 +179,8 @@ class Predictor:
         if self.is_single_pass:
             return self._forward([pixels])[0].float()
         logits = torch.empty(len(self.segmenter.classes), *pixels.shape[:2], device=self.device)
-        for block, strips in self.logit_blocks(InMemoryRaster(pixels)):
-            for row, strip in strips:
-                top = block.top + row
-                logits[:, top : top + strip.shape[1], block.left : block.right] = strip
+        for top, left, strip in self._strips(pixels):
+            logits[:, top : top + strip.shape[1], left : left + strip.shape[2]] = strip
         return logits
 
     def label_blocks(
@@ -254,6 +260,7 @@ class Predictor:
             "scales": self.scales,
             "blend": self.blend,
             "device": self.device.type,
+            **self.decoder.settings,
         }
 
     def tta_views(self, height: int, width: int) -> list[TTAView]:
@@ -292,19 +299,7 @@ class Predictor:
     @cached_property
     def tile_plan(self) -> TilePlan | None:
         """What exact tiles need, measured on the network; None if it cannot be tiled exactly."""
-        segmenter = self.segmenter
-        stride = int(max(grid.stride for grid in segmenter.feature_grids))
-
-        def extract_features(images: Tensor) -> list[Tensor]:
-            return segmenter.extract_features(segmenter.to_bands(images))
-
-        margin = measure_margin(extract_features, stride, segmenter.alignment, self.device)
-        if margin is None or not windows_match_whole_image(extract_features, margin, segmenter.alignment, self.device):
-            return None
-        with torch.inference_mode():
-            maps = extract_features(torch.zeros(1, 3, segmenter.alignment, segmenter.alignment, device=self.device))
-            logits, _ = segmenter.decode(maps, segmenter.feature_grids)
-        return TilePlan(margin, max(output[0].numel() for output in [*maps, logits]) / segmenter.alignment**2)
+        return measure_tile_plan(self.segmenter, self.device)
 
     def split_into_blocks(self, height: int, width: int) -> list[Block]:
         """Return the rectangles in which an image is labelled, row by row; they cover it, and none overlap."""
@@ -336,14 +331,30 @@ class Predictor:
             return fitted._predict_same_size(images, logits)
         if len(images) > 1 and not self.memory_use.fits(len(images) * images[0][..., 0].size):
             return [prediction for image in images for prediction in self._predict_same_size([image], logits)]
-        if logits:
+        if logits or (self.is_single_pass and not self.decoder.is_argmax):
             outputs = self._forward(images) if self.is_single_pass else map(self.logits, images)
             return [
-                self._make_prediction(pixels, self._argmax_labels(output), output.float().cpu())
+                self._make_prediction(
+                    pixels, self._decode(pixels, [(0, 0, output)]), output.float().cpu() if logits else None
+                )
                 for pixels, output in zip(images, outputs, strict=True)
             ]
-        labels = self._label(images) if self.is_single_pass else map(self._label_by_blocks, images)
-        return [self._make_prediction(*pair, None) for pair in zip(images, labels, strict=True)]
+        if self.is_single_pass:
+            return [self._make_prediction(*pair, None) for pair in zip(images, self._label(images), strict=True)]
+        return [self._make_prediction(pixels, self._decode(pixels, self._strips(pixels)), None) for pixels in images]
+
+    def _strips(self, pixels: BandArray) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield the logits of strips of an image: their first row and column, and (C, rows, columns)."""
+        for block, strips in self.logit_blocks(InMemoryRaster(pixels)):
+            for row, logits in strips:
+                yield block.top + row, block.left, logits
+
+    def _decode(self, pixels: BandArray, parts: Iterable[tuple[int, int, Tensor]]) -> LabelMap:
+        """Return the labels of an image from the logits of its parts, (H, W); the type's greatest value for unknown."""
+        return self.decoder.decode_image(pixels.shape[:2], parts, self._find_valid(pixels), self._label_dtype)
+
+    def _find_valid(self, pixels: BandArray) -> NDArray[np.bool_] | None:
+        return self.segmenter.input.find_valid(pixels) if self.segmenter.input else None
 
     @torch.inference_mode()
     def _forward(self, images: Sequence[BandArray]) -> Tensor:
@@ -367,25 +378,19 @@ class Predictor:
             return to_tensor(np.stack(images), self.device)
         return torch.cat([to_tensor(image, self.device, resolve_range(image, config)) for image in images])
 
-    def _label_by_blocks(self, pixels: BandArray) -> LabelMap:
-        labels = np.empty(pixels.shape[:2], dtype=self._label_dtype)
-        for block, block_labels in self.label_blocks(InMemoryRaster(pixels)):
-            labels[block.top : block.bottom, block.left : block.right] = block_labels
-        return labels
-
-    def _argmax_labels(self, logits: Tensor) -> LabelMap:
-        dtype = getattr(torch, self._label_dtype.name)
-        labels: LabelMap = logits.argmax(0).to(dtype).cpu().numpy()
-        return labels
-
     @property
     def _label_dtype(self) -> np.dtype[Any]:
         """The type of labels; where pixels can be without data, it has a value more than there are classes."""
         config = self.segmenter.input
-        return label_dtype(len(self.segmenter.classes) + (config is not None and config.may_lack_data))
+        may_lack_label = self.decoder.threshold is not None or (config is not None and config.may_lack_data)
+        return label_dtype(len(self.segmenter.classes) + may_lack_label)
 
     def _make_prediction(self, pixels: BandArray, labels: LabelMap, logits: Tensor | None) -> Prediction:
-        valid = self.segmenter.input.find_valid(pixels) if self.segmenter.input else None
+        valid, no_label, unknown = self._find_valid(pixels), np.iinfo(labels.dtype).max, None
+        if self.decoder.threshold is not None:
+            unknown = int(np.count_nonzero((labels == no_label) & (True if valid is None else valid)))
         if valid is not None:
-            labels[~valid] = np.iinfo(labels.dtype).max
-        return Prediction(pixels, labels, logits, self.segmenter.classes, self.segmenter.colors, self.tile)
+            labels[~valid] = no_label
+        names = self.segmenter.classes, self.segmenter.colors
+        how = "" if self.decoder.is_argmax else json.dumps(self.decoder.settings)
+        return Prediction(pixels, labels, logits, *names, self.tile, self.decoder.temperature, unknown, how)

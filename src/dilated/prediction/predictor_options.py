@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.acceleration import Precision
+from dilated.prediction.decoding import Decode
 from dilated.prediction.predictor import Predictor
 
 
@@ -35,6 +36,13 @@ class PredictorOptions:
     """Compute in fp32, by default on a CPU by faster algorithms that change no more than rounding does; fast: by yet
     faster ones, which change logits by a few millionths; fp32: by none; or bf16, which is faster on some machines and
     changes a few pixels."""
+
+    decode: Decode = "argmax"
+    """Iou: the labels of greatest expected IoU of each image (RankSEG-RMA), instead of the most probable of each
+    pixel."""
+    risk: float | None = None
+    """Leave pixels unknown (255; 65535 from 256 classes on), so that at most this share of the others is wrong, such as
+    0.02; for a network of `dilated tune`."""
 
     def make_predictor(self, segmenter: BaseSegmenter | Path | str) -> Predictor:
         """Return a predictor of a segmenter, a network file, a run or a bundled network.

@@ -307,6 +307,15 @@ def _provenance(predictor: Predictor, source: _RasterSource) -> dict[str, Any]:
 def _check_arguments(predictor: Predictor, source: Path, target: Path) -> None:
     if predictor.tile is None:
         raise InputError("tile: none is given, and it bounds the memory", hint="give a number such as 1024")
+    if predictor.decoder.decode != "argmax":
+        raise InputError(
+            "decode: a raster is labelled block by block, and iou decides for all of an image at once",
+            hint="leave out --decode, or label images that fit in memory",
+        )
+    if predictor.decoder.threshold is not None:
+        raise InputError(
+            "risk: unknown pixels of a raster could not be told from those without data", hint="leave out --risk"
+        )
     if target.suffix.lower() not in (".tif", ".tiff"):
         raise InputError(f"{target}: the suffix must be .tif or .tiff, not {target.suffix!r}")
     if not source.is_file():

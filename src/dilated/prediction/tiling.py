@@ -27,6 +27,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dilated.fields.measured import measure_margin, windows_match_whole_image
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, source_window, split_axes, upsample
 from dilated.prediction.views import Block, TileCache, TileKey, TileSource
@@ -46,6 +47,22 @@ class TilePlan:
 
     margin: int
     values_per_pixel: float
+
+
+def measure_tile_plan(segmenter: BaseSegmenter, device: torch.device) -> TilePlan | None:
+    """Measure on a network what exact tiles of it need; None if it cannot be tiled exactly."""
+    stride, alignment = int(max(grid.stride for grid in segmenter.feature_grids)), segmenter.alignment
+
+    def extract_features(images: Tensor) -> list[Tensor]:
+        return segmenter.extract_features(segmenter.to_bands(images))
+
+    margin = measure_margin(extract_features, stride, alignment, device)
+    if margin is None or not windows_match_whole_image(extract_features, margin, alignment, device):
+        return None
+    with torch.inference_mode():
+        maps = extract_features(torch.zeros(1, 3, alignment, alignment, device=device))
+        logits, _ = segmenter.decode(maps, segmenter.feature_grids)
+    return TilePlan(margin, max(output[0].numel() for output in [*maps, logits]) / alignment**2)
 
 
 class NetworkRunner(Protocol):

@@ -26,12 +26,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dilated.data.raster.reader import Raster
+from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.models.sampling import Grid
 from dilated.tensors import to_tensor
 
 TileKey = tuple[int, int, int]
 """The index of a view, then row and column of a tile."""
+
+
+def require_views(tile: int | None, scales: Sequence[float]) -> None:
+    """Check the pixels of a tile and the sizes in which images are predicted.
+
+    Raises:
+        InputError: a tile or a scale that is not positive, or a scale above 8.
+    """
+    if tile is not None and (not isinstance(tile, int) or tile < 1):
+        raise InputError(f"tile: {tile!r} is not a positive number of pixels", hint="give a number such as 1024")
+    if not scales or not all(math.isfinite(scale) and 0 < scale <= 8 for scale in scales):
+        raise InputError(
+            f"scales: {list(scales)} must be numbers above 0 and at most 8", hint="give scales such as 0.75 1 1.25"
+        )
 
 
 @dataclass(frozen=True)

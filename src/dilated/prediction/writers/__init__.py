@@ -24,6 +24,7 @@ OutputFormat = Literal[
     "ids",
     "color",
     "overlay",
+    "confidence",
     "probabilities",
     "probabilities-tif",
     "geojson",

@@ -10,6 +10,7 @@ a server's by name, in any order:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -20,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dilated.data.formats import cityscapes, voc
 from dilated.data.labels import IGNORE, Classes
@@ -33,16 +35,33 @@ from dilated.prediction.writers.base import ImageFormat, PerImageWriter, Predict
 
 def _save_palette(prediction: Prediction, path: Path, image: InputImage) -> None:
     """Mode P: a reader of indices gets the ids, a viewer shows the colors; 16-bit gray for more than 256 classes."""
-    prediction.label_image().save(path, format="PNG")
+    prediction.label_image().save(path, format="PNG", pnginfo=_describe(prediction))
 
 
 def _save_ids(prediction: Prediction, path: Path, image: InputImage) -> None:
     """Gray, for programs that do not read palettes; 16 bits for more than 256 classes."""
-    Image.fromarray(prediction.labels).save(path, format="PNG")
+    Image.fromarray(prediction.labels).save(path, format="PNG", pnginfo=_describe(prediction))
 
 
 def _save_color(prediction: Prediction, path: Path, image: InputImage) -> None:
-    Image.fromarray(prediction.color_image()).save(path, format="PNG")
+    Image.fromarray(prediction.color_image()).save(path, format="PNG", pnginfo=_describe(prediction))
+
+
+def _describe(prediction: Prediction) -> PngInfo | None:
+    """Return what decided the labels, for the file's text `dilated`; None for the greatest logit alone."""
+    if not prediction.how:
+        return None
+    info = PngInfo()
+    info.add_text("dilated", prediction.how)
+    return info
+
+
+def _save_confidence(prediction: Prediction, path: Path, image: InputImage) -> None:
+    """Gray of 16 bits: 65535 times the greatest probability, at the temperature in the file's text."""
+    values = np.rint(prediction.confidence * 65535).astype(np.uint16)
+    info = PngInfo()
+    info.add_text("dilated", json.dumps({"scale": 65535, "temperature": prediction.temperature}))
+    Image.fromarray(values).save(path, format="PNG", pnginfo=info)
 
 
 def _save_overlay(prediction: Prediction, path: Path, image: InputImage) -> None:
@@ -77,6 +96,7 @@ LABEL_FORMATS = {
 }
 OVERLAY_FORMAT = ImageFormat(".overlay.jpg", _save_overlay)
 PROBABILITY_FORMATS = {
+    "confidence": ImageFormat(".confidence.png", _save_confidence, needs_logits=True),
     "probabilities": ImageFormat(".npz", _save_probabilities, needs_logits=True),
     "probabilities-tif": ImageFormat(
         ".probabilities.tif", _save_probability_tiff, needs_logits=True, package="tifffile"
