@@ -70,7 +70,7 @@ def test_evaluate_prints_and_writes_the_same_figures(
         "iou", "dice", "precision", "recall", "boundary_iou", "boundary_width",
         "iou_intervals", "dice_intervals", "boundary_iou_intervals",
         "classes", "foreground", "confusion", "images", "unlabeled_images", "pixels",
-        "groups", "effective_n", "interval_over", "trimap", "ece", "reliability", "per_image",
+        "groups", "effective_n", "interval_over", "trimap", "ece", "reliability", "per_image", "decoding",
     }  # fmt: skip
     assert figures["images"] == 2
     assert figures["pixels"] == 2 * (40 * 56 - 9)  # all but the corners that are not labelled

@@ -27,7 +27,7 @@ def test_shares_at_a_threshold_are_those_of_comparing_each_pixel(seed: int) -> N
     counts = ConfidenceCounts.zeros(2)
     counts.add(1, confidence[:20], right[:20])
     counts.add(1, confidence[20:], right[20:])
-    wrong, labelled = counts.shares()
+    wrong, labelled = counts.fractions()
     assert len(wrong) == 1  # a unit without a pixel is none
     for level in range(0, 256, 5):
         sure = ~(confidence < LEVELS[level])  # as the predictor compares
@@ -40,7 +40,7 @@ def test_a_threshold_keeps_the_risk_on_the_units_it_was_fitted_on() -> None:
     threshold = fit_threshold(counts, 0.02)
     assert threshold is not None
     level = int(np.flatnonzero(np.float32(threshold.threshold) == LEVELS)[0])
-    wrong, labelled = counts.shares()
+    wrong, labelled = counts.fractions()
     assert wrong[:, level].sum() <= 0.02 * labelled[:, level].sum()
     assert threshold.unknown == pytest.approx(1 - labelled[:, level].mean())
     assert 0 < threshold.unknown < 0.9
@@ -78,7 +78,7 @@ def test_the_promise_is_kept_on_new_units_in_93_of_100_worlds() -> None:
         threshold = fit_threshold(counts.select(np.arange(30)), 0.05)
         if threshold is None:
             continue
-        wrong, labelled = counts.select(np.arange(30, 60)).shares()
+        wrong, labelled = counts.select(np.arange(30, 60)).fractions()
         level = int(np.flatnonzero(np.float32(threshold.threshold) == LEVELS)[0])
         kept += wrong[:, level].sum() <= 0.05 * labelled[:, level].sum()
         made += 1

@@ -155,6 +155,7 @@ def test_the_command_measures_what_the_function_measures(
     expected = dilated.compare(network_file, network_file, folder, metrics=metrics, device="cpu")
     names = {"candidate": str(network_file), "baseline_network": str(network_file)}
     assert found.pop("comparison") == json.loads(json.dumps({**names, **expected.to_dict()}))
+    assert found.pop("decoding") == {"decode": "argmax"}
     assert found == json.loads(json.dumps(expected.candidate.to_dict(per_image=True)))
 
 

@@ -66,7 +66,7 @@ class ConfidenceCounts:
         """The counts of some of the units."""
         return ConfidenceCounts(self.pixels[units], self.wrong[units])
 
-    def shares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def fractions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Wrong and labelled pixels of each unit at each threshold, as shares of its pixels: (U, 256) each.
 
         Units without a pixel are left out.
@@ -113,7 +113,7 @@ def fit_threshold(counts: ConfidenceCounts, risk: float) -> RiskThreshold | None
         >>> 0.6 < threshold.threshold < 0.99, threshold.unknown
         (True, 0.25)
     """
-    wrong, labelled = counts.shares()
+    wrong, labelled = counts.fractions()
     level = _find_level(wrong, labelled, risk)
     if level is None:
         return None
@@ -159,7 +159,7 @@ def simulate_splits(counts: ConfidenceCounts, risk: float, splits: int = 200, se
         >>> simulate_splits(counts, 0.02, splits=10)
         SplitCheck(splits=10, refused=0, kept=10, unknown=0.0, risk=0.0)
     """
-    wrong, labelled = counts.shares()
+    wrong, labelled = counts.fractions()
     random = np.random.default_rng(seed)
     unknown, risks = [], []
     for _ in range(splits):

@@ -124,11 +124,11 @@ def _best_bias(
     if classes == 1:
         return 0.0, 1.0
     others = logits + torch.from_numpy(biases).float()
-    own = others[:, index] - float(biases[index])
+    class_logits = others[:, index] - float(biases[index])
     others[:, index] = -math.inf
     rival_value, rival = others.max(1)
     # The class wins where its bias is above the threshold; of equal logits the first class wins, as argmax takes it.
-    threshold = (rival_value - own).double().numpy() * _STEPS
+    threshold = (rival_value - class_logits).double().numpy() * _STEPS
     rivals = rival.numpy()
     first = np.where(index < rivals, np.ceil(threshold), np.floor(threshold) + 1)
     count = 2 * _RANGE * _STEPS + 1
