@@ -202,7 +202,8 @@ def of_labelme(layout: str, root: Path, pair: Sample) -> Known:
     if (root / "labels.txt").is_file():
         lines = [line.strip() for line in (root / "labels.txt").read_text("utf-8-sig").splitlines()]
     else:
-        files = [p for split in ("train", "val") for p in (root / split).glob("*.json") if not p.name.startswith(".")]
+        files = [p for split in ("train", "val") for p in (root / split).glob("*.json")]
+        files = [p for p in files if p.is_file() and not p.name.startswith(".")]  # the others are reported
         lines = sorted({shape["label"] for p in files for shape in json.loads(p.read_bytes())["shapes"]})
     listed = [line for line in lines if line not in ("", "__ignore__", "_background_", "background")]
     names = order(root, ["background", *listed])

@@ -79,6 +79,8 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         write_line(note)
     if report.groups is not None:
         write_line(describe_groups(report.groups))
+    for line in report.independence:
+        write_line(line)
     if report.splits:
         write_table(_class_table(report))
     if report.classes and any(split.labels_read for split in report.splits.values()):

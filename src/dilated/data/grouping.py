@@ -62,6 +62,18 @@ def group_samples(
     return _group_by_headers(samples, names) or groups
 
 
+def are_groups_given(root: Path, group_by: str | None = None, rule: str | None = None) -> bool:
+    """Whether `group_samples` takes the groups as somebody gave them, rather than to look for them.
+
+    Example:
+        >>> are_groups_given(Path("d")), are_groups_given(Path("d"), "image"), are_groups_given(Path("d"), "exif")
+        (False, True, False)
+    """
+    if group_by is not None:
+        return group_by not in (NAMES, FILE_HEADERS)
+    return (root / GROUPS_FILE).is_file() or rule is not None
+
+
 def write_groups(groups: Groups, names: Sequence[str], path: Path) -> None:
     """Write a table that `group_samples` reads back, for people to correct.
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tool_files import image, labels, text
 
+from dilated.data.check.check import check
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
 
@@ -302,3 +303,12 @@ def test_a_damaged_image_inside_the_file_is_an_error(tmp_path: Path) -> None:
     (sample,) = open_dataset(shapes(tmp_path, CELL, imagePath="gone.png", imageData="AAAA")).samples("train")
     with pytest.raises(InputError, match=r"a\.json: imageData: the file has 3 bytes that are no image"):
         sample.read_image()
+
+
+def test_an_image_that_is_a_loop_of_links_is_reported(tmp_path: Path) -> None:
+    labelme(tmp_path)
+    (tmp_path / "images" / "a.jpg").unlink()
+    image(tmp_path / "train" / "b.jpg")
+    text(tmp_path / "train" / "b.json", LABELME.replace("..\\\\images\\\\a.jpg", "b.jpg"))
+    (tmp_path / "images" / "a.jpg").symlink_to(tmp_path / "images" / "a.jpg")
+    assert {finding.kind for finding in check(tmp_path, workers=1).errors} - {"split"}

@@ -16,6 +16,7 @@ from typing import Any
 
 from dilated.data.check.duplicates import find_duplicates
 from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Severity, choose_severity
+from dilated.data.check.independence import describe_independence, join_alike
 from dilated.data.check.masks import find_suspicious_labels
 from dilated.data.check.scan import scan_samples
 from dilated.data.check.shared_groups import find_shared_groups
@@ -30,6 +31,7 @@ from dilated.data.dataset import (
 from dilated.data.formats import Format
 from dilated.data.formats._format import MissingClassesError
 from dilated.data.formats._match import MatchResult
+from dilated.data.grouping import are_groups_given
 from dilated.data.groups import Groups
 from dilated.data.input_description import format_proposal
 from dilated.data.labels import Classes
@@ -66,6 +68,8 @@ class CheckReport:
     """Of the same samples: their paths from the data folder, without suffix."""
     input: InputConfig | None = None
     """What the images hold; None for 8-bit RGB."""
+    independence: tuple[str, ...] = ()
+    """How many images are independent, and where that is not so of the splits, what a clean split would be."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -96,6 +100,7 @@ class CheckReport:
         if self.classes:
             fractions = (count / max(self.total.labeled_pixels, 1) for count in self.total.pixels)
             lines += [f"{name}: {fraction:.2%}" for name, fraction in zip(self.classes.names, fractions, strict=True)]
+        lines += self.independence
         for finding in [*self.errors, *self.warnings]:
             lines.append(f"{finding.severity}: {finding.kind}: {InputError(finding.text, finding.hint)}")
             lines += finding.details.splitlines()
@@ -119,6 +124,7 @@ class CheckReport:
             ],
             "notes": list(self.notes),
             "groups": self.groups.to_dict() if self.groups else None,
+            "independence": list(self.independence),
             "input": dataclasses.asdict(self.input) if self.input else None,
             "statistics": statistics,
         }
@@ -195,7 +201,8 @@ def check(
     for split in splits:
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
     findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
-    findings += find_duplicates(scan.records)
+    duplicates = find_duplicates(scan.records)
+    findings += duplicates.findings
     record_splits, record_samples = [r.splits for r in scan.records], [r.sample for r in scan.records]
     groups = None
     try:
@@ -204,6 +211,8 @@ def check(
         findings.append(_make_finding("error", "groups", error))
     else:
         findings += find_shared_groups(groups, record_splits, record_samples, contents.frame_rate)
+        if not are_groups_given(root, group_by, contents.classes_file.group_rule):
+            groups = join_alike(groups, duplicates.pairs)
     return CheckReport(
         root,
         contents.name,
@@ -217,6 +226,7 @@ def check(
         groups,
         tuple(name_from_root(sample, root) for sample in record_samples),
         config,
+        tuple(describe_independence(groups, record_splits, Path(data))) if groups else (),
     )
 
 

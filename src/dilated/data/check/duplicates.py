@@ -1,6 +1,7 @@
 """Images that are in a data set more than once: what is wrong with that, and where.
 
-    findings = find_duplicates(scan.records)
+    search = find_duplicates(scan.records)
+    search.findings, search.pairs                        # what is wrong, and which images look alike
 
 An image of val that was trained on makes the metrics of val too good. The same pixels in train and val are an error,
 since no copy is intended; images that only look the same are a warning, since frames of one film may be intended.
@@ -9,6 +10,7 @@ since no copy is intended; images that only look the same are a warning, since f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +31,28 @@ _NO_HASH = ImageHash(b"", 0, b"")
 _NO_FEATURES = LocalFeatures(np.zeros(0, np.uint64), np.zeros((0, 3), np.float32), np.zeros((0, 2, 2), np.int8), (1, 1))
 
 
-def find_duplicates(records: Sequence[SampleRecord]) -> list[Finding]:
+@dataclass(frozen=True)
+class DuplicateSearch:
+    """Images that are the same or nearly, or show the same thing."""
+
+    findings: list[Finding]
+    pairs: tuple[tuple[int, int], ...]
+    """Indices of records that look alike: everywhere; and of those that overlap, across splits."""
+
+
+def find_duplicates(records: Sequence[SampleRecord]) -> DuplicateSearch:
     """Findings about images that are the same or nearly, across splits and within them.
 
     Example:
         >>> find_duplicates([])
-        []
+        DuplicateSearch(findings=[], pairs=())
     """
     image_hashes = [record.image_hash or _NO_HASH for record in records]
     findings = _find_shared_samples(records)
     repeats: dict[str, list[_RecordPair]] = {}
     comparisons_left = _MAX_LABEL_COMPARISONS
-    for indices in find_identical(image_hashes):
+    identical = find_identical(image_hashes)
+    for indices in identical:
         group = [records[index] for index in indices]
         first = min(group, key=_split_rank)
         other = next((record for record in group if _crosses_splits(first, record)), None)
@@ -62,7 +74,11 @@ def find_duplicates(records: Sequence[SampleRecord]) -> list[Finding]:
         if pairs:
             findings.append(_make_repeat_finding("same image twice", split, pairs, text))
     near_duplicates = find_near_duplicates(image_hashes)
-    return findings + _report_near_duplicates(records, near_duplicates) + _report_overlaps(records, near_duplicates)
+    overlaps = _search_overlaps(records)
+    findings += _report_near_duplicates(records, near_duplicates) + _report_overlaps(records, near_duplicates, overlaps)
+    alike = [(indices[0], other) for indices in identical for other in indices[1:]]
+    alike += [match[:2] for match in near_duplicates.matches] + [(m.first, m.second) for m in overlaps.matches]
+    return DuplicateSearch(findings, tuple(alike))
 
 
 def _make_leak_finding(first: SampleRecord, second: SampleRecord, more: int) -> Finding:
@@ -101,10 +117,11 @@ def _search_overlaps(records: Sequence[SampleRecord]) -> OverlapSearch:
     return find_overlaps(features, lambda i: reduce_to_gray(records[i].sample.read_image()), may_pair)
 
 
-def _report_overlaps(records: Sequence[SampleRecord], near_duplicates: NearDuplicates) -> list[Finding]:
+def _report_overlaps(
+    records: Sequence[SampleRecord], near_duplicates: NearDuplicates, search: OverlapSearch
+) -> list[Finding]:
     """Images that show the same thing: of each held-out image the one that it has the most in common with."""
     known = {match[:2] for match in near_duplicates.matches}
-    search = _search_overlaps(records)
     best: dict[int, tuple[float, Match]] = {}
     for match in search.matches:
         if (match.first, match.second) in known:

@@ -26,6 +26,7 @@ CODE_BITS = 33
 _POINTS_BY_OCTAVE = (48, 36, 20, 8)
 _BASE_SIGMA = 1.2
 _LEVELS = 5  # Gaussians per octave, at half octaves; extrema are searched in the middle two of four differences
+_BLUR_BLOCK = 64  # rows
 _WINDOW_SIGMAS = 6.0  # half the side of a point's window
 _WINDOW_SAMPLES = 16
 _FREQUENCIES = 6
@@ -115,17 +116,29 @@ def _blur_levels(image: NDArray[np.float32], first: bool) -> NDArray[np.float32]
 
 
 def blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    kernel = _gaussian(sigma)
-    radius = len(kernel) - 1
+    """Blur an image (H, W), its border's values repeated beyond it, by blocks of a banded matrix."""
+    band = _make_band(sigma)
+    radius = (band.shape[1] - _BLUR_BLOCK) // 2
     for _ in range(2):  # rows, then columns as rows
         padded = np.pad(image, [(radius, radius), (0, 0)], mode="edge")
-        height = len(image)
-        blurred = padded[radius : radius + height] * kernel[0]
-        for offset in range(1, radius + 1):
-            below, above = radius - offset, radius + offset
-            blurred += (padded[below : below + height] + padded[above : above + height]) * kernel[offset]
+        blurred = np.empty_like(image)
+        for start in range(0, len(image), _BLUR_BLOCK):
+            stop = min(start + _BLUR_BLOCK, len(image))
+            rows = stop - start
+            np.matmul(band[:rows, : rows + 2 * radius], padded[start : stop + 2 * radius], out=blurred[start:stop])
         image = np.ascontiguousarray(blurred.T)
     return image
+
+
+@cache
+def _make_band(sigma: float) -> NDArray[np.float32]:
+    """(`_BLUR_BLOCK`, `_BLUR_BLOCK` + 2 R): which blurs a block of rows with its surroundings."""
+    half = _gaussian(sigma)
+    kernel = np.concatenate([half[:0:-1], half])
+    band = np.zeros((_BLUR_BLOCK, _BLUR_BLOCK + len(kernel) - 1), np.float32)
+    for row in range(_BLUR_BLOCK):
+        band[row, row : row + len(kernel)] = kernel
+    return band
 
 
 @cache

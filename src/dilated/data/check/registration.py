@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dilated.data.check.feature_matching import Alignment
 from dilated.data.check.local_features import blur, sample_bilinear
 
-_GRID = 40  # samples along each side of the first image
+_GRID = 40  # samples along each side of the first image; every second of them where it is blurred much
 _MIN_SAMPLES = 150
 _COARSE_SIGMA, _FINE_SIGMA = 4.0, 1.0  # pixels
 _COARSE_STEPS, _FINE_STEPS = 8, 6
@@ -74,12 +74,16 @@ def register(first: BlurredImage, second: BlurredImage, alignment: Alignment) ->
     center = points.mean(0)
     matrix, offset = alignment.matrix.copy(), alignment.offset.copy()
     best = Overlap(-1.0, 0.0, matrix, offset, 0.0)
-    for level, steps in ((0, _COARSE_STEPS), (1, _FINE_STEPS)):
-        values = sample_bilinear(first.levels, points[:, 1], points[:, 0], level)
+    every_second = points.reshape(_GRID, _GRID, 2)[::2, ::2].reshape(-1, 2)
+    for level, steps, grid, min_samples in (
+        (0, _COARSE_STEPS, every_second, _MIN_SAMPLES // 4),
+        (1, _FINE_STEPS, points, _MIN_SAMPLES),
+    ):
+        values = sample_bilinear(first.levels, grid[:, 1], grid[:, 0], level)
         for iteration in range(steps + 1):
-            mapped = points @ matrix.T + offset
+            mapped = grid @ matrix.T + offset
             inside = _is_inside(mapped, second.levels.shape[1:])
-            if inside.sum() < _MIN_SAMPLES:
+            if inside.sum() < min_samples:
                 return best
             target, gradient = _sample_with_gradient(second.levels, mapped[inside], level)
             source = values[inside] - values[inside].mean()
@@ -89,10 +93,10 @@ def register(first: BlurredImage, second: BlurredImage, alignment: Alignment) ->
                 return best
             correlation = float(source @ target) / (norms[0] * norms[1])
             if level == 1 and correlation > best.correlation:
-                best = _measure(points, inside, correlation, matrix, offset, second)
+                best = _measure(grid, inside, correlation, matrix, offset, second)
             if level == 0 and iteration >= _PATIENCE and correlation < _MIN_COARSE:
                 return best
-            local = points[inside] - center
+            local = grid[inside] - center
             design = np.concatenate(
                 [gradient[:, :1] * local, gradient[:, :1], gradient[:, 1:] * local, gradient[:, 1:]], axis=1
             )

@@ -6,10 +6,12 @@ scan.splits["train"].pixels                          # labelled pixels by class
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +27,7 @@ from dilated.progress import ProgressCallback, track
 
 _MAX_MEASURED_LABELS = 200  # labels of a split, spread evenly, whose regions are measured
 _MAX_DENSE_IMAGES, _MIN_DENSITY = 20_000, 0.3  # of more images fewer points are kept, for memory and time
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _PENDING_PER_WORKER = 64  # samples that wait in memory, for each thread
 
 
@@ -190,7 +193,16 @@ def _inspect_all(
     keys: list[SampleKey], inspect: Callable[[SampleKey], SampleInspection], workers: int
 ) -> Iterator[tuple[SampleKey, SampleInspection]]:
     """What each sample gave, in order; decoders let other threads run, so threads are enough."""
+    _keep_freed_memory()
     block = _PENDING_PER_WORKER * workers
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(keys), block):
             yield from zip(keys[start : start + block], pool.map(inspect, keys[start : start + block]), strict=True)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what arrays leave for the next: it would map and unmap each, half of the time here."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 128 << 20)):
+            mallopt(parameter, size)

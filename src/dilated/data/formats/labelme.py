@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import dirname, realpath
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,9 @@ class LabelMe(Format):
                 f"{plural(len(embedded), 'image')} read from imageData inside the files, for no file has the name that "
                 f"imagePath says; the first is {embedded[0]}."
             )
-        used = {image.resolve() for image in images.values() if image is not None}
-        folders = {image.parent for image in used} | {f.resolve() for group in self._folders.values() for f in group}
-        unlabeled = [p for folder in sorted(folders) for p in list_image_files(folder) if p.resolve() not in used]
+        used = {realpath(image) for image in images.values() if image is not None}  # which stops at a loop of links
+        folders = {dirname(image) for image in used} | {realpath(f) for group in self._folders.values() for f in group}
+        unlabeled = [p for folder in sorted(folders) for p in list_image_files(Path(folder)) if realpath(p) not in used]
         if unlabeled:
             lines.append(f"{len(unlabeled)} images without a .json are left out, the first is {unlabeled[0]}.")
         return lines
