@@ -6,8 +6,7 @@
 
     reader thread -> images (at most `depth`) -> the network, here -> predictions (at most `depth`) -> writer thread
 
-Images of one size are predicted together. While a batch fills, images of other sizes wait, at most two batches in
-all, so the memory is bounded by the queues.
+Images of one size are predicted together; others wait, at most two batches in all: the queues bound the memory.
 """
 
 from __future__ import annotations
