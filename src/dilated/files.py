@@ -64,7 +64,7 @@ def atomic_path(path: Path | str, in_folder: bool = False) -> Iterator[Path]:
     mode = _new_file_mode(path)
     folder = path.absolute().parent
     remove_leftovers(folder)
-    prefix = f".{path.name[:60]}.{_MACHINE}-{os.getpid()}-"
+    prefix = _temporary_prefix(path)
     if in_folder:
         name = tempfile.mkdtemp(dir=folder, prefix=prefix, suffix=".part")
         temporary = Path(name, path.name)
@@ -85,6 +85,19 @@ def atomic_path(path: Path | str, in_folder: bool = False) -> Iterator[Path]:
         if in_folder:
             shutil.rmtree(name, ignore_errors=True)
     sync_folder(folder)
+
+
+def make_temporary_folder(path: Path) -> Path:
+    """Make a folder beside the one that it is to become by `move_into_place`; as `atomic_path` where it is left over.
+
+    Raises:
+        OSError: the folder of both cannot be written to.
+    """
+    folder = path.absolute().parent
+    remove_leftovers(folder)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_temporary_prefix(path), suffix=".part"))
+    temporary.chmod(0o777 & ~_umask())
+    return temporary
 
 
 def atomic_write(path: Path | str, content: str | bytes) -> None:
@@ -209,6 +222,10 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name[:60]}.{_MACHINE}-{os.getpid()}-"
 
 
 def _new_file_mode(path: Path) -> int:

@@ -81,6 +81,17 @@ def lock_file(path: Path, work: str) -> Iterator[bool]:
         yield left_behind
 
 
+def remove_abandoned_lock(path: Path) -> None:
+    """Remove the lock of a file that a killed owner left, if there is one.
+
+    Raises:
+        InputError: another process holds it, or the folder cannot be written to.
+    """
+    if path.with_name(f".{path.name}{LOCK_FILE}").exists():
+        with lock_file(path, "looking for a lock that was left"):
+            pass
+
+
 @contextmanager
 def _lock(lock: Path, target: Path, work: str) -> Iterator[bool]:
     key = os.path.realpath(lock)

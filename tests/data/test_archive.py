@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import environment
 from PIL import Image
 
 from dilated.data.archive import unpack_archive
@@ -85,6 +88,36 @@ def test_the_folder_is_kept_for_the_next_run_with_what_the_user_added(tmp_path: 
     assert (folder / "images/train/train1.png").stat().st_size > 0
     assert (folder / "classes.toml").is_file()
     assert [p.name for p in cache.iterdir()] == [folder.name]
+
+
+def test_what_a_killed_process_had_unpacked_is_removed_by_the_next(tmp_path: Path, cache: Path) -> None:
+    path = pack(write(tmp_path / "folder", "coco_json"), tmp_path / "export.zip")
+    script = "import os, pathlib; pathlib.Path.rename = pathlib.Path.replace = lambda *_: os._exit(7); import dilated"
+    script += "; from dilated.data.dataset import open_dataset; open_dataset(__import__('sys').argv[1])"
+    assert (
+        subprocess.run([sys.executable, "-c", script, path], env=environment(), timeout=240, check=False).returncode
+        == 7
+    )
+    assert len(list(cache.iterdir())) == 1
+    folder = open_dataset(path).root
+    assert list(cache.iterdir()) == [folder]
+
+
+def test_files_are_on_the_disk_before_their_folder_has_its_name(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pack(write(tmp_path / "folder", "coco_json"), tmp_path / "export.zip")
+    synced: set[int] = set()
+    sync = os.fsync
+
+    def note(handle: int) -> None:
+        if all(entry.name.startswith(".") for entry in cache.iterdir()):
+            synced.add(os.fstat(handle).st_ino)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder = open_dataset(path).root
+    assert {file.stat().st_ino for file in folder.rglob("*.*")} <= synced
 
 
 def test_another_archive_of_the_same_name_has_another_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def test_a_folder_that_is_not_empty_is_an_error(there: str, tmp_path: Path) -> N
         out.write_text("mine")
     with pytest.raises(InputError, match="out: exists and is not empty"):
         convert(source(tmp_path / "in", maps_of(6, 4)), out, "voc")
+
+
+def test_the_lock_that_a_finished_conversion_could_not_remove_goes_with_the_next_call(tmp_path: Path) -> None:
+    data = source(tmp_path / "in", maps_of(6, 4))
+    convert(data, tmp_path / "out", "voc")
+    (tmp_path / ".out.lock").write_text(json.dumps({"pid": 2**22 + 1}))
+    with pytest.raises(InputError, match="out: exists and is not empty"):
+        convert(data, tmp_path / "out", "voc")
+    assert not (tmp_path / ".out.lock").exists()
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

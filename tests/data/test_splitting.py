@@ -90,7 +90,16 @@ def test_data_with_splits_of_its_own_needs_a_folder_for_the_lists(tmp_path: Path
     assert data.splits == ("train", "val")
     assert len(data.samples("train")) + len(data.samples("val")) == 30
     with pytest.raises(InputError, match="the file exists"):
-        split(tmp_path, out=tmp_path / "lists")
+        split(tmp_path, SplitOptions(seed=1), out=tmp_path / "lists")
+
+
+def test_a_division_that_was_killed_between_two_lists_is_finished(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    split(tmp_path, out=tmp_path / "lists")
+    texts = {name: (tmp_path / "lists" / name).read_text() for name in ("train.txt", "val.txt")}
+    (tmp_path / "lists" / "val.txt").unlink()
+    split(tmp_path, out=tmp_path / "lists")
+    assert {path.name: path.read_text() for path in (tmp_path / "lists").iterdir()} == texts
 
 
 def test_by_image_divides_what_belongs_together(tmp_path: Path) -> None:

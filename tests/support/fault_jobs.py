@@ -12,8 +12,11 @@ import.
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401 -- threads wait by `time.monotonic`, and take it before it is stopped
+import contextlib
 import ctypes
+import dataclasses
 import hashlib
+import io
 import json
 import os
 import queue  # noqa: F401
@@ -23,6 +26,7 @@ import sys
 import threading  # noqa: F401
 import time
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,22 +36,27 @@ import torch
 if __name__ == "__main__":  # collecting doctests imports this file as well, and its clock must go on
     time.monotonic = time.perf_counter = lambda: 0.0  # durations are in checkpoints, logs and pages
 
+from caffe_writer import to_caffe
 from conftest import CLASSES, draw
 from PIL import Image
 
 from dilated import Predictor, Segmenter, SegmenterConfig, api, convert, write_report
+from dilated.cli.main import main as dilated_command
 from dilated.data.dataset import open_dataset
 from dilated.data.labels import save_classes
 from dilated.errors import InputError
 from dilated.lock import LOCK_FILE, lock_folder
+from dilated.paper import VGGSegmenter
 from dilated.prediction.journal import Journal
 from dilated.prediction.pipeline import PipelineOptions, predict_sources
 from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import search_sources
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training.progress import TrainingProgress
+from dilated.weights import published
+from dilated.weights.published import PUBLISHED_NETWORKS
 
-MODES = {"crash": 1, "tear": 2, "full": 3, "fail": 4, "power": 5}
+MODES = {"crash": 1, "tear": 2, "full": 3, "fail": 4, "power": 5, "lost": 6, "reorder": 7}
 RECIPE = """
 weights = "random"
 batch = 2
@@ -84,6 +93,17 @@ lr = 1e-3
 """
 
 
+CAMVID = "dilation8_camvid"
+
+
+def narrow(name: str) -> VGGSegmenter:
+    """A released network with few maps."""
+    facts = PUBLISHED_NETWORKS[name]
+    torch.manual_seed(0)
+    config = dataclasses.replace(facts.config, width=1 / 32)
+    return VGGSegmenter(list(facts.classes), list(facts.classes.values()), config)
+
+
 def prepare(root: Path) -> None:
     """Draw the data, and make the network and the run that the jobs read."""
     for split, number in (("train", 2), ("val", 1)):
@@ -104,6 +124,21 @@ def prepare(root: Path) -> None:
     Segmenter(CLASSES.names, CLASSES.colors, config).save(
         root / "local.safetensors"
     )  # without global layers, for tiles
+    to_caffe(narrow(CAMVID), CAMVID, root / "theirs.caffemodel")
+    with zipfile.ZipFile(root / "data.zip", "w") as archive:
+        for path in sorted((root / "data").rglob("*.*")):
+            archive.write(path, path.relative_to(root / "data"))
+
+
+def run_command(*arguments: object) -> None:
+    """Run a command in this process, its output taken off; what it refuses is an `InputError`."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+            dilated_command([str(argument) for argument in arguments])
+    except SystemExit as error:
+        if error.code:
+            raise InputError(errors.getvalue()) from error
 
 
 def train(root: Path, work: Path, again: bool) -> None:
@@ -146,12 +181,41 @@ def report(root: Path, work: Path, again: bool) -> None:
     write_report(root / "run", root / "data", work / "report.html", device="cpu")
 
 
+def convert_network(root: Path, work: Path, again: bool) -> None:
+    published.published = lambda name, classes=None: narrow(name)  # of few maps
+    run_command("convert", root / "theirs.caffemodel", "--network", CAMVID, "--out", work / "net.safetensors")
+
+
+def split(root: Path, work: Path, again: bool) -> None:
+    run_command("split", root / "data", "--out", work / "lists", "--by", "image", "--val", 0.4)
+
+
+def score(root: Path, work: Path, again: bool) -> None:
+    files = ("--page", work / "page.html", "--json", work / "all.json", "--csv", work / "each.csv")
+    run_command("score", root / "data" / "labels" / "val", root / "data", *files)
+
+
+def evaluate(root: Path, work: Path, again: bool) -> None:
+    files = ("--json", work / "all.json", "--csv", work / "each.csv", "--device", "cpu")
+    run_command("evaluate", root / "network.safetensors", root / "data", *files)
+
+
+def unpack(root: Path, work: Path, again: bool) -> None:
+    os.environ["DILATED_CACHE"] = str(work)
+    open_dataset(root / "data.zip")
+
+
 JOBS: dict[str, Callable[[Path, Path, bool], None]] = {
     "train": train,
     "predict": predict,
     "raster": raster,
     "convert": convert_data,
     "report": report,
+    "network": convert_network,
+    "split": split,
+    "score": score,
+    "evaluate": evaluate,
+    "unpack": unpack,
 }
 
 
@@ -223,6 +287,7 @@ class Attempts:
             except BaseException:
                 status, text = "traceback", traceback.format_exc()
             self.message.write_text(f"{status} calls {self.faults.faults_calls()}\n{text}")
+            self.faults.faults_end()
             os._exit(0)
         return os.waitpid(child, 0)[1]
 
@@ -257,7 +322,7 @@ def main(job: str, mode: str, folder: str, share: str) -> None:
         i, kinds = list(JOBS).index(name), list(MODES)
         for kind in {"all": kinds, "thin": [kinds[i], kinds[(i + 2) % len(kinds)]]}.get(mode, [mode]):
             attempts.mode = MODES[kind]
-            points = range(1, attempts.calls + 1)
+            points = range(1, attempts.calls + 1 + (MODES[kind] >= MODES["power"]))  # at the end as well
             chosen = sorted(random.Random(f"{name} {kind}").sample(points, max(1, round(float(share) * len(points)))))
             failures = {k: text for k in chosen if (text := attempts.at(k))}
             result = {"calls": attempts.calls, "points": len(chosen), "failures": failures}

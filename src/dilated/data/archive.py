@@ -15,14 +15,13 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dilated.errors import InputError
-from dilated.files import cache_folder, printable
+from dilated.files import cache_folder, make_temporary_folder, move_into_place, printable
 
 _MOST_FILES = 2_000_000
 _UNSUSPECTED_BYTES = 1 << 30
@@ -98,8 +97,7 @@ def join_archives(folder: Path) -> Path | None:
     digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]
     joined = _data_folder() / f"{_shorten(folder.absolute().name)}-{digest}"
     if not joined.is_dir() or {path.name: path.readlink() for path in joined.iterdir()} != targets:
-        part = Path(tempfile.mkdtemp(prefix=f".{joined.name}.", suffix=".part", dir=joined.parent))
-        part.chmod(0o755)
+        part = make_temporary_folder(joined)
         for name, target in targets.items():
             (part / name).symlink_to(target)
         shutil.rmtree(joined, ignore_errors=True)
@@ -190,23 +188,23 @@ def _unpack(
             f"{path}: unpacks to {total:,} bytes, and {target.parent} has {free:,}",
             hint="set DILATED_CACHE to a folder with more space, or unpack it yourself and give the folder",
         )
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    folder = make_temporary_folder(target)
+    part = folder / "new"
     try:
+        part.mkdir()
         for name, info in entries:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             with archive.open(info) as source, (part / name).open("wb") as sink:
                 shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-        part.chmod(0o755)
         if target.exists():  # what was left of it, with what the user added
             _keep_additions(target, part)
-            target.rename(part.with_suffix(".old"))
-        part.rename(target)
+            target.rename(folder / "old")
+        move_into_place(part, target)
     except OSError:
         if not _is_complete(target, entries):  # otherwise another process was first
             raise
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_additions(old: Path, new: Path) -> None:

@@ -28,7 +28,7 @@ from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import move_into_place
-from dilated.lock import lock_file
+from dilated.lock import lock_file, remove_abandoned_lock
 from dilated.progress import ProgressCallback
 
 WRITABLE_FORMATS = tuple(name for name, format_class in FORMATS.items() if format_class.is_writable())
@@ -99,6 +99,7 @@ def convert(
             hint=f"give one of {', '.join(kept)}, which copy such images as they are",
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        remove_abandoned_lock(out)  # of a conversion that was killed when it was done
         raise InputError(f"{out}: exists and is not empty", hint="give an empty folder or a new one")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def split(
         progress: called with the labels that are read and their number.
 
     Raises:
-        InputError: fewer groups than parts, lists that exist, or a label that cannot be read.
+        InputError: fewer groups than parts, other lists that exist, or a label that cannot be read.
 
     Example:
         >>> import tempfile
@@ -360,9 +360,12 @@ def _write_lists(division: Division, folder: Path, folds: int) -> tuple[Path, ..
             lists[folder / f"fold{number}" / "val.txt"] = division.parts[part]
     else:
         lists = {folder / f"{part}.txt": names for part, names in division.parts.items()}
-    if existing := [path for path in lists if path.exists()]:
-        raise InputError(f"{existing[0]}: the file exists, and would be replaced", hint="move it away first")
-    for path, names in lists.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, "".join(f"{name}\n" for name in names))
+    texts = {path: "".join(f"{name}\n" for name in names) for path, names in lists.items()}
+    existing = [path for path in texts if path.exists()]
+    if other := [path for path in existing if path.read_bytes() != texts[path].encode()]:
+        raise InputError(f"{other[0]}: the file exists, and would be replaced", hint="move it away first")
+    for path in texts:
+        if path not in existing:  # else a former call was killed before it had written all
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, texts[path])
     return tuple(lists)

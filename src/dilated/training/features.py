@@ -23,7 +23,7 @@ from dilated.data.labels import IGNORE
 from dilated.data.manifest import hash_file
 from dilated.data.sample import Sample
 from dilated.data.torch_dataset import encode_alternatives
-from dilated.files import atomic_path, atomic_write
+from dilated.files import atomic_path, atomic_write, sync_folder
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback, track
 from dilated.tensors import to_tensor
@@ -55,6 +55,7 @@ def cache_features(
     if not key_file.is_file() or key_file.read_text(encoding="utf-8", errors="replace") != key:
         for stale in folder.glob("*.npy"):
             stale.unlink()
+        sync_folder(folder)  # so that none comes back beside the new key
         atomic_write(key_file, key)
     segmenter.eval()
     for index, sample in enumerate(track(samples, len(samples), on_progress)):
