@@ -29,7 +29,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inject(shim: Path, job: str, mode: str, folder: Path, share: float) -> list[dict[str, object]]:
-    """Inject faults into a job, or into all; one result for each job and kind of fault."""
+    """Inject faults into jobs; one result for each job and kind of fault."""
     paths = (SUPPORT, SUPPORT.parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     process = subprocess.run(
         [sys.executable, SUPPORT / "fault_jobs.py", job, mode, folder, str(share)],
@@ -44,8 +44,9 @@ def inject(shim: Path, job: str, mode: str, folder: Path, share: float) -> list[
 
 
 def test_a_few_faults_of_each_kind_and_in_each_job_leave_no_trace(shim: Path, tmp_path: Path) -> None:
-    results = inject(shim, "all", "thin", tmp_path, 0.0)
-    assert {result["job"] for result in results} == {*JOBS}
+    jobs = ("train", "predict", "raster", "convert", "unpack")
+    results = inject(shim, ",".join(jobs), "thin", tmp_path, 0.0)
+    assert {result["job"] for result in results} == {*jobs}
     assert {result["mode"] for result in results} == {*MODES}
     assert all(result["points"] == 1 for result in results)
     assert [result for result in results if result["failures"]] == []

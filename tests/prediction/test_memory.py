@@ -71,6 +71,16 @@ def test_the_estimate_is_that_of_the_largest_maps() -> None:
     assert measure_bytes_per_pixel(Local(2), CPU) < measure_bytes_per_pixel(Local(1), CPU)
 
 
+def test_what_computes_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    monkeypatch.setattr(memory, "measure_bytes_per_pixel", lambda network, _: measured.append(network) or 1.0)
+    for precision in ("auto", "fp32"):
+        predictor = Predictor(Local(3), device="cpu", precision=precision)
+        assert predictor.memory_use.bytes_per_pixel == 1
+        assert measured.pop() is predictor.network
+        assert (predictor.network is predictor.segmenter) == (precision == "fp32")
+
+
 def test_an_image_that_does_not_fit_is_tiled_and_its_labels_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "SMALL_IMAGE_PIXELS", 0)
     monkeypatch.setattr(memory, "MIN_TILE", 8)

@@ -40,7 +40,7 @@ class Fake:
         self.input = None
         self.error: BaseException | None = None
         self.tile: int | None = None
-        self.memory_use = MemoryUse(self, self.device, MemoryLimit())  # type: ignore[arg-type]
+        self.memory_use = MemoryUse(lambda: self, self.device, MemoryLimit())  # type: ignore[arg-type]
 
     def batch(self, images: Sequence[ImageArray], *, logits: bool, batch_size: int) -> list[Prediction]:
         assert threading.current_thread() is threading.main_thread()

@@ -2,11 +2,11 @@
 
     LD_PRELOAD=faults.so python fault_jobs.py JOB MODE FOLDER SHARE
 
-JOB and MODE are names below or `all`; MODE may be `thin`, two kinds of fault for each job. Prints JSON, a line for each
-job and mode: `calls` that the undisturbed job makes, `points` that were tried, and `failures`, each with its call and
-what was wrong: other bytes at the end than those of the undisturbed job, a stray file, an error that is no plain
-message, or a message that promises what is not so. Each attempt is a fork of this process, so hundreds of them cost no
-import.
+JOB is a name below, or several with commas between; MODE too is a name, or `all`, or `thin`, two kinds of fault for
+each job. Prints JSON, a line for each job and mode: `calls` that the undisturbed job makes, `points` that were tried,
+and `failures`, each with its call and what was wrong: other bytes at the end than those of the undisturbed job, a stray
+file, an error that is no plain message, or a message that promises what is not so. Each attempt is a fork of this
+process, so hundreds of them cost no import.
 """
 
 from __future__ import annotations
@@ -317,10 +317,9 @@ def main(job: str, mode: str, folder: str, share: str) -> None:
     prepare(root)
     open_dataset(root / "data")
     time.sleep(2.1)  # from then on the times of files tell of a change
-    for name in JOBS if job == "all" else [job]:
-        attempts = Attempts(name, root)
-        i, kinds = list(JOBS).index(name), list(MODES)
-        for kind in {"all": kinds, "thin": [kinds[i], kinds[(i + 2) % len(kinds)]]}.get(mode, [mode]):
+    for i, name in enumerate(job.split(",")):
+        attempts, kinds = Attempts(name, root), list(MODES)
+        for kind in {"all": kinds, "thin": [kinds[i % len(kinds)], kinds[(i + 2) % len(kinds)]]}.get(mode, [mode]):
             attempts.mode = MODES[kind]
             points = range(1, attempts.calls + 1 + (MODES[kind] >= MODES["power"]))  # at the end as well
             chosen = sorted(random.Random(f"{name} {kind}").sample(points, max(1, round(float(share) * len(points)))))

@@ -112,10 +112,10 @@ class Predictor:
             )
         loaded = segmenter if isinstance(segmenter, BaseSegmenter) else load(segmenter)
         self.segmenter = loaded.to(self.device).eval()
-        self.memory_use = MemoryUse(self.segmenter, self.device, MemoryLimit.parse(memory))
         self.block_bytes: int | None = None  # MAX_BLOCK_BYTES
         self.precision, self.tile = precision, tile
         self._computing = ComputingNetwork(self.segmenter, precision, self.device)
+        self.memory_use = MemoryUse(self._computing.get, self.device, MemoryLimit.parse(memory))
         self.flips, self.scales, self.blend = flips, tuple(scales), blend
         self.decoder = LabelDecoder(self.segmenter, decode, risk)
         if risk is not None and not self.is_plain:
