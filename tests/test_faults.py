@@ -28,7 +28,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def inject(shim: Path, job: str, mode: str, folder: Path, share: float) -> list[dict[str, object]]:
+def inject(shim: Path, job: str, mode: str, folder: Path, share: float | int) -> list[dict[str, object]]:
     """Inject faults into jobs; one result for each job and kind of fault."""
     paths = (SUPPORT, SUPPORT.parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     process = subprocess.run(
@@ -61,3 +61,14 @@ def test_a_fault_at_every_call_leaves_no_trace(job: str, shim: Path, tmp_path: P
     for result in results:
         assert result["points"] == result["calls"] + (result["mode"] in AT_THE_END_AS_WELL)
     assert [result for result in results if result["failures"]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("job", "kills"), [("train", 100), ("raster", 50), ("predict", 50), ("convert", 50)])
+def test_a_job_killed_at_random_moments_ends_with_the_same_bytes(
+    job: str, kills: int, shim: Path, tmp_path: Path
+) -> None:
+    (result,) = inject(shim, job, "kill", tmp_path, kills)
+    assert result["points"] == kills
+    assert result["failures"] == {}

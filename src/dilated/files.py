@@ -110,6 +110,11 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
+def describe_write_error(path: Path, error: OSError) -> str:
+    """Say that a file could not be written, and why."""
+    return f"{path}: could not be written ({error.strerror or error})"
+
+
 def require_no_pipe(path: Path) -> None:
     """Refuse what would be waited for without end: a pipe, a socket or a device; links are followed.
 

@@ -41,7 +41,11 @@ def test_a_raster_has_the_labels_of_the_whole_image(
 ) -> None:
     run("predict", network, image, "--out", tmp_path / "out", "--tile", 32, "--save", "tif", "--device", "cpu")
     assert f"city.tif: {SIDE}x90 pixels labelled; at a glance: " in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["city.quicklook.png", "city.tif"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".predictions.json",
+        "city.quicklook.png",
+        "city.tif",
+    ]
     run("predict", network, image, "--out", tmp_path / "whole", "--device", "cpu")
     with Image.open(tmp_path / "out" / "city.tif") as tif, Image.open(tmp_path / "whole" / "city.png") as png:
         assert np.array_equal(np.asarray(tif), np.asarray(png))
@@ -76,3 +80,25 @@ def test_a_broken_raster_is_one_line_and_the_next_is_done(
         run("predict", network, image.parent, "--out", tmp_path / "out", "--tile", 32, "--save", "tif")
     assert "a.tif" in capsys.readouterr().err
     assert (tmp_path / "out" / "city.tif").is_file()
+
+
+def test_a_raster_that_is_there_is_labelled_again_if_its_image_or_the_network_is_another(
+    network: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+
+    def label(*options: object) -> tuple[str, bytes]:
+        run("predict", network, image, "--out", out, "--tile", 32, "--save", "tif", "--device", "cpu", *options)
+        return capsys.readouterr().out, (out / "city.tif").read_bytes()
+
+    first = label()[1]
+    assert "is there already" in label("--skip-existing")[0]
+    said, again = label("--skip-existing", "--flips")
+    assert "again, for a changed image, another network or other settings" in said
+    with Image.open(image) as pixels:
+        changed = pixels.transpose(Image.Transpose.ROTATE_180)
+    changed.save(image)
+    said, other = label("--skip-existing", "--flips")
+    assert "again, for a changed image" in said
+    assert len({first, again, other}) > 1
+    assert "is there already" in label("--skip-existing", "--flips")[0]

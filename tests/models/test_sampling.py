@@ -48,6 +48,33 @@ def test_upsampling_is_bilinear_interpolation(
     torch.testing.assert_close(out[1, 2], bilinear(maps[1, 2], source, target, (height, width)), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_gradient_of_upsampling_is_that_of_double_precision_and_the_same_each_time(threads: int) -> None:
+    maps = torch.randn(2, 5, 9, 11, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(2, 5, 72, 88, generator=torch.Generator().manual_seed(1))
+    used = torch.get_num_threads()
+
+    def gradient(dtype: torch.dtype) -> torch.Tensor:
+        leaf = maps.to(dtype, copy=True).requires_grad_()
+        (upsample(leaf, Grid(8, 3.5), PIXEL_GRID, (72, 88)) * weights.to(dtype)).sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)  # an operation without a deterministic form is an error
+    try:
+        gradients = [gradient(torch.float32) for _ in range(4)]
+        expected = gradient(torch.float64)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(used)
+    assert all(torch.equal(gradients[0], other) for other in gradients[1:])
+    torch.testing.assert_close(gradients[0].double(), expected, rtol=1e-5, atol=1e-4)
+    assert torch.autograd.gradcheck(
+        lambda leaf: upsample(leaf, Grid(8, 3.5), PIXEL_GRID, (24, 24)), maps[:1, :1, :3, :3].double().requires_grad_()
+    )
+
+
 def test_upsampling_a_single_sample_spreads_it() -> None:
     out = upsample(torch.full((1, 1, 1, 1), 3.0), Grid(8, 7.0), PIXEL_GRID, (4, 5))
     assert torch.equal(out, torch.full((1, 1, 4, 5), 3.0))

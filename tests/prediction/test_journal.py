@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, draw
+from conftest import CLASSES, draw, environment
 
 from dilated import Predictor, Segmenter, SegmenterConfig
 from dilated.prediction.journal import JOURNAL_FILE, Journal
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.sources import search_sources
+from dilated.prediction.video import VideoEncoder
 
 
 def network(seed: int) -> Segmenter:
@@ -111,3 +118,57 @@ def test_a_damaged_journal_is_no_traceback(content: bytes, images: Path) -> None
     (images.parent / "out" / f"{JOURNAL_FILE}l").write_bytes(content)
     result = run(images)
     assert result.images + result.skipped == 3
+
+
+def test_a_video_that_changed_is_labelled_again(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    video = tmp_path / "clip.mp4"
+
+    def write(value: int) -> None:
+        with closing(VideoEncoder(video, 32, 48, Fraction(10))) as encoder:
+            for number in range(4):
+                encoder.write(np.full((32, 48, 3), value, np.uint8), Fraction(number, 10))
+
+    write(10)
+    assert counts(run(video))[1:] == (0, 0)
+    assert counts(run(video))[1:] == (1, 0)
+    write(200)
+    result = run(video)
+    assert (result.videos, result.skipped, result.outdated) == (1, 0, 1)
+    assert counts(run(video))[1:] == (1, 0)
+
+
+@pytest.mark.parametrize("shift", [-(10**9), 10**9])
+def test_a_clock_that_jumps_and_times_in_the_future_leave_nothing_out(
+    shift: int, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in images.iterdir():
+        os.utime(path, (2**32, 2**32))
+    assert counts(run(images)) == (3, 0, 0)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + shift * 10**9)  # by thirty years
+    assert counts(run(images)) == (0, 3, 0)
+    draw(60)[0].save(images / "1.png")
+    os.utime(images / "1.png", (2**32, 2**32))
+    assert counts(run(images)) == (1, 2, 1)
+    assert counts(run(images)) == (0, 3, 0)
+
+
+def test_a_command_killed_with_skip_existing_leaves_out_what_is_done(images: Path) -> None:
+    """Killed in the middle of the run that labels all again: what it had not done is not taken as up to date."""
+    run(images)
+    script = (
+        "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import test_journal as t\n"
+        "from dilated.prediction.journal import Journal\n"
+        "record, done = Journal.record, []\n"
+        "def killed(*given): record(*given); done.append(1); len(done) == 2 and os._exit(9)\n"
+        "Journal.record = killed\n"
+        "t.run(Path(sys.argv[1]), seed=1)"
+    )
+    tests = Path(__file__).parent
+    given = [sys.executable, "-c", script, str(images), str(tests)]
+    paths = os.pathsep.join([str(tests.parent), *sys.path])
+    killed = subprocess.run(given, env=environment() | {"PYTHONPATH": paths}, timeout=240, check=False)
+    assert killed.returncode == 9
+    result = run(images, seed=1)
+    assert (result.images, result.skipped, result.outdated) == (1, 2, 1)

@@ -7,6 +7,9 @@ each job. Prints JSON, a line for each job and mode: `calls` that the undisturbe
 and `failures`, each with its call and what was wrong: other bytes at the end than those of the undisturbed job, a stray
 file, an error that is no plain message, or a message that promises what is not so. Each attempt is a fork of this
 process, so hundreds of them cost no import.
+
+MODE `kill` ends the job with SIGKILL at a random moment and goes on with it, and again, SHARE times in all; each time
+that it comes to its end, its bytes are compared. `ends` counts these.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import os
 import queue  # noqa: F401
 import random
 import shutil
+import signal
 import sys
 import threading  # noqa: F401
 import time
@@ -269,8 +273,12 @@ class Attempts:
             for path in sorted(self.work.rglob("*"))
         }
 
-    def run(self, k: int, again: bool) -> int:
+    def run(self, k: int, again: bool) -> None:
         """Do the job in a fork with a fault at call k, 0 for none; the message says how it ended."""
+        os.waitpid(self.start(k, again), 0)
+
+    def start(self, k: int, again: bool) -> int:
+        """Start the job in a fork, and return its process."""
         if not again:
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir()
@@ -289,7 +297,7 @@ class Attempts:
             self.message.write_text(f"{status} calls {self.faults.faults_calls()}\n{text}")
             self.faults.faults_end()
             os._exit(0)
-        return os.waitpid(child, 0)[1]
+        return child
 
     def at(self, k: int) -> str:
         """Make the fault at call k and go on; say what was wrong, if anything."""
@@ -300,6 +308,10 @@ class Attempts:
         promises_checkpoint = "--resume" in before or "checkpoint before it is whole" in before
         if promises_checkpoint and not (self.work / "run" / CHECKPOINT_FILE).exists():
             return f"a promise of a checkpoint that is not there: {before}"
+        return self.finish(before)
+
+    def finish(self, before: str) -> str:
+        """Go on to the end; say what is other than it is without a disturbance."""
         self.run(0, again=True)
         after = self.message.read_text()
         if not after.startswith("done"):
@@ -310,6 +322,24 @@ class Attempts:
             return ""  # removing it failed, and the job was done: it is free, and the next job there takes it
         return f"{before}; and then these differ: {sorted(differing)}" if differing else ""
 
+    def kill_often(self, number: int) -> dict[str, object]:
+        """Kill the job so often, at moments of its usual time, going on each time."""
+        moments, began = random.Random(0), time.time()
+        self.run(0, again=False)
+        usual, kills, ends, again = time.time() - began, 0, 0, False
+        failures: dict[int, str] = {}
+        while kills < number:
+            child = self.start(0, again)
+            time.sleep(moments.uniform(0, usual))
+            os.kill(child, signal.SIGKILL)
+            again = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+            kills += again
+            if not again or kills == number:
+                ends += 1
+                if text := self.finish(self.message.read_text()):
+                    failures[kills] = text
+        return {"points": kills, "ends": ends, "failures": failures}
+
 
 def main(job: str, mode: str, folder: str, share: str) -> None:
     torch.set_num_threads(1)
@@ -319,6 +349,9 @@ def main(job: str, mode: str, folder: str, share: str) -> None:
     time.sleep(2.1)  # from then on the times of files tell of a change
     for i, name in enumerate(job.split(",")):
         attempts, kinds = Attempts(name, root), list(MODES)
+        if mode == "kill":
+            print(json.dumps({"job": name, "mode": mode, **attempts.kill_often(int(share))}), flush=True)
+            continue
         for kind in {"all": kinds, "thin": [kinds[i % len(kinds)], kinds[(i + 2) % len(kinds)]]}.get(mode, [mode]):
             attempts.mode = MODES[kind]
             points = range(1, attempts.calls + 1 + (MODES[kind] >= MODES["power"]))  # at the end as well

@@ -60,13 +60,14 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
     raster_set = set(rasters)
     sources = [source for source in all_sources if source not in raster_set]
     writers = options.make_writers(out, sources)
-    failed_rasters = _predict_rasters(predictor, rasters, out, options)
+    journal = Journal(out, predictor)
+    failed_rasters = _predict_rasters(predictor, rasters, out, options, journal)
     result = PipelineResult()
     if sources:
         with ProgressBar("labelling") as bar, warnings.catch_warnings():
             # Images too large to be trusted are refused, in words of our own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            result = predict_sources(predictor, sources, writers, options, bar.update, Journal(out, predictor))
+            result = predict_sources(predictor, sources, writers, options, bar.update, journal)
         for failure in result.failures:
             write_error(failure.reason, failure.hint)
         for path, frames in result.several_frames.items():
@@ -82,6 +83,8 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
             )
         elif not predictor.decoder.is_argmax:
             write_line("labels are of greatest expected IoU of each image, not the most probable of each pixel")
+    else:
+        journal.close()
     if result.interrupted:
         raise KeyboardInterrupt
     if result.failures or failed_rasters:
@@ -146,7 +149,9 @@ def _select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], til
     return images
 
 
-def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path, options: PipelineOptions) -> int:
+def _predict_rasters(
+    predictor: Predictor, sources: Sequence[Source], out: Path, options: PipelineOptions, journal: Journal
+) -> int:
     """Label images to `out/NAME.tif`; says what was done, and returns how many failed."""
     targets = {source: out / source.name.with_name(f"{source.name.name}.tif") for source in sources}
     if len(set(targets.values())) < len(targets):
@@ -155,11 +160,15 @@ def _predict_rasters(predictor: Predictor, sources: Sequence[Source], out: Path,
     for source, target in targets.items():
         try:
             if options.skip_existing and is_finished(target):
-                write_line(f"{target}: is there already")
-                continue
+                if journal.is_current(source):
+                    write_line(f"{target}: is there already")
+                    continue
+                write_line(f"{target}: again, for a changed image, another network or other settings")
+            journal.begin([source])
             with ProgressBar(source.path.name) as bar:
                 level = options.slide_level if is_slide(source.path) else 0
                 result = predict_raster(predictor, source.path, target, level=level, progress=bar.update)
+            journal.record(source)
         except InputError as error:
             failed += 1
             write_error(error)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from dilated.errors import InputError
-from dilated.files import cache_folder, make_temporary_folder, move_into_place, printable
+from dilated.files import cache_folder, make_temporary_folder, move_into_place, printable, remove_leftovers
 
 _MOST_FILES = 2_000_000
 _UNSUSPECTED_BYTES = 1 << 30
@@ -56,6 +56,7 @@ def unpack_archive(path: Path) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = _list_entries(path, archive)
+            remove_leftovers(_data_folder())
             target = _data_folder() / f"{_shorten(path.stem)}-{_digest(entries)}"
             if not _is_complete(target, entries):
                 _unpack(archive, entries, target, path)

@@ -32,7 +32,7 @@ JOURNAL_FILE = ".predictions.json"
 
 
 class Journal:
-    """The journal of a folder of outputs; of images, since only they are recorded.
+    """The journal of a folder of outputs: those of images, rasters and whole videos, and not of a camera.
 
     Args:
         out: the folder; whoever writes to it holds its lock.
@@ -75,22 +75,23 @@ class Journal:
         Raises:
             OSError: it cannot be written.
         """
-        images = [source for source in sources if source.kind == SourceKind.IMAGE and not source.problem]
-        if not images:
+        files = [source for source in sources if source.kind != SourceKind.CAMERA and not source.problem]
+        if not files:
             return
-        keys = [_key(source) for source in images]
-        self.sizes = {key: _size_and_time(source.path) for key, source in zip(keys, images, strict=True)}
+        keys = [_key(source) for source in files]
+        self.sizes |= {key: _size_and_time(source.path) for key, source in zip(keys, files, strict=True)}
         for key in keys:
             self.entries.pop(key, None)
         self.begun.update(keys)
-        self.file = self.log.open("ab")
-        self.file.write(b"\n")  # after a line that was cut off
+        if self.file is None:
+            self.file = self.log.open("ab")
+            self.file.write(b"\n")  # after a line that was cut off
         self._append({"begun": keys})
         os.fsync(self.file.fileno())
         sync_folder(self.log.absolute().parent)
 
     def record(self, source: Source) -> None:
-        """Note that the outputs of an image are written.
+        """Note that the outputs of an image or of a whole video are written.
 
         Raises:
             OSError: it cannot be written.

@@ -22,6 +22,7 @@ from threading import Lock
 
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
+from dilated.files import describe_write_error
 from dilated.input_config import BandArray
 from dilated.prediction.journal import Journal
 from dilated.prediction.memory import NETWORK_SHARE, ByteGate
@@ -231,17 +232,13 @@ class _Outputs:
             try:
                 writer.write(image, prediction)
             except InputError as error:
-                self.fail(image.source, _frame_number(image), error.message, error.hint)
+                self.fail(image.source, image.frame_number, error.message, error.hint)
                 return
             except OSError as error:
-                self._fail_to_write(writer.path(image), error, image.source, _frame_number(image))
+                self._fail_to_write(writer.path(image), error, image.source, image.frame_number)
                 return
-        if self.journal is not None and not image.frame:
-            try:
-                self.journal.record(image.source)
-            except OSError as error:
-                self._fail_to_write(self.journal.path, error, image.source, 0)
-                return
+        if not image.frame and not self._record(image.source):
+            return
         with self.lock:
             self.result.pixels += prediction.labels.size
             self.result.unknown += prediction.unknown or 0
@@ -258,7 +255,17 @@ class _Outputs:
             except OSError as error:
                 self._fail_to_write(writer.path(first_image(source)), error, source, _AFTER_ALL_FRAMES)
                 return
-        self.result.videos += complete and readable and not self.result.stopped
+        if complete and readable and not self.result.stopped and self._record(source):
+            self.result.videos += 1
+
+    def _record(self, source: Source) -> bool:
+        if self.journal is not None:
+            try:
+                self.journal.record(source)
+            except OSError as error:
+                self._fail_to_write(self.journal.path, error, source, 0)
+                return False
+        return True
 
     def fail(self, source: Source, number: int, reason: str, hint: str = "") -> None:
         """Record that a source, or a frame of it, has failed."""
@@ -275,7 +282,7 @@ class _Outputs:
             except OSError as error:
                 name = error.filename2 or error.filename or self.writers[0].out  # filename2: the target of a rename
                 path = Path(name)
-                failure = Failure(path, _describe_write_error(path, error), "mend that and run it again")
+                failure = Failure(path, describe_write_error(path, error), "mend that and run it again")
                 self.failures_by_position.append(((len(self.order), 0), failure))
         self.failures_by_position.sort(key=lambda entry: entry[0])
         self.result.failures = [failure for _, failure in self.failures_by_position]
@@ -288,7 +295,7 @@ class _Outputs:
             self.result.stopped |= fatal
         if is_first:
             stopped, hint = ("; the run was stopped", "mend that and go on with --skip-existing") if fatal else ("", "")
-            self.fail(source, number, f"{_describe_write_error(path, error)}{stopped}", hint)
+            self.fail(source, number, f"{describe_write_error(path, error)}{stopped}", hint)
 
     def _report_step(self) -> None:
         self.done += 1
@@ -389,12 +396,4 @@ class _PipelineRun:
     def _fail(self, items: list[LoadedImage], reason: str, hint: str) -> None:
         for item in items:
             self.gate.release(item.held)
-            self.outputs.fail(item.image.source, _frame_number(item.image), f"{item.image}: {reason}", hint)
-
-
-def _describe_write_error(path: Path, error: OSError) -> str:
-    return f"{path}: could not be written ({error.strerror or error})"
-
-
-def _frame_number(image: InputImage) -> int:
-    return image.frame.number if image.frame else 0
+            self.outputs.fail(item.image.source, item.image.frame_number, f"{item.image}: {reason}", hint)

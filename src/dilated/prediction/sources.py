@@ -105,6 +105,11 @@ class InputImage:
         return self.source.name / f"{self.frame.number:06d}" if self.frame else self.source.name
 
     @property
+    def frame_number(self) -> int:
+        """The number of a video's frame, from 1; 0 for an image."""
+        return self.frame.number if self.frame else 0
+
+    @property
     def key(self) -> str:
         """Its name in a table of many images: with suffix and inner folders, the same on every machine."""
         is_camera = self.source.kind == SourceKind.CAMERA
