@@ -31,6 +31,7 @@ from dilated.data.raster.tags import (
     GDAL_METADATA,
     GDAL_NODATA,
     HEIGHT,
+    MOST_SAMPLES,
     ORIENTATION,
     PHOTOMETRIC,
     SAMPLE_FORMAT,
@@ -267,9 +268,11 @@ def _name_bands(count: int, is_color: bool) -> tuple[str, ...]:
 def _parse_tiff(header: TiffHeader, include_plain: bool) -> BandHeader | None:
     bits = set(header.get_values(BITS_PER_SAMPLE, (1,)))
     photometric = header.get_int(PHOTOMETRIC, 1)
-    if photometric in _PLAIN_COLOR_SPACES or not bits <= {8, 16, 32, 64} or len(bits) > 1:
+    if photometric in _PLAIN_COLOR_SPACES or not bits <= {8, 16, 32, 64} or len(bits) != 1:
         return None  # pillow's, or refused with its words
     count = header.get_int(SAMPLES_PER_PIXEL, 1)
+    if not 1 <= count <= MOST_SAMPLES:
+        return None
     extra = header.get_values(EXTRA_SAMPLES)
     names = _read_band_names(header, count)
     # GDAL writes four bands of 8 bits as RGB and alpha, whatever they are; one with a name of its own is none.

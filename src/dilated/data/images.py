@@ -83,8 +83,15 @@ def read_image(source: Path | str | BinaryIO) -> ImageArray:
             require_full_range(int(values.max()), name)
         return to_rgb(values)
     with open_image(source) as image:
+        width, height = image.size
+        is_tiff = image.format == "TIFF"
         ImageOps.exif_transpose(image, in_place=True)
         pixels = to_rgb_array(image, name)
+        stated = {(height, width), header.size if header else (height, width)} - {pixels.shape[:2]}
+        if is_tiff and stated:
+            ((height, width),) = list(stated)[:1]
+            found = f"{pixels.shape[1]}x{pixels.shape[0]} pixels in a TIFF whose header says {width}x{height}"
+            raise InputError(f"{name}: found {found}", hint="save it again, upright")
         if header is not None and pixels.max() <= _FEW_LEVELS:
             require_full_range(_greatest_value(source, image, header), name)
     return pixels

@@ -107,7 +107,10 @@ def describe_images(images: Sequence[Path], rules: InputRules | None = None) -> 
     if not values:
         open_band_raster(chosen[0], config).close()  # which says what is wrong with it
         raise InputError(f"{chosen[0]}: no pixel of {len(chosen)} images has data", hint="correct input.nodata")
-    return _set_range(config, values, rules or InputRules())
+    try:
+        return _set_range(config, values, rules or InputRules())
+    except InputError as error:  # such as of means that are not finite, of numbers near the greatest
+        raise InputError(f"{chosen[0]} and {len(chosen) - 1} others: {error.message}", error.hint) from error
 
 
 def format_proposal(config: InputConfig) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dilated.data.images import IMAGE_SUFFIXES, list_image_files
+from dilated.data.images import IMAGE_SUFFIXES, is_folder, list_image_files
 
 
 def list_folders(root: Path, depth: int) -> Iterator[Path]:
@@ -34,14 +34,20 @@ def walk_folders(root: Path, depth: int) -> Iterator[FolderContents]:
                     continue
                 is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
                 has_images = has_images or is_image
-                if not is_image and entry.is_dir():
-                    folders.append(root / entry.name)
+                folder = root / entry.name
+                if not is_image and is_folder(folder) and not (entry.is_symlink() and _leads_upwards(folder)):
+                    folders.append(folder)
     except OSError:  # not ours to read
         return
     yield FolderContents(root, has_images)
     if depth:
         for folder in sorted(folders):
             yield from walk_folders(folder, depth - 1)
+
+
+def _leads_upwards(link: Path) -> bool:
+    """Whether a link to a folder leads to one that it lies in, whose images would be found again below it."""
+    return link.parent.resolve().is_relative_to(link.resolve())
 
 
 class ImageIndex:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 from dilated.errors import InputError
 
+MOST_SAMPLES = 65535
+"""Bands of a TIFF, whose number has 16 bits."""
+
 # The codes of TIFF 6.0, and of GeoTIFF and GDAL.
 SUBFILE, WIDTH, HEIGHT, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 DESCRIPTION, STRIP_OFFSETS, ORIENTATION, SAMPLES_PER_PIXEL, ROWS_PER_STRIP, STRIP_COUNTS = 270, 273, 274, 277, 278, 279
@@ -263,7 +266,7 @@ def read_layout(header: TiffHeader, any_range: bool = False) -> TiffLayout:
     gray = bands == 1 and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     if bits not in ({8}, {16}) and not (bits in ({1}, {2}, {4}) and bands == 1):
         raise InputError(
-            f"{path}: found bands of {sorted(bits)} bits; expected 8 or 16, the same in all bands",
+            f"{path}: found bands of {str(sorted(bits))[:100]} bits; expected 8 or 16, the same in all bands",
             hint=_SCALE_HINT,
         )
     supported = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
@@ -296,6 +299,8 @@ def _describe_bands(
 ) -> TiffLayout:
     extra = header.get_values(EXTRA_SAMPLES)
     alphas = [bands - len(extra) + i + 1 for i, kind in enumerate(extra) if kind in (1, 2)]
+    if not 1 <= bands <= MOST_SAMPLES:
+        raise InputError(f"{header.path}: found a TIFF of {bands} bands", hint=f"give 1 to {MOST_SAMPLES:,}")
     color_bands = tuple(band for band in range(1, bands + 1) if band not in alphas)
     return TiffLayout(bands, dtype, color_bands, alphas[0] if alphas else None, color_table)
 
