@@ -90,8 +90,8 @@ def read_image(source: Path | str | BinaryIO) -> ImageArray:
         stated = {(height, width), header.size if header else (height, width)} - {pixels.shape[:2]}
         if is_tiff and stated:
             ((height, width),) = list(stated)[:1]
-            found = f"{pixels.shape[1]}x{pixels.shape[0]} pixels in a TIFF whose header says {width}x{height}"
-            raise InputError(f"{name}: found {found}", hint="save it again, upright")
+            sizes = f"{pixels.shape[1]}x{pixels.shape[0]} pixels in a TIFF whose header says {width}x{height}"
+            raise InputError(f"{name}: found {sizes}", hint="save it again, upright")
         if header is not None and pixels.max() <= _FEW_LEVELS:
             require_full_range(_greatest_value(source, image, header), name)
     return pixels
