@@ -96,7 +96,9 @@ def change(values: dict[str, Any], random: Random) -> str:
         return f"{key}: no {str(name)[:40]}"
     if isinstance(value, Tensor) and how < 0.8:
         return f"{key}: {change_tensor(where, name, value, random)}"
-    where[name] = random.choice([*ODD_VALUES, torch.zeros(3), torch.tensor(float("nan")), (1,), "\x1b[2J"])
+    where[name] = copy.deepcopy(
+        random.choice([*ODD_VALUES, torch.zeros(3), torch.tensor(float("nan")), (1,), "\x1b[2J"])
+    )
     return f"{key}: {str(name)[:40]}"
 
 

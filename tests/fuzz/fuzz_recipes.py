@@ -5,6 +5,7 @@ for outcome in run(seed=0, numbers=range(1000)): ...
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ def change(text: str, random: Random) -> tuple[bytes, tuple[str, ...]]:
             del where[key]
             done.append(f"no {key}")
         else:
-            where[key] = random.choice(VALUES) if random.random() < 0.7 else random.choice(HOSTILE_TEXTS)
+            where[key] = copy.deepcopy(random.choice(VALUES)) if random.random() < 0.7 else random.choice(HOSTILE_TEXTS)
             done.append(str(key))
     return write(table).encode("utf-8", "surrogatepass"), tuple(done)
 
