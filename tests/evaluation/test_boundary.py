@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dilated import InputError
-from dilated.evaluation.boundary import _find_boundary_band, band_width_in_pixels, boundary_counts
+from dilated.evaluation.boundary import (
+    _find_boundary_band,
+    _find_changes,
+    _sliding_extremum,
+    band_width_in_pixels,
+    boundary_counts,
+)
 
 Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -97,3 +103,26 @@ def test_a_perfect_prediction_hits_all_of_the_union(image: Image, width: int) ->
     _, target = image
     counts = boundary_counts(np.where(target == 255, 1, target), target, 4, width)
     assert counts.intersection.tolist() == counts.union.tolist()
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_changes_between_neighbors_find_what_sliding_extrema_find(seed: int, width: int) -> None:
+    random = np.random.default_rng(seed)
+    rows, columns = random.integers(1, 40, 2)
+    labels = np.kron(random.integers(0, 255, (rows, columns)), np.ones((2, 3)))[:rows, :columns].astype(np.uint8)
+    if seed % 3 == 0:
+        labels[random.random(labels.shape) < 0.9] = 7
+    maximum = _sliding_extremum(labels, width, np.maximum, 0)
+    minimum = _sliding_extremum(labels, width, np.minimum, 255)
+    assert np.array_equal(_find_changes(labels, width), (maximum != labels) | (minimum != labels))
+
+
+def test_one_pixel_that_is_not_labelled_changes_only_its_surroundings() -> None:
+    random = np.random.default_rng(0)
+    labels = np.kron(random.integers(0, 4, (6, 8)), np.ones((10, 10))).astype(np.uint8)
+    valid = np.ones(labels.shape, bool)
+    everywhere = _find_boundary_band(labels, valid, 3)
+    valid[30, 40] = False
+    changed = _find_boundary_band(labels, valid, 3) != everywhere
+    assert not np.delete(changed, np.s_[27:34], axis=0).any()

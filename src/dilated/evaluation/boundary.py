@@ -83,7 +83,7 @@ def boundary_counts(
     """
     labels, target = np.asarray(labels), np.asarray(target)
     valid = target != IGNORE
-    truth, prediction = target.astype(np.uint8), labels.astype(np.uint8)
+    truth, prediction = target.astype(np.uint8, copy=False), labels.astype(np.uint8, copy=False)
     pixels = band_width_in_pixels(target.shape, width)
     image_border = _find_image_border_band(target.shape, pixels)
     truth_band = valid & (image_border | _find_boundary_band(truth, valid, pixels))
@@ -227,10 +227,42 @@ def _find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _
     """
     if width < 1:
         raise ValueError(f"boundary band: found a width of {width}; expected at least 1 pixel")
+    if valid.all():
+        return _find_changes(labels, width)
     maximum = _sliding_extremum(np.where(valid, labels, np.uint8(0)), width, np.maximum, 0)
     minimum = _sliding_extremum(np.where(valid, labels, np.uint8(255)), width, np.minimum, 255)
     band: _BoolArray = valid & ((maximum != labels) | (minimum != labels))
     return band
+
+
+def _find_changes(labels: _LabelArray, width: int) -> _BoolArray:
+    """Find the pixels that are near another label where all are labelled: whose square holds two neighbors that differ.
+
+    A bit for each pixel in one long integer, which is shifted and combined some ten times faster than bytes are.
+    """
+    rows, columns = labels.shape
+    line = -(-(columns + 2 * width) // 8) * 8  # bits of a row: what is shifted beyond its end stays behind it
+    across, down = np.zeros((2, rows, line), dtype=bool)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=across[:, : columns - 1])
+    np.not_equal(labels[1:], labels[:-1], out=down[: rows - 1, :columns])
+    bits = [int.from_bytes(np.packbits(edges, bitorder="little").tobytes(), "little") for edges in (across, down)]
+    # The pair (x, x + 1) is in the square around p for x from p - w to p + w - 1; a pixel of it for up to p + w.
+    near_across = _spread(_spread(bits[0], 2 * width, 1, width - 1), 2 * width + 1, line, width)
+    near_down = _spread(_spread(bits[1], 2 * width + 1, 1, width), 2 * width, line, width - 1)
+    near = (near_across | near_down) & ((1 << rows * line) - 1)
+    packed = np.frombuffer(near.to_bytes(rows * line // 8, "little"), dtype=np.uint8)
+    band: _BoolArray = np.unpackbits(packed, bitorder="little").view(bool).reshape(rows, line)[:, :columns]
+    return band
+
+
+def _spread(bits: int, count: int, step: int, back: int) -> int:
+    """Combine the bits at i, i - step, ..., `count` of them, then move all back by `back` steps."""
+    covered = 1
+    while covered < count:
+        shift = min(covered, count - covered)
+        bits |= bits << shift * step
+        covered += shift
+    return bits >> back * step
 
 
 def _find_image_border_band(shape: tuple[int, ...], width: int) -> _BoolArray:

@@ -158,7 +158,11 @@ class LabelCounter:
 
     def decode(self, values: NDArray[np.integer], table: NDArray[np.int16] | None = None) -> LabelArray:
         """Turn values that have been counted into ids, 255 where there is none."""
-        return (self._prediction_table if table is None else table).astype(np.uint8)[values]
+        ids = (self._prediction_table if table is None else table).astype(np.uint8)
+        if values.dtype == np.uint8:  # three times faster than an index by an array
+            translated = values.tobytes().translate(ids[:256].tobytes())
+            return np.frombuffer(translated, dtype=np.uint8).reshape(values.shape)
+        return ids[values]
 
     def _check_predictions(
         self, values: NDArray[np.int64], ids: NDArray[np.int16], prediction: NDArray[np.integer], path: Path
