@@ -118,8 +118,7 @@ class PipelineResult:
         failures: what could not be predicted or written, in the order of the sources.
         several_frames: how many frames or pages each file holds that holds several; the first was predicted.
         tiles: pixels along a side of the tiles in which large images were labelled, by the memory.
-        pixels: how many pixels have been predicted.
-        unknown: how many of them were left unknown, with a `risk`.
+        pixels, unknown: how many pixels have been predicted, and how many of them were left unknown.
         stopped: whether the run ended early because nothing could be written any more.
         interrupted: whether it ended early because of Ctrl-C.
     """
