@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dilated import load_recipe, open_dataset
+from dilated import load, load_recipe, open_dataset
 from dilated.data.augment import AugmentConfig
+from dilated.evaluation.evaluate import evaluate
+from dilated.prediction.predictor import Predictor
 from dilated.training.losses.combined import LossConfig, combined_loss
 from dilated.training.train import train
 
 TRAINING = """batch=6 stage.0.epochs=100 stage.0.backbone_lr_factor=1.0 stage.0.val_interval=100 stage.0.output_stride=8
     augment.scale=[1.0,1.0] augment.crop=[40,56] augment.brightness=0.0 augment.contrast=0.0 augment.saturation=0.0
     augment.flip=false network.features=32 network.dropout=0.0 ema=0.0 workers=0"""
+
+NUCLEI_TRAINING = """batch=6 stage.0.epochs=30 stage.0.backbone_lr_factor=1.0 stage.0.val_interval=1000
+    stage.0.output_stride=8 augment.crop=[96,96] network.features=32 network.dropout=0.0 ema=0.0 workers=0"""
 
 
 def sparse(height: int, width: int, *points: tuple[int, int]) -> Tensor:
@@ -76,3 +84,46 @@ def test_points_train_nearly_as_well_as_full_labels(folder: Path, recipe_file: P
         Image.fromarray(label).save(path)
     best = train(open_dataset(folder), load_recipe(str(recipe_file), TRAINING.split()), tmp_path / "run")
     assert best > 0.45  # full labels: above 0.5; guessing the field everywhere: 0.28
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_points(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data of points that docs/your-own-data.md makes, by its own lines."""
+    text = (ROOT / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text[text.index("Labels may be sparse") :], re.DOTALL)
+    (folder / "examples").mkdir()
+    shutil.copytree(ROOT / "examples" / "nuclei", folder / "examples" / "nuclei")
+    monkeypatch.chdir(folder)
+    exec(compile(block, "docs/your-own-data.md", "exec"), {})
+    return folder / "points"
+
+
+def test_the_example_of_the_docs_keeps_20_pixels_of_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = open_dataset(make_points(tmp_path, monkeypatch)).samples("train")
+    full = {s.name: s.read_label() for s in open_dataset(ROOT / "examples" / "nuclei").samples("train")}
+    for sample in samples:
+        label = sample.read_label()
+        assert [int((label == i).sum()) for i in (0, 1)] == [
+            min(20, int((full[sample.name] == i).sum())) for i in (0, 1)
+        ]
+        assert (label == full[sample.name])[label != 255].all()
+
+
+@pytest.mark.slow
+def test_points_of_real_nuclei_beat_chance_and_ignored_is_not_background(
+    tmp_path: Path, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = open_dataset(make_points(tmp_path, monkeypatch))
+    recipe = load_recipe(str(recipe_file), NUCLEI_TRAINING.split())
+    recipe = replace(recipe, stage=recipe.stage[:1], network=replace(recipe.network, context="none"))
+    train(points, recipe, tmp_path / "run")
+    data = open_dataset(ROOT / "examples" / "nuclei")
+    counts = evaluate(
+        Predictor(load(tmp_path / "run"), device="cpu"), data.samples("val"), data.classes
+    ).confusion.counts
+    truth, predicted = counts.sum(1) / counts.sum(), counts.sum(0) / counts.sum()
+    iou = counts[1, 1] / (counts[1].sum() + counts[:, 1].sum() - counts[1, 1])
+    assert iou > 0.45, (iou, truth, predicted)  # everything nucleus gives its fraction; everything background gives 0
+    assert predicted[1] > 0.5 * truth[1]  # 99.9% of the pixels are ignored: as background they would hide all nuclei
