@@ -210,7 +210,7 @@ def test_a_table_of_input_alone_keeps_the_data_s_own_classes(tmp_path: Path) -> 
 
 
 def test_such_images_are_not_converted_to_formats_of_rgb(fields: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="formats are written as 8-bit RGB"):
+    with pytest.raises(InputError, match="voc is written with images of 8-bit RGB"):
         convert(fields, tmp_path / "out", "voc")
 
 
