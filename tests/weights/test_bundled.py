@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from pathlib import Path
 
@@ -9,6 +10,38 @@ from dilated import InputError, Predictor, load, open_dataset
 from dilated.evaluation.evaluate import evaluate
 
 STREET = Path(str(resources.files("dilated.weights") / "files" / "street.safetensors"))
+
+
+WEIGHTS = {
+    "street": "e28b044cf5671b564d1f174334b9bc51ffc1ef1e59a12c9633d49e9ee3696c91",
+    "cells": "6639b3eb49694adab2ebc75efbb59183497e06e8b6dc5ff60a2b841040b841d7",
+}
+"""SHA-256 of the bytes of the tensors, without the header that holds the card."""
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_card_can_be_rewritten_without_a_change_of_the_weights(name: str) -> None:
+    content = (STREET.parent / f"{name}.safetensors").read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    assert hashlib.sha256(content[start:]).hexdigest() == WEIGHTS[name]
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_card_says_what_its_interval_is_over_and_is_that_of_its_page(name: str) -> None:
+    val = load(name).card["val"]
+    assert val["interval_over"]["unit"] in ("block", "group", "image")
+    assert val["interval_over"]["number"] > 0
+    page = (STREET.parent / f"{name}.md").read_text("utf-8")
+    low, high = val["mean_iou_interval"]
+    assert f"**{val['mean_iou']:.4f}** ({low:.4f} to {high:.4f})" in page
+    assert val["interval_over"]["text"] in page
+
+
+def test_street_is_about_one_film() -> None:
+    over = load("street").card["val"]["interval_over"]
+    assert over["unit"] == "block"
+    assert "0016E5" in over["text"]
+    assert "this says nothing about other groups, such as other films" in over["text"]
 
 
 def test_street_is_small_and_says_what_it_is() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -88,8 +88,19 @@ def _network_table(network: NetworkDescription) -> Table:
     rows += [(key, value) for key, value in network.card.items() if isinstance(value, str | int | float)]
     metrics = network.card.get("val")
     if isinstance(metrics, dict) and isinstance(metrics.get("mean_iou"), float):  # None where no pixel was labeled
-        rows.append(("val mean IoU", f"{metrics['mean_iou']:.4f}"))
+        rows += _describe_val(metrics)
     return make_table(("", ""), rows, left=range(2))
+
+
+def _describe_val(metrics: dict[str, Any]) -> list[tuple[str, object]]:
+    """The mean IoU on val with its interval, and what that is over, where a card says so."""
+    bounds, over = metrics.get("mean_iou_interval"), metrics.get("interval_over")
+    is_known = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, float) for bound in bounds)
+    interval = f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if is_known and isinstance(bounds, list) else ""
+    rows: list[tuple[str, object]] = [("val mean IoU", f"{metrics['mean_iou']:.4f}{interval}")]
+    if isinstance(over, dict) and isinstance(over.get("text"), str):
+        rows.append(("val", over["text"]))
+    return rows
 
 
 def _describe_input(network: NetworkDescription) -> str:
