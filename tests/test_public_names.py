@@ -45,6 +45,8 @@ CONTRACT = [
 BESIDE_THE_CONTRACT = {
     "accelerate": "what makes a network fast, for those who need no Predictor",
     "AdapterConfig": "an argument of add_context",
+    "AuditOptions": "an argument of audit",
+    "audit": "where labels are probably wrong",
     "ConvertOptions": "an argument of convert",
     "ScoreOptions": "an argument of score",
     "SplitOptions": "an argument of split",

@@ -15,6 +15,7 @@ from dilated._version import __version__ as __version__
 
 _EXPORTS = {
     "api": ("Run", "TrainOptions", "compare", "evaluate", "plan", "train"),
+    "auditing": ("AuditOptions", "audit"),
     "cross_validation": ("train_folds",),
     "data.check.check": ("check",),
     "data.convert": ("ConvertOptions", "convert"),

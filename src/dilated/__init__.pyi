@@ -1,6 +1,7 @@
 from dilated import fields, paper
 from dilated._version import __version__ as __version__
 from dilated.api import Run, TrainOptions, compare, evaluate, plan, train
+from dilated.auditing import AuditOptions, audit
 from dilated.cross_validation import train_folds
 from dilated.data.check.check import check
 from dilated.data.convert import ConvertOptions, convert
@@ -30,6 +31,7 @@ from dilated.weights.published import published
 
 __all__ = [
     "AdapterConfig",
+    "AuditOptions",
     "Classes",
     "ConfusionMatrix",
     "ContextModule",
@@ -49,6 +51,7 @@ __all__ = [
     "TuneOptions",
     "accelerate",
     "add_context",
+    "audit",
     "check",
     "compare",
     "convert",

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dilated.api import TrainOptions, train
+from dilated.api import Run, TrainOptions, train
+from dilated.data.dataset import Dataset
 from dilated.data.groups import Groups
 from dilated.errors import InputError
 from dilated.evaluation.boundary import BoundaryCounts
@@ -68,17 +69,13 @@ def train_folds(
     seconds = parse_duration(budget) if isinstance(budget, str) else budget
     results = []
     for number in range(1, folds + 1):
-        folder = Path(out) / f"fold{number}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        is_begun = (folder / CHECKPOINT_FILE).is_file()
-        run = train(
+        run = train_fold(
             data,
-            folder,
-            budget=seconds / folds if seconds else None,
-            recipe=None if is_begun else recipe,
-            init_from=None if is_begun else init_from,
-            resume=is_begun,
-            options=replace(options, fold=f"{number}/{folds}"),
+            Path(out) / f"fold{number}",
+            seconds / folds if seconds else None,
+            recipe,
+            init_from,
+            replace(options, fold=f"{number}/{folds}"),
         )
         results.append(run.evaluate(device=options.device))
     pooled = pool_results(results)
@@ -88,6 +85,33 @@ def train_folds(
     ]
     atomic_write(Path(out) / FOLDS_FILE, json.dumps(table, indent=2, allow_nan=False) + "\n")
     return pooled
+
+
+def train_fold(
+    data: str | Path | Dataset,
+    folder: Path,
+    seconds: float | None,
+    recipe: str | Path | Recipe | None,
+    init_from: str | Path | BaseSegmenter | None,
+    options: TrainOptions,
+) -> Run:
+    """Train one network in a folder, or go on with the training that is there.
+
+    Raises:
+        InputError: as for `dilated.train`.
+        Interrupted: asked to stop; calling it again continues.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    is_begun = (folder / CHECKPOINT_FILE).is_file()
+    return train(
+        data,
+        folder,
+        budget=seconds,
+        recipe=None if is_begun else recipe,
+        init_from=None if is_begun else init_from,
+        resume=is_begun,
+        options=options,
+    )
 
 
 def pool_results(results: Sequence[EvaluationResult]) -> EvaluationResult:

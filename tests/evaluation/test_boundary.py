@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from dilated import InputError
 from dilated.evaluation.boundary import (
-    _find_boundary_band,
     _find_changes,
     _sliding_extremum,
     band_width_in_pixels,
     boundary_counts,
+    find_boundary_band,
 )
 
 Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -61,7 +61,7 @@ def test_a_width_that_is_neither_pixels_nor_a_share_is_refused(width: float) -> 
     with pytest.raises(InputError, match=r"boundary width: .* is neither .*Give a fraction of the diagonal"):
         band_width_in_pixels((10, 10), width)
     with pytest.raises(ValueError, match="at least 1 pixel"):
-        _find_boundary_band(np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), 0)
+        find_boundary_band(np.zeros((1, 1), np.uint8), np.ones((1, 1), bool), 0)
 
 
 @settings(deadline=None, max_examples=60)
@@ -122,7 +122,7 @@ def test_one_pixel_that_is_not_labelled_changes_only_its_surroundings() -> None:
     random = np.random.default_rng(0)
     labels = np.kron(random.integers(0, 4, (6, 8)), np.ones((10, 10))).astype(np.uint8)
     valid = np.ones(labels.shape, bool)
-    everywhere = _find_boundary_band(labels, valid, 3)
+    everywhere = find_boundary_band(labels, valid, 3)
     valid[30, 40] = False
-    changed = _find_boundary_band(labels, valid, 3) != everywhere
+    changed = find_boundary_band(labels, valid, 3) != everywhere
     assert not np.delete(changed, np.s_[27:34], axis=0).any()

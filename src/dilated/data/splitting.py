@@ -138,7 +138,7 @@ def split(
     """
     dataset = data if isinstance(data, Dataset) else open_dataset(data, group_by=group_by)
     folder = _choose_folder(dataset, out)
-    samples, groups = _pool_samples(dataset)
+    samples, groups = pool_samples(dataset)
     if options.by == SINGLE_IMAGES:
         names = tuple(name_from_root(sample, dataset.root) for sample in samples)
         groups = Groups(names, (None,) * len(names), "each image on its own, as asked for")
@@ -190,7 +190,7 @@ def select_fold(data: Dataset, fold: str) -> Dataset:
         InputError: a fold that is none, or fewer groups than folds.
     """
     number, count = parse_fold(fold)
-    samples, groups = _pool_samples(data)
+    samples, groups = pool_samples(data)
     parts, _ = divide(data, samples, groups, SplitOptions(folds=count))
     held_out = set(parts[f"fold {number}"])
     division = {
@@ -225,7 +225,7 @@ def parse_fold(fold: str) -> tuple[int, int]:
 
 def _apply_lists(data: Dataset, folder: Path) -> Dataset:
     """The data set with the splits that the lists of a folder name."""
-    samples, _ = _pool_samples(data, with_test=True)
+    samples, _ = pool_samples(data, with_test=True)
     by_name: dict[str, Sample] = {}
     for sample, name in zip(samples, _name_samples(samples, data.root), strict=True):
         by_name[name] = by_name[name_from_root(sample, data.root)] = sample
@@ -320,7 +320,7 @@ def _deal(weights: NDArray[np.float64], fractions: NDArray[np.float64], seed: in
     return place
 
 
-def _pool_samples(data: Dataset, with_test: bool = False) -> tuple[list[Sample], Groups]:
+def pool_samples(data: Dataset, with_test: bool = False) -> tuple[list[Sample], Groups]:
     """The samples of all splits, each once, and their groups; those of test only where asked for."""
     splits = [name for name in data.splits if name != "test" or with_test] or list(data.splits)
     samples = {sample.key: sample for name in splits for sample in data.samples(name)}

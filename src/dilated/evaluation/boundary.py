@@ -86,8 +86,8 @@ def boundary_counts(
     truth, prediction = target.astype(np.uint8, copy=False), labels.astype(np.uint8, copy=False)
     pixels = band_width_in_pixels(target.shape, width)
     image_border = _find_image_border_band(target.shape, pixels)
-    truth_band = valid & (image_border | _find_boundary_band(truth, valid, pixels))
-    prediction_band = valid & (image_border | _find_boundary_band(prediction, valid, pixels))
+    truth_band = valid & (image_border | find_boundary_band(truth, valid, pixels))
+    prediction_band = valid & (image_border | find_boundary_band(prediction, valid, pixels))
     truth_in_band, prediction_in_band = (
         np.where(band, ids, np.uint8(IGNORE)) for band, ids in ((truth_band, truth), (prediction_band, prediction))
     )
@@ -155,7 +155,7 @@ def trimap_counts(labels: ArrayLike, target: ArrayLike, num_classes: int, widths
     truth = target.astype(np.uint8)
     band_index = np.full(target.shape, len(widths), dtype=np.int64)  # of the narrowest band that holds the pixel
     for band in reversed(range(len(widths))):
-        band_index[_find_boundary_band(truth, valid, widths[band])] = band
+        band_index[find_boundary_band(truth, valid, widths[band])] = band
     inside = band_index < len(widths)
     band_indices, target_ids = band_index[inside], truth[inside].astype(np.int64)
     prediction = labels[inside].astype(np.int64)
@@ -206,7 +206,7 @@ def band_width_in_pixels(shape: tuple[int, ...], width: float = DEFAULT_BOUNDARY
     return int(width) if width >= 1 else max(1, round(width * math.hypot(*shape)))
 
 
-def _find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _BoolArray:
+def find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _BoolArray:
     """Find the pixels that are near another label.
 
     Args:
@@ -222,7 +222,7 @@ def _find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _
 
     Example:
         >>> labels = np.array([[1, 1, 1, 2, 2, 0]], np.uint8)
-        >>> _find_boundary_band(labels, labels > 0, 1).astype(int).tolist()
+        >>> find_boundary_band(labels, labels > 0, 1).astype(int).tolist()
         [[0, 0, 1, 1, 0, 0]]
     """
     if width < 1:
