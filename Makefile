@@ -4,6 +4,7 @@
 # make test-all   the slow tests as well
 # make test-gpu   the tests that need a CUDA device
 # make test-floor the core tests with the lowest versions that pyproject.toml allows, in .venv-floor
+# make figures CAMVID=DATA NUCLEI=DATA  the figures of the documents again; fails where one drifts outside its interval
 # make reference  the pages of docs/reference from the docstrings
 # Each makes the environment in .venv first where it is missing.
 
@@ -12,7 +13,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo test test-again test-all test-gpu test-floor lint reference bench clean
+.PHONY: demo figures test test-again test-all test-gpu test-floor lint reference bench clean
 
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -46,6 +47,9 @@ test-floor:
 
 reference: .venv/ready
 	$(BIN)/python tools/make_reference.py
+
+figures: .venv/ready
+	CAMVID='$(CAMVID)' NUCLEI='$(NUCLEI)' $(BIN)/python tools/figures.py $(FIGURES)
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/depthwise.py

@@ -20,8 +20,15 @@ def mean_iou_interval(counts: NDArray[np.int64], names: Sequence[str]) -> Interv
 
 def mean_iou_difference(candidate: NDArray[np.int64], baseline: NDArray[np.int64], names: Sequence[str]) -> Interval:
     """Compute the mean IoU of one network minus that of another, on the same images, paired."""
-    rows = _to_rows(candidate), _to_rows(baseline)
-    return compute_differences(rows[:1], rows[1:], rows[0].shape[1] // 3, find_groups(names)).metrics["mean_iou"][0]
+    return mean_iou_difference_of_seeds([candidate], [baseline], names)
+
+
+def mean_iou_difference_of_seeds(
+    candidates: Sequence[NDArray[np.int64]], baselines: Sequence[NDArray[np.int64]], names: Sequence[str]
+) -> Interval:
+    """Compute the mean over trainings of one side minus that of another; with several, their variance is part of it."""
+    ours, theirs = [_to_rows(counts) for counts in candidates], [_to_rows(counts) for counts in baselines]
+    return compute_differences(ours, theirs, ours[0].shape[1] // 3, find_groups(names)).metrics["mean_iou"][0]
 
 
 def _to_rows(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,8 @@
 """Zero-configuration training beside segmentation_models.pytorch: the same weights, data, machine, time budget.
 
-    python benchmarks/zero_config.py DATA --budget 8m --out runs/zero --json benchmarks/results/zero_config.jsonl
+    python benchmarks/zero_config.py DATA --budget 8m --seeds 3 --out runs/zero --json runs/zero.jsonl
+
+Each arm and seed is a cell that is kept in --out, `fpn-seed2.npz`: called again, the missing ones are trained.
 
 Arms, one after another, each in a process of its own:
     dilated        `dilated train DATA --budget B`, nothing else said: planning and validation are inside the budget
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from intervals import mean_iou_difference, mean_iou_interval
+from intervals import mean_iou_difference_of_seeds, mean_iou_interval
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -38,6 +41,7 @@ from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.environment import describe_machine
+from dilated.files import atomic_path
 from dilated.training.autoplan.choices import MAX_SAMPLE_PIXELS, _choose_crop
 from dilated.training.autoplan.measure import summarize_dataset
 from dilated.training.budget import parse_duration
@@ -81,22 +85,22 @@ def normalised(x: Tensor) -> Tensor:
     return (x - 0.5) / 0.5  # tf_efficientnet_lite0's own
 
 
-def train_peer(arm: str, data: Dataset, budget: float) -> nn.Module:
+def train_peer(arm: str, data: Dataset, budget: float, seed: int = 0) -> nn.Module:
     """The hand-written loop."""
     began = time.monotonic()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = peer(arm, len(data.classes)).train()
     pairs = data.samples("train")
     # The peers get our crop too: choosing one is not what is compared.
     crop, _ = _choose_crop(summarize_dataset(pairs, data.classes), MAX_SAMPLE_PIXELS["cpu"])
-    samples = TrainingSamples(pairs, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=0, cache=True)
+    samples = TrainingSamples(pairs, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=seed, cache=True)
     encoder = set(network.encoder.parameters())
     groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]
     optimizer = torch.optim.AdamW([{"params": p, "lr": r, "peak": r} for p, r in groups], weight_decay=0.01)
     average = copy.deepcopy(network).eval()
     options = LossConfig(dice=1.0)
     for step, (image, label) in enumerate(
-        iter_batches(samples, iter_batch_keys(len(samples), 8, 0, 0, None), workers=1)
+        iter_batches(samples, iter_batch_keys(len(samples), 8, seed, 0, None), workers=1)
     ):
         progress = (time.monotonic() - began) / budget
         if progress >= 1:
@@ -144,19 +148,27 @@ def measured_ours(run: Path, data: Dataset) -> np.ndarray:
     return measured(lambda image: order[predictor(image).labels], data)
 
 
-def run_arm(arm: str, options: argparse.Namespace, seconds: float) -> None:
+def cell_name(arm: str, seed: int) -> str:
+    """The name of a training: that of one arm with one seed."""
+    return f"{arm}-seed{seed}"
+
+
+def run_arm(arm: str, seed: int, options: argparse.Namespace, seconds: float) -> None:
     data = open_dataset(options.data)
     began = time.monotonic()
+    name = cell_name(arm, seed)
     if arm == "dilated":
-        train_ours(options, options.out / "dilated")
+        shutil.rmtree(options.out / name, ignore_errors=True)  # of a call that was killed: the time would not be right
+        train_ours(options, options.out / name, [f"seed={seed}"])
         took = time.monotonic() - began
-        counts = measured_ours(options.out / "dilated", data)
+        counts = measured_ours(options.out / name, data)
     else:
-        network = train_peer(arm, data, seconds)
+        network = train_peer(arm, data, seconds, seed)
         took = time.monotonic() - began
         counts = measured(Peer(network), data)
     options.out.mkdir(parents=True, exist_ok=True)
-    np.savez(options.out / f"{arm}.npz", counts=counts, took=took)
+    with atomic_path(options.out / f"{name}.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, counts=counts, took=took)
 
 
 def arguments(doc: str, budget: str) -> argparse.ArgumentParser:
@@ -180,43 +192,48 @@ def machine() -> str:
 def main() -> None:
     parser = arguments(__doc__, "8m")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="those to compare, ours first")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
     parser.add_argument("--arm", choices=ARMS, help="train one arm alone, without the table")
+    parser.add_argument("--seed", type=int, default=0, help="of that arm")
     options = parser.parse_args()
     seconds = parse_duration(options.budget)
     if options.arm:
-        return run_arm(options.arm, options, seconds)
-    for arm in options.arms:
-        if not (options.out / f"{arm}.npz").exists():
-            command = [sys.executable, __file__, str(options.data), "--budget", options.budget]
-            subprocess.run([*command, "--out", str(options.out), "--arm", arm], check=True)
+        return run_arm(options.arm, options.seed, options, seconds)
+    for seed in range(options.seeds):  # so that a part of it has all arms
+        for arm in options.arms:
+            if not (options.out / f"{cell_name(arm, seed)}.npz").exists():
+                command = [sys.executable, __file__, str(options.data), "--budget", options.budget]
+                words = ["--out", str(options.out), "--arm", arm, "--seed", str(seed)]
+                subprocess.run([*command, *words], check=True)
+    print_table(options, seconds)
+    return None
+
+
+def print_table(options: argparse.Namespace, seconds: float) -> None:
+    """Print each arm's mean IoU by seed with its interval, and the paired difference of the means over seeds."""
     data = open_dataset(options.data)
     names = [sample.name for sample in data.samples("val")]
-    results = {arm: np.load(options.out / f"{arm}.npz") for arm in options.arms}
-    print(f"{data.root.name}, {options.budget}, {machine()}")
-    for arm, result in results.items():
-        value = mean_iou_interval(result["counts"], names)
-        line = (
-            f"{arm:<14} mean IoU {value.value:.4f} [{value.low:.4f}, {value.high:.4f}], {float(result['took']):.0f} s"
-        )
-        entry = {
-            "data": data.root.name,
-            "budget": seconds,
-            "arm": arm,
-            "machine": machine(),
-            "images": len(data.samples("val")),
-        }
-        entry |= {"mean_iou": value.value, "low": value.low, "high": value.high, "seconds": float(result["took"])}
-        pooled = ConfusionMatrix(data.classes.names, result["counts"].sum(0))
-        entry["iou"] = pooled.iou
-        if arm != "dilated":
-            less = mean_iou_difference(results["dilated"]["counts"], result["counts"], names)
-            line += f"; ours less it {less:+.4f}"
+    print(f"{data.root.name}, {options.budget}, {options.seeds} seeds, {machine()}")
+    ours: list[np.ndarray] = []
+    for arm in options.arms:
+        cells = [np.load(options.out / f"{cell_name(arm, seed)}.npz") for seed in range(options.seeds)]
+        counts = [cell["counts"] for cell in cells]
+        ours = ours or counts
+        values = [mean_iou_interval(one_seed, names) for one_seed in counts]
+        mean, times = float(np.mean([value.value for value in values])), [float(cell["took"]) for cell in cells]
+        by_seed = ", ".join(f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]" for value in values)
+        line = f"{arm:<14} mean IoU {mean:.4f} over {len(cells)} seeds ({by_seed}), {np.mean(times):.0f} s"
+        entry = {"data": data.root.name, "budget": seconds, "arm": arm, "machine": machine(), "images": len(names)}
+        entry |= {"mean_iou": mean, "by_seed": [[v.value, v.low, v.high] for v in values], "seconds": times}
+        entry["iou"] = ConfusionMatrix(data.classes.names, np.sum([c.sum(0) for c in counts], axis=0)).iou
+        if arm != options.arms[0]:
+            less = mean_iou_difference_of_seeds(ours, counts, names)
+            line += f"; {options.arms[0]} less it {less:+.4f}"
             entry |= {"ours_less": [less.value, less.low, less.high]}
         print(line)
         if options.json:
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
-    return None
 
 
 if __name__ == "__main__":
