@@ -98,8 +98,8 @@ def plant(data: Dataset, split: str, out: Path, fraction: float, images: int, se
     objects = 0
     for sample in samples:
         image, label = sample.read()
-        faulty, count, found = make_faults(label, len(data.classes), fraction, rng)
-        kinds.update(found)
+        faulty, count, planted_kinds = make_faults(label, len(data.classes), fraction, rng)
+        kinds.update(planted_kinds)
         objects += count
         Image.fromarray(image).save(out / f"images/train/{sample.name}.png")
         Image.fromarray(faulty).save(out / f"labels/train/{sample.name}.png")

@@ -100,13 +100,13 @@ def _print(result: AuditResult) -> None:
         (
             str(rank),
             region.sample.name,
-            found.kind,
-            names[found.labeled],
-            names[found.suggested],
-            f"{found.confidence:.0%}",
+            suspect.kind,
+            names[suspect.labeled],
+            names[suspect.suggested],
+            f"{suspect.confidence:.0%}",
         )
         for rank, region in enumerate(result.regions[:_SHOWN], 1)
-        for found in (region.suspect,)
+        for suspect in (region.suspect,)
     )
     console = Console()
     columns: tuple[str, ...] = ("", "image", "kind", "labelled", "probably", "confidence")

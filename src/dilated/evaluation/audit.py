@@ -94,11 +94,11 @@ class AuditResult:
         names = self.classes.names
         lines = [*self.notes, f"{plural(len(self.regions), 'region')} in {plural(self.images, 'image')}"]
         for rank, region in enumerate(self.regions[:10], 1):
-            found = region.suspect
-            left, top, width, height = found.bbox
+            suspect = region.suspect
+            left, top, width, height = suspect.bbox
             lines.append(
-                f"{rank}. {region.sample.name}: {found.kind}, {width}x{height} at ({left}, {top}): labelled "
-                f"{names[found.labeled]}, probably {names[found.suggested]} ({found.confidence:.0%})"
+                f"{rank}. {region.sample.name}: {suspect.kind}, {width}x{height} at ({left}, {top}): labelled "
+                f"{names[suspect.labeled]}, probably {names[suspect.suggested]} ({suspect.confidence:.0%})"
             )
         for pair in self.most_confused(5):
             lines.append(f"labelled {pair.labeled}, predicted {pair.predicted}: {pair.fraction:.1%}")

@@ -50,11 +50,11 @@ def write_region_csv(result: AuditResult, path: Path) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for rank, region in enumerate(result.regions, 1):
-        found = region.suspect
-        classes = names[found.labeled], names[found.suggested]
-        numbers = f"{found.confidence:.4f}", f"{region.score:.4f}"
+        suspect = region.suspect
+        classes = names[suspect.labeled], names[suspect.suggested]
+        numbers = f"{suspect.confidence:.4f}", f"{region.score:.4f}"
         texts = (printable(str(value)) for value in (region.image, region.sample.label))
-        writer.writerow([rank, *texts, *found.bbox, found.pixels, found.kind, *map(printable, classes), *numbers])
+        writer.writerow([rank, *texts, *suspect.bbox, suspect.pixels, suspect.kind, *map(printable, classes), *numbers])
     atomic_write(path, file.getvalue())
 
 
@@ -79,23 +79,23 @@ def write_region_cvat(result: AuditResult, path: Path) -> None:
         image.set("width", str(width))
         image.set("height", str(height))
         for rank, region in entries:
-            found = region.suspect
-            left, top, box_width, box_height = map(str, found.bbox)
+            suspect = region.suspect
+            left, top, box_width, box_height = map(str, suspect.bbox)
             mask = ElementTree.SubElement(
                 image,
                 "mask",
-                label=printable(result.classes.names[found.suggested]),
+                label=printable(result.classes.names[suspect.suggested]),
                 source="auto",
                 occluded="0",
-                rle=", ".join(map(str, _run_lengths(found.read_mask()))),
+                rle=", ".join(map(str, _run_lengths(suspect.read_mask()))),
                 left=left,
                 top=top,
                 width=box_width,
                 height=box_height,
                 z_order="0",
             )
-            labeled = printable(result.classes.names[found.labeled])
-            for key, text in (("rank", str(rank)), ("kind", found.kind), ("labelled", labeled)):
+            labeled = printable(result.classes.names[suspect.labeled])
+            for key, text in (("rank", str(rank)), ("kind", suspect.kind), ("labelled", labeled)):
                 ElementTree.SubElement(mask, "attribute", name=key).text = text
     ElementTree.indent(root)
     atomic_write(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
