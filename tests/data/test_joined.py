@@ -127,6 +127,7 @@ def test_check_reads_all_sets_and_says_what_each_labels(joined: Path) -> None:
     assert report.splits["train"].images == 12
     assert "bars (folders): background is background or disc; strip is bar." in report.notes
     assert report.splits["train"].pixels[0] == 0
+    assert not any("cannot be learnt" in finding.text for finding in report.findings)
     assert report.splits["train"].pixels[2] > 0
 
 

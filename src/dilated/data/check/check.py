@@ -10,6 +10,7 @@ A bad file is a finding and never stops the scan.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,9 @@ def check(
     findings += scan.findings
     for split in splits:
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
-    findings += _find_absent_classes(scan.splits, classes) + find_suspicious_labels(scan.accumulators, classes)
+    possible = {i for sample in samples.get("train", []) for ids in sample.alternatives for i in ids}
+    findings += _find_absent_classes(scan.splits, classes, possible)
+    findings += find_suspicious_labels(scan.accumulators, classes)
     duplicates = find_duplicates(scan.records)
     findings += duplicates.findings
     record_splits, record_samples = [r.splits for r in scan.records], [r.sample for r in scan.records]
@@ -292,14 +295,23 @@ def _check_counts(contents: Format, split: str, statistics: SplitStatistics, is_
     return findings
 
 
-def _find_absent_classes(splits: dict[str, SplitStatistics], classes: Classes) -> list[Finding]:
-    """The classes that train lacks, one finding each, and those that val lacks, in one finding."""
+def _find_absent_classes(
+    splits: dict[str, SplitStatistics], classes: Classes, possible: Collection[int]
+) -> list[Finding]:
+    """The classes that train lacks, one finding each, and those that val lacks, in one finding.
+
+    Args:
+        possible: ids of classes that pixels of train may have where they may have several, by which they are learnt.
+    """
     absent = {
         split: [repr(name) for name, pixels in zip(classes.names, statistics.pixels, strict=True) if not pixels]
         for split, statistics in splits.items()
         if statistics.labeled_pixels
     }
-    texts = [f"train: no pixel is {name}, so it cannot be learnt" for name in absent.get("train", [])]
+    learnt = {repr(classes.names[i]) for i in possible}
+    texts = [
+        f"train: no pixel is {name}, so it cannot be learnt" for name in absent.get("train", []) if name not in learnt
+    ]
     if names := absent.get("val"):
         shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
         texts.append(f"val: no pixel is {shown}, so no IoU can be measured of it")
