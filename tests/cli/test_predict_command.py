@@ -205,6 +205,8 @@ def test_the_options_reach_the_predictor(
         "scales": (0.5, 1.0),
         "blend": True,
         "precision": "bf16",
+        "decode": "argmax",
+        "risk": None,
         "device": "cpu",
     }
 

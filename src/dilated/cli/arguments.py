@@ -121,7 +121,7 @@ def _annotate_field(field: StructFieldSpec) -> StructFieldSpec:
     if field.type is bool:
         annotated = Switch if field.default else Flag
     else:
-        metavar = field.name.upper() if field.type == str | None else _METAVARS.get(field.type)
+        metavar = field.name.upper() if field.type in (str, str | None) else _METAVARS.get(field.type)
         hint = "" if field.default in (None, ()) else None
         if metavar or hint is not None:
             annotated = Annotated[field.type, arg(metavar=metavar, help_behavior_hint=hint)]
