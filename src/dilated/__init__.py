@@ -22,6 +22,7 @@ _EXPORTS = {
     "data.dataset": ("Dataset", "open_dataset"),
     "data.labels": ("Classes",),
     "data.splitting": ("SplitOptions", "split"),
+    "deploy.export": ("ExportOptions", "export"),
     "dilation.dilate": ("dilate",),
     "errors": ("InputError", "Interrupted"),
     "evaluation.confusion": ("ConfusionMatrix",),

@@ -8,6 +8,7 @@ from dilated.data.convert import ConvertOptions, convert
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.labels import Classes
 from dilated.data.splitting import SplitOptions, split
+from dilated.deploy.export import ExportOptions, export
 from dilated.dilation.dilate import dilate
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.confusion import ConfusionMatrix
@@ -37,6 +38,7 @@ __all__ = [
     "ContextModule",
     "ConvertOptions",
     "Dataset",
+    "ExportOptions",
     "InputError",
     "Interrupted",
     "Prediction",
@@ -58,6 +60,7 @@ __all__ = [
     "dilate",
     "effective_field",
     "evaluate",
+    "export",
     "fields",
     "from_pretrained",
     "load",

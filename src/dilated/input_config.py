@@ -23,7 +23,7 @@ BandArray = NDArray[Any]
 
 MAX_BANDS = 20
 RGB = ("red", "green", "blue")
-_CLIP = (-1.0, 2.0)
+SCALED_RANGE = (-1.0, 2.0)
 """What scaled values are clipped to: outliers of floats and of dead sensors would drown everything else."""
 _PERCENTILES = (1.0, 99.0)
 _MAX_OUTSIDE = 0.5
@@ -134,7 +134,7 @@ class InputConfig:
             raise InputError("input.scaling: 'image' has no range of its own", hint="resolve it for an image first")
         low, high = np.array(self.low, np.float32), np.array(self.high, np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = ((values.astype(np.float32) - low) / (high - low)).clip(*_CLIP)
+            scaled = ((values.astype(np.float32) - low) / (high - low)).clip(*SCALED_RANGE)
         valid = self.find_valid(values)
         if valid is not None:
             scaled[~valid] = np.array(self.mean, np.float32)
@@ -167,7 +167,7 @@ class InputConfig:
             return
         low, high = np.array(self.low), np.array(self.high)
         scaled = (pixels.astype(np.float64) - low) / (high - low)
-        outside = float(((scaled < _CLIP[0]) | (scaled > _CLIP[1])).mean())
+        outside = float(((scaled < SCALED_RANGE[0]) | (scaled > SCALED_RANGE[1])).mean())
         span = float((scaled.max(0) - scaled.min(0)).max())
         is_flat = span == 0
         if outside > _MAX_OUTSIDE or (span < _MIN_SPAN and not is_flat):

@@ -56,6 +56,6 @@ def reflect_pad(images: Tensor, top: int, bottom: int, left: int, right: int) ->
 def _reflect_indices(size: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
     """Return the source index of each position from -before to size + after - 1: (before + size + after,) int64."""
     position = torch.arange(-before, size + after, device=device)
-    period = max(2 * (size - 1), 1)  # forward and backward; a single row or column repeats
+    period = 2 * (size - 1) + (size == 1)  # forward and backward; a single row or column repeats
     phase = position.remainder(period)
     return torch.minimum(phase, period - phase)

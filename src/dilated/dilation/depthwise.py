@@ -8,6 +8,7 @@ run on slow kernels otherwise. `benchmarks/depthwise.py` measures both.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ class PolyphaseConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.jit.is_tracing():  # type: ignore[attr-defined]  # runtimes have kernels
             return super().forward(x)
         d = self.dilation[0]
         n, c, height, width = x.shape

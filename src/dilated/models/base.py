@@ -142,6 +142,14 @@ class BaseSegmenter(nn.Module, ABC):
     """The sources of pretrained weights besides files, such as `bundled`; one that ends in a colon takes a name."""
     backbone_prefixes: ClassVar[tuple[str, ...]]
     """How the names of the parameters begin that a classifier's weights fill."""
+    runs_in_torch: ClassVar[bool] = True
+    """Whether PyTorch computes; False for exported files."""
+    gives_logits: bool = True
+    """Whether there are logits; False for exported files that give labels alone."""
+    tile_margin: int | None = None
+    """Pixels around a window on which it depends, of exported files that can be tiled; otherwise it is measured."""
+    known_bytes_per_pixel: float | None = None
+    """The bytes that a pass takes for each pixel, where they cannot be measured."""
     _mean: Tensor
     _std: Tensor
 

@@ -244,9 +244,10 @@ class VGGSegmenter(BaseSegmenter):
         """The front end's logits alone, on the same grid: what the context module reads."""
         x, r, margin = self.preprocess(images), self.output_stride, self.frontend.margin
         height, width = x.shape[-2:]
-        rows, columns = -(-height // r), -(-width // r)
+        rows, columns = (height + r - 1) // r, (width + r - 1) // r
         x = reflect_pad(x, margin, margin + rows * r - height, margin, margin + columns * r - width)
-        if self.config.frontend_padding == "same":  # it sees its own borders, so it cannot be tiled
+        # Where it sees its own borders it cannot be tiled; a graph for all sizes has no number of tiles.
+        if self.config.frontend_padding == "same" or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return self.frontend(x)
         step_y, step_x = ((side - 2 * margin) // r * r for side in self.config.tile)
         tiled = [

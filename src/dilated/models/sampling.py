@@ -90,6 +90,8 @@ def upsample_labels(logits: Tensor, source: AxisGrids, target: AxisGrids, size: 
 
 def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, size: int) -> Tensor:
     """Interpolation along one of the last two axes."""
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return _resample_any_size(feature_maps, axis, source, target, size)
     samples = feature_maps.shape[axis]
     shift = (target.start - source.start) / source.stride
     if source.stride == target.stride and shift == int(shift) and 0 <= shift <= samples - size:
@@ -107,6 +109,24 @@ def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, 
     return torch.lerp(
         feature_maps.index_select(axis, first_sample), feature_maps.index_select(axis, second_sample), weight
     )
+
+
+def _resample_any_size(feature_maps: Tensor, axis: int, source: Grid, target: Grid, size: int) -> Tensor:
+    """The same by operations on tensors alone, so that a graph traced from them holds for any size.
+
+    Positions are float32, in which those of strides that are powers of two are exact.
+    """
+    if source == target:
+        return feature_maps.narrow(axis, 0, size)
+    samples = torch.arange(feature_maps.shape[axis], dtype=torch.float32)
+    pixels = target.start + target.stride * torch.arange(size, dtype=torch.float32)
+    last = samples[-1:]
+    position = torch.minimum(((pixels - source.start) / source.stride).clamp(min=0), last)
+    lower = position.floor()
+    weight = (position - lower).to(feature_maps)
+    first, second = lower.long(), torch.minimum(lower + 1, last).long()
+    weight = weight if axis == -1 else weight[:, None]
+    return torch.lerp(feature_maps.index_select(axis, first), feature_maps.index_select(axis, second), weight)
 
 
 def _source_positions(samples: int, source: Grid, target: Grid, size: int, device: torch.device) -> Tensor:

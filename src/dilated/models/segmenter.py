@@ -198,7 +198,7 @@ class Segmenter(BaseSegmenter):
         feature_maps = self.backbone(
             self._normalize_and_pad(images, r if self.config.dilation == "timm" else self.alignment)
         )
-        height, width = (-(-side // r) * r for side in images.shape[-2:])
+        height, width = ((side + r - 1) // r * r for side in images.shape[-2:])
         strides = [int(grid.stride) for grid in self.backbone_grids]
         return [
             feature_map[..., : height // s, : width // s] for feature_map, s in zip(feature_maps, strides, strict=True)

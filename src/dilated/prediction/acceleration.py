@@ -26,7 +26,7 @@ class ComputingNetwork:
 
     def __init__(self, segmenter: BaseSegmenter, precision: Precision, device: torch.device) -> None:
         self.segmenter, self.precision = segmenter, precision
-        self.is_accelerated = device.type == "cpu" and precision in ("auto", "fast")
+        self.is_accelerated = device.type == "cpu" and precision in ("auto", "fast") and segmenter.runs_in_torch
         self._copy: BaseSegmenter | None = None
         self._versions: list[tuple[int, int]] = []
 

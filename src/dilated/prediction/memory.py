@@ -139,6 +139,8 @@ def measure_bytes_per_pixel(segmenter: BaseSegmenter, device: torch.device) -> f
     Kernels of our own get all their memory as tensors, so an accelerated copy is measured as any network. Measured
     between images of 256x256 and of 512x512, rounded up to what the network's strides divide.
     """
+    if segmenter.known_bytes_per_pixel is not None:
+        return segmenter.known_bytes_per_pixel
     peaks, pixels = [], []
     for probe in _PROBE_SIDES:
         side = -(-probe // segmenter.alignment) * segmenter.alignment

@@ -111,6 +111,8 @@ class Predictor:
                 hint="give a name, a path, or what dilated.load or dilated.add_context returns",
             )
         loaded = segmenter if isinstance(segmenter, BaseSegmenter) else load(segmenter)
+        if not loaded.gives_logits and (flips or tuple(scales) != (1.0,)):
+            raise InputError("flips, scales: this file gives labels", hint="export the network with --output logits")
         self.segmenter = loaded.to(self.device).eval()
         self.block_bytes: int | None = None  # MAX_BLOCK_BYTES
         self.precision, self.tile = precision, tile
@@ -284,9 +286,8 @@ class Predictor:
                 )
             return ExactTiler(self, source, self._align_up(self.tile), self.tile_plan.margin)
         if not self.blend:
-            layers = find_global_layers(
-                self.segmenter, torch.zeros(1, self.segmenter.num_bands, 64, 2048, device=self.device)
-            )
+            image = torch.zeros(1, self.segmenter.num_bands, 64, 2048, device=self.device)
+            layers = find_global_layers(self.segmenter, image) if self.segmenter.runs_in_torch else []
             names = f"layers that see the whole image ({', '.join(layers)})"
             raise InputError(
                 f"tile: this network has {names if layers else 'something that depends on the size of the image'}, so "
@@ -331,6 +332,8 @@ class Predictor:
             return fitted._predict_same_size(images, logits)
         if len(images) > 1 and not self.memory_use.fits(len(images) * images[0][..., 0].size):
             return [prediction for image in images for prediction in self._predict_same_size([image], logits)]
+        if logits and not self.segmenter.gives_logits:
+            raise InputError("logits: this file gives labels", hint="export the network with --output logits")
         if logits or (self.is_single_pass and not self.decoder.is_argmax):
             outputs = self._forward(images) if self.is_single_pass else map(self.logits, images)
             return [

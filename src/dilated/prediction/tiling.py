@@ -56,11 +56,14 @@ def measure_tile_plan(segmenter: BaseSegmenter, device: torch.device) -> TilePla
     def extract_features(images: Tensor) -> list[Tensor]:
         return segmenter.extract_features(segmenter.to_bands(images))
 
-    margin = measure_margin(extract_features, stride, alignment, device)
-    if margin is None or not windows_match_whole_image(extract_features, margin, alignment, device):
+    if segmenter.runs_in_torch:
+        margin = measure_margin(extract_features, stride, alignment, device)
+        if margin is None or not windows_match_whole_image(extract_features, margin, alignment, device):
+            return None
+    elif (margin := segmenter.tile_margin) is None:
         return None
     with torch.inference_mode():
-        maps = extract_features(torch.zeros(1, 3, alignment, alignment, device=device))
+        maps = segmenter.extract_features(torch.zeros(1, segmenter.num_bands, alignment, alignment, device=device))
         logits, _ = segmenter.decode(maps, segmenter.feature_grids)
     return TilePlan(margin, max(output[0].numel() for output in [*maps, logits]) / alignment**2)
 

@@ -4,6 +4,7 @@ segmenter = load("street")                           # bundled
 segmenter = load("runs/mine/best.safetensors")       # a network file
 segmenter = load("runs/mine")                        # a run: its best network
 segmenter = load("hf://owner/name@v1")               # of the Hugging Face Hub, or URL#sha256=HASH
+segmenter = load("street.onnx")                      # a file that `export` wrote, run by its own runtime
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from dilated.config import build_dataclass
 from dilated.errors import InputError
 from dilated.models.adapter import AdapterConfig
 from dilated.models.base import BaseConfig, BaseSegmenter
+from dilated.models.exported import read_exported
 from dilated.models.guarded_build import build_guarded, require_stored_types
 from dilated.models.network_file import read_description, read_safetensors, require_usable
 from dilated.models.paper import VGGConfig
+from dilated.models.runtimes import RUNTIME_SUFFIXES
 from dilated.models.segmenter import SegmenterConfig
 from dilated.weights.catalog import find_network
 
@@ -41,6 +44,8 @@ def load(name_or_path: Path | str) -> BaseSegmenter:
         8
     """
     path = find_network(name_or_path)
+    if path.suffix in RUNTIME_SUFFIXES:
+        return read_exported(path)
     description = read_description(path)
     config = read_config(description.config, str(path))
     build = functools.partial(
