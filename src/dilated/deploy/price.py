@@ -41,8 +41,6 @@ class ExportPrice:
     """How many of them are near ties of the network: see `NEAR_TIE`."""
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"network": [], "exported": []})
     """Of each image, from its pixels to its labels, in turns; without the first run of each size."""
-    bytes: dict[str, int] = field(default_factory=dict)
-    """The greatest memory of a process that labels the largest image by the network, and by the file's runtime."""
     comparison: Comparison | None = None
     """The figures of both where there are true labels; the file is the candidate."""
 
@@ -64,9 +62,8 @@ class ExportPrice:
         ]
         lines += [f"  {name}: {count:,}" for name, count in self.changed.items()]
         for name, seconds in self.seconds.items():
-            memory = f", {self.bytes[name] / 2**20:.0f} MiB" if name in self.bytes else ""
             p50, p99 = (1000 * percentile(seconds, fraction) for fraction in (0.5, 0.99))
-            lines.append(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms{memory}")
+            lines.append(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
         if self.comparison is not None:
             interval = self.comparison.differences["mean_iou"][0]
             shown = f", 95% {interval.low:+.5f} to {interval.high:+.5f}" if math.isfinite(interval.low) else ""
