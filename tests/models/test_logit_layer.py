@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dilated import AdapterConfig, InputError, add_context
 from dilated.fields.probing import temporary_hooks
+from dilated.input_config import InputConfig
 from dilated.models.logit_layer import binary_to_two_class, find_logit_layer, find_logits
 
 
@@ -123,7 +125,7 @@ def test_the_network_is_as_before_and_so_is_the_random_state() -> None:
 
 def test_hooks_go_when_the_network_fails() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Linear(5, 5))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match="RuntimeError: mat1 and mat2"):
         find_logit_layer(network, 2, 64)
     assert not any(module._forward_hooks for module in network.modules())
     with pytest.raises(RuntimeError), temporary_hooks([network[0].register_forward_hook(lambda *_: None)]):
@@ -161,3 +163,21 @@ def test_a_sum_of_two_logit_layers_is_not_taken_for_one() -> None:
     network = Branches(lambda x, main, auxiliary: main + auxiliary)
     with pytest.raises(ValueError, match="layer"):
         find_logit_layer(network, 2, 64)
+
+
+def test_a_network_of_other_bands_is_refused_with_its_bands() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 2, 1))
+    with pytest.raises(InputError, match=r"an image of 3 x \d+ x \d+ \(RuntimeError") as raised:
+        add_context(network, ["a", "b"])
+    assert "its first convolution takes 4 channels" in raised.value.hint
+    bands = InputConfig(bands=("red", "green", "blue", "nir"))
+    assert add_context(network, ["a", "b"], config=AdapterConfig(input=bands)).num_bands == 4
+
+
+def test_an_error_of_the_network_itself_is_named() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KeyError("missing")
+
+    with pytest.raises(InputError, match=r"the network raises an error .*KeyError: 'missing'"):
+        add_context(Broken(), ["a", "b"])

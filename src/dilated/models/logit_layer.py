@@ -35,7 +35,7 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
         channels: of the image.
 
     Raises:
-        InputError: no such layer, or several layers that make the logits together.
+        InputError: no such layer, several layers that make the logits together, or an error of the network itself.
     """
     parameter = next(network.parameters(), torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
@@ -58,7 +58,7 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
                 hint=f"give one of its layers, such as {list(layers)[-1]!r}",
             )
         with temporary_hooks(layer.register_forward_hook(record(key)) for key, layer in layers.items()):
-            reference = find_logits(network(image), classes)
+            reference = find_logits(_run_on(network, image), classes)
         candidates = [key for key, out in outputs.items() if out.shape[1] == reference.shape[1]]
         candidates = [key for key in candidates if key == name or (not name and isinstance(layers[key], nn.Conv2d))]
         for key in reversed(candidates):
@@ -85,6 +85,24 @@ def find_logit_layer(network: nn.Module, classes: int, side: int, name: str = ""
         f"last layers give {summary or 'none'}",
         hint="name the layer as `layer`, or use a network with a convolution of one channel per class",
     )
+
+
+def _run_on(network: nn.Module, image: Tensor) -> Any:
+    """What a network returns for an image; an error of its own says what it was given, and what may differ."""
+    try:
+        return network(image)
+    except Exception as error:  # a foreign network can raise anything
+        channels, side = image.shape[1], image.shape[-1]
+        first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+        hint = "give `config` with the `size_divisor` that its images need, or a network that maps images to logits"
+        if first is not None and first.in_channels != channels:
+            takes = plural(first.in_channels, "channel")
+            hint = f"its first convolution takes {takes}: name as many bands by the `input` of `config`"
+        raise InputError(
+            f"add_context: the network raises an error on an image of {channels} x {side} x {side} "
+            f"({type(error).__name__}: {str(error)[:200]})",
+            hint=hint,
+        ) from error
 
 
 def find_logits(output: Any, classes: int) -> Tensor:
