@@ -37,13 +37,15 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def run(images: Path, seed: int = 0, skip: bool = True, flips: bool = False) -> PipelineResult:
+def run(
+    images: Path, seed: int = 0, skip: bool = True, flips: bool = False, frames: int | None = None
+) -> PipelineResult:
     out, sources = images.parent / "out", search_sources([images]).sources
     out.mkdir(exist_ok=True)
-    options = PipelineOptions(skip_existing=skip)
+    options = PipelineOptions(skip_existing=skip, frames=frames)
     predictor = Predictor(network(seed), device="cpu", flips=flips)
     writers = options.make_writers(out, sources)
-    return predict_sources(predictor, sources, writers, options, None, Journal(out, predictor))
+    return predict_sources(predictor, sources, writers, options, None, Journal(out, predictor, frames))
 
 
 def counts(result: PipelineResult) -> tuple[int, int, int]:
@@ -133,8 +135,10 @@ def test_a_video_that_changed_is_labelled_again(tmp_path: Path) -> None:
     assert counts(run(video))[1:] == (0, 0)
     assert counts(run(video))[1:] == (1, 0)
     write(200)
+    result = run(video, frames=2)
+    assert (result.videos, result.frames, result.outdated) == (1, 2, 1)
     result = run(video)
-    assert (result.videos, result.skipped, result.outdated) == (1, 0, 1)
+    assert (result.videos, result.frames, result.outdated) == (1, 4, 1), "labels of 2 frames are not those of all"
     assert counts(run(video))[1:] == (1, 0)
 
 

@@ -60,7 +60,7 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
     raster_set = set(rasters)
     sources = [source for source in all_sources if source not in raster_set]
     writers = options.make_writers(out, sources)
-    journal = Journal(out, predictor)
+    journal = Journal(out, predictor, options.frames, options.slide_level)
     failed_rasters = _predict_rasters(predictor, rasters, out, options, journal)
     result = PipelineResult()
     if sources:

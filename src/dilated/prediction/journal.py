@@ -37,11 +37,14 @@ class Journal:
     Args:
         out: the folder; whoever writes to it holds its lock.
         predictor: what the outputs are made by: its network and settings.
+        frames: how many frames of each video are labelled; None for all.
+        slide_level: of whole-slide images.
     """
 
-    def __init__(self, out: Path, predictor: Predictor) -> None:
+    def __init__(self, out: Path, predictor: Predictor, frames: int | None = None, slide_level: int = 0) -> None:
         self.path, self.log = out / JOURNAL_FILE, out / f"{JOURNAL_FILE}l"
-        made_by = json.dumps([predictor.segmenter.digest(), predictor.settings], sort_keys=True)
+        settings = [predictor.segmenter.digest(), predictor.settings, frames, slide_level]
+        made_by = json.dumps(settings, sort_keys=True)
         self.made_by = hashlib.sha256(made_by.encode()).hexdigest()
         self.entries: dict[str, dict[str, Any]] = {}
         self.begun: set[str] = set()
