@@ -37,7 +37,7 @@ test-again: .venv/ready
 	$(PYTEST) --last-failed --last-failed-no-failures none
 
 test-all: lint
-	$(PYTEST) -n $(WORKERS) -m 'not gpu'
+	$(PYTEST) -n $(WORKERS) -m 'not gpu' --hypothesis-profile random
 
 test-gpu: .venv/ready
 	$(PYTEST) -m gpu

@@ -50,6 +50,10 @@ def brute_force(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return y if conv.bias is None else y + conv.bias.double()[:, None, None]
 
 
+LARGE_TILE_LIMIT = 1e-4
+"""Of tiles of 5 and 6 outputs: with a 7x7 kernel they take 12 points, whose rounding the dispatcher's limit weighs."""
+
+
 def assert_equal_to_rounding(conv: nn.Conv2d, x: Tensor, kernel: Kernel, limit: float = 3e-5) -> None:
     exact = brute_force(conv, x)
     result = FastConv2d(conv, kernel)(x)
@@ -86,14 +90,15 @@ def test_winograd_in_plain_pytorch_equals_brute_force(case: tuple[nn.Conv2d, Ten
     conv, x = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers, "load_native", lambda: None)
-        assert_equal_to_rounding(conv, x, winograd(rows, columns))
+        limit = LARGE_TILE_LIMIT if max(rows, columns) > 4 else 3e-5
+        assert_equal_to_rounding(conv, x, winograd(rows, columns), limit)
 
 
 @settings(max_examples=150, deadline=None)
 @given(convolutions(), st.sampled_from([(2, 2), (4, 4), (6, 6), (4, 6)]))
 def test_winograd_compiled_equals_brute_force(case: tuple[nn.Conv2d, Tensor], tile: tuple[int, int]):
     conv, x = case
-    assert_equal_to_rounding(conv, x, Kernel("winograd", tile))
+    assert_equal_to_rounding(conv, x, Kernel("winograd", tile), LARGE_TILE_LIMIT if 6 in tile else 3e-5)
 
 
 @settings(max_examples=100, deadline=None)

@@ -48,7 +48,7 @@ def test_a_folder_is_recognized_once_and_no_file_that_describes_it_is_read_twice
 
     monkeypatch.setattr(io, "open", counting_open)
     monkeypatch.setattr(builtins, "open", counting_open)
-    monkeypatch.setattr(dataset, "detect_formats", lambda root: recognized.append(root) or detect(root))
+    monkeypatch.setattr(dataset, "detect_formats", lambda root, *file: recognized.append(root) or detect(root, *file))
     monkeypatch.setattr(Sample, "read_label", lambda s, *size: decoded.update([s.label]) or read_label(s, *size))
     monkeypatch.setattr(training, "TrainStep", StoppingStep)
     with pytest.raises(FirstStepError):
