@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import struct
 import tokenize
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from dilated.data.raster.tags import (
 from dilated.errors import InputError
 from dilated.files import require_no_pipe
 from dilated.input_config import MAX_BANDS, RGB, BandArray, InputConfig, describe_bands
+from dilated.quiet import without_warnings
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JP2_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
@@ -210,8 +210,7 @@ def read_png_values(source: Path | BinaryIO) -> NDArray[np.uint16]:
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.io import MemoryFile
 
-    with _open(source) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with _open(source) as file, without_warnings(NotGeoreferencedWarning):
         try:
             with MemoryFile(file.read()) as memory, memory.open(driver="PNG") as dataset:
                 values: NDArray[np.uint16] = dataset.read()

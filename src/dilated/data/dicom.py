@@ -11,7 +11,6 @@ stored values are inverted first, so that more is brighter in all files. Pixels 
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.errors import InputError
+from dilated.quiet import without_warnings
 
 _QUIET = logging.NullHandler()
 DICOM_HEAD = 132
@@ -81,8 +81,7 @@ def read_dicom_values(source: Path | BinaryIO) -> NDArray[Any]:
 @contextmanager
 def _without_warnings() -> Iterator[None]:
     """Without those of pydicom, which are of attributes and lengths that are not as the standard says."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_warnings(Warning):
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from dilated.data.raster.base import NativeBands, RasterFile, TiffRaster, mark_m
 from dilated.data.raster.tags import Tag, TiffHeader, make_gray_table, read_tiff_header
 from dilated.errors import InputError
 from dilated.input_config import BandArray
+from dilated.quiet import without_warnings
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # of EXIF
@@ -209,8 +209,7 @@ def _translate_gdal_errors(path: Path, kind: str) -> Iterator[None]:
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with without_warnings(NotGeoreferencedWarning):
             yield
     except InputError:
         raise

@@ -12,7 +12,6 @@ pixels are those that `read_image` gives for the same file.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
@@ -32,6 +31,7 @@ from dilated.data.raster.tags import TiffHeader, is_tiff, read_tiff_header
 from dilated.data.raster.tiff import TifffileRaster
 from dilated.errors import InputError
 from dilated.input_config import BandArray, InputConfig
+from dilated.quiet import without_warnings
 
 MAX_DECODED_PIXELS = 100_000_000
 """Pixels of an image that may be decoded whole: about half a GB of memory for a moment."""
@@ -226,8 +226,7 @@ def copy_raster(raster: RasterFile, folder: Path | None) -> ScratchRaster:
 
 def _decode_image(path: Path, folder: Path | None) -> ScratchRaster:
     """Decode an image of any format that pillow knows, upright, with the pixels that `read_image` returns."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_DECODED_PIXELS is the limit here
+    with without_warnings(Image.DecompressionBombWarning):  # MAX_DECODED_PIXELS is the limit here
         try:
             with open_image(path, MAX_DECODED_PIXELS) as file:
                 validate_size(path, file.height, file.width)
