@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from support.band_files import BANDS, FIELD_CLASSES, band_values, make_field, save_fields, write_geotiff
 
+from dilated.cli.main import main
 from dilated.config import build_dataclass
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
 from dilated.data.check.check import check
@@ -141,6 +143,14 @@ def test_the_proposal_of_check_is_what_was_guessed(fields: Path, tmp_path: Path)
     assert "nodata 0" in note
     pasted = open_dataset(copy_fields(tmp_path, format_proposal(report.input) + "\n")).input
     assert pasted == report.input
+
+
+def test_the_command_prints_the_table_to_paste_as_lines(fields: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main(["check", str(fields)])
+    printed = capsys.readouterr().out
+    assert '\n\n[input]\nbands = ["red", "green", "blue", "nir"]\n' in printed
+    assert "\\n" not in printed
 
 
 def test_check_counts_no_pixel_without_data_and_says_how_images_are_stored(fields: Path) -> None:

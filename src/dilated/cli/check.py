@@ -18,6 +18,7 @@ from dilated.data.dataset import CLASSES_FILE, locate_data, write_classes_draft
 from dilated.data.formats import FORMATS
 from dilated.data.grouping import GROUPS_FILE, write_groups
 from dilated.data.groups import describe_groups
+from dilated.data.input_description import format_proposal
 from dilated.data.statistics import ImageSizes, SplitStatistics
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural
@@ -75,8 +76,12 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         report = check(data, options.layout, workers, bar.update, options.group_by)
     classes = f", {len(report.classes)} classes" if report.classes else ""
     write_line(f"{data}: {report.format or 'no known layout'}{classes}")
+    proposal = format_proposal(report.input) if report.input is not None else ""
     for note in report.notes:
-        write_line(note)
+        lines = note.removesuffix(f"\n\n{proposal}\n") if proposal else note
+        write_line(lines)
+        if lines != note:
+            write_details(proposal)
     if report.groups is not None:
         write_line(describe_groups(report.groups))
     for line in report.independence:
