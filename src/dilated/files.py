@@ -9,6 +9,7 @@ for number, line in read_lines(path): ...
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -127,6 +128,22 @@ def require_no_pipe(path: Path) -> None:
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise InputError(f"{path}: is a pipe, a socket or a device", hint="give a file, or save what it gives as one")
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal; of a folder that of the files in it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            parts = [f"{p.relative_to(path).as_posix()} {hash_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+            return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def read_lines(path: Path | str) -> list[tuple[int, str]]:

@@ -11,8 +11,9 @@ from conftest import draw
 
 from dilated.data import manifest as manifests
 from dilated.data.dataset import open_dataset
-from dilated.data.manifest import DataManifest, hash_file, make_manifest, read_manifest
+from dilated.data.manifest import DataManifest, make_manifest, read_manifest
 from dilated.errors import InputError
+from dilated.files import hash_file
 
 
 def read(root: Path, previous: DataManifest | None = None) -> DataManifest:

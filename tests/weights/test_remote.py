@@ -13,9 +13,10 @@ import pytest
 
 from dilated import InputError
 from dilated.cli.main import main
+from dilated.files import hash_file
 from dilated.weights import remote
 from dilated.weights.catalog import BUNDLED_FILES, find_network, read_checksums
-from dilated.weights.remote import fetch_network, hash_file
+from dilated.weights.remote import fetch_network
 
 CELLS = Path(str(BUNDLED_FILES / "cells.safetensors"))
 

@@ -12,10 +12,10 @@ from dilated.cli import main
 from dilated.cli.arguments import PARSER_CONFIG
 from dilated.cli.console import make_table, write_line, write_table
 from dilated.errors import InputError
+from dilated.files import hash_file
 from dilated.models.network_file import read_description
 from dilated.training.recipe_files import list_recipes, summarize_recipe
 from dilated.weights.catalog import BUNDLED_NETWORKS, find_network, read_checksums
-from dilated.weights.remote import hash_file
 
 
 def networks(words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="WORD")] = (), /) -> None:

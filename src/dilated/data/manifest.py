@@ -25,7 +25,7 @@ from typing import Any
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_json
+from dilated.files import atomic_write, hash_file, read_json
 from dilated.progress import ProgressCallback
 
 _SETTLED_NS = 2_000_000_000  # times of some file systems have steps of 2 s
@@ -131,22 +131,6 @@ def read_manifest(path: Path) -> DataManifest | None:
     except (InputError, KeyError, TypeError):
         return None
     return manifest if all(isinstance(value, dict) for value in vars(manifest).values()) else None
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal; of a folder that of the files in it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        if path.is_dir():
-            parts = [f"{_name(p, path)} {hash_file(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
-            return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def stamp_file(path: Path) -> list[int]:

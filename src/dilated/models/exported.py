@@ -7,7 +7,6 @@ Predictor(segmenter, tile=512)("large.tif")          # the file's runtime comput
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from dilated.config import build_dataclass
 from dilated.errors import InputError
+from dilated.files import hash_file
 from dilated.input_config import BandArray, InputConfig
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.network_schema import read_classes, read_table
@@ -152,7 +152,7 @@ class ExportedSegmenter(BaseSegmenter):
 
     def digest(self) -> str:
         """A hash of the file."""
-        return hashlib.sha256(self.runtime.path.read_bytes()).hexdigest()
+        return hash_file(self.runtime.path)
 
     @property
     def backbone_levels(self) -> int:

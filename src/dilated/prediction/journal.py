@@ -21,9 +21,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
-from dilated.data.manifest import hash_file, stamp_file
+from dilated.data.manifest import stamp_file
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_json, sync_folder
+from dilated.files import atomic_write, hash_file, read_json, sync_folder
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.sources import InputImage, Source, SourceKind
 

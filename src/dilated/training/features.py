@@ -20,10 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dilated.data.labels import IGNORE
-from dilated.data.manifest import hash_file
 from dilated.data.sample import Sample
 from dilated.data.torch_dataset import encode_alternatives
-from dilated.files import atomic_path, atomic_write, sync_folder
+from dilated.files import atomic_path, atomic_write, hash_file, sync_folder
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback, track
 from dilated.tensors import to_tensor

@@ -16,7 +16,6 @@ All share the front end, its margin of 186 and its stride of 8.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dilated.errors import InputError, suggest
+from dilated.files import hash_file
 from dilated.models.network_file import require_usable
 from dilated.models.paper import VGGConfig, VGGSegmenter, bilinear_kernel
 from dilated.models.vgg import VGG16_CONVOLUTIONS
@@ -159,9 +159,7 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
             for parameter, blob in zip(layer.parameters(), blobs[caffe_name], strict=True):
                 parameter.copy_(torch.tensor(np.asarray(blob)))
     require_usable(segmenter.state_dict(), path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    segmenter.card = {"network": name, "source": path.name, "sha256": sha256, "input": "BGR less its mean"}
+    segmenter.card = {"network": name, "source": path.name, "sha256": hash_file(path), "input": "BGR less its mean"}
     return segmenter.eval()
 
 

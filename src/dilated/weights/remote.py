@@ -10,7 +10,6 @@ the address names a revision), and `<hash>.safetensors`. A network file is data:
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dilated.errors import InputError
-from dilated.files import atomic_path, cache_folder
+from dilated.files import atomic_path, cache_folder, hash_file
 
 WEIGHTS_FILE = "model.safetensors"
 """The name of a network file in a repository of the Hub, and in the folder that `save_pretrained` writes."""
@@ -66,19 +65,6 @@ def fetch_network(address: str) -> Path:
         f"{address}: a URL of a network states the hash of its file",
         hint="give URL#sha256=HASH, or download the file and give its path",
     )
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, as 64 hex digits.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
 
 
 def _mirrored(address: str, name: str) -> Path | None:
