@@ -43,6 +43,10 @@ def test_a_deflated_tile_with_another_sum_is_refused(tmp_path: Path) -> None:
         read_values(path)
 
 
+def without_depth(**changes: tuple[int, int, int]) -> dict[int, tuple[int, int, int | bytes]]:
+    return {number: entry for number, entry in plain(**changes).items() if number != 258}
+
+
 TIFFS: dict[str, tuple[Callable[[], bytes], str]] = {
     "too few strips": (lambda: build(plain(t278=(LONG, 1, 4)), bytes(384)), "1 strips or tiles, and 4 are expected"),
     "a short strip": (lambda: build(plain(t279=(LONG, 1, 100)), bytes(384)), "100 bytes in strip or tile 0"),
@@ -50,6 +54,10 @@ TIFFS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: build(plain(data=zlib.compress(bytes(10**7)), t259=(3, 1, 8)), zlib.compress(bytes(10**7))),
         "more than 384 bytes",
     ),
+    "no depth": (lambda: build(without_depth(), bytes(384)), "BitsPerSample is missing, and 384 bytes"),
+    "a depth of no number": (lambda: build(plain(t258=(3, 0, 8)), bytes(384)), "BitsPerSample is missing"),
+    "a depth of an unknown type": (lambda: build(plain(t258=(259, 1, 8)), bytes(384)), "BitsPerSample is missing"),
+    "no depth, and LZW": (lambda: build(without_depth(t259=(3, 1, 5)), bytes(384)), "BitsPerSample is missing"),
 }  # fmt: skip
 
 
@@ -67,6 +75,28 @@ def test_strips_that_are_not_those_of_the_image_are_refused(name: str, tmp_path:
 def test_whole_labels_are_read(options: dict[str, object], dtype: type, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", VALUES.astype(dtype), **options)
     assert (read_values(tmp_path / "a.tif") == VALUES).all()
+
+
+def test_a_file_of_one_bit_needs_no_depth(tmp_path: Path) -> None:
+    values = VALUES % 2
+    path = tmp_path / "a.tif"
+    tags = {number: entry for number, entry in plain(32, 24, bytes(96)).items() if number != 258}
+    path.write_bytes(build(tags, np.packbits(values, axis=1).tobytes()))
+    assert (read_values(path) == values).all()
+
+
+def test_a_label_that_its_orientation_mirrors_is_read_upright(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(build(plain(32, 24, t274=(3, 1, 2)), VALUES.tobytes()))
+    assert (read_values(path) == VALUES[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_label_whose_rows_are_columns_is_refused(orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(build(plain(32, 24, t274=(3, 1, orientation)), VALUES.tobytes()))
+    with pytest.raises(InputError, match=rf"a\.tif: found a label of orientation {orientation}"):
+        read_values(path)
 
 
 @pytest.mark.parametrize("chunk", [b"tEXt", b"zzzz"])

@@ -214,7 +214,18 @@ def read_tiff(path: Path) -> np.ndarray:
             page = file.pages[0]
             if page.imagewidth * page.imagelength > 10**7:
                 raise ValueError("too large")
-            return np.asarray(page.asarray())
+            values = np.asarray(page.asarray())
+            tag = page.tags.get("Orientation")
+    return upright(values, int(tag.value) if tag is not None else 1)
+
+
+def upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image as the TIFF specification says where its row 0 and its column 0 lie; tifffile does not."""
+    if orientation not in range(1, 9):
+        return values
+    values = values.T if orientation > 4 else values
+    flip_rows, flip_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return values[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
 
 def read_png(content: bytes) -> np.ndarray:

@@ -22,6 +22,9 @@ from dilated.errors import InputError
 _SUMMED_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _DEFLATE = (8, 32946)
 _NO_COMPRESSION = 1
+_ORIENTATION, _TRANSPOSED = 274, (5, 6, 7, 8)
+_BILEVEL = (2, 3, 4)  # the CCITT codes, of 1 bit by themselves
+_PADDING = 3  # bytes: some writers fill strips up to a multiple of four
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR = 256, 257, 258, 259, 277, 278, 284
 _STRIP_OFFSETS, _STRIP_SIZES, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES = 273, 279, 322, 323, 324, 325
 _BLOCK = 1 << 20
@@ -34,11 +37,20 @@ def require_sound(image: Image.Image, path: Path | str) -> None:
         image: opened, with its pixels not yet read.
 
     Raises:
-        InputError: a wrong sum, or strips and tiles that are too few or too short.
+        InputError: a wrong sum, strips and tiles that are too few or too short, a TIFF of no stated depth, or one
+            whose rows are columns.
     """
     file: IO[bytes] | None = getattr(image, "fp", None)
     if file is None or image.format not in ("PNG", "TIFF"):
         return
+    if image.format == "TIFF":
+        orientation = _number(image.tag_v2.get(_ORIENTATION), 1)  # type: ignore[attr-defined]
+        if orientation in _TRANSPOSED and image.width != image.height:  # pillow mixes up the rows of some of them
+            raise InputError(
+                f"{path}: found a label of orientation {orientation}, whose rows are columns; expected rows from the "
+                "top (orientation 1)",
+                hint="save it again, upright",
+            )
     position = file.tell()
     try:
         reason = _check_png(file) if image.format == "PNG" else _check_tiff(image, file)
@@ -67,6 +79,10 @@ def _check_tiff(image: Image.Image, file: IO[bytes]) -> str:
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     width, height, bits = (_number(tags.get(tag), 1) for tag in (_WIDTH, _HEIGHT, _BITS))
     samples, is_planar = _number(tags.get(_SAMPLES), 1), _number(tags.get(_PLANAR), 1) == 2
+    compression = _number(tags.get(_COMPRESSION), _NO_COMPRESSION)
+    has_bits = bool(_numbers(tags.get(_BITS)))  # without it, a file of any depth is read as one of 1 bit
+    if not has_bits and compression not in (_NO_COMPRESSION, *_DEFLATE, *_BILEVEL):
+        return "BitsPerSample is missing"
     is_tiled = _TILE_OFFSETS in tags
     columns = _number(tags.get(_TILE_WIDTH), width) if is_tiled else width
     rows = _number(tags.get(_TILE_HEIGHT if is_tiled else _ROWS), height)
@@ -79,12 +95,13 @@ def _check_tiff(image: Image.Image, file: IO[bytes]) -> str:
     if min(len(offsets), len(sizes)) < expected:
         return f"{min(len(offsets), len(sizes))} strips or tiles, and {expected} are expected"
     row_bytes = -(-columns * bits * (1 if is_planar else samples) // 8)
-    compression = _number(tags.get(_COMPRESSION), _NO_COMPRESSION)
     for i, (offset, size) in enumerate(zip(offsets[:expected], sizes, strict=False)):
         if compression == _NO_COMPRESSION:
             present = rows if is_tiled else min(rows, height - i % -(-height // rows) * rows)
             if size < present * row_bytes:
                 return f"{size} bytes in strip or tile {i}, and {present * row_bytes} are expected"
+            if not has_bits and size > rows * row_bytes + _PADDING:
+                return f"BitsPerSample is missing, and {size} bytes are more than 1 bit per pixel takes"
         elif compression in _DEFLATE:
             file.seek(offset)
             reason = _check_deflated(file.read(size), rows * row_bytes)
