@@ -5,15 +5,17 @@
 # make test-gpu   the tests that need a CUDA device
 # make test-floor the core tests with the lowest versions that pyproject.toml allows, in .venv-floor
 # make figures CAMVID=DATA NUCLEI=DATA  the figures of the documents again; fails where one drifts outside its interval
+# make release    the wheel and the sdist into dist/, each installed into fresh environments where `dilated demo` runs
 # make reference  the pages of docs/reference from the docstrings
 # Each makes the environment in .venv first where it is missing.
 
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo figures test test-again test-all test-gpu test-floor lint reference bench clean
+.PHONY: demo figures test test-again test-all test-gpu test-floor lint release reference bench clean
 
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -45,6 +47,9 @@ test-gpu: .venv/ready
 test-floor:
 	$(PYTHON) tools/floor.py --out .venv-floor
 
+release: .venv/ready
+	$(BIN)/python tools/release.py --out dist $(foreach python,$(PYTHONS),--python $(python))
+
 reference: .venv/ready
 	$(BIN)/python tools/make_reference.py
 
@@ -55,4 +60,4 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/depthwise.py
 
 clean:
-	rm -rf .venv .venv-floor demo
+	rm -rf .venv .venv-floor demo dist site

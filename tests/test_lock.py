@@ -17,7 +17,7 @@ import pytest
 from conftest import environment
 from PIL import Image
 
-from dilated import lock
+from dilated import system
 from dilated.cli.main import main
 from dilated.errors import InputError
 from dilated.lock import LOCK_FILE, lock_file, lock_folder
@@ -140,13 +140,13 @@ def test_without_locks_of_the_system_the_owner_decides(
     locks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if locks == "none":
-        monkeypatch.setattr(lock, "fcntl", None)
+        monkeypatch.setattr(system, "fcntl", None)
     else:
 
         def fail(*_: object) -> None:
             raise OSError(38, "Function not implemented")
 
-        monkeypatch.setattr(lock.fcntl, "lockf", fail)
+        monkeypatch.setattr(system.fcntl, "lockf", fail)
     path = tmp_path / LOCK_FILE
     with lock_folder(tmp_path, "work"):
         owner = json.loads(path.read_text())

@@ -12,7 +12,6 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -21,12 +20,7 @@ import torch
 from dilated._version import __version__
 from dilated.errors import InputError, ShortMemoryError
 from dilated.files import plural
-
-_resource: ModuleType | None
-try:
-    import resource as _resource
-except ImportError:  # Windows has no such limits
-    _resource = None
+from dilated.system import free_address_space
 
 _CONTROL_GROUP_FOLDERS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory"))
 _OUT_OF_MEMORY_WORDS = (
@@ -157,10 +151,9 @@ def free_memory(device: torch.device) -> int:
         for folder in _CONTROL_GROUP_FOLDERS:
             with contextlib.suppress(OSError, ValueError):  # not there, or "max": no limit
                 left.append(int((folder / limit).read_text()) - int((folder / usage).read_text()))
-    if _resource is not None:
-        soft_limit, _ = _resource.getrlimit(_resource.RLIMIT_AS)
-        if soft_limit != _resource.RLIM_INFINITY:
-            left.append(soft_limit - psutil.Process().memory_info().vms)
+    address_space = free_address_space()
+    if address_space is not None:
+        left.append(address_space)
     return max(0, min(left))
 
 

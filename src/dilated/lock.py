@@ -25,11 +25,7 @@ import psutil
 
 from dilated.errors import InputError
 from dilated.files import printable, remove_leftovers, sync_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from dilated.system import lock_open_file
 
 LOCK_FILE = ".lock"
 """The file in a folder that says who writes to it."""
@@ -131,7 +127,7 @@ def _take(lock: Path, target: Path) -> tuple[int, bool]:
                 handle, left_behind = os.open(lock, os.O_RDWR), True
                 owner = _parse_owner(os.read(handle, 4096))
                 try:
-                    decided = _lock_handle(handle)
+                    decided = lock_open_file(handle)
                 except BlockingIOError:
                     os.close(handle)
                     raise _in_use_error(target, owner) from None
@@ -144,27 +140,10 @@ def _take(lock: Path, target: Path) -> tuple[int, bool]:
                     lock.unlink()
             continue
         with suppress(BlockingIOError):
-            _lock_handle(handle)
+            lock_open_file(handle)
             if _is_same_file(handle, lock):
                 return handle, left_behind
         os.close(handle)  # another process took the new file first
-
-
-def _lock_handle(handle: int) -> bool:
-    """Lock an open file; return False where the operating or file system has no locks.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-    """
-    if fcntl is None:
-        return False
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:  # POSIX allows both
-        raise BlockingIOError from error
-    except OSError:
-        return False
-    return True
 
 
 def _is_same_file(handle: int, path: Path) -> bool:

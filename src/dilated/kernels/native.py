@@ -201,7 +201,7 @@ def _openmp_flags() -> list[str]:
 def describe_processor() -> str:
     """What `-march=native` depends on: the processor's name and its features."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
         return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
     except OSError:
         return platform.processor() or platform.machine()

@@ -12,7 +12,6 @@ the batch is computed in parts, and their number is part of the answer. Where ti
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from dilated.data.sample import Sample
 from dilated.data.statistics import SplitStatistics, StatisticsAccumulator, count_pixels
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.models.base import BaseSegmenter
+from dilated.system import peak_memory
 from dilated.training import stages
 from dilated.training.budget import COST_PER_HALVING, Deadline
 from dilated.training.config import Recipe
@@ -229,12 +229,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Return the most bytes that were in use so far; 0 where the system does not tell."""
+    """Return the most bytes that were in use so far."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()
