@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,7 @@ def pool_results(results: Sequence[EvaluationResult]) -> EvaluationResult:
         tuple(name for result in results for name in result.names),
         tuple(order),
         count,
-        np.sum([result.pooled for result in results], axis=0),
+        reduce(np.add, [result.pooled for result in results]),
         np.concatenate([result.class_counts for result in results]),
         BoundaryCounts.concatenate(boundary, order) if len(boundary) == len(results) else None,
         known_groups=Groups(

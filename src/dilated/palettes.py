@@ -60,6 +60,14 @@ def voc_color(label: int) -> Color:
 
 
 def distinct_colors(count: int) -> list[Color]:
-    """Colors that differ as much as their number allows."""
+    """Colors that differ as much as their number allows: hues; of more than 255, points spread over all colors.
+
+    Example:
+        >>> len(set(distinct_colors(5_000)))
+        5000
+    """
+    if count > 255:  # steps of the golden ratio around 2**24; an odd step meets each color once
+        codes = ((i + 1) * 0x9E3779 % (1 << 24) for i in range(count))
+        return [(code >> 16, code >> 8 & 255, code & 255) for code in codes]
     rgb = (colorsys.hsv_to_rgb(i / count, 0.75, 0.6 + 0.35 * (i % 2)) for i in range(count))
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb]

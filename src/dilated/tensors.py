@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dilated.input_config import BandArray, InputConfig
+from dilated.label_ids import LabelArray, label_dtype
 
 
 def to_tensor(pixels: BandArray, device: torch.device | str | None = None, config: InputConfig | None = None) -> Tensor:
@@ -37,6 +38,26 @@ def to_tensor(pixels: BandArray, device: torch.device | str | None = None, confi
     # The strides of the two forms differ, and with them how torch rounds: one of them for both would change results.
     channels_first = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.permute(2, 0, 1)[None]
     return channels_first.float() / 255
+
+
+def to_label_tensor(ids: LabelArray) -> Tensor:
+    """Convert class ids (H, W) to a tensor (H, W) that torch computes with: uint8 as it is, uint16 as int32.
+
+    Example:
+        >>> to_label_tensor(np.array([[0, 65535]], np.uint16))
+        tensor([[    0, 65535]], dtype=torch.int32)
+    """
+    return torch.tensor(ids if ids.dtype == np.uint8 else ids.astype(np.int32))
+
+
+def label_tensor_dtype(num_classes: int) -> torch.dtype:
+    """Return the type of a network's labels: uint8 for up to 255 classes, otherwise int32.
+
+    Example:
+        >>> label_tensor_dtype(255), label_tensor_dtype(256)
+        (torch.uint8, torch.int32)
+    """
+    return torch.uint8 if label_dtype(num_classes) == np.uint8 else torch.int32
 
 
 def reflect_pad(images: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:

@@ -211,29 +211,30 @@ def maps(count: int = 1000) -> list[tuple[np.ndarray, np.ndarray]]:
 def test_a_thousand_maps_as_cityscapes_scripts_classes_and_categories() -> None:
     scripts = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
     labels = pytest.importorskip("cityscapesscripts.helpers.labels")
-    from dilated.evaluation.variants import CITYSCAPES_CATEGORIES, make_category_matrix
+    from dilated.evaluation.variants import CITYSCAPES_CATEGORIES, find_category_ids
 
     valid = [label for label in labels.labels if not label.ignoreInEval]
     ignored = tuple(label.id for label in labels.labels if label.ignoreInEval and label.id >= 0)
     names = tuple(label.name for label in valid)
     assert {c: tuple(x.name for x in valid if x.category == c) for c in CITYSCAPES_CATEGORIES} == CITYSCAPES_CATEGORIES
     classes = Classes(names, tuple((0, 0, i) for i in range(19)), tuple((x.id,) for x in valid), ignored)
-    counter, merge = LabelCounter(classes, "file"), make_category_matrix(names, CITYSCAPES_CATEGORIES)
+    counter, category_of = LabelCounter(classes, "file"), find_category_ids(names, CITYSCAPES_CATEGORIES)
     everything, pooled = scripts.generateMatrix(scripts.args), ConfusionMatrix(names)
+    categories = ConfusionMatrix(list(CITYSCAPES_CATEGORIES))
     scripts.args.evalLabels = [label.id for label in labels.labels if label.id >= 0]
     for truth, prediction in maps():
         matrix = scripts.generateMatrix(scripts.args)
         np.add.at(matrix, (truth, prediction), 1)
         everything += matrix
-        confusion = counter.count(truth, classes.value_table(), prediction, (Path("t"), Path("p")))
-        pooled = pooled + confusion
+        pairs = counter.count(truth, classes.value_table(), prediction, (Path("t"), Path("p")))
+        confusion = ConfusionMatrix(names)
+        confusion.add(pairs)
+        pooled.add(pairs)
+        categories.add(pairs.to_categories(category_of, len(CITYSCAPES_CATEGORIES)))
         theirs = [scripts.getIouScoreForLabel(label.id, matrix, scripts.args) for label in valid]
         assert list(confusion.iou.values()) == pytest.approx(theirs, rel=0, abs=0, nan_ok=True)
     theirs = [scripts.getIouScoreForLabel(label.id, everything, scripts.args) for label in valid]
     assert list(pooled.iou.values()) == pytest.approx(theirs, rel=0, abs=0, nan_ok=True)
-    categories = ConfusionMatrix(
-        list(CITYSCAPES_CATEGORIES), merge.T @ pooled.counts @ merge, pooled.unpredicted @ merge
-    )
     theirs = [scripts.getIouScoreForCategory(name, everything, scripts.args) for name in CITYSCAPES_CATEGORIES]
     assert list(categories.iou.values()) == pytest.approx(theirs, rel=0, abs=0, nan_ok=True)
 
@@ -251,7 +252,7 @@ def test_a_thousand_maps_as_torchmetrics_and_scikit_learn() -> None:
         shape, most = random.integers(2, 12, 2), random.integers(1, 5)
         truth = np.where(random.random(shape) < 0.2, 255, random.integers(0, most, shape)).astype(np.uint8)
         prediction = random.integers(0, most, shape).astype(np.uint8)
-        pooled = pooled + counter.count(truth, classes.value_table(), prediction, (Path("t"), Path("p")))
+        pooled.add(counter.count(truth, classes.value_table(), prediction, (Path("t"), Path("p"))))
         every.append((truth[truth != 255], prediction[truth != 255]))
     jaccard.update(
         *(torch.tensor(np.concatenate(parts).astype(np.int64)) for parts in tuple(zip(*every, strict=True))[::-1])

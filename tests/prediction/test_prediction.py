@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dilated import InputError, Prediction, Predictor, load
-from dilated.prediction.prediction import label_dtype
+from dilated.label_ids import label_dtype
 
 LABELS = np.array([[0, 0, 2], [0, 1, 2]], np.uint8)
 COLORS = [(10, 20, 30), (200, 0, 0), (0, 0, 200)]
@@ -96,7 +96,7 @@ def test_polygons_are_those_of_all_regions_or_of_one_class() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff", ".bmp", ".npy"])
-@pytest.mark.parametrize("classes", [3, 256, 300])
+@pytest.mark.parametrize("classes", [3, 255, 300])
 def test_saved_labels_are_read_back_as_they_are_in_the_format_of_the_suffix(
     suffix: str, classes: int, tmp_path: Path
 ) -> None:
@@ -105,7 +105,7 @@ def test_saved_labels_are_read_back_as_they_are_in_the_format_of_the_suffix(
     colors = [(i % 256, i // 2 % 256, 7) for i in range(classes)]
     made = Prediction(image, labels, None, [str(i) for i in range(classes)], colors)
     path = tmp_path / f"labels{suffix}"
-    if suffix == ".bmp" and classes > 256:
+    if suffix == ".bmp" and classes > 255:
         with pytest.raises(InputError, match=r"\.bmp without changing ids"):
             made.save(path)
         return
@@ -117,7 +117,7 @@ def test_saved_labels_are_read_back_as_they_are_in_the_format_of_the_suffix(
             found = np.asarray(file)
             formats = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
             assert file.format == formats[suffix.lower()]
-            if classes <= 256:
+            if classes <= 255:
                 assert np.array_equal(np.asarray(file.convert("RGB")), np.array(colors, np.uint8)[labels])
     assert found.dtype == labels.dtype
     np.testing.assert_array_equal(found, labels)

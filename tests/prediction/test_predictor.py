@@ -28,7 +28,7 @@ def test_images_together_get_the_labels_that_each_gets_alone(options: dict[str, 
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": 8}, {"flips": True}])
-@pytest.mark.parametrize(("classes", "kind"), [(2, np.uint8), (256, np.uint8), (257, np.uint16), (300, np.uint16)])
+@pytest.mark.parametrize(("classes", "kind"), [(2, np.uint8), (255, np.uint8), (256, np.uint16), (300, np.uint16)])
 def test_labels_are_of_the_smallest_type_that_holds_all_classes(
     options: dict[str, object], classes: int, kind: type
 ) -> None:

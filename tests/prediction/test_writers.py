@@ -70,7 +70,7 @@ def test_the_first_of_the_label_images_has_the_plain_name(tmp_path: Path) -> Non
         assert np.array_equal(np.asarray(found), np.array(COLORS, np.uint8)[LABELS])
 
 
-def test_more_than_256_classes_are_16_bit_ids(tmp_path: Path) -> None:
+def test_more_than_255_classes_are_16_bit_ids(tmp_path: Path) -> None:
     labels = np.array([[0, 255, 256, 299]], np.uint16)
     written(tmp_path, "ids", "color", prediction=predicted(labels, [f"c{i}" for i in range(300)]))
     with Image.open(tmp_path / "out/deep/a.png") as found:

@@ -20,13 +20,12 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
-from dilated.data.labels import IGNORE
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.tensors import reflect_pad
 
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(3, H, W) uint8 or (n, H, W) float32 image and (H, W) uint8 label -> both, drawn by torch's global generator."""
+"""(3, H, W) uint8 or (n, H, W) float32 image and (H, W) uint8 or int32 label -> both, drawn by torch's generator."""
 
 
 _MOST_CROPS = 10
@@ -54,11 +53,12 @@ class AugmentConfig:
     kind: Literal["scale"] = "scale"
     """The kind of augmentation: this one; `reflect` is the paper's, with the settings of `ReflectCropConfig`."""
 
-    def build(self, config: InputConfig | None = None) -> Augmentation:
+    def build(self, config: InputConfig | None = None, ignore: int = 255) -> Augmentation:
         """Build the augmentation of image and label.
 
         Args:
             config: what images hold; None for 8-bit RGB. Scaled values are not cut off at 0 and 1.
+            ignore: the label of ignored pixels: 65535 where there are more than 255 classes.
 
         Example:
             >>> image, label = torch.zeros(3, 20, 30, dtype=torch.uint8), torch.zeros(20, 30, dtype=torch.uint8)
@@ -67,7 +67,7 @@ class AugmentConfig:
             ((3, 64, 64), 255)
         """
         image_fill = 127 if config is None else list(config.mean)
-        fill: dict[Any, Any] = {tv_tensors.Image: image_fill, tv_tensors.Mask: IGNORE}
+        fill: dict[Any, Any] = {tv_tensors.Image: image_fill, tv_tensors.Mask: ignore}
         strengths = self.brightness, self.contrast, self.saturation
         transform = v2.Compose(
             [
@@ -78,7 +78,7 @@ class AugmentConfig:
                 v2.ColorJitter(*strengths) if config is None else _BandJitter(*strengths),
             ]
         )
-        return partial(_crop_labelled, transform, self.crop)
+        return partial(_crop_labelled, transform, self.crop, ignore)
 
 
 class _RandomScale(v2.Transform):
@@ -129,7 +129,7 @@ def _apply_transform(transform: v2.Transform, image: Tensor, label: Tensor) -> t
 
 
 def _crop_labelled(
-    transform: v2.Transform, crop: tuple[int, int], image: Tensor, label: Tensor
+    transform: v2.Transform, crop: tuple[int, int], ignore: int, image: Tensor, label: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Apply a transform that crops; where it has cut out ignored pixels alone, cut again around a labelled pixel.
 
@@ -137,10 +137,11 @@ def _crop_labelled(
 
     Args:
         crop: height and width of what the transform cuts out.
+        ignore: the label of ignored pixels.
     """
     result = _apply_transform(transform, image, label)
-    is_labelled = label != IGNORE
-    if bool((result[1] != IGNORE).any()) or not bool(is_labelled.any()):
+    is_labelled = label != ignore
+    if bool((result[1] != ignore).any()) or not bool(is_labelled.any()):
         return result
     rows, columns = is_labelled.nonzero(as_tuple=True)
     chosen = int(torch.randint(len(rows), ()))
@@ -148,7 +149,7 @@ def _crop_labelled(
     window = tuple(slice(max(0, at - side // 2), at - side // 2 + side) for at, side in zip(center, crop, strict=True))
     for _ in range(_MOST_CROPS):
         result = _apply_transform(transform, image[:, *window], label[window])
-        if bool((result[1] != IGNORE).any()):
+        if bool((result[1] != ignore).any()):
             break
     return result
 
@@ -158,7 +159,7 @@ class ReflectCropConfig:
     """How the paper's authors crop training samples: from the image padded by reflection, with labels on a grid.
 
     The network predicts the middle of its input, so the image is padded by its margin, 186 pixels, and the padding is
-    labelled 255, which counts nowhere. Label k along an axis is that of the first of the 8 pixels that logit k stands
+    ignored, which counts nowhere. Label k along an axis is that of the first of the 8 pixels that logit k stands
     for, at 186 + 8 k of the sample.
     """
 
@@ -188,20 +189,20 @@ class ReflectCropConfig:
                     f"plus a multiple of {self.stride}, such as {nearest}"
                 )
 
-    def build(self, config: InputConfig | None = None) -> Augmentation:
+    def build(self, config: InputConfig | None = None, ignore: int = 255) -> Augmentation:
         """Build the augmentation of image and label; it is the same whatever images hold."""
-        return partial(_reflect_crop, self)
+        return partial(_reflect_crop, self, ignore)
 
 
-def _reflect_crop(config: ReflectCropConfig, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def _reflect_crop(config: ReflectCropConfig, ignore: int, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Crop a sample at random by torch's global generator.
 
     Args:
         image: (3, H, W) uint8.
-        label: (H, W) uint8.
+        label: (H, W) uint8, or int32 of more than 255 classes.
 
     Returns:
-        (3, *crop) uint8, and its labels on the grid of the logits, ((crop - 2 * margin) / stride) uint8.
+        (3, *crop) uint8, and its labels on the grid of the logits, ((crop - 2 * margin) / stride).
 
     Example:
         >>> image, label = torch.zeros(3, 5, 9, dtype=torch.uint8), torch.ones(5, 9, dtype=torch.uint8)
@@ -216,7 +217,7 @@ def _reflect_crop(config: ReflectCropConfig, image: Tensor, label: Tensor) -> tu
     pad_bottom = max(height - image.shape[-2] - 2 * margin, 0) + margin
     pad_right = max(width - image.shape[-1] - 2 * margin, 0) + margin
     image = reflect_pad(image, margin, pad_bottom, margin, pad_right)
-    label = F.pad(label, (margin, pad_right, margin, pad_bottom), value=IGNORE)
+    label = F.pad(label, (margin, pad_right, margin, pad_bottom), value=ignore)
     top = int(torch.randint(image.shape[-2] - height + 1, ()))
     left = int(torch.randint(image.shape[-1] - width + 1, ()))
     image = image[..., top : top + height, left : left + width]

@@ -24,10 +24,11 @@ from dilated.data.formats._classes import BACKGROUND
 from dilated.data.formats._match import SPLITS
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.input_description import format_proposal
-from dilated.data.labels import IGNORE, Classes, LabelArray, save_classes
+from dilated.data.labels import Classes, save_classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import move_into_place
+from dilated.label_ids import LabelArray, label_dtype
 from dilated.lock import lock_file, remove_abandoned_lock
 from dilated.progress import ProgressCallback
 
@@ -271,8 +272,7 @@ class _Writer:
         """Raise where a label that was written is not read as the same."""
         name = self.format.name
         data = open_dataset(self.root, name)
-        id_map = np.full(256, IGNORE, dtype=np.uint8)
-        id_map[: len(data.classes)] = [self.classes.names.index(class_name) for class_name in data.classes.names]
+        id_map = _map_ids(data.classes, self.classes, name, None)
         for split, digests in self.digests.items():
             samples = data.samples(split)
             stems = [sample.name.removesuffix(self.format.image_suffix) for sample in samples]
@@ -292,22 +292,23 @@ class _Writer:
 
 
 def _map_ids(classes: Classes, target_classes: Classes, format: str, ignore_as_class: str | None) -> LabelArray:
-    """For each id of the source the format's id, by name, (256,) uint8."""
-    missing = [name for name in classes.names if name not in target_classes.names]
+    """For each id of the source the format's id, by name; the ignored one at the end."""
+    place = {name: i for i, name in enumerate(target_classes.names)}
+    missing = [name for name in classes.names if name not in place]
     if missing:
         raise InputError(
             f"{format}: has no class {missing[0]!r} ({len(missing)} such)",
             hint=f"give its classes the names {', '.join(target_classes.names)}",
         )
-    id_map = np.full(256, IGNORE, dtype=np.uint8)
-    id_map[: len(classes)] = [target_classes.names.index(name) for name in classes.names]
+    id_map = np.full(classes.ignore_id + 1, target_classes.ignore_id, dtype=label_dtype(len(place)))
+    id_map[: len(classes)] = [place[name] for name in classes.names]
     if ignore_as_class is not None:
         if ignore_as_class not in target_classes.names:
             raise InputError(
                 f"ignore_as_class: {ignore_as_class!r} is no class",
                 hint=f"give one of {', '.join(target_classes.names)}",
             )
-        id_map[IGNORE] = target_classes.names.index(ignore_as_class)
+        id_map[classes.ignore_id] = target_classes.names.index(ignore_as_class)
     return id_map
 
 

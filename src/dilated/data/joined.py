@@ -34,9 +34,10 @@ from dilated.data.formats._classes import BACKGROUND, ClassesFile, require_defau
 from dilated.data.formats._format import Format, Parsed
 from dilated.data.formats._match import SPLITS, MatchResult
 from dilated.data.groups import Groups
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import IGNORE, Classes
 from dilated.data.sample import LAST_ALTERNATIVE, Sample
 from dilated.errors import InputError, suggest
+from dilated.label_ids import LabelArray, label_dtype
 
 _IGNORED = "ignore"
 _MAX_CLASSES = 62
@@ -89,7 +90,7 @@ class _JoinedReader:
     Args:
         reader: the set's own `label_reader`.
         classes: the set's own.
-        table: (256,), the value of each of its ids.
+        table: the value of each of its ids, also of the ignored one.
     """
 
     reader: Any
@@ -192,7 +193,8 @@ class JoinedSets(Format):
         return MatchResult(samples, problems)
 
     def _build_table(self, classes: Classes, mapping: Mapping[str, tuple[int, ...]]) -> LabelArray:
-        table = np.full(IGNORE + 1, IGNORE, dtype=np.uint8)
+        joined = self.classes
+        table = np.full(classes.ignore_id + 1, joined.ignore_id, dtype=label_dtype(len(joined)))
         for i, name in enumerate(classes.names):
             ids = mapping[name]
             if len(ids) > 1:

@@ -19,23 +19,22 @@ leaves out objects that have none. `groups = "^(p[0-9]+)_"` is a regular express
 it belongs to: a film, a patient, a site. A file with nothing but these three keeps the data's own classes.
 
 Inside the program a label is the class's place in the list, and 255 is ignored. A value that the table does not name is
-an error with the file and the pixel; nothing wraps, nothing is guessed.
+an error with the file and the pixel; nothing wraps, nothing is guessed. More than 255 classes have ids of 16 bits, and
+65535 is ignored, in their label files too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
 
 from dilated.config import build_dataclass, read_toml, to_toml
 from dilated.data.band_header import read_png_values
-from dilated.data.checksums import require_sound
 from dilated.data.images import open_image
 from dilated.data.mask_channels import (
     OPAQUE_MODES,
@@ -45,14 +44,14 @@ from dilated.data.mask_channels import (
     refuse_hidden,
     split_alpha,
 )
+from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.errors import InputError
 from dilated.files import atomic_write
+from dilated.label_ids import MAX_CLASSES, LabelArray, ignore_id, label_dtype
 from dilated.palettes import Color, distinct_colors
 
 IGNORE = 255
-LabelArray = NDArray[np.uint8]
-"""Class ids, (H, W) uint8."""
-_FULL_RANGE = (255, 65535)  # the greatest values of 8 and 16 bits
+"""What is ignored of up to 255 classes, and the value of files that is by default."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Classes:
         channel: the channel of label files with several that holds the values, from 0; by default all must be equal.
 
     Raises:
-        InputError: no class or more than 255, a duplicate name or value, a color out of range.
+        InputError: no class or more than 65,535, a duplicate name or value, a color out of range.
 
     Example:
         >>> classes = Classes(("sky", "road"), ((70, 130, 180), (128, 64, 128)), ignore=(9,))
@@ -91,15 +90,14 @@ class Classes:
     def __post_init__(self) -> None:
         if not self.values:
             object.__setattr__(self, "values", tuple((i,) for i in range(len(self.names))))
-        if not 1 <= len(self.names) <= IGNORE:
-            raise InputError(f"{self.source}: found {len(self.names)} classes; expected 1 to {IGNORE}")
+        if not 1 <= len(self.names) <= MAX_CLASSES:
+            raise InputError(f"{self.source}: found {len(self.names)} classes; expected 1 to {MAX_CLASSES}")
         if not len(self.names) == len(self.colors) == len(self.values):
             raise InputError(
                 f"{self.source}: names, colors and values differ in number; expected one of each per class"
             )
-        duplicates = [name for i, name in enumerate(self.names) if name in self.names[:i]]
-        if duplicates:
-            raise InputError(f"{self.source}: found the name {duplicates[0]!r} twice; expected names that differ")
+        if (duplicate := find_duplicate(self.names)) is not None:
+            raise InputError(f"{self.source}: found the name {duplicate!r} twice; expected names that differ")
         if self.read not in ("values", "colors"):
             raise InputError(f'{self.source}: read: found {self.read!r}; expected "values" or "colors"')
         if self.transparent not in ("refuse", "ignore", "color"):
@@ -111,8 +109,7 @@ class Classes:
             if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
                 raise InputError(f"{self.source}: {name}: found the color {list(color)}; expected three of 0..255")
         seen: dict[int, str] = {}
-        for i, values in enumerate([self.ignore, *self.values]):
-            name = ("ignore", *self.names)[i]
+        for i, (name, values) in enumerate(zip(("ignore", *self.names), (self.ignore, *self.values), strict=True)):
             for value in values:
                 if type(value) is not int or not 0 <= value <= 65535:
                     raise InputError(f"{self.source}: {name}: found the value {value!r:.40}; expected 0 to 65535")
@@ -123,35 +120,58 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def value_table(self) -> NDArray[np.int16]:
-        """(65536,): the id of each value that a file may hold, 255 where it is ignored, -1 where it is unknown."""
-        table = np.full(65536, -1, dtype=np.int16)
-        table[IGNORE] = IGNORE
-        table[list(self.ignore)] = IGNORE
+    @property
+    def ignore_id(self) -> int:
+        """The id of ignored pixels: 255, or 65535 of more than 255 classes."""
+        return ignore_id(len(self))
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """The values in files that are ignored, unless a class has them."""
+        return tuple(sorted({*self.ignore, IGNORE, self.ignore_id}))
+
+    def value_table(self) -> NDArray[np.int32]:
+        """(65536,): the id of each value that a file may hold, `ignore_id` where it is ignored, -1 if unknown."""
+        table = np.full(65536, -1, dtype=np.int32)
+        table[list(self.ignored_values)] = self.ignore_id
         for i, group in enumerate(self.values):
             table[list(group)] = i
         return table
 
+    def find_ids(self, values: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Find the ids of values of a file; -1 for a value that the classes do not name."""
+        table = self.value_table()
+        in_range = (values >= 0) & (values < len(table))
+        return np.where(in_range, table[np.where(in_range, values, 0)], np.int32(-1))
+
     def decode(self, values: NDArray[np.integer], where: str = "label") -> LabelArray:
-        """Turn the values of a file into ids, 255 where ignored.
+        """Turn the values of a file into ids, `ignore_id` where ignored.
 
         Raises:
             InputError: a value that the classes do not name, with its position.
         """
-        table = self.value_table()
-        in_range = (values >= 0) & (values < len(table))
-        ids = np.where(in_range, table[np.where(in_range, values, 0)], -1)
+        ids = self.find_ids(values)
         if (ids < 0).any():
             y, x = (int(v[0]) for v in np.nonzero(ids < 0))
-            known = ", ".join(
-                f"{g[0] if len(g) == 1 else list(g)} {n}" for n, g in zip(self.names, self.values, strict=True)
-            )
+            named = list(zip(self.values, self.names, strict=True))
+            known = ", ".join(f"{g[0] if len(g) == 1 else list(g)} {n}" for g, n in named[:IGNORE])
+            known += f", and {len(named) - IGNORE} more" if len(named) > IGNORE else ""
             raise InputError(
                 f"{where}: found the value {int(values[y, x])} at x={x}, y={y} ({int((ids < 0).sum())} such pixels); "
-                f"expected one of: {known}; ignored: {sorted({*self.ignore, IGNORE})}",
+                f"expected one of: {known}; ignored: {list(self.ignored_values)}",
                 hint=f"correct the label, or name the value in {self.source}",
             )
-        return ids.astype(np.uint8)
+        return ids.astype(label_dtype(len(self)))
+
+
+def find_duplicate(names: Sequence[str]) -> str | None:
+    """Return the first name that has occurred before; None where all differ."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def read_values(path: Path | str, transparent: str = "refuse", channel: int | None = None) -> NDArray[np.int64]:
@@ -195,7 +215,7 @@ def read_stored_values(
 def decode_label(
     values: NDArray[np.integer], classes: Classes, size: tuple[int, int] | None = None, path: Path | str = "label"
 ) -> LabelArray:
-    """Turn the values of a label file into class ids, (H, W) uint8, checked against the size of the image.
+    """Turn the values of a label file into class ids, (H, W), checked against the size of the image.
 
     Raises:
         InputError: another size, a value outside the classes.
@@ -211,53 +231,6 @@ def make_size_error(path: Path | str, size: tuple[int, ...], expected: tuple[int
         f"{path}: found a label of {size[1]}x{size[0]}; expected {expected[1]}x{expected[0]}, the size of its image",
         hint="export it again at full size, without smoothing",
     )
-
-
-def assert_raw_values(image: Image.Image, path: Path | str) -> None:
-    """Raise if pillow would change the values of a label while reading it: it stretches some to the full range.
-
-    That applies to a PNG of 2 or 4 bits per pixel and to a PGM whose greatest value is not 255 or 65535. For images the
-    stretched values are right, but in a label 1 would become 85, and 3 would become 255, which is ignored. Files in
-    which 0 is white are inverted, and colors of 16 bits lose half of them.
-
-    Args:
-        image: opened, with its pixels not yet read.
-
-    Raises:
-        InputError: values that are stretched, inverted or cut off, or a file whose checksums are wrong.
-    """
-    require_sound(image, path)
-    for tile in image.tile if isinstance(image, ImageFile.ImageFile) else ():
-        is_netpbm = tile.codec_name.startswith("ppm")
-        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        raw_mode = str(args[0]) if args else ""
-        problem = None
-        if raw_mode in ("L;2", "L;4", "L;2I", "L;4I"):
-            problem = f"a label of {raw_mode[2]} bits per pixel, whose values are stretched to 0..255 when it is read"
-        elif raw_mode in ("L;I", "1;I"):
-            problem = "a label in which 0 is white, whose values are inverted when it is read"
-        elif is_netpbm and raw_mode != "RGB" and len(args) > 1 and args[1] not in _FULL_RANGE:
-            problem = f"a label whose greatest value is {args[1]}, which is stretched to 255 or more when it is read"
-        elif raw_mode.startswith(("RGB;1", "BGR;1")) or (
-            is_netpbm and raw_mode == "RGB" and args[1:] not in ((), (255,))
-        ):
-            problem = "a mask of colors that do not have 8 bits per channel, which are rounded when it is read"
-        if problem:
-            raise InputError(f"{path}: found {problem}; expected 8 bits per channel", hint="save it as PNG of 8 bits")
-
-
-def assert_single_frame(image: Image.Image, path: Path | str) -> None:
-    """Raise if a label file holds several images, of which only the first would be read.
-
-    Raises:
-        InputError: several pages or frames.
-    """
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise InputError(
-            f"{path}: found a label of {frames} pages or frames; expected one",
-            hint="store stacks of pages as images.tif and labels.tif (the format tiff_pages)",
-        )
 
 
 @dataclass(frozen=True)
@@ -377,7 +350,7 @@ def draft_classes(values: Collection[int]) -> Classes:
     """Draft the classes of labels that hold these values; masks of 0 and 255 have a background and an object.
 
     Raises:
-        InputError: no value, or more than 255 beside 255.
+        InputError: no value, or more than 65,535.
 
     Example:
         >>> draft_classes([0, 255]).names, draft_classes([0, 3, 255]).values
@@ -387,6 +360,8 @@ def draft_classes(values: Collection[int]) -> Classes:
         names, class_values = ["background", "object"], [0, IGNORE]
     else:
         class_values = sorted(set(values) - {IGNORE})
+        if len(class_values) > IGNORE:  # of so many classes 255 is one
+            class_values = sorted(set(values) - {MAX_CLASSES})
         names = [f"class {value}" for value in class_values]
     colors = distinct_colors(max(len(names), 1))
     return Classes(tuple(names), tuple(colors[: len(names)]), tuple((value,) for value in class_values))

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import ImageArray, image_size, read_image
-from dilated.data.labels import IGNORE, Classes, LabelArray, decode_label, make_size_error, read_values
+from dilated.data.labels import IGNORE, Classes, decode_label, make_size_error, read_values
 from dilated.data.raster.bands import read_bands
 from dilated.errors import InputError
 from dilated.input_config import BandArray, InputConfig
+from dilated.label_ids import LabelArray, ignore_id_of
 
 SampleKey = tuple[Path, Path, str]
 LAST_ALTERNATIVE = IGNORE - 1
@@ -66,7 +67,7 @@ class Sample:
         return self.image_reader(self.image) if self.input is None else read_bands(self.image, self.input)
 
     def read(self, keep_alternatives: bool = False) -> tuple[BandArray, LabelArray]:
-        """The image and its label, 255 where ignored and where the image has no data.
+        """The image and its label, ignored also where the image has no data.
 
         Args:
             keep_alternatives: see `read_label`.
@@ -90,7 +91,7 @@ class Sample:
         return height, width
 
     def read_label(self, size: tuple[int, int] | None = None, keep_alternatives: bool = False) -> LabelArray:
-        """The label as class ids, (H, W) uint8, 255 where ignored.
+        """The label as class ids, (H, W): uint8, 255 where ignored; of more than 255 classes uint16 and 65535.
 
         Args:
             size: (H, W) that the label must have, that of its image; any if not given.
@@ -124,7 +125,7 @@ def name_from_root(sample: Sample, root: Path) -> str:
 
 
 def ignore_missing(image: BandArray, label: LabelArray, config: InputConfig | None) -> LabelArray:
-    """The label with 255 where the image has no data, as `config` says.
+    """The label, ignored where the image has no data, as `config` says.
 
     Example:
         >>> image, config = np.array([[[0], [7]]], np.uint16), InputConfig(("gray",), "uint16", nodata=0)
@@ -132,7 +133,7 @@ def ignore_missing(image: BandArray, label: LabelArray, config: InputConfig | No
         [[255, 1]]
     """
     valid = config.find_valid(image) if config else None
-    return label if valid is None else np.where(valid, label, np.uint8(IGNORE))
+    return label if valid is None else np.where(valid, label, label.dtype.type(ignore_id_of(label)))
 
 
 def require_same_size(sample: Sample) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.labels import IGNORE, LabelArray
 from dilated.data.polygons import label_components
+from dilated.label_ids import LabelArray, ignore_id, ignore_id_of
 
 ImageSize = tuple[int, int]
 """(H, W)."""
@@ -169,7 +169,7 @@ class StatisticsAccumulator:
         """Add a label and its size.
 
         Args:
-            label: (H, W) class ids, 255 where ignored.
+            label: (H, W) class ids.
             measure_regions: measure the 4-connected regions too.
         """
         self.add_size((label.shape[0], label.shape[1]))
@@ -209,7 +209,7 @@ def count_pixels(ids: LabelArray, num_classes: int, weights: NDArray[np.integer]
     """Count pixels by class.
 
     Args:
-        ids: class ids of any shape, 255 where ignored.
+        ids: class ids of any shape.
         weights: the number of pixels that each id stands for; one if not given.
 
     Returns:
@@ -219,15 +219,16 @@ def count_pixels(ids: LabelArray, num_classes: int, weights: NDArray[np.integer]
         >>> count_pixels(np.array([[0, 1, 1, 255]], np.uint8), num_classes=3).tolist()
         [1, 2, 0, 1]
     """
-    counts = np.bincount(ids.ravel(), None if weights is None else weights.ravel(), IGNORE + 1)
-    return np.append(counts[:num_classes], counts[IGNORE]).astype(np.int64)
+    ignore = ignore_id(num_classes)
+    counts = np.bincount(ids.ravel(), None if weights is None else weights.ravel(), ignore + 1)
+    return np.append(counts[:num_classes], counts[ignore]).astype(np.int64)
 
 
 def measure_region_areas(label: LabelArray, pixel_area: int = 1) -> RegionAreas:
     """Measure the 4-connected regions of each class.
 
     Args:
-        label: (H, W) class ids, 255 where ignored.
+        label: (H, W) class ids.
         pixel_area: pixels that each value stands for, where a label was thinned out.
 
     Example:
@@ -236,4 +237,4 @@ def measure_region_areas(label: LabelArray, pixel_area: int = 1) -> RegionAreas:
     """
     regions, region_classes = label_components(label)
     areas = np.bincount(regions.ravel()) * pixel_area
-    return [(int(i), areas[region_classes == i]) for i in np.unique(region_classes) if i != IGNORE]
+    return [(int(i), areas[region_classes == i]) for i in np.unique(region_classes) if i != ignore_id_of(label)]

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
-from dilated.data.labels import LabelArray
 from dilated.data.raster.bands import resolve_range
 from dilated.data.sample import LAST_ALTERNATIVE, Sample
 from dilated.input_config import BandArray, InputConfig
-from dilated.tensors import to_tensor
+from dilated.label_ids import LabelArray, ignore_id
+from dilated.tensors import to_label_tensor, to_tensor
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(image (3, H, W), label (H, W)) -> the two transformed alike."""
@@ -31,8 +31,8 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
     """The samples of a split as tensors, for a `torch.utils.data.DataLoader`.
 
     Item i is (image, label): the image (3, H, W) float32 from 0 to 1, or (n, H, W) scaled as the samples' `input` says;
-    the label (H, W) int64 class ids, 255 where ignored and where the image has no data. Images keep their own sizes; a
-    transform makes them alike.
+    the label (H, W) int64 class ids, 255 (65535 of more than 255 classes) where ignored and where the image has no
+    data. Images keep their own sizes; a transform makes them alike.
 
     Args:
         samples: in the order of the items.
@@ -62,7 +62,7 @@ class SplitDataset(Dataset[tuple[Tensor, Tensor]]):
             tensor = torch.tensor(image).permute(2, 0, 1).contiguous().float() / 255
         else:
             tensor = _scale_bands(image, sample.input)
-        item = tensor, torch.tensor(label).long()
+        item = tensor, to_label_tensor(label).long()
         return self.transform(*item) if self.transform else item
 
 
@@ -95,7 +95,11 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         cache: bool = False,
     ) -> None:
         self.samples, self.seed = samples, seed
-        self.transform = None if augment is None else augment.build(samples[0].input if samples else None)
+        self.transform = None
+        if augment is not None:
+            classes = samples[0].classes if samples else None
+            ignore = ignore_id(len(classes) if classes else 1)
+            self.transform = augment.build(samples[0].input if samples else None, ignore)
         self.cache: dict[int, tuple[BandArray, LabelArray]] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -106,7 +110,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         pixels, target = self._read(index)
         config = self.samples[index].input
         image = torch.tensor(pixels).permute(2, 0, 1) if config is None else _scale_bands(pixels, config)
-        label = torch.tensor(target)
+        label = to_label_tensor(target)
         if self.transform is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.SeedSequence([self.seed, draw]).generate_state(1, np.uint64)[0]))

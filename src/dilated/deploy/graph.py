@@ -15,6 +15,7 @@ from dilated.errors import InputError
 from dilated.input_config import SCALED_RANGE, InputConfig
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import PIXEL_GRID, upsample
+from dilated.tensors import label_tensor_dtype
 
 Output = Literal["labels", "logits", "probabilities"]
 """What an exported network gives for every pixel."""
@@ -29,7 +30,7 @@ class ImageGraph(nn.Module):
 
     Shapes:
         images (N, H, W, n), uint8 RGB or what the segmenter's `input` describes -> labels (N, H, W), uint8 for up to
-        256 classes and otherwise int64; or logits or probabilities (N, C, H, W) float32.
+        255 classes and otherwise int32; or logits or probabilities (N, C, H, W) float32.
 
     Raises:
         InputError: a segmenter that no graph for all sizes can hold.
@@ -46,7 +47,7 @@ class ImageGraph(nn.Module):
         values, grids = segmenter.decode(segmenter.extract_features(x), segmenter.feature_grids)
         if self.output == "labels":  # as `label_pixels` has it: of probabilities no logarithms are taken
             labels = upsample(values, grids, PIXEL_GRID, size).argmax(1)
-            return labels.to(torch.uint8 if len(segmenter.classes) <= 256 else torch.int64)
+            return labels.to(label_tensor_dtype(len(segmenter.classes)))
         logits = segmenter.upsample(values, grids, PIXEL_GRID, size)
         return logits if self.output == "logits" else logits.softmax(1)
 

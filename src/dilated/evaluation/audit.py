@@ -23,12 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
-from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.confusion import ConfusionMatrix, make_zero_counts
 from dilated.evaluation.evaluate import require_same_classes
 from dilated.evaluation.suspects import AuditConfig, Suspect, find_suspects
 from dilated.files import plural
+from dilated.label_ids import ignore_id
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
 
@@ -86,8 +87,8 @@ class AuditResult:
         """Return the pairs of classes that labels and predictions exchange most, by the fraction of the labelled."""
         names, totals = self.classes.names, self.counts.sum(1).clip(1)
         fractions = self.counts / totals[:, None]
-        pairs = [(float(fractions[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
-        pairs = sorted((pair for pair in pairs if pair[0] > 0), reverse=True)
+        exchanged = ((int(i), int(j)) for i, j in zip(*np.nonzero(self.counts), strict=True) if i != j)
+        pairs = sorted(((float(fractions[i, j]), i, j) for i, j in exchanged), reverse=True)
         return [Confusion(names[i], names[j], int(self.counts[i, j]), f) for f, i, j in pairs[:count]]
 
     def __str__(self) -> str:
@@ -117,7 +118,7 @@ class Auditor:
 
     def __init__(self, classes: Classes, config: AuditConfig) -> None:
         self.classes, self.config = classes, config
-        self.counts: NDArray[np.int64] = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        self.counts: NDArray[np.int64] = make_zero_counts(len(classes))
         self.images = 0
         self._heap: list[tuple[float, int, int, AuditRegion]] = []
         self._added = 0
@@ -144,7 +145,7 @@ class Auditor:
             assert logits is not None
             logs = (logits[order].float() / temperature).log_softmax(0).numpy()
             suspects, counts = find_suspects(logs, target, self.config)
-            self.counts += counts
+            np.add.at(self.counts, (counts.truth, counts.prediction), counts.pixels)
             self.images += 1
             for suspect in suspects:
                 self._keep(AuditRegion(sample, (target.shape[0], target.shape[1]), suspect))
@@ -192,7 +193,7 @@ def _fit_temperature(predictor: Predictor, samples: Sequence[Sample], order: Seq
     chosen = np.linspace(0, len(samples) - 1, min(len(samples), _CALIBRATION_IMAGES)).round().astype(int)
     for i in chosen.tolist():
         image, target = samples[i].read()
-        pixels = np.flatnonzero(target.ravel() != IGNORE)
+        pixels = np.flatnonzero(target.ravel() != ignore_id(len(order)))
         if not len(pixels):
             continue
         pixels = rng.choice(pixels, min(len(pixels), _CALIBRATION_PIXELS), replace=False)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dilated.data.labels import IGNORE
+from dilated.label_ids import ignore_id
 
 _MOST_VALUES = 32_000_000
 """Logits that a sample holds, in 16 bits each."""
@@ -62,9 +62,9 @@ class PixelSample:
 
         Args:
             logits: (C, H, W) before the softmax.
-            target: (H, W) true ids, 255 where not labelled.
+            target: (H, W) true ids, ignored where not labelled.
         """
-        labelled = np.flatnonzero(target != IGNORE)
+        labelled = np.flatnonzero(target != ignore_id(self.num_classes))
         chosen = labelled
         if len(labelled) > self.most_pixels:
             random = np.random.default_rng(len(self.logits))

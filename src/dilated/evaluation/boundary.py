@@ -33,12 +33,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dilated.data.labels import IGNORE
 from dilated.errors import InputError
 from dilated.evaluation.metrics import ImageCounts, compute_metrics
-from dilated.evaluation.pair_counts import count_pairs
+from dilated.evaluation.pair_counts import count_pairs, sum_by_id
+from dilated.label_ids import LabelArray, ignore_id, label_dtype
 
-_LabelArray = NDArray[np.uint8]
 _BoolArray = NDArray[np.bool_]
 
 DEFAULT_BOUNDARY_WIDTH = 0.02
@@ -67,8 +66,8 @@ def boundary_counts(
     """Count the bands of one image.
 
     Args:
-        labels: (H, W) predicted ids, 255 for no class; any value where the target is 255.
-        target: (H, W) true ids, 255 where not labelled.
+        labels: (H, W) predicted ids, the ignored one for no class; any value where the target is ignored.
+        target: (H, W) true ids; ignored is 255, or 65535 of more than 255 classes.
         width: width of the bands: below 1 a fraction of the diagonal, else whole pixels.
 
     Raises:
@@ -82,21 +81,21 @@ def boundary_counts(
         ([8, 0], [18, 10])
     """
     labels, target = np.asarray(labels), np.asarray(target)
-    valid = target != IGNORE
-    truth, prediction = target.astype(np.uint8, copy=False), labels.astype(np.uint8, copy=False)
+    ignore, dtype = ignore_id(num_classes), label_dtype(num_classes)
+    valid = target != ignore
+    truth, prediction = target.astype(dtype, copy=False), labels.astype(dtype, copy=False)
     pixels = band_width_in_pixels(target.shape, width)
     image_border = _find_image_border_band(target.shape, pixels)
     truth_band = valid & (image_border | find_boundary_band(truth, valid, pixels))
     prediction_band = valid & (image_border | find_boundary_band(prediction, valid, pixels))
     truth_in_band, prediction_in_band = (
-        np.where(band, ids, np.uint8(IGNORE)) for band, ids in ((truth_band, truth), (prediction_band, prediction))
+        np.where(band, ids, dtype.type(ignore)) for band, ids in ((truth_band, truth), (prediction_band, prediction))
     )
-    pairs = np.zeros((256, 256), dtype=np.int64)
     true_ids, predicted_ids, areas = count_pairs(truth_in_band, prediction_in_band)
-    pairs[true_ids, predicted_ids] = areas
-    intersection = np.diagonal(pairs)[:num_classes]
-    total = (pairs.sum(0) + pairs.sum(1))[:num_classes]
-    return BoundaryCounts(intersection.copy(), total - intersection, width)
+    same = true_ids == predicted_ids
+    intersection = sum_by_id(true_ids[same], areas[same], num_classes)
+    total = sum_by_id(true_ids, areas, num_classes) + sum_by_id(predicted_ids, areas, num_classes)
+    return BoundaryCounts(intersection, total - intersection, width)
 
 
 @dataclass(frozen=True)
@@ -136,8 +135,8 @@ def trimap_counts(labels: ArrayLike, target: ArrayLike, num_classes: int, widths
     """Count the bands of one image.
 
     Args:
-        labels: (H, W) predicted ids, 255 for no class; any value where the target is 255.
-        target: (H, W) true ids, 255 where not labelled.
+        labels: (H, W) predicted ids, the ignored one for no class; any value where the target is ignored.
+        target: (H, W) true ids; ignored is 255, or 65535 of more than 255 classes.
         widths: pixels from a true border, increasing.
 
     Raises:
@@ -151,15 +150,15 @@ def trimap_counts(labels: ArrayLike, target: ArrayLike, num_classes: int, widths
     """
     widths = validate_widths(widths)
     labels, target = np.asarray(labels), np.asarray(target)
-    valid = target != IGNORE
-    truth = target.astype(np.uint8)
+    valid = target != ignore_id(num_classes)
+    truth = target.astype(label_dtype(num_classes))
     band_index = np.full(target.shape, len(widths), dtype=np.int64)  # of the narrowest band that holds the pixel
     for band in reversed(range(len(widths))):
         band_index[find_boundary_band(truth, valid, widths[band])] = band
     inside = band_index < len(widths)
     band_indices, target_ids = band_index[inside], truth[inside].astype(np.int64)
     prediction = labels[inside].astype(np.int64)
-    correct, known = target_ids == prediction, prediction != IGNORE
+    correct, known = target_ids == prediction, prediction != ignore_id(num_classes)
     ids_of = [
         (band_indices[correct], target_ids[correct]),
         (band_indices, target_ids),
@@ -206,7 +205,7 @@ def band_width_in_pixels(shape: tuple[int, ...], width: float = DEFAULT_BOUNDARY
     return int(width) if width >= 1 else max(1, round(width * math.hypot(*shape)))
 
 
-def find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _BoolArray:
+def find_boundary_band(labels: LabelArray, valid: _BoolArray, width: int) -> _BoolArray:
     """Find the pixels that are near another label.
 
     Args:
@@ -229,13 +228,14 @@ def find_boundary_band(labels: _LabelArray, valid: _BoolArray, width: int) -> _B
         raise ValueError(f"boundary band: found a width of {width}; expected at least 1 pixel")
     if valid.all():
         return _find_changes(labels, width)
-    maximum = _sliding_extremum(np.where(valid, labels, np.uint8(0)), width, np.maximum, 0)
-    minimum = _sliding_extremum(np.where(valid, labels, np.uint8(255)), width, np.minimum, 255)
+    greatest = int(np.iinfo(labels.dtype).max)
+    maximum = _sliding_extremum(np.where(valid, labels, labels.dtype.type(0)), width, np.maximum, 0)
+    minimum = _sliding_extremum(np.where(valid, labels, labels.dtype.type(greatest)), width, np.minimum, greatest)
     band: _BoolArray = valid & ((maximum != labels) | (minimum != labels))
     return band
 
 
-def _find_changes(labels: _LabelArray, width: int) -> _BoolArray:
+def _find_changes(labels: LabelArray, width: int) -> _BoolArray:
     """Find the pixels that are near another label where all are labelled: whose square holds two neighbors that differ.
 
     A bit for each pixel in one long integer, which is shifted and combined some ten times faster than bytes are.
@@ -278,14 +278,14 @@ def _find_image_border_band(shape: tuple[int, ...], width: int) -> _BoolArray:
     return band
 
 
-def _sliding_extremum(values: _LabelArray, width: int, reduce: np.ufunc, outside: int) -> _LabelArray:
+def _sliding_extremum(values: LabelArray, width: int, reduce: np.ufunc, outside: int) -> LabelArray:
     """Reduce over the square around each pixel; `outside` of the image changes nothing."""
     for axis in (0, 1):
         values = _sliding_extremum_along(values, min(width, values.shape[axis]), reduce, outside, axis)
     return values
 
 
-def _sliding_extremum_along(values: _LabelArray, width: int, reduce: np.ufunc, outside: int, axis: int) -> _LabelArray:
+def _sliding_extremum_along(values: LabelArray, width: int, reduce: np.ufunc, outside: int, axis: int) -> LabelArray:
     """Reduce over `width` pixels to both sides along an axis, in windows that double until they are wide enough."""
     length = values.shape[axis]
     padding = [(width, width) if i == axis else (0, 0) for i in range(2)]
@@ -302,5 +302,5 @@ def _sliding_extremum_along(values: _LabelArray, width: int, reduce: np.ufunc, o
     return _slice_axis(source, 0, length, axis)
 
 
-def _slice_axis(values: _LabelArray, start: int, size: int, axis: int) -> _LabelArray:
+def _slice_axis(values: LabelArray, start: int, size: int, axis: int) -> LabelArray:
     return values[start : start + size] if axis == 0 else values[:, start : start + size]

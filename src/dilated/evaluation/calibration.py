@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dilated.data.labels import IGNORE
 from dilated.evaluation.metrics import ImageCounts
+from dilated.label_ids import ignore_id
 
 NUM_BINS = 15
 CONFIDENCE_BITS = 31  # a confidence of 1 is 2**31
@@ -60,8 +60,8 @@ def reliability_counts(logits: Tensor, labels: ArrayLike, target: ArrayLike) -> 
 
     Args:
         logits: (C, H, W), before the softmax.
-        labels: (H, W) ids, 255 where a pixel was left unknown, which counts nowhere.
-        target: (H, W) true ids, 255 where not labelled.
+        labels: (H, W) ids, ignored where a pixel was left unknown, which counts nowhere.
+        target: (H, W) true ids, ignored where not labelled.
 
     Example:
         >>> import torch
@@ -74,7 +74,8 @@ def reliability_counts(logits: Tensor, labels: ArrayLike, target: ArrayLike) -> 
         1 1.0 1.0
     """
     labels, target = np.asarray(labels), np.asarray(target)
-    valid = (target != IGNORE) & (labels != IGNORE)
+    ignore = ignore_id(len(logits))
+    valid = (target != ignore) & (labels != ignore)
     confidences = logits.float().softmax(0).amax(0).cpu().numpy()[valid]
     fixed_point = np.rint(confidences.astype(np.float64) * 2**CONFIDENCE_BITS).astype(np.int64)
     fixed_point = fixed_point.clip(1, 2**CONFIDENCE_BITS)

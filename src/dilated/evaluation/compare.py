@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.groups import Groups
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import (
     EvaluationAccumulator,
@@ -35,6 +35,7 @@ from dilated.evaluation.metrics import CLASS_METRICS, nan_to_none
 from dilated.evaluation.result import EvaluationResult
 from dilated.evaluation.units import UnitSummary
 from dilated.files import printable
+from dilated.label_ids import LabelArray, ignore_id_of
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
 
@@ -225,7 +226,7 @@ def compare(
     return Comparison(runs[0][0], runs[1][0], changed, names, runs)
 
 
-def count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDArray[np.uint8]) -> tuple[int, int, int]:
+def count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: LabelArray) -> tuple[int, int, int]:
     """Count labelled pixels that only the candidate has right, only the baseline, and that differ with both wrong.
 
     Example:
@@ -233,7 +234,7 @@ def count_changes(candidate: NDArray[Any], baseline: NDArray[Any], target: NDArr
         >>> count_changes(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 2, 2]), target)
         (1, 1, 1)
     """
-    differing = (candidate != baseline) & (target != IGNORE)
+    differing = (candidate != baseline) & (target != ignore_id_of(target))
     candidate_only = int((differing & (candidate == target)).sum())
     baseline_only = int((differing & (baseline == target)).sum())
     return candidate_only, baseline_only, int(differing.sum()) - candidate_only - baseline_only

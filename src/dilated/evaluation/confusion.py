@@ -1,11 +1,11 @@
 """One pooled confusion matrix in int64, and the metrics that follow from it.
 
     confusion = ConfusionMatrix(["sky", "road"])
-    confusion.update(labels, target)                     # (H, W) ids each; 255 in target counts nowhere
+    confusion.update(labels, target)                     # (H, W) ids each; ignored pixels of target count nowhere
     confusion.mean_iou
 
 Pooled over all images, as the published benchmarks do: not a mean of per-image means, not in floats that stop
-counting at 2**24, not at a resized resolution.
+counting at 2**24, not at a resized resolution. It takes 8 bytes for each pair of classes: 200 MB for 5,000 classes.
 
 With a single class every labelled pixel is right: its IoU is 1 whatever the network does. Such a task needs a second
 class for everything else.
@@ -18,8 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dilated.data.labels import IGNORE
+from dilated.errors import InputError
 from dilated.evaluation.metrics import compute_metrics, stack_image_counts
+from dilated.evaluation.pair_counts import LabelPairs, pair_labels
 
 _BACKGROUND_NAMES = ("background", "_background_", "bg", "back", "rest", "none", "other", "nothing")
 
@@ -47,26 +48,24 @@ class ConfusionMatrix:
     ) -> None:
         self.classes = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
         size = len(self.classes)
-        self.counts = np.zeros((size, size), dtype=np.int64) if counts is None else counts
+        self.counts = make_zero_counts(size) if counts is None else counts
         self.unpredicted = np.zeros(size, dtype=np.int64) if unpredicted is None else unpredicted
 
     def update(self, labels: ArrayLike, target: ArrayLike) -> None:
-        """Count one image: ids as arrays or CPU tensors of the same shape, 255 in the target where it counts nowhere.
+        """Count one image: ids as arrays or CPU tensors of the same shape.
+
+        Pixels that the target ignores count nowhere: 255, or 65535 of more than 255 classes.
 
         Raises:
             ValueError: shapes that differ, or an id outside the classes.
         """
-        labels, target = np.asarray(labels), np.asarray(target)
-        if labels.shape != target.shape:
-            raise ValueError(f"ConfusionMatrix: found labels {labels.shape} and target {target.shape}; expected equal")
-        valid = target != IGNORE
-        truth, prediction = target[valid].astype(np.int64), labels[valid].astype(np.int64)
-        size = len(self.classes)
-        for name, ids in (("target", truth), ("labels", prediction)):
-            invalid = ids[(ids < 0) | (ids >= size)]
-            if invalid.size:
-                raise ValueError(f"ConfusionMatrix: found the id {invalid[0]} in {name}; expected 0 to {size - 1}")
-        self.counts += np.bincount(truth * size + prediction, minlength=size * size).reshape(size, size)
+        self.add(pair_labels(labels, target, len(self.classes)))
+
+    def add(self, pairs: LabelPairs) -> None:
+        """Add the counts of one image."""
+        known = pairs.prediction < len(self.classes)
+        np.add.at(self.counts, (pairs.truth[known], pairs.prediction[known]), pairs.pixels[known])
+        np.add.at(self.unpredicted, pairs.truth[~known], pairs.pixels[~known])
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Merge two counts, of two processes or two halves of the data."""
@@ -133,3 +132,18 @@ class ConfusionMatrix:
 
     def _by_class(self, name: str) -> dict[str, float]:
         return dict(zip(self.classes, self._metrics[name].tolist(), strict=True))
+
+
+def make_zero_counts(num_classes: int) -> NDArray[np.int64]:
+    """Return (C, C) zeros.
+
+    Raises:
+        InputError: they need more memory than there is.
+    """
+    try:
+        return np.zeros((num_classes, num_classes), dtype=np.int64)
+    except MemoryError as error:
+        size = f"{8 * num_classes**2 / 2**30:.1f} GiB"
+        raise InputError(
+            f"confusion matrix: {num_classes:,} classes need {size} of memory", hint="merge classes in classes.toml"
+        ) from error

@@ -16,14 +16,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dilated.data.groups import Groups, find_groups
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample, ignore_missing, name_from_root
 from dilated.errors import InputError
 from dilated.evaluation.boundary import (
@@ -37,8 +38,10 @@ from dilated.evaluation.boundary import (
 )
 from dilated.evaluation.calibration import ReliabilityCounts, reliability_counts
 from dilated.evaluation.confusion import ConfusionMatrix
+from dilated.evaluation.pair_counts import LabelPairs, pair_labels
 from dilated.evaluation.result import EvaluationResult
 from dilated.input_config import BandArray, InputConfig
+from dilated.label_ids import LabelArray, ignore_id, ignore_id_of, label_dtype
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
@@ -84,7 +87,7 @@ class EvaluationAccumulator:
 
     def __init__(self, classes: Sequence[str], num_images: int, metrics: MetricsConfig | None = None) -> None:
         self.classes, config, size = tuple(classes), metrics or MetricsConfig(), len(classes)
-        self.pooled = np.zeros((size, size), dtype=np.int64)
+        self.pooled = ConfusionMatrix(classes)
         self.class_counts = np.zeros((num_images, 3 * size), dtype=np.int64)
         self.boundary = BoundaryCounts.zeros(num_images, size, config.boundary_width) if config.boundary else None
         self.trimap = TrimapCounts.zeros(num_images, size, config.trimap) if config.trimap else None
@@ -96,16 +99,14 @@ class EvaluationAccumulator:
         Args:
             index: the image's row in the counts.
             labels: (H, W) predicted ids.
-            target: (H, W) true ids, 255 where not labelled.
+            target: (H, W) true ids, ignored where not labelled.
             logits: (C, H, W) before the softmax, where the calibration is measured.
 
         Raises:
             ValueError: shapes that differ, an id outside the classes, or missing logits.
         """
-        confusion = ConfusionMatrix(self.classes)
-        confusion.update(labels, target)
-        self.add_confusion(index, confusion)
         size = len(self.classes)
+        self.add_pairs(index, pair_labels(labels, target, size))
         if self.boundary is not None:
             self.boundary.set_image(index, boundary_counts(labels, target, size, self.boundary.width))
         if self.trimap is not None:
@@ -115,16 +116,16 @@ class EvaluationAccumulator:
                 raise ValueError("calibration: found no logits; expected those of all classes")
             self.calibration.set_image(index, reliability_counts(logits, labels, target))
 
-    def add_confusion(self, index: int, confusion: ConfusionMatrix) -> None:
+    def add_pairs(self, index: int, pairs: LabelPairs) -> None:
         """Count one image's confusion matrix alone."""
-        self.pooled += confusion.counts
-        self.class_counts[index] = confusion.class_counts
+        self.pooled.add(pairs)
+        self.class_counts[index] = pairs.class_counts
 
     def add_counts(
-        self, index: int, confusion: ConfusionMatrix, boundary: BoundaryCounts | None, trimap: TrimapCounts | None
+        self, index: int, pairs: LabelPairs, boundary: BoundaryCounts | None, trimap: TrimapCounts | None
     ) -> None:
         """Add what has been counted of one image."""
-        self.add_confusion(index, confusion)
+        self.add_pairs(index, pairs)
         if self.boundary is not None and boundary is not None:
             self.boundary.set_image(index, boundary)
         if self.trimap is not None and trimap is not None:
@@ -138,7 +139,7 @@ class EvaluationAccumulator:
             indices: the positions of the images in the data.
             groups: of all images that the data has.
         """
-        counts = self.pooled, self.class_counts, self.boundary, self.trimap, self.calibration
+        counts = self.pooled.counts, self.class_counts, self.boundary, self.trimap, self.calibration
         return EvaluationResult(
             self.classes, tuple(names), tuple(indices), len(groups), *counts, groups.select(list(indices))
         )
@@ -236,7 +237,7 @@ def merge(parts: Sequence[EvaluationResult]) -> EvaluationResult:
         tuple(names[i] for i in order),
         tuple(sorted(counter)),
         size,
-        np.sum([part.pooled for part in parts], axis=0),
+        reduce(np.add, [part.pooled for part in parts]),
         np.concatenate([part.class_counts for part in parts])[order],
         BoundaryCounts.concatenate(boundary, order) if boundary else None,
         TrimapCounts.concatenate(trimap, order) if trimap else None,
@@ -281,7 +282,7 @@ def iter_predictions(
         predictions = [predictor(read[predictor.segmenter.input][0], logits=logits) for predictor in predictors]
         target = next(iter(read.values()))[1]
         for _, label in read.values():  # a pixel counts where all networks have data
-            target = np.where(label == IGNORE, label, target)
+            target = np.where(label == ignore_id_of(label), label, target)
         yield to_network_ids[target], predictions
 
 
@@ -301,15 +302,19 @@ def _read_for_network(sample: Sample, config: InputConfig | None) -> tuple[BandA
     return image, label
 
 
-def build_class_id_lut(source_names: Sequence[str], target_names: Sequence[str]) -> NDArray[np.uint8]:
-    """Build a lookup table, (256,), from ids in one order of the names to ids in another; 255 stays 255.
+def build_class_id_lut(source_names: Sequence[str], target_names: Sequence[str]) -> LabelArray:
+    """Build a lookup table from ids in one order of the names to ids in another; the ignored id stays as it is.
+
+    Returns:
+        (256,) uint8, or (65536,) uint16 of more than 255 classes.
 
     Example:
         >>> build_class_id_lut(["sky", "road"], ["road", "sky"])[[0, 1, 255]].tolist()
         [1, 0, 255]
     """
-    lut = np.full(256, IGNORE, dtype=np.uint8)
-    lut[: len(source_names)] = [list(target_names).index(name) for name in source_names]
+    size, place = len(source_names), {name: i for i, name in enumerate(target_names)}
+    lut = np.full(ignore_id(size) + 1, ignore_id(size), dtype=label_dtype(size))
+    lut[:size] = [place[name] for name in source_names]
     return lut
 
 

@@ -1,8 +1,9 @@
 """The label images of any tool, beside the truth: which belong together, and how they are counted.
 
 pairs = match_predictions(Path("masks"), samples)
-count = LabelCounter(classes, values="file")
-confusion = count.confusion(*count.read(pairs[0]))
+counter = LabelCounter(classes, values="file")
+truth, table = counter.read_truth(sample)
+confusion.add(counter.count(truth, table, counter.read_prediction(path, truth.shape), (sample.label, path)))
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.labels import IGNORE, Classes, LabelArray, make_size_error, read_stored_values, read_values
+from dilated.data.labels import Classes, make_size_error, read_stored_values, read_values
 from dilated.data.name_parts import find_common_ending
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.evaluation.confusion import ConfusionMatrix
-from dilated.evaluation.pair_counts import count_pairs
+from dilated.evaluation.pair_counts import LabelPairs, count_pairs
 from dilated.files import plural
+from dilated.label_ids import LabelArray, label_dtype
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm")
 _OVERLAY = ".overlay"
@@ -102,12 +103,13 @@ class LabelCounter:
     def __init__(self, classes: Classes, values: Values) -> None:
         self.classes, self.values = classes, values
         self._truth_table = classes.value_table()
-        ids = np.full(65536, -1, dtype=np.int16)
-        ids[[*range(len(classes)), IGNORE]] = [*range(len(classes)), IGNORE]
+        ids = np.full(65536, -1, dtype=np.int32)
+        ids[: len(classes)] = range(len(classes))
+        ids[classes.ignore_id] = classes.ignore_id
         self._id_table = ids
         self._prediction_table = self._truth_table if values == "file" else ids
 
-    def read_truth(self, sample: Sample) -> tuple[NDArray[np.integer], NDArray[np.int16]]:
+    def read_truth(self, sample: Sample) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
         """Read a truth: its values and the table that turns them into ids."""
         reader, stored = sample.label_reader, None
         if reader is read_values:
@@ -130,10 +132,10 @@ class LabelCounter:
     def count(
         self,
         truth: NDArray[np.integer],
-        truth_table: NDArray[np.int16],
+        truth_table: NDArray[np.int32],
         prediction: NDArray[np.integer],
         names: tuple[Path, Path],
-    ) -> ConfusionMatrix:
+    ) -> LabelPairs:
         """Count one image.
 
         Args:
@@ -149,23 +151,21 @@ class LabelCounter:
         true_ids, predicted_ids = truth_table[true_values], self._prediction_table[predicted_values]
         if (true_ids < 0).any():
             self.classes.decode(truth, str(names[0]))
-        counted = true_ids != IGNORE
+        counted = true_ids != self.classes.ignore_id
         self._check_predictions(predicted_values[counted], predicted_ids[counted], prediction, names[1])
-        counts = np.zeros((size, size + 1), dtype=np.int64)
-        columns = np.minimum(predicted_ids, size)  # 255 becomes the last column
-        np.add.at(counts, (true_ids[counted], columns[counted]), pixels[counted])
-        return ConfusionMatrix(self.classes.names, counts[:, :size], counts[:, size])
+        columns = np.minimum(predicted_ids[counted], size)  # an ignored one has no class
+        return LabelPairs(size, true_ids[counted].astype(np.int64), columns.astype(np.int64), pixels[counted])
 
-    def decode(self, values: NDArray[np.integer], table: NDArray[np.int16] | None = None) -> LabelArray:
-        """Turn values that have been counted into ids, 255 where there is none."""
-        ids = (self._prediction_table if table is None else table).astype(np.uint8)
-        if values.dtype == np.uint8:  # three times faster than an index by an array
+    def decode(self, values: NDArray[np.integer], table: NDArray[np.int32] | None = None) -> LabelArray:
+        """Turn values that have been counted into ids, `ignore_id` where there is none."""
+        ids = (self._prediction_table if table is None else table).astype(label_dtype(len(self.classes)))
+        if values.dtype == ids.dtype == np.uint8:  # three times faster than an index by an array
             translated = values.tobytes().translate(ids[:256].tobytes())
             return np.frombuffer(translated, dtype=np.uint8).reshape(values.shape)
         return ids[values]
 
     def _check_predictions(
-        self, values: NDArray[np.int64], ids: NDArray[np.int16], prediction: NDArray[np.integer], path: Path
+        self, values: NDArray[np.int64], ids: NDArray[np.int32], prediction: NDArray[np.integer], path: Path
     ) -> None:
         unknown = np.unique(values[ids < 0])
         if not len(unknown):

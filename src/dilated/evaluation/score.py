@@ -18,25 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dilated.config import read_toml
 from dilated.data.dataset import Dataset, UnknownLayoutError, open_dataset
 from dilated.data.grouping import group_samples
 from dilated.data.groups import Groups
 from dilated.data.images import IMAGE_SUFFIXES
-from dilated.data.labels import Classes, LabelArray, load_classes_file
+from dilated.data.labels import Classes, load_classes_file
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.evaluation.boundary import boundary_counts, trimap_counts
 from dilated.evaluation.compare import Comparison, count_changes
-from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.evaluate import EvaluationAccumulator, MetricsConfig
 from dilated.evaluation.label_files import LabelCounter, MatchedPredictions, Values, match_predictions
 from dilated.evaluation.metrics import nan_to_none
 from dilated.evaluation.result import EvaluationResult
-from dilated.evaluation.variants import Variant, compute_variants, find_categories, make_category_matrix
+from dilated.evaluation.variants import Variant, compute_variants, find_categories, find_category_ids
 from dilated.files import plural
+from dilated.label_ids import LabelArray
 from dilated.palettes import distinct_colors
 from dilated.prediction.prefetch import map_ordered
 from dilated.progress import ProgressCallback, track
@@ -92,7 +91,7 @@ class Score:
     values: Values
 
     def read_labels(self, index: int) -> tuple[LabelArray, LabelArray]:
-        """Read the truth and the prediction of an image again, (H, W) ids each, 255 where there is none."""
+        """Read the truth and the prediction of an image again, (H, W) ids each, `ignore_id` where there is none."""
         counter = LabelCounter(self.classes, self.values)
         truth, table = counter.read_truth(self.samples[index])
         prediction = counter.read_prediction(self.files[index], truth.shape)
@@ -161,7 +160,7 @@ def score(
     matches = [match_predictions(Path(folder), samples) for folder in (predictions, baseline) if folder is not None]
     given = _read_categories(options.categories, classes) if options.categories is not None else None
     categories = find_categories(classes.names, given)
-    merge = make_category_matrix(classes.names, categories)
+    category_of = find_category_ids(classes.names, categories)
     size, config = len(samples), options.metrics
     by_class = [EvaluationAccumulator(classes.names, size, config) for _ in matches]
     by_category = EvaluationAccumulator(list(categories), size)
@@ -173,10 +172,7 @@ def score(
     for i, image in enumerate(track(counted, size, on_progress)):
         for accumulator, counts in zip(by_class, image.sides, strict=True):
             accumulator.add_counts(i, *counts)
-        confusion = image.sides[0][0]
-        merged = merge.T @ confusion.counts @ merge
-        lost = (confusion.counts.sum(1) + confusion.unpredicted) @ merge - merged.sum(1)  # to no category
-        by_category.add_confusion(i, ConfusionMatrix(list(categories), merged, lost))
+        by_category.add_pairs(i, image.sides[0][0].to_categories(category_of, len(categories)))
         changed[i] = image.changed
     results = [accumulator.result(names, range(size), groups) for accumulator in by_class]
     labels = (str(predictions), str(baseline))
@@ -212,19 +208,19 @@ class _PairReader:
         sample, files = job
         truth, table = self.counter.read_truth(sample)
         predictions = [self.counter.read_prediction(path, truth.shape) for path in files]
-        confusions = [
+        pairs = [
             self.counter.count(truth, table, prediction, (sample.label, path))
             for prediction, path in zip(predictions, files, strict=True)
         ]
         needs_bands = self.config.boundary or bool(self.config.trimap)
         if not needs_bands and len(files) == 1:
-            return _ImageCounts([(confusions[0], None, None)], (0, 0, 0))
+            return _ImageCounts([(pairs[0], None, None)], (0, 0, 0))
         target = self.counter.decode(truth, table)
         labels = [self.counter.decode(prediction) for prediction in predictions]
-        sides = [(c, *self._count_bands(ids, target)) for c, ids in zip(confusions, labels, strict=True)]
+        sides = [(p, *self._count_bands(ids, target)) for p, ids in zip(pairs, labels, strict=True)]
         return _ImageCounts(sides, count_changes(labels[0], labels[1], target) if len(labels) > 1 else (0, 0, 0))
 
-    def _count_bands(self, labels: NDArray[np.uint8], target: NDArray[np.uint8]) -> tuple[Any, Any]:
+    def _count_bands(self, labels: LabelArray, target: LabelArray) -> tuple[Any, Any]:
         config = self.config
         boundary = boundary_counts(labels, target, self.num_classes, config.boundary_width) if config.boundary else None
         trimap = trimap_counts(labels, target, self.num_classes, config.trimap) if config.trimap else None

@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dilated.data.labels import IGNORE, LabelArray
 from dilated.data.polygons import label_components
 from dilated.errors import InputError
 from dilated.evaluation.boundary import band_width_in_pixels, find_boundary_band
+from dilated.evaluation.pair_counts import LabelPairs, pair_labels
+from dilated.label_ids import LabelArray, ignore_id, label_dtype
 
 Kind = Literal["missing object", "extra object", "swapped class", "part of an object"]
 
@@ -89,21 +90,22 @@ class Suspect:
     def read_prediction(self) -> LabelArray:
         """The predicted ids in `crop`, (height, width)."""
         _, _, width, height = self.crop
-        return np.frombuffer(zlib.decompress(self.prediction), dtype=np.uint8).reshape(height, width)
+        values = zlib.decompress(self.prediction)
+        return np.frombuffer(values, f"u{len(values) // (width * height)}").reshape(height, width)
 
 
 def find_suspects(
     log_probabilities: NDArray[np.float32], target: LabelArray, config: AuditConfig
-) -> tuple[list[Suspect], NDArray[np.int64]]:
+) -> tuple[list[Suspect], LabelPairs]:
     """Find the regions of one image whose label differs from the prediction.
 
     Args:
         log_probabilities: (C, H, W), logarithms of calibrated probabilities.
-        target: (H, W) labelled ids, 255 where ignored.
+        target: (H, W) labelled ids.
         config: what counts as a region.
 
     Returns:
-        The regions, and (C, C) pixels by labelled (rows) and predicted (columns) class, without bands along borders.
+        The regions, and the pixels by labelled and predicted class, without bands along borders.
 
     Example:
         >>> target = np.zeros((20, 20), np.uint8)
@@ -116,13 +118,11 @@ def find_suspects(
     """
     num_classes = len(log_probabilities)
     width = band_width_in_pixels(target.shape, config.band)
-    labels = log_probabilities.argmax(0).astype(np.uint8)
-    valid = target != IGNORE
+    labels = log_probabilities.argmax(0).astype(label_dtype(num_classes))
+    valid = target != ignore_id(num_classes)
     differs = valid & (labels != target)
-    clean = valid & ~find_boundary_band(np.where(valid, target, np.uint8(0)), valid, width)
-    counts = np.bincount(
-        target[clean].astype(np.int64) * num_classes + labels[clean], minlength=num_classes**2
-    ).reshape(num_classes, num_classes)
+    clean = valid & ~find_boundary_band(np.where(valid, target, target.dtype.type(0)), valid, width)
+    counts = pair_labels(labels[clean], target[clean], num_classes)
     if not differs.any():
         return [], counts
     pairs = np.where(differs, target.astype(np.int64) * num_classes + labels, -1)

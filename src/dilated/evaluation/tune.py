@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dilated.data.groups import Groups
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.evaluation.abstention import CONFIDENCE_LEVEL, ConfidenceCounts, fit_threshold, simulate_splits
@@ -35,6 +35,7 @@ from dilated.evaluation.folds import TuningUnits, divide_into_units
 from dilated.evaluation.intervals import compute_differences
 from dilated.evaluation.result import EvaluationResult
 from dilated.evaluation.tuning_result import TuningResult
+from dilated.label_ids import LabelArray, ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.class_bias import with_class_bias
 from dilated.models.tuning_record import CARD_KEY, TuningRecord
@@ -174,7 +175,7 @@ class _CrossFitted:
         labels = logits.argmax(0).numpy()
         confidence = confidence_map(logits, self.temperatures[fold]).numpy()
         self.accumulator.add(row, labels, target, logits / self.temperatures[fold])
-        is_labelled = target != IGNORE
+        is_labelled = target != ignore_id(len(logits))
         self.confidences.add(unit, confidence[is_labelled], (labels == target)[is_labelled])
 
 

@@ -108,14 +108,18 @@ def find_categories(
     return CITYSCAPES_CATEGORIES if names == set(classes) else {}
 
 
-def make_category_matrix(classes: Sequence[str], categories: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
-    """Build the (C, K) matrix that is 1 where a class is in a category.
+def find_category_ids(classes: Sequence[str], categories: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+    """Find the category of each class, for `LabelPairs.to_categories`.
+
+    Returns:
+        (C + 1,) from 0; the number of categories for a class in none, and at the end.
 
     Example:
-        >>> make_category_matrix(["road", "sky", "car"], {"flat": ["road"], "other": ["sky", "car"]}).tolist()
-        [[1, 0], [0, 1], [0, 1]]
+        >>> find_category_ids(["road", "sky", "car"], {"flat": ["road"], "other": ["car"]}).tolist()
+        [0, 2, 1, 2]
     """
-    return np.array([[int(name in members) for members in categories.values()] for name in classes], dtype=np.int64)
+    of_name = {name: i for i, members in enumerate(categories.values()) for name in members}
+    return np.array([*(of_name.get(name, len(categories)) for name in classes), len(categories)], dtype=np.int64)
 
 
 def _is_background(name: str) -> bool:

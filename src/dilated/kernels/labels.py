@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dilated.kernels.native import Labels, load_native
+from dilated.tensors import label_tensor_dtype
 
 _BAND_FLOATS = 2**22
 """Logits of pixels that are held at a time in plain PyTorch."""
@@ -23,7 +24,7 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         columns: (W,) float64, the same along the columns, in 0..w-1.
 
     Returns:
-        (N, H, W), uint8 for up to 256 classes, otherwise int64; the first of classes that are equal.
+        (N, H, W), uint8 for up to 255 classes, otherwise int32; the first of classes that are equal.
 
     Example:
         >>> logits = torch.tensor([[[[0.0, 4.0]], [[1.0, 2.0]]]])
@@ -33,7 +34,7 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     native = load_native()
     n, classes, height, width = logits.shape
     is_compiled = native is not None and logits.device.type == "cpu" and logits.dtype == torch.float32
-    if native is None or not is_compiled or classes > 256 or not logits.numel():
+    if native is None or not is_compiled or label_tensor_dtype(classes) != torch.uint8 or not logits.numel():
         return _in_bands(logits, rows, columns)
     logits = logits.contiguous()
     labels = torch.empty((n, len(rows), len(columns)), dtype=torch.uint8)
@@ -55,7 +56,7 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _in_bands(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The same in plain PyTorch."""
     n, classes, height, width = logits.shape
-    dtype = torch.uint8 if classes <= 256 else torch.int64
+    dtype = label_tensor_dtype(classes)
     labels = torch.empty((n, len(rows), len(columns)), dtype=dtype, device=logits.device)
     (first_rows, row_weights), (first_columns, column_weights) = (_split(p, logits) for p in (rows, columns))
     band = max(1, _BAND_FLOATS // max(1, n * classes * len(columns)))

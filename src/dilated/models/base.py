@@ -232,7 +232,7 @@ class BaseSegmenter(nn.Module, ABC):
     def label_pixels(self, images: Tensor) -> Tensor:
         """The greatest class of every pixel: (N, 3, H, W) -> (N, H, W), without the logits of every pixel.
 
-        Those of `forward`, but for ties to rounding. uint8 for up to 256 classes, otherwise int64.
+        Those of `forward`, but for ties to rounding. uint8 for up to 255 classes, otherwise int32.
         """
         logits, grids = self.decode(self.extract_features(images), self.feature_grids)
         return upsample_labels(logits, grids, PIXEL_GRID, (images.shape[-2], images.shape[-1]))

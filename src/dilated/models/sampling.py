@@ -73,7 +73,7 @@ def upsample(feature_maps: Tensor, source: AxisGrids, target: AxisGrids, size: t
 def upsample_labels(logits: Tensor, source: AxisGrids, target: AxisGrids, size: tuple[int, int]) -> Tensor:
     """The greatest class at each place of a finer grid: (N, C, h, w) -> (N, *size).
 
-    The interpolated logits are never held. Arguments as for `upsample`; uint8 for up to 256 classes, otherwise int64.
+    The interpolated logits are never held. Arguments as for `upsample`; uint8 for up to 255 classes, otherwise int32.
 
     Example:
         >>> logits = torch.rand(1, 5, 4, 4)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,23 +37,13 @@ _NOTEBOOK_SIDE = 1024
 """Pixels of the longer side of what a notebook shows."""
 
 
-def label_dtype(classes: int) -> np.dtype[Any]:
-    """Return the type of label ids of so many classes.
-
-    Example:
-        >>> label_dtype(256), label_dtype(257)
-        (dtype('uint8'), dtype('uint16'))
-    """
-    return np.dtype(np.uint8 if classes <= 256 else np.uint16)
-
-
 @dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """One label for each pixel of an image. Notebooks show it as its overlay and a table of its classes.
 
     Args:
         image: (H, W, 3) uint8, or the bands that the network reads.
-        labels: (H, W) ids of `classes`, uint8, or uint16 if there are more than 256 classes; 255 (or 65535) where the
+        labels: (H, W) ids of `classes`, uint8, or uint16 if there are more than 255 classes; 255 (or 65535) where the
             image has no data.
         logits: (C, H, W) float32 before the softmax; None if they were not asked for.
         classes: the names, in the order of the ids.
@@ -143,7 +132,7 @@ class Prediction:
     def label_image(self) -> Image.Image:
         """Return the ids as a pillow image of mode P: a reader of indices gets the ids, a viewer shows the colors.
 
-        More than 256 classes have no palette: their ids are 16-bit gray.
+        More than 255 classes have no palette: their ids are 16-bit gray.
         """
         image = Image.fromarray(self.labels)
         if self.labels.dtype == np.uint8:

@@ -31,12 +31,13 @@ from dilated.environment import require_bf16, resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers
 from dilated.input_config import BandArray
+from dilated.label_ids import label_dtype
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.acceleration import ComputingNetwork, Precision
 from dilated.prediction.decoding import Decode, LabelDecoder
 from dilated.prediction.image_input import ImageInput, to_pixels
 from dilated.prediction.memory import BLOCK_SHARE, MemoryLimit, MemoryUse
-from dilated.prediction.prediction import LabelMap, Prediction, label_dtype
+from dilated.prediction.prediction import LabelMap, Prediction
 from dilated.prediction.size_batcher import SizeBatcher
 from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits, measure_tile_plan
 from dilated.prediction.views import Block, TileCache, TileSource, TTAView, require_views
@@ -383,10 +384,7 @@ class Predictor:
 
     @property
     def _label_dtype(self) -> np.dtype[Any]:
-        """The type of labels; where pixels can be without data, it has a value more than there are classes."""
-        config = self.segmenter.input
-        may_lack_label = self.decoder.threshold is not None or (config is not None and config.may_lack_data)
-        return label_dtype(len(self.segmenter.classes) + may_lack_label)
+        return label_dtype(len(self.segmenter.classes))
 
     def _make_prediction(self, pixels: BandArray, labels: LabelMap, logits: Tensor | None) -> Prediction:
         valid, no_label, unknown = self._find_valid(pixels), np.iinfo(labels.dtype).max, None

@@ -35,11 +35,12 @@ from dilated.data.raster.tags import COLORMAP, DESCRIPTION, GDAL_METADATA, GDAL_
 from dilated.errors import InputError
 from dilated.files import move_into_place
 from dilated.input_config import InputConfig
+from dilated.label_ids import label_dtype
 from dilated.lock import lock_file
 from dilated.models.base import BaseSegmenter
 from dilated.prediction.block_store import BlockStore, explain_write_errors, identify_source
 from dilated.prediction.overviews import TILE_SIZE, LabelTiffWriter
-from dilated.prediction.prediction import label_dtype, to_class_fractions
+from dilated.prediction.prediction import to_class_fractions
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.views import Block
 from dilated.progress import ProgressCallback, track
@@ -136,7 +137,7 @@ def _label_raster(
     work_folder = _work_folder(target)
     quicklook = target.with_name(f"{target.stem}.quicklook.png")
     segmenter = predictor.segmenter
-    dtype = label_dtype(len(segmenter.classes) + 1)  # one more than the classes, for no data
+    dtype = label_dtype(len(segmenter.classes))
     nodata = int(np.iinfo(dtype).max)
     with explain_write_errors(work_folder):
         work_folder.mkdir(exist_ok=True)
@@ -261,7 +262,6 @@ def _label_missing_blocks(
         labelled_blocks = predictor.label_blocks(raster, skip, block_store.folder / "maps")
         for labelled, (block, labels) in enumerate(labelled_blocks, 1):
             valid = raster.read_mask(block.top, block.left, block.height, block.width)
-            labels = labels.astype(block_store.dtype)  # 65535 does not fit into the labels of 256 classes
             if valid is not None:
                 labels[~valid] = nodata
             block_store.write(block, labels)

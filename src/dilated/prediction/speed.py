@@ -16,10 +16,11 @@ import torch
 
 from dilated.errors import InputError
 from dilated.kernels.layers import FastConv2d, Kernel
+from dilated.label_ids import label_dtype
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import PIXEL_GRID, upsample_labels
 from dilated.prediction.image_input import to_pixels
-from dilated.prediction.prediction import Prediction, label_dtype
+from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.tensors import to_tensor
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.images import ImageArray
-from dilated.data.labels import LabelArray
 from dilated.evaluation.audit import AuditRegion, AuditResult
 from dilated.input_config import to_display
+from dilated.label_ids import LabelArray
 from dilated.report.images import colorize, encode_data_uri, shrink
 from dilated.report.page import render
 

@@ -15,7 +15,7 @@ from PIL import Image
 from dilated.data.check.check import CheckReport
 from dilated.data.check.finding import MAX_EXAMPLES
 from dilated.data.images import ImageArray
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.input_config import to_display
@@ -127,15 +127,7 @@ def _colorize(values: np.ndarray[tuple[int, ...], np.dtype[np.integer]], classes
     if classes is None:
         gray = (values.astype(np.float64) / max(1, int(values.max())) * 255).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
-    distinct_values, inverse = np.unique(values, return_inverse=True)
-    ids: LabelArray = np.full(len(distinct_values), IGNORE - 1, dtype=np.uint8)
-    for i, value in enumerate(distinct_values):
-        try:
-            ids[i] = classes.decode(np.array([[value]]))[0, 0]
-        except Exception:  # a value that the classes do not name
-            continue
-    palette = np.full((256, 3), (255, 0, 255), dtype=np.uint8)
-    palette[: len(classes)] = classes.colors
-    palette[IGNORE] = (128, 128, 128)
-    colored: ImageArray = palette[ids[inverse.reshape(values.shape)]]
+    palette = np.array([*classes.colors, (128, 128, 128), (255, 0, 255)], dtype=np.uint8)
+    ids = classes.find_ids(values)
+    colored: ImageArray = palette[np.where(ids == classes.ignore_id, len(classes), ids)]  # an unknown one is -1
     return colored

@@ -12,6 +12,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from markupsafe import Markup
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dilated.data.images import ImageArray
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.evaluation.evaluate import build_class_id_lut
 from dilated.evaluation.result import EvaluationResult, ImageResult
 from dilated.input_config import to_display
+from dilated.label_ids import LabelArray, ignore_id_of, label_dtype
 from dilated.prediction.prediction import Prediction
+
+_Value = TypeVar("_Value", bound=np.integer[Any])
 
 _MAX_SIDE = 560
 """The longest side of an image in the page, in pixels."""
@@ -55,13 +59,14 @@ class PredictionRecorder:
 
     def __call__(self, index: int, prediction: Prediction) -> None:
         """Keep the labels of an image, subsampled to what the page shows and compressed."""
-        small = np.ascontiguousarray(shrink(prediction.labels.astype(np.uint8), _MAX_SIDE, Image.Resampling.NEAREST))
+        labels = prediction.labels.astype(label_dtype(len(self.classes)))
+        small = np.ascontiguousarray(shrink(labels, _MAX_SIDE, Image.Resampling.NEAREST))
         self._recorded[index] = small.shape, zlib.compress(small.tobytes(), 1)
 
     def labels(self, index: int) -> LabelArray:
         """Return the small prediction of an image, (h, w) ids of the network's classes."""
         shape, packed = self._recorded[index]
-        return np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(shape)
+        return np.frombuffer(zlib.decompress(packed), dtype=label_dtype(len(self.classes))).reshape(shape)
 
 
 def show_images(
@@ -95,10 +100,11 @@ def _show_image(result: ImageResult, sample: Sample, prediction: LabelArray, cla
 
 def colorize(labels: LabelArray, classes: Classes) -> ImageArray:
     """Color (H, W) ids: (H, W, 3) in the classes' colors, stripes where nothing is labelled."""
-    palette = np.zeros((256, 3), dtype=np.uint8)
+    ignore = classes.ignore_id
+    palette = np.zeros((ignore + 1, 3), dtype=np.uint8)
     palette[: len(classes)] = classes.colors
     pixels: ImageArray = palette[labels]
-    y, x = np.nonzero(labels == IGNORE)
+    y, x = np.nonzero(labels == ignore)
     pixels[y, x] = np.where((x + y) // 4 % 2, 250, 205)[:, None]
     return pixels
 
@@ -107,15 +113,16 @@ def draw_errors(image: ImageArray, truth: LabelArray, prediction: LabelArray) ->
     """Draw the image in pale gray, red where the prediction is wrong, dark where there is no truth."""
     gray = np.asarray(Image.fromarray(image).convert("L"), dtype=np.float64)
     pixels = np.repeat((150 + gray * 0.41)[..., None], 3, axis=2)
-    pixels[truth == IGNORE] = (30 + gray * 0.25)[truth == IGNORE, None]
-    wrong = (truth != IGNORE) & (truth != prediction)
+    ignored = truth == ignore_id_of(truth)
+    pixels[ignored] = (30 + gray * 0.25)[ignored, None]
+    wrong = ~ignored & (truth != prediction)
     pixels[wrong] = 0.25 * pixels[wrong] + 0.75 * np.array(ERROR_COLOR)
     return pixels.round().astype(np.uint8)
 
 
 def shrink(
-    pixels: NDArray[np.uint8], side: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
-) -> NDArray[np.uint8]:
+    pixels: NDArray[_Value], side: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> NDArray[_Value]:
     """Make an image smaller, so that neither of its sides is longer than `side`.
 
     Example:

@@ -11,10 +11,10 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from dilated.data.labels import LabelArray
 from dilated.data.sample import Sample
 from dilated.evaluation.result import ImageResult, select_worst
 from dilated.evaluation.score import Score
+from dilated.label_ids import LabelArray
 from dilated.report.images import ERROR_COLOR, colorize, draw_errors, encode_data_uri, shrink
 from dilated.report.page import render
 

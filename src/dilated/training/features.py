@@ -6,7 +6,7 @@
 
 The context module alone takes milliseconds, the front end seconds; a stage of many steps pays for the front end once.
 Logits and labels are mirrored together. Images of different sizes share one canvas, the largest: zeros below and on
-the right, where labels are 255.
+the right, where labels are ignored.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dilated.data.labels import IGNORE
 from dilated.data.sample import Sample
 from dilated.data.torch_dataset import encode_alternatives
 from dilated.files import atomic_path, atomic_write, hash_file, sync_folder
+from dilated.label_ids import ignore_id_of
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback, track
-from dilated.tensors import to_tensor
+from dilated.tensors import to_label_tensor, to_tensor
 
 
 def cache_features(
@@ -91,11 +91,11 @@ class FeatureSamples:
         index, draw = key
         sample = self.samples[index]
         features = torch.tensor(np.load(self.folder / f"{index}.npy"))
-        full_label = torch.tensor(sample.read_label(sample.size(), keep_alternatives=True))
+        full_label = to_label_tensor(sample.read_label(sample.size(), keep_alternatives=True))
         label = full_label[:: self.stride, :: self.stride]
         if self.flip and np.random.default_rng([self.seed, draw]).random() < 0.5:
             features, label = features.flip(-1), label.flip(-1)
         pad_bottom, pad_right = (extent - side for extent, side in zip(self.canvas, label.shape, strict=True))
         padding = (0, pad_right, 0, pad_bottom)
-        padded = F.pad(label, padding, value=IGNORE).long()
+        padded = F.pad(label, padding, value=ignore_id_of(label)).long()
         return F.pad(features, padding), encode_alternatives(padded, sample.alternatives)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dilated.data.labels import IGNORE
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
+from dilated.label_ids import ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses, optim, stages
@@ -48,6 +48,7 @@ class TrainStep:
         notify: Callable[[str], object] = print,
     ) -> None:
         self.segmenter, self.stage, self.recipe, self.world, self.notify = segmenter, stage, recipe, world, notify
+        self.ignore = ignore_id(len(segmenter.classes))
         self.micro_batches = micro_batches or stage.accumulate
         self.device = world.device
         self.precision = stages.resolve_precision(recipe, self.device)
@@ -135,7 +136,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         has_ambiguous = bool((label < 0).any())  # asked of the CPU's tensor: the device is not waited for
         label = label.to(self.device, non_blocking=True)
-        normalizer = self.world.all_reduce(losses.loss_normalizer(label, options)).float()
+        normalizer = self.world.all_reduce(losses.loss_normalizer(label, options, self.ignore)).float()
         total_loss = torch.zeros((), device=self.device)
         images, labels = image.chunk(self.micro_batches), label.chunk(self.micro_batches)
         for i, (image_part, target) in enumerate(zip(images, labels, strict=True)):
@@ -167,7 +168,7 @@ class TrainStep:
         options = self.recipe.loss
         if not has_ambiguous:
             return losses.combined_loss(logits, target, options, normalizer)
-        exact = losses.combined_loss(logits, target.where(target >= 0, IGNORE), options, normalizer)
+        exact = losses.combined_loss(logits, target.where(target >= 0, self.ignore), options, normalizer)
         weight = options.cross_entropy + options.focal
         return exact + weight * losses.marginal_cross_entropy(logits, target, normalizer)
 

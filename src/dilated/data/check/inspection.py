@@ -21,7 +21,7 @@ from dilated.data.check.image_hash import ImageHash, hash_image
 from dilated.data.check.local_features import LocalFeatures, extract_features, reduce_to_gray
 from dilated.data.decoders import count_frames
 from dilated.data.images import IMAGE_SUFFIXES, open_image, read_image
-from dilated.data.labels import IGNORE, Classes, make_size_error, read_values
+from dilated.data.labels import Classes, make_size_error, read_values
 from dilated.data.sample import Sample
 from dilated.data.statistics import ImageSize, RegionAreas, count_pixels, measure_region_areas
 from dilated.errors import InputError
@@ -31,7 +31,7 @@ _MIN_BLENDED_FRACTION = 0.15  # of the steps in a label's rows and columns; labe
 _MIN_BLENDED_PIXELS = 16
 _MAX_EDGE_FRACTION = 0.3  # more steps between neighbors than this are not edges of areas but noise
 _MAX_COMPONENT_PIXELS = 400_000  # a label of more is thinned out before its regions are measured
-_MAX_VALUES = 256  # the most distinct values of a label that are kept
+_MAX_VALUES = 256  # the most distinct values of a label that are kept, where there are no more classes
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def inspect_sample(
             counts = _count_classes(values, histogram, classes, str(sample.label))
             valid = sample.input.find_valid(pixels) if sample.input and pixels is not None else None
             if valid is not None and valid.shape == values.shape:
-                counts = count_pixels(np.where(valid, classes.decode(values), np.uint8(IGNORE)), len(classes))
+                ids = classes.decode(values)
+                counts = count_pixels(np.where(valid, ids, ids.dtype.type(classes.ignore_id)), len(classes))
         except InputError as error:
             problems.append(("unknown label value", error))
             resembles_image = holds_values and len(distinct) > 2 * len(classes) + 8
@@ -129,6 +130,7 @@ def inspect_sample(
     if resembles_image and pixels is not None and _is_swapped(sample, pixels):
         text = f"{sample.image}: has few flat colors like a label, and {sample.label} has many like an image"
         problems.append(("image and label swapped", InputError(text, hint="swap the two files")))
+    kept = max(_MAX_VALUES, len(classes))
     return SampleInspection(
         findings=(
             *(Finding(severity, kind, e.message, e.hint, (sample,)) for kind, e in problems),
@@ -140,7 +142,7 @@ def inspect_sample(
         image_hash=image_hash,
         features=features,
         label_digest=_hash_values(values) if values is not None and len(distinct) else b"",
-        values={int(value): int(histogram[value]) for value in distinct[:_MAX_VALUES]} if holds_values else {},
+        values={int(value): int(histogram[value]) for value in distinct[:kept]} if holds_values else {},
         intermediate_values=_find_blended_values(values)
         if values is not None and holds_values and len(distinct)
         else frozenset(),

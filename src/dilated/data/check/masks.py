@@ -46,7 +46,7 @@ def _check_values(accumulators: Mapping[str, SplitAccumulator], classes: Classes
     known_values = {value for class_values in classes.values for value in class_values}
     if not values or not known_values:
         return
-    unknown = values.keys() - known_values - {*classes.ignore, IGNORE}
+    unknown = values.keys() - known_values - set(classes.ignored_values)
     if values.keys() == {0, IGNORE} and IGNORE not in known_values and len(classes) > 1:
         text = (
             f"every label holds only 0 and 255 ({values[255] / values.total():.1%} of the pixels), and 255 is ignored, "
@@ -93,7 +93,7 @@ def _check_blended_edges(split: str, accumulator: SplitAccumulator, classes: Cla
     group, blended_values = accumulator.blended_labels, accumulator.intermediate_values
     if not group.count:
         return
-    known = {value for values in classes.values for value in values} | {*classes.ignore, IGNORE}
+    known = {value for values in classes.values for value in values} | set(classes.ignored_values)
     shown = ", ".join(map(str, sorted(blended_values)[:8])) + (", ..." if len(blended_values) > 8 else "")
     text = (
         f"{split}: {group.count:,} of {accumulator.labels_with_values:,} labels have soft edges: single pixels of "

@@ -27,18 +27,18 @@ from dilated.data.labels import (
     IGNORE,
     Classes,
     ClassesFileContent,
-    LabelArray,
     ObjectRules,
-    assert_raw_values,
-    assert_single_frame,
     draft_classes,
+    find_duplicate,
     format_classes,
     load_classes_file,
     read_values,
 )
 from dilated.data.mask_channels import refuse_hidden, split_alpha
+from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.label_ids import LabelArray
 from dilated.palettes import VOC_CLASSES, Color, voc_color
 
 PASCAL_CLASSES = Classes(VOC_CLASSES, tuple(voc_color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
@@ -149,9 +149,8 @@ def require_distinct_names(names: Sequence[str], where: str) -> None:
     Raises:
         InputError: the name.
     """
-    duplicates = [name for i, name in enumerate(names) if name in names[:i]]
-    if duplicates:
-        raise InputError(f"{where}: the name {duplicates[0]!r} occurs twice", hint="give each class a name of its own")
+    if (duplicate := find_duplicate(names)) is not None:
+        raise InputError(f"{where}: the name {duplicate!r} occurs twice", hint="give each class a name of its own")
 
 
 def class_name(label: str) -> str:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from dilated.data.formats._format import make_folders, require_field, save_image
 from dilated.data.formats._objects import ColumnRuns, DrawnObject, ObjectCounts, Polygons
 from dilated.data.formats._sample_arrays import SampleArrays
-from dilated.data.labels import LabelArray
 from dilated.data.masks import Mask, compress_rle, encode_rle
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_json
+from dilated.label_ids import LabelArray
 
 Id = int | str
 """Of an image or a category."""

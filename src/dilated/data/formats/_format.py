@@ -43,10 +43,11 @@ from dilated.data.grouping import group_samples
 from dilated.data.groups import Groups
 from dilated.data.images import ImageArray
 from dilated.data.input_description import describe_samples
-from dilated.data.labels import Classes, LabelArray
+from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
+from dilated.label_ids import LabelArray
 
 
 class MissingClassesError(InputError):

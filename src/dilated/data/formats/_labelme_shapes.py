@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from dilated.data.formats._classes import BACKGROUND, class_name
 from dilated.data.formats._format import require_field
 from dilated.data.images import ImageArray, image_size, open_image, read_image
-from dilated.data.labels import IGNORE, LabelArray, ObjectRules, make_size_error
+from dilated.data.labels import IGNORE, ObjectRules, make_size_error
 from dilated.data.masks import Mask, merge_masks, rasterize_line, rasterize_polygon
 from dilated.errors import InputError
 from dilated.files import read_json
+from dilated.label_ids import LabelArray
 
 IGNORE_LABEL = "__ignore__"
 _LINES = {"line": "two points", "linestrip": "two points or more", "point": "one point", "points": "points"}

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import image_size
-from dilated.data.labels import IGNORE, LabelArray, ObjectRules, make_size_error
+from dilated.data.labels import IGNORE, ObjectRules, make_size_error
 from dilated.data.masks import Mask, decode_rle, decompress_rle, merge_masks, rasterize_polygon
 from dilated.errors import InputError
 from dilated.files import plural
+from dilated.label_ids import LabelArray
 
 Shape = Callable[[tuple[int, int]], Mask]
 """Draws an object: the (H, W) of its image -> its mask (H, W)."""

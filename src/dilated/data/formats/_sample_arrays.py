@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from dilated.data.images import ImageArray
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import IGNORE, Classes
 from dilated.errors import InputError
+from dilated.label_ids import LabelArray
 
 SampleArrays = tuple[str, ImageArray, LabelArray]
 """A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) uint8, 255 where ignored."""

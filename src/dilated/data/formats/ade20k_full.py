@@ -15,7 +15,8 @@ from dilated.data.formats._format import Format, MissingClassesError, Parsed
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, find_split
 from dilated.data.formats._tree import walk_folders
 from dilated.data.images import is_file, open_image
-from dilated.data.labels import IGNORE, Classes, assert_raw_values, format_classes
+from dilated.data.labels import IGNORE, Classes, format_classes
+from dilated.data.raw_values import assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import read_json

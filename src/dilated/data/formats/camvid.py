@@ -17,9 +17,10 @@ from dilated.data.formats._format import Format, Parsed, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, match_folders, write_stems
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import ImageArray, list_image_files
-from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
+from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.errors import InputError
 from dilated.files import read_lines
+from dilated.label_ids import LabelArray
 from dilated.palettes import CAMVID_COLORS, Color
 
 COLORS_32: dict[str, Color] = {

@@ -16,9 +16,10 @@ from dilated.data.formats._classes import encode_ids
 from dilated.data.formats._format import Format, Parsed, make_folders, save_image, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, find_missing_folders, match_folders, write_stems
 from dilated.data.formats._sample_arrays import SampleArrays
-from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
+from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.label_ids import LabelArray
 from dilated.palettes import CITYSCAPES_COLORS
 
 CLASSES = Classes(

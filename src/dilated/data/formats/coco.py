@@ -26,9 +26,10 @@ from dilated.data.formats._match import MatchResult, require_files
 from dilated.data.formats._objects import ObjectCounts, ObjectReader
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import list_image_files
-from dilated.data.labels import IGNORE, Classes, LabelArray, read_values
+from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.label_ids import LabelArray
 
 _SOURCE = "https://cocodataset.org/#download"
 _YEARS = ("2017", "2014")

@@ -34,10 +34,11 @@ from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchR
 from dilated.data.formats._objects import DrawnObject, ObjectCounts, ObjectReader
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import is_file
-from dilated.data.labels import IGNORE, Classes, LabelArray
+from dilated.data.labels import IGNORE, Classes
 from dilated.data.polygons import label_components, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
+from dilated.label_ids import LabelArray
 
 _ROBOFLOW_FILE = "_annotations.coco.json"
 _HEADING_ID = 0  # of a category of Roboflow that is no class

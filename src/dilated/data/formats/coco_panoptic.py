@@ -19,10 +19,12 @@ from dilated.data.formats._image_finder import ImageFinder
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, index_by_split
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import is_file, open_image
-from dilated.data.labels import IGNORE, Classes, LabelArray, assert_raw_values, make_size_error
+from dilated.data.labels import IGNORE, Classes, make_size_error
+from dilated.data.raw_values import assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural, read_json
+from dilated.label_ids import LabelArray
 from dilated.palettes import Color
 
 _PREFIX = "panoptic_"

@@ -17,7 +17,8 @@ from dilated.data.formats._format import Format, Parsed, make_folders
 from dilated.data.formats._match import SPLITS, MatchResult
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import ImageArray, open_image, to_rgb_array
-from dilated.data.labels import IGNORE, Classes, assert_raw_values
+from dilated.data.labels import IGNORE, Classes
+from dilated.data.raw_values import assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 

@@ -25,12 +25,13 @@ from dilated.data.formats._match import SPLITS, MatchResult
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._yolo_config import CONFIG_FILES, find_config, parse_class_names, read_config
 from dilated.data.images import IMAGE_SUFFIXES, image_size, is_file, is_folder, list_image_files
-from dilated.data.labels import Classes, LabelArray
+from dilated.data.labels import Classes
 from dilated.data.masks import merge_masks, rasterize_polygon
 from dilated.data.polygons import trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural, read_lines
+from dilated.label_ids import LabelArray
 
 _MARGIN = 0.05  # of the image's side, by which rounding tools put corners outside of it
 _COUNTED_FILES = 2000

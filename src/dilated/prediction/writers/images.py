@@ -34,12 +34,12 @@ from dilated.prediction.writers.base import ImageFormat, PerImageWriter, Predict
 
 
 def _save_palette(prediction: Prediction, path: Path, image: InputImage) -> None:
-    """Mode P: a reader of indices gets the ids, a viewer shows the colors; 16-bit gray for more than 256 classes."""
+    """Mode P: a reader of indices gets the ids, a viewer shows the colors; 16-bit gray for more than 255 classes."""
     prediction.label_image().save(path, format="PNG", pnginfo=_describe(prediction))
 
 
 def _save_ids(prediction: Prediction, path: Path, image: InputImage) -> None:
-    """Gray, for programs that do not read palettes; 16 bits for more than 256 classes."""
+    """Gray, for programs that do not read palettes; 16 bits for more than 255 classes."""
     Image.fromarray(prediction.labels).save(path, format="PNG", pnginfo=_describe(prediction))
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dilated.config import require_valid
-from dilated.data.labels import IGNORE
 from dilated.errors import InputError
+from dilated.label_ids import ignore_id
 from dilated.training.losses.overlap import dice, jaccard, lovasz
 from dilated.training.losses.pixelwise import cross_entropy, focal, ohem, weight_sum
 
@@ -127,14 +127,15 @@ def combined_loss(logits: Tensor, target: Tensor, options: LossConfig, normalize
     return value
 
 
-def loss_normalizer(target: Tensor, options: LossConfig) -> Tensor:
+def loss_normalizer(target: Tensor, options: LossConfig, ignore: int = 255) -> Tensor:
     """Return what a mean over `target` is divided by: its labelled pixels, or the sum of their class weights.
 
     Pixels that may be of several classes (`marginal_cross_entropy`) count as 1.
 
     Args:
-        target: (N, H, W) int64, 255 where ignored.
+        target: (N, H, W) int64.
         options: with the class weights.
+        ignore: the label of ignored pixels: 65535 where there are more than 255 classes.
 
     Returns:
         A scalar: int64 without class weights, float64 with them; add it up over the parts of a batch.
@@ -148,7 +149,7 @@ def loss_normalizer(target: Tensor, options: LossConfig) -> Tensor:
         2
     """
     is_ambiguous = target < 0
-    return weight_sum(target.where(~is_ambiguous, IGNORE), options.class_weights) + is_ambiguous.sum()
+    return weight_sum(target.where(~is_ambiguous, ignore), options.class_weights, ignore) + is_ambiguous.sum()
 
 
 def _cross_entropy_term(logits: Tensor, target: Tensor, options: LossConfig, normalizer: Tensor | None) -> Tensor:
@@ -186,4 +187,5 @@ def _fraction_of_batch(
     """Return which part of the whole batch `target` is."""
     if normalizer is None:
         return 1.0
-    return loss_normalizer(target, options).to(logits.dtype) / normalizer.to(logits.dtype).clamp(min=1e-30)
+    part = loss_normalizer(target, options, ignore_id(logits.shape[1]))
+    return part.to(logits.dtype) / normalizer.to(logits.dtype).clamp(min=1e-30)

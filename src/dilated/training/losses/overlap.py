@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dilated.data.labels import IGNORE
+from dilated.label_ids import ignore_id
 from dilated.training.losses.pixelwise import accumulation_dtype, mask_ignored
 
 
@@ -78,7 +78,7 @@ def lovasz(logits: Tensor, target: Tensor) -> Tensor:
         >>> lovasz(logits, torch.tensor([[[0, 1, 1]]])).item()  # of class 0 a half is right, of class 1 a half
         0.5
     """
-    valid_indices = (target != IGNORE).flatten().nonzero()[:, 0]  # (P,)
+    valid_indices = (target != ignore_id(logits.shape[1])).flatten().nonzero()[:, 0]  # (P,)
     labels = target.flatten()[valid_indices]
     values = []
     probabilities = logits.softmax(1).unbind(1)  # whose gradient is one stack, where C selections have C full tensors
@@ -95,8 +95,8 @@ def lovasz(logits: Tensor, target: Tensor) -> Tensor:
 
 def _soft_areas(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the soft intersection, the predicted area and the true one of each class over labelled pixels; (C,)."""
-    labeled, class_ids = mask_ignored(target)
     classes = logits.shape[1]
+    labeled, class_ids = mask_ignored(target, ignore_id(classes))
     probability = logits.softmax(1)
     target_probability = probability.gather(1, class_ids[:, None])[:, 0]
     class_index = target.where(labeled, classes).flatten()  # ignored pixels go to one place more, which is dropped

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dilated.data.labels import IGNORE
 from dilated.errors import InputError
+from dilated.label_ids import ignore_id
 
 
 def cross_entropy(
@@ -50,7 +50,7 @@ def cross_entropy(
         0.6269
     """
     value = _cross_entropy(logits, target, weights, smoothing, "sum")
-    return value / _safe_divisor(weight_sum(target, weights) if normalizer is None else normalizer, value)
+    return value / _divisor(logits, target, weights, normalizer)
 
 
 def ohem(
@@ -91,8 +91,8 @@ def ohem(
     per_pixel = _cross_entropy(logits, target, weights, smoothing, "none")
     with torch.no_grad():
         unweighted = not weights and not smoothing
-        hardness = per_pixel if unweighted else F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-        labeled, class_ids = mask_ignored(target)
+        hardness = per_pixel if unweighted else _cross_entropy(logits, target, (), 0.0, "none")
+        labeled, class_ids = mask_ignored(target, ignore_id(logits.shape[1]))
         pixel_weights = _hard_pixel_weights(hardness, labeled, keep, min_kept)
         class_weights = _class_weight_tensor(weights, logits)[class_ids] if weights else 1
         normalizer = (class_weights * pixel_weights).sum()
@@ -129,17 +129,17 @@ def focal(
         >>> (focal(logits, target, gamma=1.0) / cross_entropy(logits, target)).item()
         0.5
     """
-    nll = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+    nll = _cross_entropy(logits, target, (), 0.0, "none")
     one_minus_p = 1 - (-nll).exp()
     one_minus_p = one_minus_p.clamp(min=torch.finfo(logits.dtype).tiny)  # at 0 a power below 1 has no finite slope
     per_pixel = one_minus_p**gamma * nll
     if weights:
-        per_pixel = per_pixel * _class_weight_tensor(weights, logits)[mask_ignored(target)[1]]
-    value = per_pixel.sum()
-    return value / _safe_divisor(weight_sum(target, weights) if normalizer is None else normalizer, value)
+        _, class_ids = mask_ignored(target, ignore_id(logits.shape[1]))
+        per_pixel = per_pixel * _class_weight_tensor(weights, logits)[class_ids]
+    return per_pixel.sum() / _divisor(logits, target, weights, normalizer)
 
 
-def weight_sum(target: Tensor, weights: Sequence[float] = ()) -> Tensor:
+def weight_sum(target: Tensor, weights: Sequence[float] = (), ignore: int = 255) -> Tensor:
     """Return the number of labelled pixels, or the sum of their weights.
 
     Returns:
@@ -153,7 +153,7 @@ def weight_sum(target: Tensor, weights: Sequence[float] = ()) -> Tensor:
         >>> weight_sum(target).item(), weight_sum(target, (0.5, 2.0)).item()
         (3, 4.5)
     """
-    labeled, _ = mask_ignored(target)
+    labeled, _ = mask_ignored(target, ignore)
     if not weights:
         return labeled.sum()
     counts = torch.bincount(target[labeled], minlength=len(weights))
@@ -164,14 +164,14 @@ def weight_sum(target: Tensor, weights: Sequence[float] = ()) -> Tensor:
     return (counts * torch.tensor(weights, dtype=accumulation_dtype(target.device), device=target.device)).sum()
 
 
-def mask_ignored(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which pixels are labelled, and the labels with class 0 in place of `IGNORE`, to index with.
+def mask_ignored(target: Tensor, ignore: int = 255) -> tuple[Tensor, Tensor]:
+    """Return which pixels are labelled, and the labels with class 0 in place of the ignored, to index with.
 
     Example:
         >>> mask_ignored(torch.tensor([2, 255]))
         (tensor([ True, False]), tensor([2, 0]))
     """
-    labeled = target != IGNORE
+    labeled = target != ignore
     return labeled, target.where(labeled, 0)
 
 
@@ -184,8 +184,9 @@ def _cross_entropy(
     logits: Tensor, target: Tensor, weights: Sequence[float], smoothing: float, reduction: str
 ) -> Tensor:
     weight = _class_weight_tensor(weights, logits) if weights else None
+    ignore = ignore_id(logits.shape[1])
     return F.cross_entropy(
-        logits, target, weight=weight, ignore_index=IGNORE, reduction=reduction, label_smoothing=smoothing
+        logits, target, weight=weight, ignore_index=ignore, reduction=reduction, label_smoothing=smoothing
     )
 
 
@@ -195,6 +196,13 @@ def _class_weight_tensor(weights: Sequence[float], logits: Tensor) -> Tensor:
             f"class_weights: found {len(weights)} for {logits.shape[1]} classes", hint="give one per class"
         )
     return logits.new_tensor(weights)
+
+
+def _divisor(logits: Tensor, target: Tensor, weights: Sequence[float], normalizer: Tensor | None) -> Tensor:
+    """Return what the sum over the pixels is divided by."""
+    if normalizer is None:
+        normalizer = weight_sum(target, weights, ignore_id(logits.shape[1]))
+    return _safe_divisor(normalizer, logits)
 
 
 def _safe_divisor(normalizer: Tensor, value: Tensor) -> Tensor:
