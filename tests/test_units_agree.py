@@ -12,7 +12,7 @@ from PIL import Image
 import dilated
 from dilated.cli.main import main
 from dilated.data.labels import Classes, save_classes
-from dilated.evaluation.units import SamplingUnits
+from dilated.data.units import SamplingUnits
 from dilated.report import write_report
 
 CLASSES = Classes(("field", "disc", "bar"), ((40, 90, 40), (220, 60, 60), (60, 60, 220)))
@@ -75,3 +75,6 @@ def test_check_evaluate_compare_report_and_card_name_the_same_units(
     place = [i for i, label in enumerate(report.groups.labels) if label in FILMS]
     units = SamplingUnits(report.groups.select(place))
     assert (units.kind, units.num_groups, units.num_images) == (over["unit"], over["number"], figures["images"])
+    (words,) = [line.removeprefix("val: ") for line in report.independence if line.startswith("val: ")]
+    start, end = words[: words.index(" (")], words[words.index(" (") :]
+    assert (over["text"].startswith(start), over["text"].endswith(end)) == (True, True), (words, over["text"])

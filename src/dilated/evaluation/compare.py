@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dilated.data.groups import Groups
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
+from dilated.data.units import UnitSummary
 from dilated.evaluation.evaluate import (
     EvaluationAccumulator,
     MetricsConfig,
@@ -33,7 +34,6 @@ from dilated.evaluation.evaluate import (
 from dilated.evaluation.intervals import Interval, MetricIntervals, compute_differences
 from dilated.evaluation.metrics import CLASS_METRICS, nan_to_none
 from dilated.evaluation.result import EvaluationResult
-from dilated.evaluation.units import UnitSummary
 from dilated.files import printable
 from dilated.label_ids import LabelArray, ignore_id_of
 from dilated.prediction.predictor import Predictor

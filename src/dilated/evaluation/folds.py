@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.groups import Groups
+from dilated.data.units import SamplingUnits, UnitKind
 from dilated.errors import InputError
-from dilated.evaluation.units import SamplingUnits, UnitKind
 from dilated.files import plural
 
 _MOST_FOLDS = 5

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.groups import Groups
+from dilated.data.units import SamplingUnits, UnitSummary
 from dilated.evaluation.linearize import Linearized, average, linearize_metrics
 from dilated.evaluation.metrics import compute_metrics
-from dilated.evaluation.units import SamplingUnits, UnitSummary
 from dilated.evaluation.variance import Spread, add_variance, group_spread, series_spread, student_quantile
 
 _Estimate = Callable[[NDArray[np.int64]], dict[str, Linearized]]
@@ -165,23 +165,11 @@ def _compute(
 
 def _summarize(units: SamplingUnits, spread: Spread, by_image: Linearized | None) -> UnitSummary:
     """Say what the intervals are over, and what that is worth in independent images."""
-    length = int(spread.block_length[0])
-    number = {"image": units.num_images, "group": units.num_groups, "block": units.num_images // max(length, 1)}
     effective: float | None = float(units.num_images) if by_image is None else None
     if by_image is not None and spread.variance[0] > 0:
         independent = float((by_image.summed_influence**2).sum())
         effective = min(units.num_images * independent / float(spread.variance[0]), float(units.num_images))
-    names = list(units.groups.indices)
-    return UnitSummary(
-        units.kind,
-        number.get(units.kind, 0),
-        units.num_images,
-        units.num_groups,
-        ", ".join(names[:2]) + (", ..." if len(names) > 2 else ""),
-        units.groups.source,
-        length,
-        effective,
-    )
+    return units.summarize(int(spread.block_length[0]), effective)
 
 
 def _bound_fraction(spread: Spread) -> list[Interval]:

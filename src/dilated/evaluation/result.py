@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.groups import Groups, find_groups
+from dilated.data.units import UnitSummary
 from dilated.evaluation.boundary import BoundaryCounts, TrimapCounts
 from dilated.evaluation.calibration import ReliabilityCounts, compute_reliability_bins, expected_calibration_error
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.evaluation.intervals import Interval, MetricIntervals, compute_intervals
 from dilated.evaluation.metrics import CLASS_METRICS, MEAN_METRICS, compute_metrics, nan_to_none
-from dilated.evaluation.units import UnitSummary
 from dilated.files import atomic_path, printable
 
 

@@ -67,7 +67,10 @@ def test_a_single_group_in_two_splits_cannot_be_split_cleanly() -> None:
 
 def test_groups_in_one_split_each_need_no_other_split() -> None:
     lines = describe_independence(Groups(("f", "f", "g"), (1, 2, 3), "names"), [["train"], ["train"], ["val"]], Path())
-    assert lines == ["Effective number: the 3 images weigh as much as 1.8 groups of equal size."]
+    assert lines == [
+        "All: 3 images in 2 groups, worth about 1.8 groups of equal size (names).",
+        "val: No intervals: 1 image says nothing of chance.",
+    ]
 
 
 def test_check_groups_images_that_look_alike_and_names_the_commands(leaking: Path) -> None:
@@ -88,7 +91,7 @@ def test_the_named_commands_make_a_split_without_leaks(
     leaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["check", str(leaking), "--write-groups"])
-    assert "Effective number: the 6 images weigh as much as 3 groups" in capsys.readouterr().out
+    assert "All: 6 images in 4 groups, worth about 3 groups of equal size" in capsys.readouterr().out
     main(["split", str(leaking), "--by", "group", "--out", str(tmp_path / "lists")])
     parts = [{line[-2:] for line in (tmp_path / "lists" / f"{s}.txt").read_text().split()} for s in ("train", "val")]
     assert any({"kx", "pq", "zu"} <= part for part in parts)

@@ -18,9 +18,11 @@ from pathlib import Path
 from dilated.data.check.finding import TRAINING_SPLITS
 from dilated.data.groups import Groups
 from dilated.data.union import UnionFind
+from dilated.data.units import SamplingUnits
 from dilated.files import plural
 
 _DISJOINT_SPLITS = (*TRAINING_SPLITS, "test")
+_MEASURED_SPLITS = ("val", "test")
 _REASON = "likeness: images that look like one another, in chains"
 
 
@@ -56,7 +58,7 @@ def join_alike(groups: Groups, pairs: Sequence[tuple[int, int]]) -> Groups:
 
 
 def describe_independence(groups: Groups, splits: Sequence[Sequence[str]], root: Path) -> list[str]:
-    """Say how many independent images there are, and where groups are in two splits, what a clean split would be.
+    """Say what intervals of each measured split are over, and where groups are in two splits, what a clean split is.
 
     Args:
         groups: of all images.
@@ -70,17 +72,23 @@ def describe_independence(groups: Groups, splits: Sequence[Sequence[str]], root:
         >>> groups = Groups(("f", "f", "g", "h"), (None,) * 4, "the rule 'x'")
         >>> lines = describe_independence(groups, [["train"], ["val"], ["train"], ["val"]], Path("data"))
         >>> lines[0]
-        'Effective number: the 4 images weigh as much as 2.7 groups of equal size.'
-        >>> lines[1].partition("; ")[0]
+        "All: 4 images in 3 groups, worth about 2.7 groups of equal size (the rule 'x')."
+        >>> lines[1]
+        'val: No intervals: 2 images say nothing of chance.'
+        >>> lines[2].partition("; ")[0]
         'A clean split has each of the 3 groups in one split'
     """
     if not groups.has_groups:
         return []
     sizes = groups.sizes
     lines = [
-        f"Effective number: the {plural(len(groups), 'image')} weigh as much as {groups.effective_number:.2g} groups "
-        "of equal size."
+        f"All: {plural(len(groups), 'image')} in {plural(len(sizes), 'group')}, worth about "
+        f"{groups.effective_number:.2g} groups of equal size ({groups.source})."
     ]
+    for split in _MEASURED_SPLITS:
+        members = [index for index, names in enumerate(splits) if split in names]
+        if members:
+            lines.append(f"{split}: {SamplingUnits(groups.select(members)).summarize().describe()}")
     shared = _list_shared(groups, splits)
     if not shared:
         return lines

@@ -2,6 +2,7 @@
 
 units = SamplingUnits(groups)
 units.kind, units.num_groups                         # ("group", 12)
+units.summarize().describe()                         # "Intervals are 95% over 12 groups of 340 images ..."
 """
 
 from __future__ import annotations
@@ -60,6 +61,31 @@ class SamplingUnits:
             result.append(np.array(members, dtype=np.int64)[order])
         return result
 
+    def summarize(self, block_length: int = 0, effective_images: float | None = None) -> UnitSummary:
+        """Say what intervals of these images are over.
+
+        Args:
+            block_length: images in a block, where figures have told it.
+            effective_images: independent images that would give the same interval, where figures have told it.
+
+        Example:
+            >>> films = Groups(("a", "a", "b", "b", "c", "c"), (None,) * 6, "given")
+            >>> SamplingUnits(films).summarize().describe()
+            'Intervals are 95% over 3 groups of 6 images (given).'
+        """
+        number = {"image": self.num_images, "group": self.num_groups, "block": self.num_images // max(block_length, 1)}
+        names = list(self.groups.indices)
+        return UnitSummary(
+            self.kind,
+            number.get(self.kind, 0),
+            self.num_images,
+            self.num_groups,
+            ", ".join(names[:2]) + (", ..." if len(names) > 2 else ""),
+            self.groups.source,
+            block_length,
+            effective_images,
+        )
+
     def sum_by_group(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Sum rows of images by group: (P, K) -> (G, K)."""
         if self.num_groups == self.num_images:
@@ -83,7 +109,7 @@ class UnitSummary:
     source: str
     """Where the grouping came from, in words."""
     block_length: int = 0
-    """Images in a block, for mean IoU; each figure has its own."""
+    """Images in a block, for mean IoU; each figure has its own. 0 before any was measured."""
     effective_images: float | None = None
     """Independent images that would give mean IoU the same interval."""
 
@@ -98,10 +124,12 @@ class UnitSummary:
         if self.kind == "group":
             return f"Intervals are 95% over {groups} of {images}{worth} ({self.source})."
         if self.kind == "block":
+            blocks = "neighboring images, in"
+            if self.block_length:
+                blocks = f"{plural(self.block_length, 'neighboring image')}, {self.number} of them in"
             return (
-                f"Intervals are 95% over blocks of {plural(self.block_length, 'neighboring image')}, {self.number} of "
-                f"them in {images} of {groups}, {self.group_names}{worth} ({self.source}). {groups.capitalize()}: this "
-                "says nothing about other groups, such as other films."
+                f"Intervals are 95% over blocks of {blocks} {images} of {groups}, {self.group_names}{worth} "
+                f"({self.source}). {groups.capitalize()}: this says nothing about other groups, such as other films."
             )
         if self.images < MIN_GROUPS:
             return f"No intervals: {images} {'says' if self.images == 1 else 'say'} nothing of chance."
