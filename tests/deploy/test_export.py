@@ -21,7 +21,9 @@ from dilated.deploy.export import export
 from dilated.deploy.graph import ImageGraph
 from dilated.input_config import InputConfig
 from dilated.models.base import BaseSegmenter
+from dilated.models.class_bias import with_class_bias
 from dilated.models.exported import read_exported
+from dilated.models.tuning_record import RiskThreshold, TuningRecord, read_tuning
 from dilated.paper import VGGConfig, VGGSegmenter
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'dilated[onnx]'")
@@ -211,6 +213,36 @@ def test_logits_of_a_file_of_labels_are_refused(exported_file: tuple[BaseSegment
         predictor(make_images(1, 20, 20)[0], logits=True)
     with pytest.raises(InputError, match="flips, scales: this file gives labels"):
         Predictor(exported_file[1], device="cpu", flips=True)
+    for options in ({"decode": "iou"}, {"risk": 0.05}):
+        with pytest.raises(InputError, match="decode, risk: this file gives labels"):
+            Predictor(exported_file[1], device="cpu", **options)
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_a_file_carries_what_tune_fitted(output: Any, tmp_path: Path, photo: Path) -> None:
+    segmenter = with_class_bias(timm_segmenter(), (0.5, 0.0, -0.25))
+    threshold = RiskThreshold(0.05, 0.45, 0.1, False)
+    record = TuningRecord(segmenter.digest(), 1.7, (0.5, 0.0, -0.25), "made", "val", 9, "image", 9, 0.995, (threshold,))
+    segmenter.card["tuning"] = record.to_dict()
+    path = export(segmenter, tmp_path / "tuned.onnx", output=output, check=photo).path
+    assert read_tuning(read_exported(path)) == record
+    image = make_images(1, 45, 61)[0]
+    expected = Predictor(segmenter, device="cpu", precision="fp32", risk=0.05)(image, logits=True)
+    given = Predictor(path, device="cpu", risk=0.05)(image, logits=True)
+    assert given.temperature == 1.7
+    np.testing.assert_allclose(given.confidence, expected.confidence, atol=1e-4)
+    assert 0 < (expected.labels == 255).mean() < 1
+    assert (given.labels == expected.labels).mean() > 0.999
+
+
+def test_a_record_of_another_network_is_refused_by_a_file(tmp_path: Path, photo: Path) -> None:
+    segmenter = timm_segmenter()
+    record = TuningRecord("of others", 1.7, None, "made", "val", 9, "image", 9, 0.995, ())
+    segmenter.card["tuning"] = record.to_dict()
+    with pytest.warns(UserWarning, match="has changed since it was tuned"):
+        path = export(segmenter, tmp_path / "other.onnx", check=photo).path
+    with pytest.raises(InputError, match="has changed since it was tuned"):
+        read_tuning(read_exported(path))
 
 
 def test_a_foreign_onnx_file_is_refused(tmp_path: Path, exported_file: tuple[BaseSegmenter, Path]) -> None:

@@ -377,6 +377,10 @@ class BaseSegmenter(nn.Module, ABC):
         """A hash of all that labels depend on: config, classes, normalization, weights."""
         return hash_network(self._settings(), self.state_dict())
 
+    def source_digest(self) -> str:
+        """The digest of the network that this computes: another's where it is an exported file."""
+        return self.digest()
+
     def _settings(self) -> dict[str, object]:
         keys = ("classes", "colors", "mean", "std")
         return {"config": dataclasses.asdict(self.config), **{key: getattr(self, key) for key in keys}}

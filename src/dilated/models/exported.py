@@ -154,6 +154,10 @@ class ExportedSegmenter(BaseSegmenter):
         """A hash of the file."""
         return hash_file(self.runtime.path)
 
+    def source_digest(self) -> str:
+        """The digest of the network that was exported, to which belongs what `dilated tune` left in its card."""
+        return str(self.runtime.description.get("network", ""))
+
     @property
     def backbone_levels(self) -> int:
         return 0

@@ -86,7 +86,7 @@ def read_tuning(segmenter: BaseSegmenter) -> TuningRecord | None:
     if table is None:
         return None
     record = _parse(table, len(segmenter.classes))
-    if record.digest != segmenter.digest():
+    if record.digest != segmenter.source_digest():
         raise InputError("tuning: the network has changed since it was tuned", hint=_HINT)
     return record
 

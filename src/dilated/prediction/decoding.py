@@ -44,7 +44,8 @@ class LabelDecoder:
         risk: leave pixels unknown, so that at most this share of the others is wrong.
 
     Raises:
-        InputError: an unknown way of decoding, `iou` with a risk, a risk that no threshold was fitted for.
+        InputError: an unknown way of decoding, `iou` with a risk, a risk that no threshold was fitted for, an exported
+            file that gives labels.
     """
 
     def __init__(self, segmenter: BaseSegmenter, decode: Decode = "argmax", risk: float | None = None) -> None:
@@ -55,6 +56,8 @@ class LabelDecoder:
                 f"risk: thresholds are fitted for the greatest logit, not for decode={decode}",
                 hint="leave one of them out",
             )
+        if not segmenter.gives_logits and (decode != "argmax" or risk is not None):
+            raise InputError("decode, risk: this file gives labels", hint="export the network with --output logits")
         record = self._read_record(segmenter, is_needed=decode != "argmax" or risk is not None)
         if risk is not None and record is None:
             raise InputError(
