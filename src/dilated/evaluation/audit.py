@@ -19,24 +19,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample
+from dilated.evaluation.bias_fit import PixelSample, fit_temperature
 from dilated.evaluation.confusion import ConfusionMatrix, make_zero_counts
 from dilated.evaluation.evaluate import require_same_classes
 from dilated.evaluation.suspects import AuditConfig, Suspect, find_suspects
 from dilated.files import plural
-from dilated.label_ids import ignore_id
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
 
 _KEPT_PER_REGION = 8
 """Candidates that are kept for each region of the result, as how often classes are exchanged is known at the end."""
-_CALIBRATION_IMAGES, _CALIBRATION_PIXELS = 24, 2000
-_TEMPERATURES = np.geomspace(0.4, 6, 41)
+_CALIBRATION_IMAGES = 24
 
 
 @dataclass(frozen=True)
@@ -186,23 +183,12 @@ def _exchange_rates(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _fit_temperature(predictor: Predictor, samples: Sequence[Sample], order: Sequence[int]) -> float:
-    """The temperature of least cross-entropy on some pixels of some images; 1 where nothing is labelled."""
-    rng = np.random.default_rng(0)
-    logits: list[Tensor] = []
-    targets: list[Tensor] = []
+    """The temperature of greatest likelihood on some pixels of some images; 1 where nothing is labelled."""
     chosen = np.linspace(0, len(samples) - 1, min(len(samples), _CALIBRATION_IMAGES)).round().astype(int)
+    sample = PixelSample.empty(len(order), len(chosen))
     for i in chosen.tolist():
         image, target = samples[i].read()
-        pixels = np.flatnonzero(target.ravel() != ignore_id(len(order)))
-        if not len(pixels):
-            continue
-        pixels = rng.choice(pixels, min(len(pixels), _CALIBRATION_PIXELS), replace=False)
         predicted = predictor(image, logits=True).logits
         assert predicted is not None
-        logits.append(predicted[order].float().flatten(1)[:, torch.from_numpy(pixels)].T)
-        targets.append(torch.from_numpy(target.ravel()[pixels].astype(np.int64)))
-    if not logits:
-        return 1.0
-    values, truth = torch.cat(logits), torch.cat(targets)
-    losses = [float(torch.nn.functional.cross_entropy(values / t, truth)) for t in _TEMPERATURES.tolist()]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
+        sample.add(predicted[order], target)
+    return fit_temperature(sample)

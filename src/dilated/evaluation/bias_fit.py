@@ -87,6 +87,8 @@ class PixelSample:
 
     def join(self) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float64]]:
         """Return logits (n, C) float32, ids (n,) and weights (n,) of all images."""
+        if not self.logits:
+            return torch.zeros(0, self.num_classes), np.zeros(0, dtype=np.int64), np.zeros(0)
         weights = [np.full(len(t), w) for t, w in zip(self.targets, self.weights, strict=True)]
         return torch.cat(self.logits).float(), np.concatenate(self.targets), np.concatenate(weights)
 
