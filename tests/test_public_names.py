@@ -49,6 +49,7 @@ BESIDE_THE_CONTRACT = {
     "AuditOptions": "an argument of audit",
     "audit": "where labels are probably wrong",
     "ConvertOptions": "an argument of convert",
+    "DenseCRF": "an argument of Predictor",
     "ExportOptions": "an argument of export",
     "ScoreOptions": "an argument of score",
     "SplitOptions": "an argument of split",

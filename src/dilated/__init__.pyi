@@ -19,6 +19,7 @@ from dilated.fields.effective import effective_field
 from dilated.kernels.accelerate import accelerate
 from dilated.models.adapter import AdapterConfig, add_context
 from dilated.models.context import ContextModule
+from dilated.models.dense_crf import DenseCRF
 from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
@@ -38,6 +39,7 @@ __all__ = [
     "ContextModule",
     "ConvertOptions",
     "Dataset",
+    "DenseCRF",
     "ExportOptions",
     "InputError",
     "Interrupted",

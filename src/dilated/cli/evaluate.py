@@ -86,7 +86,7 @@ def run(
     if (abstention := _describe_abstention(candidate, result)) is not None:
         write_line(abstention)
     if options.json_file is not None:
-        figures = _to_dict(result, comparison) | {"decoding": candidate.decoder.settings}
+        figures = _to_dict(result, comparison) | {"decoding": candidate.decoding}
         atomic_write(options.json_file, json.dumps(figures, indent=2, allow_nan=False) + "\n")
     if options.csv_file is not None:
         write_csv(result.image_results, options.csv_file)

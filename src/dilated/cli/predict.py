@@ -83,6 +83,8 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
             )
         elif not predictor.decoder.is_argmax:
             write_line("labels are of greatest expected IoU of each image, not the most probable of each pixel")
+        if predictor.crf is not None:
+            write_line("labels are refined by a dense CRF: " + " ".join(predictor.crf.describe()))
     else:
         journal.close()
     if result.interrupted:

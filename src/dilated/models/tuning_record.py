@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from dilated.errors import InputError
 from dilated.models.base import BaseSegmenter
+from dilated.models.dense_crf import DenseCRF
 
 CARD_KEY = "tuning"
 """Where a network's card keeps the record."""
@@ -55,6 +56,8 @@ class TuningRecord:
     confidence_level: float
     """Of the promise about risk, for as many new units."""
     risks: tuple[RiskThreshold, ...]
+    crf: dict[str, Any] | None = None
+    """The parameters of a dense CRF, as `DenseCRF.to_dict` gives them; None where none was shown to gain."""
 
     def find_threshold(self, risk: float) -> RiskThreshold:
         """Return the threshold that was fitted for a risk.
@@ -97,13 +100,15 @@ def _parse(table: object, classes: int) -> TuningRecord:
         values = dict(cast("dict[str, Any]", table))
         risks = tuple(RiskThreshold(**entry) for entry in values.pop("risks"))
         biases = values.pop("biases")
+        if values.get("crf") is not None:
+            DenseCRF.from_dict(values["crf"])
         record = TuningRecord(**values, risks=risks, biases=None if biases is None else tuple(biases))
         numbers = [record.temperature, *(record.biases or ())]
         numbers += [number for risk in risks for number in (risk.risk, risk.threshold, risk.unknown)]
         is_valid = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
         is_valid &= record.temperature > 0 and (record.biases is None or len(record.biases) == classes)
         is_valid &= all(isinstance(text, str) for text in (record.digest, record.data, record.split, record.unit))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, InputError) as error:
         raise InputError(f"tuning: the record in the network's card is damaged ({error})", hint=_HINT) from error
     if not is_valid:
         raise InputError("tuning: the record in the network's card is damaged", hint=_HINT)

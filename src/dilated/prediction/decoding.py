@@ -42,13 +42,16 @@ class LabelDecoder:
         segmenter: the network; its temperature and its thresholds are those that `dilated tune` left in its card.
         decode: `argmax`, or `iou`.
         risk: leave pixels unknown, so that at most this share of the others is wrong.
+        is_refined: the logits are not the network's own, but those of a CRF, for which no temperature was fitted.
 
     Raises:
         InputError: an unknown way of decoding, `iou` with a risk, a risk that no threshold was fitted for, an exported
             file that gives labels.
     """
 
-    def __init__(self, segmenter: BaseSegmenter, decode: Decode = "argmax", risk: float | None = None) -> None:
+    def __init__(
+        self, segmenter: BaseSegmenter, decode: Decode = "argmax", risk: float | None = None, is_refined: bool = False
+    ) -> None:
         if decode not in get_args(Decode):
             raise InputError(f"decode: {decode!r} is unknown", hint="give argmax or iou")
         if risk is not None and decode != "argmax":
@@ -64,7 +67,7 @@ class LabelDecoder:
                 "risk: nothing was fitted to this network", hint="run `dilated tune NETWORK DATA` on held-out images"
             )
         self.decode, self.num_classes = decode, len(segmenter.classes)
-        self.temperature = record.temperature if record is not None else 1.0
+        self.temperature = record.temperature if record is not None and not is_refined else 1.0
         self.threshold: RiskThreshold | None = None
         if risk is not None and record is not None:
             self.threshold = record.find_threshold(risk)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,22 +27,23 @@ from torch import Tensor
 
 from dilated.data.raster.bands import InMemoryRaster, resolve_range, sample_windows
 from dilated.data.raster.reader import Raster
-from dilated.environment import require_bf16, resolve_device
+from dilated.environment import resolve_device
 from dilated.errors import InputError
 from dilated.fields.measured import find_global_layers
-from dilated.input_config import BandArray
+from dilated.input_config import BandArray, to_display
 from dilated.label_ids import label_dtype
 from dilated.models.base import BaseSegmenter
+from dilated.models.dense_crf import DenseCRF
 from dilated.prediction.acceleration import ComputingNetwork, Precision
 from dilated.prediction.decoding import Decode, LabelDecoder
 from dilated.prediction.image_input import ImageInput, to_pixels
 from dilated.prediction.memory import BLOCK_SHARE, MemoryLimit, MemoryUse
+from dilated.prediction.option_checks import load_segmenter, require_logits, require_precision, require_tileable
 from dilated.prediction.prediction import LabelMap, Prediction
 from dilated.prediction.size_batcher import SizeBatcher
 from dilated.prediction.tiling import BlendedTiler, ExactTiler, TilePlan, Tiler, iter_logits, measure_tile_plan
 from dilated.prediction.views import Block, TileCache, TileSource, TTAView, require_views
 from dilated.tensors import to_tensor
-from dilated.weights.bundled import load
 
 MAX_BLOCK_BYTES = 128 * 2**20
 """Bytes that the maps of one block may take, unless it is a single tile."""
@@ -72,6 +73,8 @@ class Predictor:
         decode: `argmax`, or `iou` for the labels of greatest expected IoU of each image (RankSEG-RMA).
         risk: leave pixels unknown (255; 65535 from 256 classes on), so that at most this share of the others is wrong;
             for a network that `dilated tune` has fitted a threshold to, without flips, scales, blend and bf16.
+        crf: refine the labels of each image by a dense CRF of its colors; the logits of all of an image's pixels are
+            held at once, and those of a prediction are the logarithms of the CRF's marginals.
 
     Raises:
         InputError: a network that does not exist, a device that this machine lacks, a tile or a scale that is not
@@ -99,38 +102,24 @@ class Predictor:
         blend: bool = False,
         decode: Decode = "argmax",
         risk: float | None = None,
+        crf: DenseCRF | None = None,
     ) -> None:
         self.device = resolve_device(device)
         require_views(tile, scales)
-        if precision not in get_args(Precision):
-            raise InputError(f"precision: {precision!r} is unknown", hint="give auto, fp32, fast or bf16")
-        if precision == "bf16":
-            require_bf16(self.device, "precision", "give auto or fast")
-        if not isinstance(segmenter, BaseSegmenter | Path | str):
-            raise InputError(
-                f"Predictor: {type(segmenter).__name__} is not a segmenter",
-                hint="give a name, a path, or what dilated.load or dilated.add_context returns",
-            )
-        loaded = segmenter if isinstance(segmenter, BaseSegmenter) else load(segmenter)
-        if not loaded.gives_logits and (flips or tuple(scales) != (1.0,)):
-            raise InputError("flips, scales: this file gives labels", hint="export the network with --output logits")
+        require_precision(precision, self.device)
+        loaded = load_segmenter(segmenter)
+        require_logits(loaded, {"flips, scales": flips or tuple(scales) != (1.0,), "crf": crf is not None})
         self.segmenter = loaded.to(self.device).eval()
         self.block_bytes: int | None = None  # MAX_BLOCK_BYTES
         self.precision, self.tile = precision, tile
         self._computing = ComputingNetwork(self.segmenter, precision, self.device)
         self.memory_use = MemoryUse(self._computing.get, self.device, MemoryLimit.parse(memory))
-        self.flips, self.scales, self.blend = flips, tuple(scales), blend
-        self.decoder = LabelDecoder(self.segmenter, decode, risk)
+        self.flips, self.scales, self.blend, self.crf = flips, tuple(scales), blend, crf
+        self.decoder = LabelDecoder(self.segmenter, decode, risk, is_refined=crf is not None)
         if risk is not None and not self.is_plain:
-            raise InputError(
-                "risk: thresholds are fitted without flips, scales, blend and bf16", hint="leave them out, or the risk"
-            )
-        if not self.segmenter.is_tileable and not self.is_single_pass:
-            raise InputError(
-                "network.inference: 'authors' uses tiles of its own, whose seams are part of the result, so no tile, "
-                "flips or scales go with it",
-                hint="rebuild the network with inference='whole'",
-            )
+            changes = "flips, scales, blend, bf16 and a CRF"
+            raise InputError(f"risk: thresholds are fitted without {changes}", hint="leave them out, or the risk")
+        require_tileable(self.segmenter, is_needed=not self.is_single_pass)
 
     def __call__(self, image: ImageInput, *, logits: bool = False) -> Prediction:
         """Label one image, given in any form of `dilated.prediction.image_input.to_pixels`.
@@ -232,8 +221,8 @@ class Predictor:
 
     @property
     def is_plain(self) -> bool:
-        """Whether logits are those of the network on the image itself: no views are averaged, no tiles blended."""
-        return not self.flips and self.scales == (1.0,) and not self.blend and self.precision != "bf16"
+        """Whether logits are those of the network on the image itself: no averaged views, blended tiles, CRF."""
+        return self.scales == (1.0,) and not (self.flips or self.blend or self.crf or self.precision == "bf16")
 
     def fit(self, height: int, width: int) -> Predictor:
         """Return the predictor for images of a size: this one, or one with the largest tile that fits in memory.
@@ -263,8 +252,13 @@ class Predictor:
             "scales": self.scales,
             "blend": self.blend,
             "device": self.device.type,
-            **self.decoder.settings,
+            **self.decoding,
         }
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How logits become labels, as JSON has it."""
+        return self.decoder.settings | ({} if self.crf is None else {"crf": self.crf.to_dict()})
 
     def tta_views(self, height: int, width: int) -> list[TTAView]:
         """Return the views of an image that are averaged."""
@@ -335,8 +329,10 @@ class Predictor:
             return [prediction for image in images for prediction in self._predict_same_size([image], logits)]
         if logits and not self.segmenter.gives_logits:
             raise InputError("logits: this file gives labels", hint="export the network with --output logits")
-        if logits or (self.is_single_pass and not self.decoder.is_argmax):
+        if logits or self.crf is not None or (self.is_single_pass and not self.decoder.is_argmax):
             outputs = self._forward(images) if self.is_single_pass else map(self.logits, images)
+            if self.crf is not None:
+                outputs = map(self._refine, outputs, images)
             return [
                 self._make_prediction(
                     pixels, self._decode(pixels, [(0, 0, output)]), output.float().cpu() if logits else None
@@ -346,6 +342,11 @@ class Predictor:
         if self.is_single_pass:
             return [self._make_prediction(*pair, None) for pair in zip(images, self._label(images), strict=True)]
         return [self._make_prediction(pixels, self._decode(pixels, self._strips(pixels)), None) for pixels in images]
+
+    def _refine(self, logits: Tensor, pixels: BandArray) -> Tensor:
+        """Return what the CRF makes of the logits of an image, (C, H, W)."""
+        assert self.crf is not None
+        return self.crf.refine(logits, to_display(pixels), self._find_valid(pixels))
 
     def _strips(self, pixels: BandArray) -> Iterator[tuple[int, int, Tensor]]:
         """Yield the logits of strips of an image: their first row and column, and (C, rows, columns)."""
@@ -393,5 +394,5 @@ class Predictor:
         if valid is not None:
             labels[~valid] = no_label
         names = self.segmenter.classes, self.segmenter.colors
-        how = "" if self.decoder.is_argmax else json.dumps(self.decoder.settings)
+        how = "" if self.decoder.is_argmax and self.crf is None else json.dumps(self.decoding)
         return Prediction(pixels, labels, logits, *names, self.tile, self.decoder.temperature, unknown, how)

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dilated.models.base import BaseSegmenter
+from dilated.models.dense_crf import DenseCRF
+from dilated.models.tuning_record import read_tuning
 from dilated.prediction.acceleration import Precision
 from dilated.prediction.decoding import Decode
+from dilated.prediction.option_checks import load_segmenter
 from dilated.prediction.predictor import Predictor
 
 
@@ -43,6 +46,9 @@ class PredictorOptions:
     risk: float | None = None
     """Leave pixels unknown (255; 65535 from 256 classes on), so that at most this share of the others is wrong, such as
     0.02; for a network of `dilated tune`."""
+    crf: tuple[str, ...] | None = None
+    """Refine the labels of each image by a dense CRF of its colors, with the network's parameters of `dilated tune
+    --crf`, or else the standard ones; or with these, such as bilateral_weight=5 bilateral_color=10 iterations=5."""
 
     def make_predictor(self, segmenter: BaseSegmenter | Path | str) -> Predictor:
         """Return a predictor of a segmenter, a network file, a run or a bundled network.
@@ -50,4 +56,8 @@ class PredictorOptions:
         Raises:
             InputError: see `Predictor`.
         """
-        return Predictor(segmenter, **vars(self))
+        loaded = load_segmenter(segmenter)
+        record = read_tuning(loaded) if self.crf is not None else None
+        fitted = None if record is None or record.crf is None else DenseCRF.from_dict(record.crf)
+        crf = None if self.crf is None else DenseCRF.parse(self.crf, fitted)
+        return Predictor(loaded, **(vars(self) | {"crf": crf}))

@@ -312,6 +312,11 @@ def _check_arguments(predictor: Predictor, source: Path, target: Path) -> None:
             "decode: a raster is labelled block by block, and iou decides for all of an image at once",
             hint="leave out --decode, or label images that fit in memory",
         )
+    if predictor.crf is not None:
+        raise InputError(
+            "crf: a raster is labelled block by block, and a CRF ties all pixels of an image to each other",
+            hint="leave out --crf, or label images that fit in memory",
+        )
     if predictor.decoder.threshold is not None:
         raise InputError(
             "risk: unknown pixels of a raster could not be told from those without data", hint="leave out --risk"
