@@ -33,8 +33,8 @@ def tune(
     Args:
         network: as for `evaluate`; it stays as it is.
         data: a data folder or an opened one, with the network's class names in any order.
-        options: the split, and the risks.
-        device, on_progress: as for `evaluate`; each image is labelled twice.
+        options: the split, the risks, and whether to choose a CRF.
+        device, on_progress: as for `evaluate`; each image is labelled two or three times.
 
     Returns:
         The result; `print` shows it, `.segmenter.save(path)` writes the network, `to_dict` converts to JSON values.

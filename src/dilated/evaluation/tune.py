@@ -9,7 +9,7 @@ gain leaves out 0 are they fitted on all images and added to the network's last 
 same way: no image has a part in the biases and the temperature that its own pixels are judged by.
 
 The network runs twice on each image. Between the runs a sample of pixels is held, and of each image counts by class and
-by confidence: memory is bounded by the classes.
+by confidence: memory is bounded by the classes. A CRF takes a third run, on top of the biases that are kept.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from dilated.errors import InputError
 from dilated.evaluation.abstention import CONFIDENCE_LEVEL, ConfidenceCounts, fit_threshold, simulate_splits
 from dilated.evaluation.bias_fit import PixelSample, fit_biases, fit_temperature
 from dilated.evaluation.calibration import expected_calibration_error
+from dilated.evaluation.crf_fit import CRFCounts, CRFFit
 from dilated.evaluation.evaluate import EvaluationAccumulator, MetricsConfig, iter_predictions, require_same_classes
 from dilated.evaluation.folds import TuningUnits, divide_into_units
 from dilated.evaluation.intervals import compute_differences
 from dilated.evaluation.result import EvaluationResult
 from dilated.evaluation.tuning_result import TuningResult
+from dilated.input_config import BandArray, InputConfig, to_display
 from dilated.label_ids import LabelArray, ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.class_bias import with_class_bias
@@ -60,6 +62,8 @@ class TuneOptions:
     """The part of the data to fit on: images that the network was not trained on."""
     risks: tuple[float, ...] = _DEFAULT_RISKS
     """Fit a threshold of confidence for each of these shares of wrong pixels among the labelled."""
+    crf: bool = False
+    """Choose the parameters of a dense CRF from a small grid too, which takes seconds per image; `--crf` uses them."""
 
     def __post_init__(self) -> None:
         for risk in self.risks:
@@ -79,13 +83,14 @@ def tune(
     """Fit what can be fitted without training, and keep what holds on images that it was not fitted on.
 
     Args:
-        predictor: of the network, without flips, scales and blended tiles.
+        predictor: of the network, without flips, scales, blended tiles and a CRF.
         samples: images that the network was not trained on.
         classes: the data's.
         groups: of the samples.
         data: what to call the data in the record.
-        options: the split's name, and the risks.
-        on_progress: called after each image with how many are done and how many there are, twice the images.
+        options: the split's name, the risks, and whether to choose a CRF.
+        on_progress: called after each image with how many are done and how many there are, two or three times the
+            images.
 
     Raises:
         InputError: too few images, classes that differ, an unreadable image, a predictor that averages views.
@@ -95,7 +100,7 @@ def tune(
         raise InputError("tune: the predictor averages views or decodes", hint="give it the network alone")
     require_same_classes(segmenter.classes, classes)
     divide_into_units(groups, 1)  # too few images are refused before anything is computed
-    run = _Tuning(predictor, samples, classes, groups, on_progress)
+    run = _Tuning(predictor, samples, classes, groups, on_progress, num_runs=3 if options.crf else 2)
     sample, baseline = run.sample_pixels()
     units = divide_into_units(groups, baseline.units.block_length)
     notes, biases, refusal = [units.describe()], fit_biases(sample), ""
@@ -112,6 +117,7 @@ def tune(
     is_kept = gain is not None and gain.low > 0
     final = biased if is_kept and biased is not None else plain
     thresholds = [fit_threshold(final.confidences, risk) for risk in options.risks]
+    crf = run.fit_crf(units, biases if is_kept else None) if options.crf else None
     network = _as_stored(biased_segmenter if is_kept else segmenter)
     record = TuningRecord(
         network.digest(),
@@ -124,6 +130,7 @@ def tune(
         units.number,
         CONFIDENCE_LEVEL,
         tuple(threshold for threshold in thresholds if threshold is not None),
+        crf.crf.to_dict() if crf is not None and crf.is_kept else None,
     )
     network.card = {**network.card, CARD_KEY: record.to_dict()}
     errors = (expected_calibration_error(part.calibration) for part in (baseline, final.result) if part.calibration)
@@ -143,6 +150,7 @@ def tune(
         final.confidences,
         sample.fraction,
         tuple(notes),
+        crf,
     )
 
 
@@ -188,12 +196,14 @@ class _Tuning:
     classes: Classes
     groups: Groups
     on_progress: ProgressCallback | None
+    num_runs: int
+    """How often the network runs on each image."""
 
     def sample_pixels(self) -> tuple[PixelSample, EvaluationResult]:
         """Draw pixels of each image, and measure the network as it is."""
         names, size = self.predictor.segmenter.classes, len(self.samples)
         sample, accumulator = PixelSample.empty(len(names), size), EvaluationAccumulator(names, size, _CALIBRATION)
-        for row, (target, logits) in enumerate(self._run(0)):
+        for row, (target, logits, _) in enumerate(self._run(0)):
             sample.add(logits, target)
             accumulator.add(row, logits.argmax(0).numpy(), target, logits)
         return sample, accumulator.result(self._names, range(size), self.groups)
@@ -206,7 +216,7 @@ class _Tuning:
         variants = [self._variant(units, parts, [None] * len(parts))]
         if with_biases:
             variants.append(self._variant(units, parts, [fit_biases(part) for part in parts]))
-        for row, (target, logits) in enumerate(self._run(len(self.samples))):
+        for row, (target, logits, _) in enumerate(self._run(1)):
             for variant in variants:
                 variant.add(row, int(units.of_image[row]), int(units.fold_of_image[row]), logits, target)
         return variants[0], variants[1] if with_biases else None
@@ -220,15 +230,31 @@ class _Tuning:
         counts = ConfidenceCounts.zeros(units.number)
         return _CrossFitted(accumulator, counts, list(biases), temperatures, self._names, self.groups)
 
-    def _run(self, done_before: int) -> Iterator[tuple[LabelArray, Tensor]]:
+    def fit_crf(self, units: TuningUnits, biases: tuple[float, ...] | None) -> CRFFit:
+        """Choose a CRF on top of the network with the biases that are kept."""
+        counts, config = CRFCounts.empty(self.predictor.segmenter.classes, len(self.samples)), self._input
+        for row, (target, logits, pixels) in enumerate(self._run(2)):
+            if biases is not None:
+                logits = logits + torch.tensor(biases).view(-1, 1, 1)
+            counts.add(row, logits, to_display(pixels), target, config.find_valid(pixels) if config else None)
+        return counts.fit(units, self.groups)
+
+    @property
+    def _input(self) -> InputConfig | None:
+        return self.predictor.segmenter.input
+
+    def _run(self, number: int) -> Iterator[tuple[LabelArray, Tensor, BandArray]]:
+        """Yield each image's true ids, its logits and its pixels, in one of the runs over all images."""
+        size = len(self.samples)
+
         def report(done: int, total: int) -> None:
             if self.on_progress is not None:
-                self.on_progress(done_before + done, 2 * total)
+                self.on_progress(number * size + done, self.num_runs * size)
 
         predictions = iter_predictions([self.predictor], self.samples, self.classes, logits=True)
-        for target, (prediction,) in track(predictions, len(self.samples), report):
+        for target, (prediction,) in track(predictions, size, report):
             assert prediction.logits is not None
-            yield target, prediction.logits
+            yield target, prediction.logits, prediction.image
 
     @property
     def _names(self) -> tuple[str, ...]:

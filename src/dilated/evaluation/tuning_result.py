@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dilated.evaluation.abstention import ConfidenceCounts, SplitCheck
+from dilated.evaluation.crf_fit import CRFFit
 from dilated.evaluation.intervals import Interval
 from dilated.evaluation.result import EvaluationResult
 from dilated.files import plural
@@ -45,6 +46,8 @@ class TuningResult:
     sampled: float
     """The share of the labelled pixels on which biases and temperature were fitted."""
     notes: tuple[str, ...]
+    crf: CRFFit | None = None
+    """The CRF that was chosen, whether or not it was kept; None where it was not asked for."""
 
     def __str__(self) -> str:
         record = self.record
@@ -56,7 +59,12 @@ class TuningResult:
             f"temperature {record.temperature:g}: calibration error {self.calibration[0]:.4f} -> "
             f"{self.calibration[1]:.4f}",
         ]
-        return "\n".join([*lines, *self._describe_risks()])
+        return "\n".join([*lines, *self._describe_crf(), *self._describe_risks()])
+
+    def _describe_crf(self) -> Iterator[str]:
+        if self.crf is not None:
+            yield str(self.crf)
+            yield f"  {' '.join(self.crf.crf.describe())}"
 
     def _describe_biases(self) -> Iterator[str]:
         if self.gain is None or self.biases is None:
@@ -101,5 +109,11 @@ class TuningResult:
                 {"risk": risk, **{k: None if v != v else v for k, v in vars(check).items()}}
                 for risk, check in zip(self.risks, self.checks, strict=True)
             ],
+            "crf": None if self.crf is None else self.crf.crf.to_dict(),
+            "crf_kept": self.record.crf is not None,
+            "crf_gain": None if self.crf is None else self.crf.gain.value,
+            "crf_gain_interval": [self.crf.gain.low, self.crf.gain.high]
+            if self.crf is not None and self.crf.gain.is_known
+            else None,
             "notes": list(self.notes),
         }
