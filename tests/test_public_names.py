@@ -48,6 +48,7 @@ BESIDE_THE_CONTRACT = {
     "AdapterConfig": "an argument of add_context",
     "AuditOptions": "an argument of audit",
     "audit": "where labels are probably wrong",
+    "Callback": "the base class of what train calls",
     "ConvertOptions": "an argument of convert",
     "DenseCRF": "an argument of Predictor",
     "ExportOptions": "an argument of export",

@@ -39,6 +39,7 @@ _EXPORTS = {
     "prediction.prediction": ("Prediction",),
     "prediction.predictor": ("Predictor",),
     "report.write": ("write_report",),
+    "training.callbacks": ("Callback",),
     "training.config": ("Recipe", "load_recipe"),
     "tuning": ("tune",),
     "weights.bundled": ("load", "save"),

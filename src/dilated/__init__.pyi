@@ -25,6 +25,7 @@ from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.report import write_report
 from dilated.training import losses
+from dilated.training.callbacks import Callback
 from dilated.training.config import Recipe, load_recipe
 from dilated.tuning import tune
 from dilated.weights.bundled import load, save
@@ -34,6 +35,7 @@ from dilated.weights.published import published
 __all__ = [
     "AdapterConfig",
     "AuditOptions",
+    "Callback",
     "Classes",
     "ConfusionMatrix",
     "ContextModule",

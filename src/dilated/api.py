@@ -38,17 +38,19 @@ from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE, find_see
 from dilated.training import train as training
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
 from dilated.training.budget import parse_duration, with_budget
+from dilated.training.callbacks import Callback
 from dilated.training.checkpoint import create_run_folder, load_checkpoint
 from dilated.training.config import Recipe, load_recipe
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.progress import LineProgress, TrainingProgress
+from dilated.training.run_options import RunOptions
 from dilated.weights.bundled import load
 
 Network = str | Path | BaseSegmenter | Predictor
 
 
 @dataclass(frozen=True)
-class TrainOptions(training.RunOptions):
+class TrainOptions(RunOptions):
     """What `train` and `plan` can be told besides data, time and recipe."""
 
     overrides: Sequence[str] = ()
@@ -150,6 +152,7 @@ def train(
     recipe: str | Path | Recipe | None = None,
     init_from: str | Path | BaseSegmenter | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
     options: TrainOptions = TrainOptions(),
 ) -> Run:
     """Train a network and keep the best by mean IoU on the split `val`.
@@ -164,6 +167,7 @@ def train(
         recipe: the name of a recipe of the package, a .toml file, or a recipe.
         init_from: a network whose weights are taken where they fit: a segmenter, a bundled name, a file or a run.
         resume: continue the run in `out` exactly where it was.
+        callbacks: listeners of yours, besides those of `options`; see `dilated.Callback`.
         options: overrides of the recipe, device, report, and the listener that shows the progress: by default a line
             for each stage and validation; `dilated.cli.training_progress.RichTrainingProgress()` draws bars, in
             notebooks too.
@@ -181,6 +185,7 @@ def train(
     """
     started = time.monotonic()
     seconds = _to_seconds(budget)
+    options = replace(options, callbacks=(*options.callbacks, *callbacks))
     with join_process_group(options.device) as world:
         progress = (options.progress or LineProgress()) if world.is_rank_zero else TrainingProgress()
         with progress, ExitStack() as stack:

@@ -25,7 +25,8 @@ from dilated.training.budget import StageLimit
 from dilated.training.config import StageConfig
 from dilated.training.distributed.world import World
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import RunOptions, _Trainer
+from dilated.training.run_options import RunOptions
+from dilated.training.train import _Trainer
 
 RECIPE = """
 weights = "random"

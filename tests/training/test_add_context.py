@@ -16,7 +16,8 @@ from dilated import InputError, load_recipe, open_dataset
 from dilated.cli.train import _Options, run
 from dilated.models.adapter import AdaptedSegmenter, AdapterConfig, add_context
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import RunOptions, train
+from dilated.training.run_options import RunOptions
+from dilated.training.train import train
 
 FAST = ["workers=0", "batch=2", "augment.crop=[32,48]", "stage.0.epochs=2", "stage.0.lr=1e-2", "precision=fp32"]
 

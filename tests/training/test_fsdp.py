@@ -27,7 +27,8 @@ from dilated.errors import Interrupted
 from dilated.training.distributed.fsdp import _iter_shard_units
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.progress import TrainingProgress
-from dilated.training.train import RunOptions, train
+from dilated.training.run_options import RunOptions
+from dilated.training.train import train
 
 pytestmark = pytest.mark.timeout(600)  # seconds for each of two processes, minutes where others share the machine
 

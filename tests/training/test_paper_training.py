@@ -39,7 +39,8 @@ from dilated.evaluation.evaluate import evaluate
 from dilated.models.paper import VGGSegmenter
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.training import checkpoint
-from dilated.training.train import RunOptions, train
+from dilated.training.run_options import RunOptions
+from dilated.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from dilated.errors import Interrupted
 from dilated.training import optim, stages
 from dilated.training.config import StageConfig
 from dilated.training.progress import LineProgress
-from dilated.training.train import RunOptions, train
+from dilated.training.run_options import RunOptions
+from dilated.training.train import train
 
 
 def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_it_learns_a_drawn_data_set(folder: Path, recipe_file: Path, tmp_path: P
 def test_a_run_holds_what_it_promises(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     recipe = load_recipe(str(recipe_file), ["workers=0"])
-    train(open_dataset(folder), recipe, out, options=RunOptions(device="cpu", tensorboard=True))
+    train(open_dataset(folder), recipe, out, options=RunOptions(device="cpu", log=("tensorboard",)))
     names = {p.name for p in out.iterdir()}
     assert names == {
         "data.json",

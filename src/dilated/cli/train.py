@@ -20,6 +20,7 @@ from dilated.errors import InputError, Interrupted
 from dilated.lock import lock_folder
 from dilated.run_folder import CHECKPOINT_FILE, RECIPE_FILE, seed_folder
 from dilated.training.checkpoint import create_run_folder
+from dilated.training.trackers import TrackerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,9 @@ class _Options:
     that of all. Given again, it goes on."""
     report: arguments.Switch = True
     """write report.html at the end."""
-    tensorboard: arguments.Flag = False
-    """write event files for TensorBoard too."""
+    log: Annotated[tuple[TrackerName, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
+    """trackers that get scalars, per class too, and overlays of val: tensorboard (in OUT/tensorboard), wandb, trackio,
+    mlflow. log.jsonl is always written."""
     device: arguments.Device = None
 
 
@@ -73,7 +75,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         raise InputError(f"seeds: {options.seeds} trainings cannot be run", hint="give 1 or more, and no --plan-only")
     train_options = api.TrainOptions(
         device=options.device,
-        tensorboard=options.tensorboard,
+        log=options.log,
         accept_changed_data=options.accept_changed_data,
         progress=RichTrainingProgress(),
         overrides=tuple(override for group in options.set for override in group),

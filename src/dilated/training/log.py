@@ -30,26 +30,20 @@ class Log:
         out: the run's folder.
         size: where the log ended at the checkpoint that is resumed; what was written after it is cut off, since those
             steps are made again.
-        tensorboard: write event files too.
 
     Attributes:
         lost_bytes: of the log before the checkpoint, how many a loss of power took.
     """
 
-    def __init__(self, out: Path, size: int = 0, tensorboard: bool = False) -> None:
+    def __init__(self, out: Path, size: int = 0) -> None:
         self.file = (out / LOG_FILE).open("ab")
         self.lost_bytes = _cut(out / LOG_FILE, size)
-        self.tensorboard = _open_tensorboard(out) if tensorboard else None
 
     def write(self, step: int, **values: Any) -> None:
-        """Append a line, with null for a number that is not finite; numbers go to TensorBoard too."""
+        """Append a line, with null for a number that is not finite."""
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self.file.write((json.dumps({"step": step, **values}) + "\n").encode())
         self.file.flush()
-        if self.tensorboard is not None:
-            for key, value in values.items():
-                if isinstance(value, int | float):
-                    self.tensorboard.add_scalar(key, value, step)
 
     def sync(self) -> int:
         """Bring the log to the disk, so that a checkpoint never counts on lines that are not; return its bytes."""
@@ -59,8 +53,6 @@ class Log:
 
     def close(self) -> None:
         self.file.close()
-        if self.tensorboard is not None:
-            self.tensorboard.close()
 
 
 class NullLog:
@@ -86,14 +78,6 @@ def _cut(path: Path, size: int) -> int:
         end = text.rfind(b"\n", 0, end) + 1
         file.truncate(end)
     return size - end
-
-
-def _open_tensorboard(out: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("--tensorboard: the package tensorboard is missing; pip install 'dilated[log]'") from error
-    return SummaryWriter(str(out / "tensorboard"))
 
 
 @dataclass(frozen=True)

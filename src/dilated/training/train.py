@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -38,6 +37,7 @@ from dilated.progress import ProgressCallback
 from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, DATA_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
+from dilated.training.callbacks import CallbackList, StartEvent, StepEvent, ValidationEvent
 from dilated.training.checkpoint import TrainingState
 from dilated.training.config import Recipe, StageConfig, recipe_to_table, set_input
 from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors, shard_module
@@ -46,23 +46,11 @@ from dilated.training.features import FeatureSamples
 from dilated.training.log import Log, NullLog
 from dilated.training.optim import WeightEMA
 from dilated.training.progress import TrainingProgress
+from dilated.training.run_options import RunOptions
 from dilated.training.stages import build_initial_segmenter
 from dilated.training.step import TrainStep
 from dilated.training.stopping import DivergenceMonitor, catch_stop_signals
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a training computes, how it is shown, and what a resume accepts; nothing else changes what is learned."""
-
-    device: str | None = None
-    """`cpu`, `cuda`, `cuda:1` or `mps`; by default CUDA if it is available, else the CPU."""
-    tensorboard: bool = False
-    """Write TensorBoard event files beside the log."""
-    accept_changed_data: bool = False
-    """Resume on data that is not what the training began with; otherwise that is an error, which names the files."""
-    progress: TrainingProgress | None = None
-    """The listener that is told what happens, in the process of rank 0; nobody by default."""
+from dilated.training.trackers import make_trackers
 
 
 def train(
@@ -111,6 +99,8 @@ class _Trainer:
     ) -> None:
         self.data, self.recipe, self.out, self.world = data, recipe, out, world
         self.progress = (options.progress if self.world.is_rank_zero else None) or TrainingProgress()
+        callbacks = (*make_trackers(options.log), *options.callbacks) if self.world.is_rank_zero else ()
+        self.callbacks = CallbackList(callbacks, self.progress.notify)
         self.device = self.world.device
         self.fsdp = recipe.fsdp and self.world.size > 1
         # A network may need sharding because it does not fit into one device.
@@ -149,7 +139,7 @@ class _Trainer:
             began_with = values["data"]["digest"] if values else None
             self.data_digest = self._record_data(began_with, options.accept_changed_data)
         size = values["log"] if values else 0
-        self.log: Log | NullLog = Log(out, size, options.tensorboard) if self.world.is_rank_zero else NullLog()
+        self.log: Log | NullLog = Log(out, size) if self.world.is_rank_zero else NullLog()
         if self.log.lost_bytes:
             self.progress.notify(
                 f"{out / LOG_FILE}: {plural(self.log.lost_bytes, 'byte')} before the checkpoint are lost, as after a "
@@ -190,8 +180,9 @@ class _Trainer:
 
     def run(self) -> float:
         state = self.state
+        start = StartEvent(self.out, self.recipe, state.total_steps)
         try:
-            with catch_stop_signals() as stop:
+            with self.callbacks.running(start), catch_stop_signals() as stop:
                 if not self.is_resumed:
                     self._save_checkpoint()  # from here on there is something to resume, and signals are caught
                 while state.stage_index < len(self.recipe.stage):
@@ -249,6 +240,9 @@ class _Trainer:
                 seconds = round(time.perf_counter() - started, 3)
                 self.log.write(
                     state.total_steps, stage=state.stage_index, loss=value, lr=stage.lr * lr_factor, seconds=seconds
+                )
+                self.callbacks.on_step(
+                    StepEvent(state.total_steps, state.stage_index, value, stage.lr * lr_factor, seconds)
                 )
                 self.progress.on_loss(value)
                 monitor.record_loss(state.step, value)
@@ -323,6 +317,8 @@ class _Trainer:
             state.best_mean_iou = mean_iou
             if self.world.is_rank_zero:
                 segmenter.save(self.out / BEST_FILE)
+        event = ValidationEvent(state.total_steps, state.stage_index, result, improved, predictor, samples)
+        self.callbacks.on_validation(event)
         state.validation_seconds = time.monotonic() - started
         self.log.write(state.total_steps, stage=state.stage_index, val_mean_iou=mean_iou, val_iou=result.confusion.iou)
         self.progress.on_validation_end(mean_iou, improved)
