@@ -6,6 +6,7 @@
 # make test-floor the core tests with the lowest versions that pyproject.toml allows, in .venv-floor
 # make figures CAMVID=DATA NUCLEI=DATA  the figures of the documents again; fails where one drifts outside its interval
 # make release    the wheel and the sdist into dist/, each installed into fresh environments where `dilated demo` runs
+# make site       the documentation as pages in site/, which load nothing from a network; fails on any warning
 # make reference  the pages of docs/reference from the docstrings
 # Each makes the environment in .venv first where it is missing.
 
@@ -15,7 +16,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
-.PHONY: demo figures test test-again test-all test-gpu test-floor lint release reference bench clean
+.PHONY: demo figures test test-again test-all test-gpu test-floor lint release site reference bench clean
 
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -49,6 +50,10 @@ test-floor:
 
 release: .venv/ready
 	$(BIN)/python tools/release.py --out dist $(foreach python,$(PYTHONS),--python $(python))
+
+site: .venv/ready
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python tools/make_site.py --out site
 
 reference: .venv/ready
 	$(BIN)/python tools/make_reference.py

@@ -70,7 +70,7 @@ class Tracker(Callback):
             self.log_image(f"val/{sample.name}", overlay, event.step)
 
 
-class TensorBoard(Tracker):
+class _TensorBoard(Tracker):
     """Event files in the run's folder; steps that a resumed training makes again take the place of the old ones."""
 
     package, extra = "torch.utils.tensorboard", "log"
@@ -94,7 +94,7 @@ class TensorBoard(Tracker):
         self.writer.close()
 
 
-class WandB(Tracker):
+class _WandB(Tracker):
     """A run of Weights & Biases; its files are in the run's folder, and a resumed training goes on with its id."""
 
     package, extra = "wandb", "wandb"
@@ -119,7 +119,7 @@ class WandB(Tracker):
         self.run.finish(exit_code=0 if status == "finished" else 1)
 
 
-class Trackio(Tracker):
+class _Trackio(Tracker):
     """A run of trackio, on this machine unless its settings say otherwise."""
 
     package, extra = "trackio", "trackio"
@@ -143,7 +143,7 @@ class Trackio(Tracker):
         self.run.finish()
 
 
-class MLflow(Tracker):
+class _MLflow(Tracker):
     """A run of MLflow in the experiment `dilated`; a resumed training goes on with it."""
 
     package, extra = "mlflow", "mlflow"
@@ -170,10 +170,10 @@ class MLflow(Tracker):
 
 
 _TRACKERS: dict[str, type[Tracker]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WandB,
-    "trackio": Trackio,
-    "mlflow": MLflow,
+    "tensorboard": _TensorBoard,
+    "wandb": _WandB,
+    "trackio": _Trackio,
+    "mlflow": _MLflow,
 }
 
 
