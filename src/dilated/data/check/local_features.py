@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +27,7 @@ CODE_BITS = 33
 _POINTS_BY_OCTAVE = (48, 36, 20, 8)
 _BASE_SIGMA = 1.2
 _LEVELS = 5  # Gaussians per octave, at half octaves; extrema are searched in the middle two of four differences
-_BLUR_BLOCK = 64  # rows
+_BLUR_BLOCK = 16  # rows; products of so few are never divided among threads, which changes their last bits
 _WINDOW_SIGMAS = 6.0  # half the side of a point's window
 _WINDOW_SAMPLES = 16
 _FREQUENCIES = 6
@@ -68,7 +69,8 @@ def reduce_to_gray(pixels: BandArray) -> NDArray[np.float32]:
     image = Image.fromarray(to_display(pixels)).convert("RGB")
     if ratio < 1:
         image = image.resize((max(1, round(width * ratio)), max(1, round(height * ratio))), Image.Resampling.BOX)
-    gray = np.asarray(image, dtype=np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    red, green, blue = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)
+    gray = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     gray -= gray.mean()
     deviation = float(gray.std())
     return gray / deviation if deviation > 0.25 else gray * 0
@@ -109,25 +111,35 @@ def extract_features(gray: NDArray[np.float32], density: float = 1.0) -> LocalFe
 def _blur_levels(image: NDArray[np.float32], first: bool) -> NDArray[np.float32]:
     """(_LEVELS, h, w): the image with blurs of `_BASE_SIGMA` times 1, sqrt(2), 2, ..."""
     sigmas = [_BASE_SIGMA * 2 ** (i / 2) for i in range(_LEVELS)]
-    levels = [blur(image, (sigmas[0] ** 2 - 0.25) ** 0.5) if first else image]
-    for sigma, previous in zip(sigmas[1:], sigmas[:-1], strict=True):
-        levels.append(blur(levels[-1], (sigma**2 - previous**2) ** 0.5))
-    return np.stack(levels)
+    levels = np.empty((_LEVELS, *image.shape), np.float32)
+    levels[0] = blur(image, (sigmas[0] ** 2 - 0.25) ** 0.5) if first else image
+    for i in range(1, _LEVELS):
+        levels[i] = blur(levels[i - 1], (sigmas[i] ** 2 - sigmas[i - 1] ** 2) ** 0.5)
+    return levels
 
 
 def blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Blur an image (H, W), its border's values repeated beyond it, by blocks of a banded matrix."""
+    """Blur an image (H, W), its border's values repeated beyond it, by blocks of a banded matrix.
+
+    Example:
+        >>> blur(np.eye(3, dtype=np.float32), 1.0).round(2).tolist()[1]
+        [0.29..., 0.42..., 0.29...]
+    """
     band = _make_band(sigma)
     radius = (band.shape[1] - _BLUR_BLOCK) // 2
-    for _ in range(2):  # rows, then columns as rows
-        padded = np.pad(image, [(radius, radius), (0, 0)], mode="edge")
-        blurred = np.empty_like(image)
-        for start in range(0, len(image), _BLUR_BLOCK):
-            stop = min(start + _BLUR_BLOCK, len(image))
-            rows = stop - start
-            np.matmul(band[:rows, : rows + 2 * radius], padded[start : stop + 2 * radius], out=blurred[start:stop])
-        image = np.ascontiguousarray(blurred.T)
-    return image
+    height, width = image.shape
+    down, across = -(-height // _BLUR_BLOCK), -(-width // _BLUR_BLOCK)  # blocks; the last one may reach beyond
+    padded = np.empty((down * _BLUR_BLOCK + 2 * radius, width), np.float32)
+    padded[:radius], padded[radius : radius + height], padded[radius + height :] = image[0], image, image[-1]
+    blocks = sliding_window_view(padded, len(band.T), axis=0)[::_BLUR_BLOCK].transpose(0, 2, 1)
+    image = np.matmul(band, blocks).reshape(-1, width)[:height]
+    padded = np.empty((height, across * _BLUR_BLOCK + 2 * radius), np.float32)
+    padded[:, :radius], padded[:, radius + width :] = image[:, :1], image[:, -1:]
+    padded[:, radius : radius + width] = image
+    blocks = sliding_window_view(padded, len(band.T), axis=1)[:, ::_BLUR_BLOCK].transpose(1, 0, 2)
+    blurred = np.empty((height, across, _BLUR_BLOCK), np.float32)
+    np.matmul(blocks, band.T, out=blurred.transpose(1, 0, 2))
+    return blurred.reshape(height, -1)[:, :width]
 
 
 @cache
@@ -150,16 +162,15 @@ def _gaussian(sigma: float) -> NDArray[np.float32]:
 
 def _find_extrema(levels: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
     """(K, 4): x, y, sigma and level of the strongest extrema of the differences, all of this octave."""
-    differences = levels[1:] - levels[:-1]
-    strength = np.abs(differences)
+    strength = np.abs(levels[1:] - levels[:-1])
     highest = strength
     for axis in range(3):
-        before = [slice(None)] * 3
-        after, middle = list(before), list(before)
-        before[axis], middle[axis], after[axis] = slice(None, -2), slice(1, -1), slice(2, None)
-        highest = np.maximum(np.maximum(highest[tuple(before)], highest[tuple(middle)]), highest[tuple(after)])
+        before, middle, after = (_shorten(highest, axis, first) for first in range(3))
+        highest = np.maximum(before, middle)
+        np.maximum(highest, after, out=highest)
     inner = strength[1:-1, 1:-1, 1:-1]
-    z, y, x = np.nonzero((inner == highest) & (inner > _MIN_CONTRAST))
+    peaks = np.flatnonzero((inner == highest) & (inner > _MIN_CONTRAST))
+    z, y, x = np.unravel_index(peaks, inner.shape)
     order = np.argsort(-inner[z, y, x], kind="stable")[:limit]
     z, y, x = z[order] + 1, y[order] + 1, x[order] + 1
     dz, dy, dx = (
@@ -168,6 +179,11 @@ def _find_extrema(levels: NDArray[np.float32], limit: int) -> NDArray[np.float32
     )
     sigma = _BASE_SIGMA * 2 ** ((z + dz) / 2)
     return np.stack([x + dx, y + dy, sigma, z], axis=1).astype(np.float32)
+
+
+def _shorten(values: NDArray[np.float32], axis: int, first: int) -> NDArray[np.float32]:
+    """All but two along an axis, from `first` on."""
+    return values[(slice(None),) * axis + (slice(first, values.shape[axis] - 2 + first),)]
 
 
 def _peak_offset(
@@ -223,9 +239,14 @@ def sample_bilinear(
         level: which of the images, of a shape that broadcasts.
     """
     height, width = levels.shape[1:]
-    rows, columns = np.clip(rows, 0, height - 1.001), np.clip(columns, 0, width - 1.001)
+    rows = np.minimum(np.maximum(rows, 0), height - 1.001)
+    columns = np.minimum(np.maximum(columns, 0), width - 1.001)
     y, x = rows.astype(np.int64), columns.astype(np.int64)
     down, across = (rows - y).astype(np.float32), (columns - x).astype(np.float32)
-    top = levels[level, y, x] * (1 - across) + levels[level, y, x + 1] * across
-    bottom = levels[level, y + 1, x] * (1 - across) + levels[level, y + 1, x + 1] * across
+    values = np.ascontiguousarray(levels).reshape(-1)
+    place = (y + level * height) * width + x
+    left, right = 1 - across, across
+    top = values.take(place) * left + values.take(place + 1) * right
+    place += width
+    bottom = values.take(place) * left + values.take(place + 1) * right
     return top * (1 - down) + bottom * down
