@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), options.images, options.side, options.suffix)
         start = time.perf_counter()
-        report = check(folder, workers=options.workers)
+        report = check(folder, workers=options.workers, progress=show, compare_progress=show)
         seconds = time.perf_counter() - start
     result = {
         "images": options.images,
@@ -56,13 +57,20 @@ def main() -> None:
         "alike_seconds_film": search(options.prints, step=2),
         "prints": options.prints,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "threads": options.workers,
+        "peak_memory_of_a_worker_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        "workers": options.workers,
         "load_before": round(os.getloadavg()[2], 2),
         "machine": describe_machine("cpu"),
     }
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def show(done: int, total: int) -> None:
+    """Say how far it is, 20 times."""
+    if total and (done == total or done % max(1, total // 20) == 0):
+        print(f"{done} of {total}", file=sys.stderr, flush=True)
 
 
 def make(root: Path, images: int, side: int, suffix: str) -> None:

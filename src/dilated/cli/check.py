@@ -46,7 +46,7 @@ class _Options:
     json_file: arguments.JsonFile = None
     """a file to write the findings and the statistics to."""
     workers: arguments.OptionalCount = None
-    """the number of threads; by default one per processor."""
+    """the number of processes, or threads where there are few images; by default one per processor."""
     write_classes: arguments.Flag = False
     """first write a draft of the missing classes.toml: a class for each value in the labels."""
     write_groups: arguments.Flag = False
@@ -63,7 +63,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
     """
     out, json_file, workers = options.out, options.json_file, options.workers
     if workers is not None and workers < 1:
-        raise InputError(f"--workers: {workers} threads", hint="give 1 or more")
+        raise InputError(f"--workers: {workers} processes", hint="give 1 or more")
     for file in (out, json_file):
         if file is not None and not file.parent.is_dir():
             raise InputError(f"{file}: there is no folder {file.parent}", hint="create it, or give another path")
@@ -73,7 +73,14 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
             f"{locate_data(data) / CLASSES_FILE}: drafted {', '.join(draft.names)}; change names and colors there"
         )
     with ProgressBar("reading") as bar:
-        report = check(data, options.layout, workers, bar.update, options.group_by)
+
+        def show_comparison(done: int, total: int) -> None:
+            if total:
+                bar.update(done, total)
+            else:
+                bar.restart("comparing")
+
+        report = check(data, options.layout, workers, bar.update, options.group_by, show_comparison)
     classes = f", {len(report.classes)} classes" if report.classes else ""
     write_line(f"{data}: {report.format or 'no known layout'}{classes}")
     proposal = format_proposal(report.input) if report.input is not None else ""

@@ -125,6 +125,10 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def restart(self, description: str) -> None:
+        """Begin another pass, of unknown length until the next `update`."""
+        self._progress.reset(self._task, total=None, description=printable(description), note="")
+
     def update(self, done: int, total: int) -> None:
         """Show how many steps are done of how many, and the speed; a `ProgressCallback`."""
         speed = self._progress.tasks[0].speed

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dilated.data.check.check import check
 from dilated.data.check.local_features import extract_features, reduce_to_gray
-from dilated.data.check.overlaps import Match, find_overlaps
+from dilated.data.check.overlaps import Match, find_overlaps, verify_alignments
 
 Pixels = NDArray[np.uint8]
 
@@ -35,7 +35,11 @@ def make_image(seed: int, height: int = 160, width: int = 200) -> Pixels:
 def search(*images: Pixels) -> list[Match]:
     grays = [reduce_to_gray(np.ascontiguousarray(image)) for image in images]
     features = [extract_features(gray) for gray in grays]
-    return find_overlaps(features, grays.__getitem__, lambda first, second: first != second).matches
+    return find_overlaps(
+        features,
+        lambda first, second: first != second,
+        lambda blocks: [verify_alignments(grays.__getitem__, block) for block in blocks],
+    ).matches
 
 
 def compress(pixels: Pixels) -> Pixels:

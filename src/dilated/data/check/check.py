@@ -10,6 +10,7 @@ A bad file is a finding and never stops the scan.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ from dilated.data.check.duplicates import find_duplicates
 from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Severity, choose_severity
 from dilated.data.check.independence import describe_independence, join_alike
 from dilated.data.check.masks import find_suspicious_labels
-from dilated.data.check.scan import scan_samples
+from dilated.data.check.scan import SampleList, scan_samples
 from dilated.data.check.shared_groups import find_shared_groups
+from dilated.data.check.worker_pool import open_pool
 from dilated.data.dataset import (
     UnknownLayoutError,
     bind_classes,
@@ -137,18 +139,22 @@ def check(
     workers: int | None = None,
     progress: ProgressCallback | None = None,
     group_by: str | None = None,
+    compare_progress: ProgressCallback | None = None,
 ) -> CheckReport:
     """Read every image and label of a data folder, and report what it holds and what is wrong.
 
     Args:
         data: the data folder, or a zip file of it, which is unpacked into a folder that is kept.
         format: one of `FORMATS`, where the folder should be one but is not recognized.
-        workers: threads; as many as processors if not given.
+        workers: processes, or threads where there are few images; as many as processors if not given. The report is the
+            same for any number.
         progress: called with the number of samples that are read and that of all.
         group_by: what tells which images belong together; see `open_dataset`.
+        compare_progress: called while images are compared, with the number of blocks of pairs and that of all; first
+            with 0 of 0, once all are read.
 
     Raises:
-        InputError: no such folder, or no such format.
+        InputError: no such folder, no such format, or a worker process that the system ended.
 
     Example:
         >>> import tempfile
@@ -197,14 +203,18 @@ def check(
         split: [dataclasses.replace(s, classes=classes, input=config) for s in matches[split].samples]
         for split in splits
     }
-    scan = scan_samples(samples, classes, workers, progress)
+    sample_list = SampleList.of(samples, classes)
+    with open_pool(sample_list, workers or os.cpu_count() or 1, len(sample_list.samples)) as pool:
+        scan = scan_samples(samples, classes, pool, progress)
+        if compare_progress is not None:
+            compare_progress(0, 0)
+        duplicates = find_duplicates(scan.records, pool, compare_progress)
     findings += scan.findings
     for split in splits:
         findings += _check_counts(contents, split, scan.splits[split], is_complete=not matches[split].problems)
     possible = {i for sample in samples.get("train", []) for ids in sample.alternatives for i in ids}
     findings += _find_absent_classes(scan.splits, classes, possible)
     findings += find_suspicious_labels(scan.accumulators, classes)
-    duplicates = find_duplicates(scan.records)
     findings += duplicates.findings
     record_splits, record_samples = [r.splits for r in scan.records], [r.sample for r in scan.records]
     groups = None

@@ -9,18 +9,22 @@ since no copy is intended; images that only look the same are a warning, since f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dilated.data.check.feature_matching import Alignment
 from dilated.data.check.finding import MAX_EXAMPLES, TRAINING_SPLITS, Finding, FindingKind, choose_severity
 from dilated.data.check.image_hash import ImageHash, NearDuplicates, find_identical, find_near_duplicates
 from dilated.data.check.local_features import LocalFeatures, reduce_to_gray
-from dilated.data.check.overlaps import Match, OverlapSearch, find_overlaps
-from dilated.data.check.scan import SampleRecord
+from dilated.data.check.overlaps import Match, OverlapSearch, find_overlaps, verify_alignments
+from dilated.data.check.scan import SampleList, SampleRecord
+from dilated.data.check.worker_pool import WorkerPool
+from dilated.data.labels import Classes
 from dilated.errors import InputError
+from dilated.progress import ProgressCallback, track
 
 _MAX_LABEL_DIFFERENCE = 0.01  # of the pixels; labels of one image that differ in less were drawn by two people
 _MAX_LABEL_COMPARISONS = 100  # the most pairs of labels that are read again to tell how much they differ
@@ -40,8 +44,17 @@ class DuplicateSearch:
     """Indices of records that look alike: everywhere; and of those that overlap, across splits."""
 
 
-def find_duplicates(records: Sequence[SampleRecord]) -> DuplicateSearch:
+def find_duplicates(
+    records: Sequence[SampleRecord],
+    pool: WorkerPool[SampleList] | None = None,
+    progress: ProgressCallback | None = None,
+) -> DuplicateSearch:
     """Findings about images that are the same or nearly, across splits and within them.
+
+    Args:
+        records: of all samples.
+        pool: who reads images again, with the samples of these records in their order; this process alone if not given.
+        progress: called with the number of blocks of pairs that are laid over each other, and that of all.
 
     Example:
         >>> find_duplicates([])
@@ -74,7 +87,7 @@ def find_duplicates(records: Sequence[SampleRecord]) -> DuplicateSearch:
         if pairs:
             findings.append(_make_repeat_finding("same image twice", split, pairs, text))
     near_duplicates = find_near_duplicates(image_hashes)
-    overlaps = _search_overlaps(records)
+    overlaps = _search_overlaps(records, pool, progress)
     findings += _report_near_duplicates(records, near_duplicates) + _report_overlaps(records, near_duplicates, overlaps)
     alike = [(indices[0], other) for indices in identical for other in indices[1:]]
     alike += [match[:2] for match in near_duplicates.matches] + [(m.first, m.second) for m in overlaps.matches]
@@ -100,7 +113,9 @@ def _find_shared_samples(records: Sequence[SampleRecord]) -> list[Finding]:
     ]
 
 
-def _search_overlaps(records: Sequence[SampleRecord]) -> OverlapSearch:
+def _search_overlaps(
+    records: Sequence[SampleRecord], pool: WorkerPool[SampleList] | None, progress: ProgressCallback | None
+) -> OverlapSearch:
     """Search for images of splits that should have nothing in common that show the same thing."""
     digests = {record.image_hash.digest: i for i, record in reversed(list(enumerate(records))) if record.image_hash}
     first_index = [digests[r.image_hash.digest] if r.image_hash else i for i, r in enumerate(records)]
@@ -114,7 +129,17 @@ def _search_overlaps(records: Sequence[SampleRecord]) -> OverlapSearch:
         left, right = masks[first], masks[second]
         return (left & right == 0) & (left > 0) & (right > 0)
 
-    return find_overlaps(features, lambda i: reduce_to_gray(records[i].sample.read_image()), may_pair)
+    if pool is None:
+        pool = WorkerPool(SampleList(tuple(record.sample for record in records), Classes((), ())), 1)
+
+    def verify(blocks: Sequence[Sequence[Alignment]]) -> Iterator[list[Match]]:
+        return track(pool.map(_verify_block, blocks), len(blocks), progress)
+
+    return find_overlaps(features, may_pair, verify)
+
+
+def _verify_block(state: SampleList, alignments: Sequence[Alignment]) -> list[Match]:
+    return verify_alignments(lambda i: reduce_to_gray(state.samples[i].read_image()), alignments)
 
 
 def _report_overlaps(

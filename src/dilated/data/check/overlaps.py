@@ -1,6 +1,6 @@
 """Images that show the same thing without being the same: crops, mirror images, rescaled copies, tiles that overlap.
 
-    search = find_overlaps(features, read_gray, may_pair)
+    search = find_overlaps(features, may_pair, lambda blocks: [verify_alignments(read_gray, b) for b in blocks])
     for match in search.matches: print(match.first, match.second, match.describe())
 
 Proposals by local features are verified: the one image is laid over the other, and their gray values must agree. The
@@ -10,9 +10,10 @@ shear below 0.01, and false ones that correlated had 0.03 or more; `benchmarks/p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,8 @@ _MAX_SHEAR = 0.06
 _MIN_AREA = 0.15  # of the image of which the larger part is shared
 _WHOLE_AREA = 0.8  # more than this is a whole image: frames of a reduction's border are not compared
 _MAX_VERIFICATIONS = 20_000
-_KEPT_IMAGES = 256  # reductions that are kept in memory
+_BLOCK_ALIGNMENTS = 64
+_KEPT_IMAGES = 64  # reductions that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -90,21 +92,44 @@ class OverlapSearch:
     complete: bool
 
 
-def find_overlaps(
-    features: Sequence[LocalFeatures], read_gray: Callable[[int], NDArray[np.float32]], may_pair: MayPair
-) -> OverlapSearch:
+Verify = Callable[[Sequence[Sequence[Alignment]]], Iterable[list[Match]]]
+"""Verifies each block of alignments by `verify_alignments`, here or elsewhere."""
+
+
+def find_overlaps(features: Sequence[LocalFeatures], may_pair: MayPair, verify: Verify) -> OverlapSearch:
     """Find the pairs of images that show the same thing.
 
     Args:
         features: of each image.
-        read_gray: reads the reduction of an image again; only those of proposals are read.
         may_pair: which pairs are looked for.
+        verify: verifies the proposals, which are given in blocks that have images in common.
 
     Example:
-        >>> find_overlaps([], lambda index: np.zeros((8, 8), np.float32), lambda first, second: first != second)
+        >>> find_overlaps([], lambda first, second: first != second, lambda blocks: [])
         OverlapSearch(matches=[], complete=True)
     """
     proposals = propose_alignments(features, may_pair)
+    ranked = sorted(proposals.alignments, key=lambda alignment: -alignment.votes)[:_MAX_VERIFICATIONS]
+    if len({alignment.second for alignment in ranked}) < len({alignment.first for alignment in ranked}):
+        ranked.sort(key=lambda alignment: (alignment.second, alignment.first))  # so fewer images are read twice
+    else:
+        ranked.sort(key=lambda alignment: (alignment.first, alignment.second))
+    blocks = [ranked[start : start + _BLOCK_ALIGNMENTS] for start in range(0, len(ranked), _BLOCK_ALIGNMENTS)]
+    matches = sorted(chain.from_iterable(verify(blocks)), key=lambda match: (match.first, match.second))
+    return OverlapSearch(matches, proposals.complete and len(ranked) == len(proposals.alignments))
+
+
+def verify_alignments(read_gray: Callable[[int], NDArray[np.float32]], alignments: Sequence[Alignment]) -> list[Match]:
+    """Lay the images of alignments over each other, and keep those that agree.
+
+    Args:
+        read_gray: reads the reduction of an image again.
+        alignments: in an order in which the same images follow each other.
+
+    Example:
+        >>> verify_alignments(lambda index: np.zeros((8, 8), np.float32), [])
+        []
+    """
 
     @lru_cache(maxsize=_KEPT_IMAGES)
     def read(index: int) -> BlurredImage | None:
@@ -113,16 +138,15 @@ def find_overlaps(
         except InputError:  # the file has changed since
             return None
 
-    ranked = sorted(proposals.alignments, key=lambda alignment: -alignment.votes)[:_MAX_VERIFICATIONS]
     matches = []
-    for alignment in sorted(ranked, key=lambda alignment: (alignment.first, alignment.second)):
+    for alignment in alignments:
         first, second = read(alignment.first), read(alignment.second)
         if first is None or second is None:
             continue
         overlap = register(first, second, alignment)
         if _is_credible(overlap, alignment):
             matches.append(_make_match(overlap, alignment))
-    return OverlapSearch(matches, proposals.complete and len(ranked) == len(proposals.alignments))
+    return matches
 
 
 def _is_credible(overlap: Overlap, alignment: Alignment) -> bool:

@@ -1,25 +1,24 @@
 """Read all samples of a data set: the statistics of each split, what cannot be read, and what looks wrong.
 
-scan = scan_samples({"train": data.samples("train")}, data.classes)
+samples = {"train": data.samples("train")}
+with open_pool(SampleList.of(samples, data.classes), workers=2, num_items=1000) as pool:
+    scan = scan_samples(samples, data.classes, pool)
 scan.splits["train"].pixels                          # labelled pixels by class
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dilated.data.check.finding import MAX_EXAMPLES, Finding, choose_severity
+from dilated.data.check.finding import MAX_EXAMPLES, Finding, Severity, choose_severity
 from dilated.data.check.image_hash import ImageHash
 from dilated.data.check.inspection import SampleInspection, inspect_sample
 from dilated.data.check.local_features import LocalFeatures
+from dilated.data.check.worker_pool import WorkerPool
 from dilated.data.labels import Classes
 from dilated.data.sample import Sample, SampleKey
 from dilated.data.statistics import SplitStatistics, StatisticsAccumulator
@@ -27,8 +26,6 @@ from dilated.progress import ProgressCallback, track
 
 _MAX_MEASURED_LABELS = 200  # labels of a split, spread evenly, whose regions are measured
 _MAX_DENSE_IMAGES, _MIN_DENSITY = 20_000, 0.3  # of more images fewer points are kept, for memory and time
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_PENDING_PER_WORKER = 64  # samples that wait in memory, for each thread
 
 
 @dataclass
@@ -138,17 +135,40 @@ class ScanResult:
     records: list[SampleRecord]
 
 
+@dataclass(frozen=True)
+class SampleList:
+    """What a process must know to read any sample: all of them, each once, and their classes."""
+
+    samples: tuple[Sample, ...]
+    classes: Classes
+
+    @classmethod
+    def of(cls, samples: Mapping[str, Sequence[Sample]], classes: Classes) -> SampleList:
+        """The samples of all splits, in the order of the records of `scan_samples`."""
+        return cls(tuple({sample.key: sample for split in samples.values() for sample in split}.values()), classes)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """How the sample of an index is inspected; see `inspect_sample`."""
+
+    index: int
+    severity: Severity
+    measure_regions: bool
+    density: float
+
+
 def scan_samples(
     samples: dict[str, list[Sample]],
     classes: Classes,
-    workers: int | None = None,
+    pool: WorkerPool[SampleList] | None = None,
     progress: ProgressCallback | None = None,
 ) -> ScanResult:
     """Read every image and label once, also where it is in two splits, and count the pixels of complete samples.
 
     Args:
         samples: by split.
-        workers: threads; as many as processors if not given.
+        pool: who reads, with `SampleList.of(samples, classes)`; this process alone if not given.
         progress: called with the number of samples that are read and that of all.
 
     Example:
@@ -158,51 +178,40 @@ def scan_samples(
         >>> scan.total.images, scan.total.pixels, [finding.kind for finding in scan.findings]
         (1, (0,), ['unreadable image', 'unreadable label'])
     """
-    unique_samples = {sample.key: sample for split in samples.values() for sample in split}
-    splits: dict[SampleKey, tuple[str, ...]] = dict.fromkeys(unique_samples, ())
+    unique_samples = SampleList.of(samples, classes).samples
+    splits: dict[SampleKey, tuple[str, ...]] = {sample.key: () for sample in unique_samples}
     measured: set[SampleKey] = set()
     for split, split_samples in samples.items():
         keys = list(dict.fromkeys(sample.key for sample in split_samples))
         for key in keys:
             splits[key] += (split,)
         measured.update(keys[:: max(1, -(-len(keys) // _MAX_MEASURED_LABELS))])
-
     density = min(1.0, max(_MIN_DENSITY, _MAX_DENSE_IMAGES / max(len(unique_samples), 1)))
-
-    def inspect(key: SampleKey) -> SampleInspection:
-        return inspect_sample(unique_samples[key], classes, choose_severity(*splits[key]), key in measured, density)
-
+    tasks = [
+        _Task(i, choose_severity(*splits[sample.key]), sample.key in measured, density)
+        for i, sample in enumerate(unique_samples)
+    ]
     accumulators = {split: SplitAccumulator(len(classes)) for split in samples}
     total = SplitAccumulator(len(classes))
     findings: list[Finding] = []
     records: list[SampleRecord] = []
-    inspections = _inspect_all(list(unique_samples), inspect, workers or os.cpu_count() or 1)
-    for key, inspection in track(inspections, len(unique_samples), progress):
-        sample = unique_samples[key]
-        for accumulator in (total, *(accumulators[split] for split in splits[key])):
+    pool = pool or WorkerPool(SampleList(unique_samples, classes), 1)
+    inspections = zip(unique_samples, pool.map(_inspect, tasks), strict=True)
+    for sample, inspection in track(inspections, len(unique_samples), progress):
+        for accumulator in (total, *(accumulators[split] for split in splits[sample.key])):
             accumulator.add(sample, inspection)
-        findings += inspection.findings
+        findings += (replace(finding, samples=(sample,)) for finding in inspection.findings)
         records.append(
-            SampleRecord(sample, splits[key], inspection.image_hash, inspection.label_digest, inspection.features)
+            SampleRecord(
+                sample, splits[sample.key], inspection.image_hash, inspection.label_digest, inspection.features
+            )
         )
     statistics = {split: accumulators[split].statistics(len(samples[split])) for split in samples}
     return ScanResult(statistics, total.statistics(len(unique_samples)), findings, accumulators, records)
 
 
-def _inspect_all(
-    keys: list[SampleKey], inspect: Callable[[SampleKey], SampleInspection], workers: int
-) -> Iterator[tuple[SampleKey, SampleInspection]]:
-    """What each sample gave, in order; decoders let other threads run, so threads are enough."""
-    _keep_freed_memory()
-    block = _PENDING_PER_WORKER * workers
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(keys), block):
-            yield from zip(keys[start : start + block], pool.map(inspect, keys[start : start + block]), strict=True)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what arrays leave for the next: it would map and unmap each, half of the time here."""
-    with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 128 << 20)):
-            mallopt(parameter, size)
+def _inspect(state: SampleList, task: _Task) -> SampleInspection:
+    """Inspect a sample; its findings leave the sample out, which may hold much that it shares with the others."""
+    sample = state.samples[task.index]
+    inspection = inspect_sample(sample, state.classes, task.severity, task.measure_regions, task.density)
+    return replace(inspection, findings=tuple(replace(finding, samples=()) for finding in inspection.findings))
