@@ -60,6 +60,74 @@ def write_deep_png(path: Path, values: np.ndarray) -> None:
     _remember(path, values)
 
 
+def write_dicom(path: Path, values: np.ndarray, **changed: bytes) -> None:
+    """Write a DICOM image of one channel of 16 bits, 12 of which may be used.
+
+    Args:
+        changed: other contents of attributes, by their keywords.
+    """
+    numbers = {"SamplesPerPixel": 1, "Rows": values.shape[0], "Columns": values.shape[1], "BitsAllocated": 16}
+    numbers |= {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0}
+    contents = {name: struct.pack("<H", number) for name, number in numbers.items()}
+    contents["PhotometricInterpretation"] = b"MONOCHROME2 "
+    contents["PixelData"] = values.astype("<u2").tobytes()
+    contents |= changed
+    head = b"".join(_element(0x0002, *element) for element in DICOM_HEAD)
+    head = _element(0x0002, 0x0000, b"UL", struct.pack("<I", len(head))) + head
+    body = b"".join(
+        _element(group, number, kind, contents[name])
+        for name, (group, number, kind) in DICOM_BODY.items()
+        if name in contents
+    )
+    path.write_bytes(b"\0" * 128 + b"DICM" + head + body)
+    if not changed:
+        _remember(path, values)
+
+
+DICOM_HEAD = (
+    (0x0002, b"UI", b"1.2.840.10008.5.1.4.1.1.2\0"),
+    (0x0003, b"UI", b"1.2.3.4\0"),
+    (0x0010, b"UI", b"1.2.840.10008.1.2.1\0"),
+)
+DICOM_BODY = {
+    "SamplesPerPixel": (0x0028, 0x0002, b"US"),
+    "PhotometricInterpretation": (0x0028, 0x0004, b"CS"),
+    "NumberOfFrames": (0x0028, 0x0008, b"IS"),
+    "Rows": (0x0028, 0x0010, b"US"),
+    "Columns": (0x0028, 0x0011, b"US"),
+    "BitsAllocated": (0x0028, 0x0100, b"US"),
+    "BitsStored": (0x0028, 0x0101, b"US"),
+    "HighBit": (0x0028, 0x0102, b"US"),
+    "PixelRepresentation": (0x0028, 0x0103, b"US"),
+    "RescaleIntercept": (0x0028, 0x1052, b"DS"),
+    "RescaleSlope": (0x0028, 0x1053, b"DS"),
+    "PixelData": (0x7FE0, 0x0010, b"OW"),
+}
+
+
+def _element(group: int, number: int, kind: bytes, content: bytes) -> bytes:
+    """An element of explicit type, little-endian."""
+    length = struct.pack("<HI", 0, len(content)) if kind == b"OW" else struct.pack("<H", len(content))
+    return struct.pack("<HH", group, number) + kind + length + content
+
+
+def dicom_file(data: Set, random: Random) -> bool:
+    """Another attribute in a DICOM file."""
+    path = pick(random, [p for p in data.images if p.suffix == ".dcm"])
+    if path is None or (values := kept_bands(path)) is None:
+        return False
+    name = random.choice([name for name in DICOM_BODY if name != "PixelData"])
+    kind = DICOM_BODY[name][2]
+    if kind == b"US":
+        content = struct.pack("<H", random.choice([0, 1, 2, 3, 8, 11, 12, 15, 16, 32, 39, 41, 57, 65535]))
+    else:
+        content = random.choice(
+            [b"MONOCHROME1 ", b"RGB ", b"YBR_FULL", b"0 ", b"2 ", b"-1", b"1e9 ", b"nan ", b"0.25", b""]
+        )
+    write_dicom(path, values, **{name: content})
+    return True
+
+
 def numpy_file(data: Set, random: Random, kind: str) -> bool:
     """Another array in an NPY file."""
     path = pick(random, [p for p in data.images if p.suffix == ".npy"])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from fuzz_bands import numpy_file
+from fuzz_bands import dicom_file, numpy_file
 from fuzz_files import (
     by_text,
     delete,
@@ -94,6 +94,7 @@ CHANGES: dict[str, Change] = {
     **_named("JSON", json_value, ("missing", "type", "number", "deep")),
     **_named("shapes", shapes, ("polygon", "runs", "ids", "size")),
     **_named("XML", xml_value, ("attribute", "element")),
+    "DICOM: attribute": dicom_file,
     **_named(
         "NPY",
         numpy_file,

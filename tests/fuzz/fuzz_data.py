@@ -239,7 +239,7 @@ def read(data: Dataset, split: str) -> list[str]:
         except InputError as error:
             reported.append(str(error))
             continue
-        bands = kept_bands(pair.image) if pair.image.suffix.lower() in (".npy", ".tif", ".png") else None
+        bands = kept_bands(pair.image) if pair.image.suffix.lower() in (".npy", ".tif", ".png", ".dcm") else None
         if bands is not None and data.input is not None and not np.array_equal(bands, image, equal_nan=True):
             raise SilentError(f"{pair.image}: the bands are others than those in the file")
         compare(data, pair, label, size)

@@ -13,7 +13,7 @@ from typing import Any
 from xml.dom import minidom
 
 import numpy as np
-from fuzz_shapes import inside, order, over, runs, unpacked, upright
+from fuzz_shapes import inside, order, over, plain, runs, unpacked, upright
 from PIL import Image
 
 from dilated.data.sample import Sample
@@ -255,9 +255,9 @@ def of_panoptic(layout: str, root: Path, pair: Sample) -> Known:
     data = json.loads(file.read_bytes())
     rows = sorted(data["categories"], key=lambda entry: (isinstance(entry["id"], str), float(entry["id"])))
     names = order(root, [entry["name"] for entry in rows])
-    (annotation,) = [a for a in data["annotations"] if a["file_name"] == pair.label.name]
+    (annotation,) = [a for a in data["annotations"] if plain(a["file_name"]) == pair.label.name]
     (image,) = [i for i in data["images"] if float(i["id"]) == float(annotation["image_id"])]
-    assert pair.image.as_posix().endswith(image["file_name"])
+    assert pair.image.as_posix().endswith("/" + plain(image["file_name"]))
     size = upright(pair.image)
     assert (float(image["height"]), float(image["width"])) == size
     category = {float(entry["id"]): entry["name"] for entry in rows}

@@ -106,7 +106,7 @@ def layout_of(name: str) -> str:
 
 def is_label(path: Path) -> bool:
     """Whether an image is a label, by the folder or the name that its layout gives it."""
-    marks = ("labels", "masks", "annotations", "SegmentationClass", "gtFine", "semantic")
+    marks = ("stuffthingmaps", "labels", "masks", "annotations", "SegmentationClass", "gtFine", "semantic")
     return (
         path.stem == "labels"
         or path.stem.endswith(("_mask", "_seg"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from PIL import Image
 def table(root: Path) -> dict[str, Any] | None:
     """classes.toml, if there is one."""
     path = root / "classes.toml"
-    return tomllib.loads(path.read_bytes().decode()) if path.is_file() else None
+    return tomllib.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def plain(name: str) -> str:
+    """A file's name without backslashes and steps that lead nowhere, such as `./` and `x/../`."""
+    return posixpath.normpath(name.replace("\\", "/"))
 
 
 def inside(corners: list[Any], size: tuple[int, int]) -> np.ndarray:

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fuzz_bands import write_deep_png, write_tiff
+from fuzz_bands import write_deep_png, write_dicom, write_tiff
 from fuzz_exports import Samples, bar_rows, compress, mask_box, run_lengths, save
+from PIL import Image
+
+from dilated.data.formats import FORMATS
 
 NAMES = ("background", "disc", "bar")
 COLORS = ((0, 0, 0), (220, 60, 60), (60, 60, 220))
@@ -70,8 +73,6 @@ def write_value_table(root: Path, samples: Samples) -> None:
 
 def write_labelme2voc(root: Path, samples: Samples) -> None:
     """What labelme2voc writes: masks with a palette, views, and the names with labelme's two of its own."""
-    from PIL import Image
-
     for stem, (image, ids) in samples.items():
         save(image, root / "JPEGImages" / f"{stem}.jpg")
         mask = Image.fromarray(ids)
@@ -114,7 +115,7 @@ def write_ade20k_full(root: Path, samples: Samples) -> None:
 
 
 def write_bands(root: Path, samples: Samples, kind: str) -> None:
-    """Images of four bands of 16 bits, or of three in a PNG of 16 bits."""
+    """Images of four bands of 16 bits, of three in a PNG of 16 bits, or of one in DICOM."""
     for stem, (image, ids) in samples.items():
         fourth = np.where(ids > 0, 200, 30).astype(np.uint8)[..., None]
         values = (np.concatenate([image, fourth], axis=2).astype(np.uint16) << DEEP) + 1
@@ -126,6 +127,8 @@ def write_bands(root: Path, samples: Samples, kind: str) -> None:
             np.save(folder / f"{stem}.npy", (values / 4096).astype(np.float32))
         elif kind == "tif":
             write_tiff(folder / f"{stem}.tif", values)
+        elif kind == "dcm":
+            write_dicom(folder / f"{stem}.dcm", values[..., 3:] + 100)
         else:
             write_deep_png(folder / f"{stem}.png", values[..., :3])
         save(ids, root / "labels" / _split(stem) / f"{stem}.png")
@@ -134,8 +137,6 @@ def write_bands(root: Path, samples: Samples, kind: str) -> None:
 
 def write_labelme_shapes(root: Path, samples: Samples) -> None:
     """labelme's newer shapes, with the image inside the file too: a mask, a circle and four corners."""
-    from PIL import Image
-
     for stem, (image, ids) in samples.items():
         folder = root / _split(stem)
         save(image, folder / f"{stem}.png")
@@ -195,6 +196,26 @@ def _bands(kind: str) -> Callable[[Path, Samples], None]:
     return lambda root, samples: write_bands(root, samples, kind)
 
 
+def write_coco(root: Path, samples: Samples) -> None:
+    """COCO's instances of two of its 80 categories, with its names and numbers."""
+    for split in ("train", "val"):
+        FORMATS["coco"].save(root, split, [(n, *sample) for n, sample in samples.items() if n.startswith(split)])
+
+
+def write_coco_stuff(root: Path, samples: Samples) -> None:
+    """The pixel maps of COCO-Stuff: things are one less than the number of their category, 100 is stuff."""
+    values = np.full(256, 255, np.uint8)
+    values[:3] = 100, 4, 1
+    for name, (image, ids) in samples.items():
+        split = f"{name.rstrip('0123456789')}2017"
+        for folder, content, suffix in (
+            (root / split, image, "jpg"),
+            (root / "stuffthingmaps" / split, values[ids], "png"),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(folder / f"{name}.{suffix}")
+
+
 RELEASES: dict[str, Callable[[Path, Samples], None]] = {
     "folders, roboflow": write_roboflow,
     "folders, masks_dir": write_masks_dir,
@@ -207,6 +228,9 @@ RELEASES: dict[str, Callable[[Path, Samples], None]] = {
     "folders, float NPY": _bands("float"),
     "folders, TIFF of 4 bands": _bands("tif"),
     "folders, PNG of 16 bits": _bands("png"),
+    "folders, DICOM": _bands("dcm"),
+    "coco, objects": write_coco,
+    "coco, stuff": write_coco_stuff,
     "labelme, shapes": write_labelme_shapes,
     "coco_json, Label Studio": write_label_studio_coco,
 }

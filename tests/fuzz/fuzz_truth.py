@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz_exports_truth import READERS as EXPORT_READERS
-from fuzz_shapes import inside, order, over, runs, table, unpacked, upright
+from fuzz_shapes import inside, order, over, plain, runs, table, unpacked, upright
 from PIL import Image
 
 from dilated.data.sample import Sample
@@ -46,7 +46,9 @@ def truth(layout: str, root: Path, pair: Sample) -> Known:
 
 def paired(layout: str, root: Path, pair: Sample) -> bool:
     """Whether this image and this label belong together, by their names."""
-    if layout in ("coco_json", "tiff_pages", "labelme", *EXPORT_READERS):
+    if layout == "coco" and pair.label.suffix != ".json":
+        return (pair.image.stem, pair.image.parent.name) == (pair.label.stem, pair.label.parent.name)
+    if layout in ("coco", "coco_json", "tiff_pages", "labelme", *EXPORT_READERS):
         return True  # the label names its image, and `truth` looks there
     stems = {pair.label.stem, *(pair.label.stem.removesuffix(mark) for mark in MARKS)}
     sides = [
@@ -75,24 +77,30 @@ def stored(path: Path, page: int = 0) -> np.ndarray:
 
 def class_table(root: Path, pair: Sample) -> list[tuple[str, int, tuple[int, ...]]] | None:
     """The name, the value and the color of each class as a file says that the sets here have."""
-    folder = pair.image.parent
     if (root / "class_names.txt").is_file():
         lines = [line.strip() for line in (root / "class_names.txt").read_text("utf-8-sig").splitlines()]
         lines = [line for line in lines if line and line != "__ignore__" and not line.startswith("#")]
         return [(line if line != "_background_" else "background", i, ()) for i, line in enumerate(lines)]
-    paths = [*(root / name for name in ("labelmap.csv", "class_dict.csv")), folder / "_classes.csv"]
-    if (root / "data.yaml").is_file():
+    tables = sorted(p for p in root.glob("*.csv") if p.stem.startswith(("labelmap", "class_dict")))
+    paths = [*tables, pair.image.parent / "_classes.csv"]
+    if not tables and (root / "data.yaml").is_file():
         names = re.findall(r"^ +(\d+): *(.*?) *$", (root / "data.yaml").read_text("utf-8-sig"), re.MULTILINE)
         return [(name, int(value), ()) for value, name in names]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
-    head, *rows = [[c.strip() for c in r.split(",")] for r in path.read_text("utf-8-sig").splitlines() if r.strip()]
-    rows = [dict(zip([title.lower() for title in head], row, strict=False)) for row in rows]
-    if path.name == "class_dict.csv":
+    lines = path.read_text("utf-8").replace("\ufeff", "").splitlines()
+    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip()]
+    titles = {"labelmap": ["id", "name"], "class_dict": ["name", "r", "g", "b"]}.get(
+        path.stem.removesuffix("_mask"), []
+    )
+    head = [title.lower() for title in cells[0]]
+    head, cells = (head, cells[1:]) if set(titles) <= set(head) else (titles, cells)  # one may be lost
+    rows = [dict(zip(head, row, strict=False)) for row in cells]
+    if path.stem.startswith("class_dict"):
         return [(row["name"], i, tuple(int(row[c]) for c in "rgb")) for i, row in enumerate(rows)]
-    titles = ("id", "name") if path.name == "labelmap.csv" else ("pixel value", "class")
-    return [(row[titles[1]], int(row[titles[0]]), ()) for row in rows]
+    value, name = ("id", "name") if path.stem.startswith("labelmap") else ("pixel value", "class")
+    return [(row[name], int(row[value]), ()) for row in rows]
 
 
 def of_values(layout: str, root: Path, pair: Sample) -> Known:
@@ -114,9 +122,9 @@ def of_values(layout: str, root: Path, pair: Sample) -> Known:
         places = [i for i, label in enumerate(labels) if label["evaluate"]]
         meaning.update({place: i for i, place in enumerate(places)})
     elif layout == "ade20k":
-        head, *rows = [r.split("\t") for r in (root / "objectInfo150.txt").read_text("utf-8-sig").splitlines() if r]
+        head, *rows = [r.split("\t") for r in (root / "objectInfo150.txt").read_text("utf-8-sig").splitlines()]
         head = [word.strip() for word in head]
-        entries = [dict(zip(head, row, strict=False)) for row in rows]
+        entries = [dict(zip(head, row, strict=False)) for row in rows if any(cell.strip() for cell in row)]
         names = [entry["Name"].split(",")[0].strip() for entry in entries]
         if len(set(names)) < len(names):
             names = [e["Name"].strip() if names.count(n) > 1 else n for n, e in zip(names, entries, strict=True)]
@@ -247,19 +255,17 @@ def pasted(text: str, points: list[list[float]], size: tuple[int, int]) -> np.nd
 
 def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     data = json.loads(pair.label.read_bytes())
-    rows = sorted(data["categories"], key=lambda entry: entry["id"])
-    category = {entry["id"]: entry["name"] for entry in rows}
+    rows = sorted(data["categories"], key=lambda entry: float(entry["id"]))
+    category = {str(entry["id"]): entry["name"] for entry in rows}
     names = order(root, ["background", *(name for name in category.values() if name != "background")])
-    (image,) = [
-        entry for entry in data["images"] if pair.image.as_posix().endswith("/" + entry["file_name"].replace("\\", "/"))
-    ]
+    (image,) = [entry for entry in data["images"] if pair.image.as_posix().endswith("/" + plain(entry["file_name"]))]
     size = upright(pair.image)
     layers = []
     for entry in data["annotations"]:
-        if entry["image_id"] != image["id"]:
+        if str(entry["image_id"]) != str(image["id"]):
             continue
         assert entry.get("iscrowd", 0) in (0, 1)
-        value = 255 if entry.get("iscrowd", 0) else names.index(category[entry["category_id"]])
+        value = 255 if entry.get("iscrowd", 0) else names.index(category[str(entry["category_id"])])
         shape = entry["segmentation"]
         if isinstance(shape, dict):
             counts = shape["counts"]
@@ -273,6 +279,38 @@ def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     return names, over(layers, names.index("background"), size)
 
 
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+OTHERWISE_IN_VOC = {
+    "airplane": "aeroplane",
+    "dining table": "diningtable",
+    "motorcycle": "motorbike",
+    "potted plant": "pottedplant",
+    "couch": "sofa",
+    "tv": "tvmonitor",
+}
+VOC_OF_COCO = dict(
+    zip(
+        (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72),
+        range(1, 21),
+        strict=True,
+    )
+)
+"""By the numbers of COCO's categories."""
+
+
+def of_coco_itself(layout: str, root: Path, pair: Sample) -> Known:
+    """COCO's objects, or the pixel maps of COCO-Stuff, as the classes of VOC."""
+    if pair.label.suffix != ".json":
+        meaning = {255: 255, **dict.fromkeys(range(182), 0), **{c - 1: value for c, value in VOC_OF_COCO.items()}}
+        return [], np.array([[meaning[v] for v in row] for row in stored(pair.label).tolist()], dtype=np.uint8)
+    names, label = of_coco(layout, root, pair)
+    places = [0 if n not in VOC else VOC.index(n) + 1 for n in (OTHERWISE_IN_VOC.get(name, name) for name in names)]
+    return [], np.array([[255 if v == 255 else places[v] for v in row] for row in label.tolist()], dtype=np.uint8)
+
+
 READERS: dict[str, Callable[[str, Path, Sample], Known]] = {
     **EXPORT_READERS,
     "colors": of_colors,
@@ -280,4 +318,5 @@ READERS: dict[str, Callable[[str, Path, Sample], Known]] = {
     "yolo": of_yolo,
     "labelme": of_labelme,
     "coco_json": of_coco,
+    "coco": of_coco_itself,
 }

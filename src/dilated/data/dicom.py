@@ -136,7 +136,8 @@ def _parse_layout(name: str, dataset: Any) -> DicomLayout:
     if frames > 1:
         raise InputError(
             f"{name}: found {frames} frames; expected one image",
-            hint="write each frame as a file of its own, for example with dcm2niix or highdicom, or as NPY",
+            hint="write each frame as a file of its own, such as by `for i, frame in "
+            'enumerate(pydicom.dcmread("FILE").pixel_array): numpy.save(f"frame{i:04}.npy", frame)` in Python',
         )
     is_color = count == 3 and photometric in _COLORS and bits == 8
     is_gray = count == 1 and photometric in _GRAY and bits in (8, 16, 32)

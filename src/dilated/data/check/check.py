@@ -32,7 +32,7 @@ from dilated.data.dataset import (
     read_folder,
 )
 from dilated.data.formats import Format
-from dilated.data.formats._format import MissingClassesError
+from dilated.data.formats._format import IncompleteLabelsError
 from dilated.data.formats._match import MatchResult
 from dilated.data.grouping import are_groups_given
 from dilated.data.groups import Groups
@@ -330,10 +330,9 @@ def _find_absent_classes(
 
 def _make_missing_classes_finding(root: Path, error: InputError) -> Finding:
     """Why there are no classes; the search for label values ends at the first sample that is not complete."""
-    path = root / "classes.toml"
-    if path.is_file() or isinstance(error, MissingClassesError):
+    if not isinstance(error, IncompleteLabelsError):
         return _make_finding("error", "classes", error)
-    text = f"{path}: no such file, and nothing else names the classes"
+    text = f"{root / 'classes.toml'}: no such file, and nothing else names the classes"
     return Finding("error", "classes", text, "correct the other errors first: then this shows how to start the file")
 
 

@@ -113,6 +113,8 @@ def _read_csv(path: Path) -> ClassTable | None:
         raise InputError(f"{path}: {error.strerror or error}", hint="remove it, or put the table there") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8 text", hint="save the file as UTF-8") from error
+    if "\0" in text:
+        raise InputError(f"{path}: found a NUL character: the file is damaged", hint="copy it again, or remove it")
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
     rows = [row for row in rows if any(row)]

@@ -54,6 +54,10 @@ class MissingClassesError(InputError):
     """Neither a classes.toml nor the format or its files name the classes of a data set."""
 
 
+class IncompleteLabelsError(InputError):
+    """Nothing names the classes, and the labels cannot be looked at for their values until this is mended."""
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What the files that describe a folder say."""
@@ -161,6 +165,7 @@ class Format(ABC):
 
         Raises:
             MissingClassesError: nothing names the classes.
+            IncompleteLabelsError: nor can all labels be read.
             InputError: the file that names them is damaged.
         """
         classes = self.classes_file.classes
@@ -168,8 +173,12 @@ class Format(ABC):
             read_classes = self._parsed.read_classes
             classes = (read_classes() if read_classes else None) or self.fixed_classes
         if classes is None:
-            samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
-            raise MissingClassesError(*describe_missing_classes(self.classes_file.path, samples))
+            try:
+                samples = [s for split in self.splits for s in self.match_split(split).require_complete()]
+                proposal = describe_missing_classes(self.classes_file.path, samples)
+            except InputError as error:
+                raise IncompleteLabelsError(error.message, error.hint, error.details) from error
+            raise MissingClassesError(*proposal)
         return classes
 
     @cached_property
