@@ -20,7 +20,7 @@ from dilated.data.archive import is_archive, join_archives, unpack_archive
 from dilated.data.formats import FORMATS, IMPLIED_FORMATS, Format
 from dilated.data.formats._classes import ClassesFile
 from dilated.data.formats._match import SPLIT_ALIASES
-from dilated.data.formats._offers import offer_pair
+from dilated.data.formats._offers import name_unread_export, offer_pair
 from dilated.data.formats.ade20k_full import ADE20KFull
 from dilated.data.formats.folders import Folders
 from dilated.data.groups import Groups
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 CLASSES_FILE = "classes.toml"
+_OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 class UnknownLayoutError(InputError):
@@ -275,8 +276,10 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
     """
     root = locate_data(root)
     if root.is_file():
+        is_other = root.suffix.lower() in _OTHER_ARCHIVES
+        hint = "unpack it, and give the folder; of archives only zip files are opened" if is_other else ""
         raise InputError(
-            f"{root}: is neither a data folder nor a whole zip file", hint="give a folder, or download it again"
+            f"{root}: is neither a data folder nor a whole zip file", hint=hint or "give a folder, or download it again"
         )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder", hint="give a data folder with images and labels")
@@ -294,7 +297,8 @@ def read_folder(root: Path, format: str | None = None) -> tuple[Format, list[str
         names = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
         raise UnknownLayoutError(
             f"{root}: holds no known layout of data; found {names}",
-            hint=offer_pair(root)
+            hint=name_unread_export(root)
+            or offer_pair(root)
             or "expected images/ and labels/ (with train/ and val/ inside or outside them, or with train.txt and "
             f"val.txt beside them), or the layout of {_list_formats()}",
         )

@@ -6,6 +6,8 @@ with open_any(Path("photo.heic")) as image:
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +18,7 @@ from dilated.errors import InputError
 from dilated.files import require_no_pipe
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_SUBFILE_TYPE, _MAX_PAGES = 254, 65536
 _REDUCED_PAGE = 1 | 4
 """TIFF's NewSubfileType of pages that are a smaller copy or a mask of another."""
 
@@ -78,3 +81,29 @@ def count_frames(image: Image.Image) -> int:
         return count
     finally:
         image.seek(0)
+
+
+def count_tiff_pages(path: Path) -> int:
+    """How many pages a TIFF of any bands holds, without smaller copies and masks, by its directories alone.
+
+    Returns:
+        The number; 1 where the file is none, or the chain of its directories is damaged after the first.
+    """
+    pages, seen = 0, set[int]()
+    with suppress(struct.error, OSError), path.open("rb") as file:
+        start = file.read(16)
+        order = "<" if start[:2] == b"II" else ">"
+        big = start[2:4] in (b"+\0", b"\0+")
+        word, entry_size = ("Q", 20) if big else ("I", 12)
+        (offset,) = struct.unpack_from(order + word, start, 8 if big else 4)
+        while offset and offset not in seen and len(seen) < _MAX_PAGES:
+            seen.add(offset)
+            file.seek(offset)
+            (number,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+            entries = file.read(number * entry_size) if number < _MAX_PAGES else b""
+            codes = (entries[i * entry_size : (i + 1) * entry_size] for i in range(number))
+            kinds = [code[-8 if big else -4 :] for code in codes if code[:2] == struct.pack(order + "H", _SUBFILE_TYPE)]
+            is_reduced = any(struct.unpack_from(order + "I", kind)[0] & _REDUCED_PAGE for kind in kinds)
+            pages += not seen - {offset} or not is_reduced
+            (offset,) = struct.unpack(order + word, file.read(8 if big else 4))
+    return max(pages, 1)

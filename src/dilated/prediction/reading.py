@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dilated.data.band_header import read_band_header
-from dilated.data.decoders import count_frames
+from dilated.data.decoders import count_frames, count_tiff_pages
 from dilated.data.images import open_image
 from dilated.data.raster.bands import read_input
 from dilated.errors import InputError
@@ -106,6 +106,8 @@ class SourceReader:
         try:
             pixels = read_input(source.path, self.config)
             header = read_band_header(source.path)
+            if header is not None and header.kind == "TIFF":
+                return LoadedImage(InputImage(source), pixels, count_tiff_pages(source.path))
             if self.config is not None or (header is not None and header.is_array):
                 return LoadedImage(InputImage(source), pixels)
             with open_image(source.path) as image:

@@ -19,7 +19,7 @@ from dilated.data.band_header import read_band_header
 from dilated.data.check.finding import Finding, FindingKind, Severity
 from dilated.data.check.image_hash import ImageHash, hash_image
 from dilated.data.check.local_features import LocalFeatures, extract_features, reduce_to_gray
-from dilated.data.decoders import count_frames
+from dilated.data.decoders import count_frames, count_tiff_pages
 from dilated.data.images import IMAGE_SUFFIXES, open_image, read_image
 from dilated.data.labels import Classes, make_size_error, read_values
 from dilated.data.sample import Sample
@@ -261,7 +261,8 @@ def _read_file_info(path: Path) -> ImageFileInfo:
     header = read_band_header(path)
     if header is not None:
         bands = "1 band" if len(header.bands) == 1 else f"{len(header.bands)} bands"
-        return ImageFileInfo(header.kind, f"{bands} of {header.dtype}")
+        pages = count_tiff_pages(path) if header.kind == "TIFF" else 1
+        return ImageFileInfo(header.kind, f"{bands} of {header.dtype}", frames=pages)
     with open_image(path) as image:
         orientation = 1 if image.format == "TIFF" else int(image.getexif().get(0x0112, 1))
         orientation = orientation if 1 <= orientation <= 8 else 1

@@ -61,7 +61,7 @@ def match_listed(root: Path, listing: Path, pairs: list[FolderPair]) -> list[Sam
 def _make_line_error(root: Path, where: str, line: str, has_image: bool, pairs: list[FolderPair]) -> InputError:
     fields = re.split(r"[\s,;]+", line)
     if len(fields) == 2 and len(Path(fields[0].replace("\\", "/")).parts) > 1:
-        missing = next((field for field in fields if _locate(root, field) is None), fields[0])
+        missing = next((field for field in fields if locate_listed(root, field) is None), fields[0])
         path = root / missing.replace("\\", "/")
         return InputError(f"{where}: {path} does not exist")
     folders = [pair.labels if has_image else pair.images for pair in pairs]
@@ -80,12 +80,12 @@ def _names_two_files(line: str, stem: str) -> bool:
 def _split_line(root: Path, line: str) -> Iterator[tuple[Path, Path]]:
     """The ways to read a line as an image and a label that both exist."""
     for match in re.finditer(r"\s*[\s,;]\s*", line):
-        image, label = _locate(root, line[: match.start()]), _locate(root, line[match.end() :])
+        image, label = locate_listed(root, line[: match.start()]), locate_listed(root, line[match.end() :])
         if image and label:
             yield image, label
 
 
-def _locate(root: Path, text: str) -> Path | None:
+def locate_listed(root: Path, text: str) -> Path | None:
     """The file of a path in a list: from the data folder, or the longest end of it that exists there."""
     path = text.strip().strip("\"'").replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
 from dilated.data.formats._stems import find_stem_rule
 from dilated.data.formats._tree import walk_folders
-from dilated.data.images import list_image_files, open_image
+from dilated.data.images import is_file, list_image_files, open_image
 from dilated.errors import InputError
 
 _MAX_FOLDERS = 20
 _DEPTH = 2
 _FEW_COLORS = 64
+_TEXTS, _MAX_TEXTS, _TEXT_BYTES = (".json", ".csv", ".xml", ".ndjson"), 20, 65536
+_UNREAD = (
+    ((b"shape_attributes", b"name"), "VGG Image Annotator", 'export "COCO format" there'),
+    (
+        (b"<annotation>", b"<polygon>", b"<pt>"),
+        "LabelMe's XML form",
+        "convert it, or export CVAT for images 1.1 from CVAT",
+    ),
+    ((b'"data_row"', b'"projects"'), "Labelbox", "convert it to COCO with labelbox's converter"),
+    ((b'"dataset"', b'"slots"'), "V7 Darwin", "export COCO there"),
+    ((b'"predicted_iou"', b'"annotations"'), "Segment Anything, without classes", "name the masks in a labelling tool"),
+    ((b'"ISAT"', b'"objects"'), "ISAT", "convert it to COCO there"),
+)
+"""What the files of tools have near their start, and how to get to a form that is read."""
 
 
 def offer_pair(root: Path) -> str:
@@ -57,3 +72,23 @@ def _rate_flatness(path: Path) -> int:
     except InputError:
         return 0
     return (2 if is_gray else 1) if has_few else 0
+
+
+def name_unread_export(root: Path) -> str:
+    """A hint where a folder holds the files of a tool whose form is not read; "" for none.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> _ = (root / "via.json").write_text('{"a.png1": {"regions": [{"shape_attributes": {"name": "polygon"}}]}}')
+        >>> name_unread_export(root).replace(f"{root}/", "")
+        'via.json is of VGG Image Annotator, which is not read: export "COCO format" there'
+    """
+    paths = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))]
+    for path in [path for path in paths if path.suffix.lower() in _TEXTS and is_file(path)][:_MAX_TEXTS]:
+        with suppress(OSError), path.open("rb") as file:
+            start = file.read(_TEXT_BYTES)
+            for marks, tool, way_out in _UNREAD:
+                if all(mark in start for mark in marks):
+                    return f"{path} is of {tool}, which is not read: {way_out}"
+    return ""

@@ -115,6 +115,16 @@ def find_pairs(root: Path, label_folder: str | None = None) -> PairSearch:
     for key, candidates in images.items():
         image_folder = _choose(candidates, tree, notes)
         label_folders = [path for path in labels.get(key, []) if folders[path].has_images] or labels.get(key, [])
+        nested = [
+            path
+            for (split, group), paths in labels.items()
+            if (split, group[:-1]) == key and (split, group) not in images
+            for path in paths
+            if folders[path].has_images
+        ]
+        if len(nested) == 1 and not any(folders[path].has_images for path in label_folders):
+            label_folders = nested  # such as annotations/trimaps/
+            notes.append(f"The labels are read from {nested[0]}, the only images below {nested[0].parent}.")
         label = _choose(label_folders, tree, notes) if label_folders else _expect_labels(image_folder, tree)
         pairs.append(FolderPair(image_folder, label, *key))
     paired = {path for pair in pairs for path in (pair.images, pair.labels)}
@@ -141,6 +151,8 @@ def _find_role(parts: Sequence[str], label_folder: str | None) -> _Role:
     kind, rank, split, group, depth = "", 0, UNDIVIDED, [], -1
     for i, part in enumerate(parts):
         words = [word for word in re.split(r"[\W_]+", part.casefold()) if word]
+        if (before := part.casefold().removesuffix("annot")) in SPLIT_ALIASES and before != part.casefold():
+            words = [before, "annotation"]  # trainannot/, as of CamVid's copies
         split_words = [word for word in words if word in SPLIT_ALIASES and word != UNDIVIDED]
         rest = [word for word in words if word not in split_words]
         part_kind, part_rank = _find_kind(rest, part == label_folder)

@@ -16,7 +16,7 @@ from dilated.data.formats._classes import ColorReader, encode_ids, parse_color
 from dilated.data.formats._format import Format, Parsed, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, match_folders, write_stems
 from dilated.data.formats._sample_arrays import SampleArrays
-from dilated.data.images import ImageArray, list_image_files
+from dilated.data.images import ImageArray, is_file, list_image_files
 from dilated.data.labels import IGNORE, Classes, read_values
 from dilated.errors import InputError
 from dilated.files import read_lines
@@ -105,7 +105,8 @@ class CamVid(Format):
     frame_rate = 30
 
     def detect(self) -> bool:
-        return any((self.root / f"{split}annot").is_dir() for split in SPLITS)
+        has_own_classes = (self.root / _COLOR_TABLE).is_file()  # as in CVAT's "CamVid 1.0", which is plain folders
+        return not has_own_classes and any((self.root / f"{split}annot").is_dir() for split in SPLITS)
 
     def parse(self) -> Parsed:
         splits = [s for s in SPLITS if (self.root / s).is_dir() and (self.root / f"{s}annot").is_dir()]
@@ -189,6 +190,8 @@ class CamVid701(Format):
 
     @cached_property
     def _has_split_folders(self) -> bool:
+        if not _names_known_classes(self.root / "class_dict.csv"):
+            return False
         return any(_has_label(self.root / f"{split}_labels", "_L") for split in SPLITS)
 
     @cached_property
@@ -236,6 +239,14 @@ def official_split(stem: str) -> str:
 
 def _has_label(folder: Path, suffix: str) -> bool:
     return folder.is_dir() and any(path.stem.endswith(suffix) for path in list_image_files(folder))
+
+
+def _names_known_classes(path: Path) -> bool:
+    """Whether a table of classes, if there is one, has the names of CamVid's alone."""
+    if not is_file(path):
+        return True
+    names = {line.split(",")[0].strip().lower() for _, line in read_lines(path)[1:]}
+    return names <= {name.lower() for name in NAMES_32}
 
 
 def _require_known_codes(path: Path) -> None:

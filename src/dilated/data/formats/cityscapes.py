@@ -65,6 +65,11 @@ class Cityscapes(Format):
 
     def parse(self) -> Parsed:
         images, labels = self.root / _IMAGE_FOLDER, self.root / _LABEL_FOLDER
+        if (table := self.root / "label_colors.txt").is_file():
+            raise InputError(
+                f"{table}: names its own classes, as CVAT's export \"Cityscapes 1.0\" does; Cityscapes' are fixed",
+                hint='export "Segmentation mask 1.1" instead, or remove the file if the labels have Cityscapes\' ids',
+            )
         splits = [s for s in SPLITS if (labels / s).is_dir() or (s != "test" and (images / s).is_dir())]
         return Parsed(splits, self._match_cities)
 

@@ -21,7 +21,8 @@ from dilated.data.formats._classes import (
     require_background_first,
 )
 from dilated.data.formats._format import Format, Parsed, make_folders, save_image
-from dilated.data.formats._match import SPLITS, MatchResult
+from dilated.data.formats._listed import locate_listed
+from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._yolo_config import CONFIG_FILES, find_config, parse_class_names, read_config
 from dilated.data.images import IMAGE_SUFFIXES, image_size, is_file, is_folder, list_image_files
@@ -33,6 +34,7 @@ from dilated.errors import InputError
 from dilated.files import atomic_write, plural, read_lines
 from dilated.label_ids import LabelArray
 
+_NAME_LIST = "classes.txt"
 _MARGIN = 0.05  # of the image's side, by which rounding tools put corners outside of it
 _COUNTED_FILES = 2000
 _OUTSIDE = re.compile(rb"\s-\S|\s1\.0*[1-9]")
@@ -44,6 +46,7 @@ class YOLO(Format):
         data.yaml                          names, and where the images of train, val and test are
         images/train/NAME.jpg              or train/images/NAME.jpg
         labels/train/NAME.txt              a line per object: CLASS x1 y1 x2 y2 x3 y3 ..., fractions of the image
+        classes.txt  images/  labels/      Label Studio's form, without splits
 
     Class 0 is the background, pixels of no object; YOLO's class k follows as k + 1 (a class called `background` is the
     background). A pixel is an object's if its center is in the polygon, even-odd. Where objects overlap the smaller is
@@ -74,7 +77,7 @@ class YOLO(Format):
         return "masks_dir" not in self._config and not suffixes.intersection(IMAGE_SUFFIXES)
 
     def parse(self) -> Parsed:
-        splits = [split for split in SPLITS if self._image_entries(split)]
+        splits = [split for split in (*SPLITS, UNDIVIDED) if self._image_entries(split)]
         return Parsed(splits, self._match_images, self._read_classes, self._describe)
 
     def _read_classes(self) -> Classes:
@@ -135,12 +138,18 @@ class YOLO(Format):
 
     @cached_property
     def _config_path(self) -> Path | None:
-        return find_config(self.root)
+        names = self.root / _NAME_LIST
+        has_names = is_file(names) and any((self.root / "labels").glob("*.txt")) and is_folder(self.root / "images")
+        return find_config(self.root) or (names if has_names else None)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        """The table of data.yaml; empty where there is none."""
-        return read_config(self._config_path) if self._config_path else {}
+        """The table of data.yaml; of Label Studio's export, which has none, what it would be."""
+        if self._config_path is None:
+            return {}
+        if self._config_path.name == _NAME_LIST:
+            return {"names": [line for _, line in read_lines(self._config_path)], UNDIVIDED: "images"}
+        return read_config(self._config_path)
 
     @cached_property
     def _class_names(self) -> list[str]:
@@ -181,6 +190,8 @@ class YOLO(Format):
         images = []
         for number, name in read_lines(existing):
             image = existing.parent / name
+            if not is_file(image):  # a path from elsewhere, such as CVAT's data/images/train/a.jpg, or of Windows
+                image = locate_listed(self.root, name) or image
             if not is_file(image) or image.suffix.lower() not in IMAGE_SUFFIXES:
                 raise InputError(f"{existing}, line {number}: found {name!r}, and no such image")
             images.append(image)
