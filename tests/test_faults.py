@@ -13,7 +13,7 @@ import pytest
 from conftest import environment
 
 SUPPORT = Path(__file__).parent / "support"
-JOBS = ("train", "predict", "raster", "convert", "report", "network", "split", "score", "evaluate", "unpack")
+JOBS = ("train", "predict", "raster", "convert", "report", "network", "split", "split-within", "score", "evaluate", "unpack")
 MODES = ("crash", "tear", "full", "fail", "power", "lost", "reorder")
 AT_THE_END_AS_WELL = MODES[4:]
 

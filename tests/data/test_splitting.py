@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dilated.cli.main import main
+from dilated.data import list_files
 from dilated.data.dataset import open_dataset
 from dilated.data.splitting import SplitOptions, _deal, open_divided, parse_fold, split
 from dilated.errors import InputError
+from dilated.files import atomic_write
 
 
 def write_data(root: Path, groups: int = 10, frames: int = 3, folder: str = "") -> Path:
@@ -100,6 +103,46 @@ def test_a_division_that_was_killed_between_two_lists_is_finished(tmp_path: Path
     (tmp_path / "lists" / "val.txt").unlink()
     split(tmp_path, out=tmp_path / "lists")
     assert {path.name: path.read_text() for path in (tmp_path / "lists").iterdir()} == texts
+
+
+@pytest.mark.parametrize("by_command", [False, True])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_division_of_the_data_folder_that_was_killed_is_finished_and_never_taken_for_whole(
+    number: int, by_command: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, calls = write_data(tmp_path), iter(range(9))
+    split(root)
+    texts = {name: (root / name).read_text() for name in ("train.txt", "val.txt")}
+    for name in texts:
+        (root / name).unlink()
+
+    def write(path: Path, content: str) -> None:
+        if path.suffix == ".txt" and next(calls) == number:
+            raise KeyboardInterrupt
+        atomic_write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(list_files, "atomic_write", write)
+        if number < 2:
+            with pytest.raises(KeyboardInterrupt):
+                split(root)
+            with pytest.raises(InputError, match=r"`dilated split` was ended before it had written all its lists"):
+                open_dataset(root)
+    if by_command:
+        main(["split", str(root)])
+    else:
+        split(root)
+    assert {path.name: path.read_text() for path in root.glob("*.txt")} == texts
+    assert open_dataset(root).splits == ("train", "val")
+    assert not (root / list_files.UNFINISHED_FILE).exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"../a.txt": "0"}', '{"/a.txt": "0"}', "x"])
+def test_a_damaged_note_of_an_unfinished_division_is_an_error_that_names_it(text: str, tmp_path: Path) -> None:
+    root = write_data(tmp_path)
+    (root / list_files.UNFINISHED_FILE).write_text(text)
+    with pytest.raises(InputError, match=r"split-unfinished\.json"):
+        split(root)
 
 
 def test_by_image_divides_what_belongs_together(tmp_path: Path) -> None:

@@ -194,6 +194,24 @@ def split(root: Path, work: Path, again: bool) -> None:
     run_command("split", root / "data", "--out", work / "lists", "--by", "image", "--val", 0.4)
 
 
+def split_within(root: Path, work: Path, again: bool) -> None:
+    """Write the lists into the data folder, where they are looked for."""
+    for kind in ("images", "labels"):
+        (work / kind).mkdir(exist_ok=True)
+        for split_name in ("train", "val"):
+            for path in (root / "data" / kind / split_name).iterdir():
+                target = work / kind / f"{split_name}_{path.name}"
+                if not target.exists():
+                    os.link(path, target)
+    if not (work / "classes.toml").exists():
+        os.link(root / "data" / "classes.toml", work / "classes.toml")
+    try:
+        run_command("split", work, "--by", "image", "--val", 0.4)
+    except InputError as error:
+        if not (again and "has splits of its own, train, val" in str(error)):  # it was done
+            raise
+
+
 def score(root: Path, work: Path, again: bool) -> None:
     files = ("--page", work / "page.html", "--json", work / "all.json", "--csv", work / "each.csv")
     run_command("score", root / "data" / "labels" / "val", root / "data", *files)
@@ -217,6 +235,7 @@ JOBS: dict[str, Callable[[Path, Path, bool], None]] = {
     "report": report,
     "network": convert_network,
     "split": split,
+    "split-within": split_within,
     "score": score,
     "evaluate": evaluate,
     "unpack": unpack,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, make_table, write_line, write_table
 from dilated.data.dataset import open_dataset
 from dilated.data.groups import describe_groups
+from dilated.data.list_files import remove_unfinished
 from dilated.data.splitting import Division, SplitOptions, split
 
 
@@ -36,6 +38,7 @@ def run(
     Args:
         data: a data folder. A split `test` of its own stays apart.
     """
+    remove_unfinished(options.out or Path(data))
     dataset = open_dataset(data, options.format, options.group_by)
     with ProgressBar("reading labels") as bar:
         division = split(dataset, split_options, options.out, progress=bar.update)

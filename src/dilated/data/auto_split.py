@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dilated.data.groups import Groups
+from dilated.data.list_files import require_finished
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import read_lines
@@ -77,8 +78,9 @@ def find_split_lists(root: Path) -> dict[str, Path]:
     """The list files of splits in the data folder: train.txt, val.txt, test.txt, or other names of the splits.
 
     Raises:
-        InputError: two lists of one split.
+        InputError: two lists of one split, or a division whose lists are not all written.
     """
+    require_finished(root)
     lists: dict[str, Path] = {}
     for split, names in _LIST_NAMES.items():
         existing = [path for name in names if (path := root / f"{name}.txt").is_file()]

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from dilated.data.auto_split import find_split_lists, resolve_list
 from dilated.data.dataset import Dataset, DatasetDivision, open_dataset
 from dilated.data.groups import SINGLE_IMAGES, Groups, describe_groups
+from dilated.data.list_files import remove_unfinished, write_lists
 from dilated.data.sample import Sample, SampleKey, name_from_root
 from dilated.data.statistics import count_pixels
 from dilated.errors import InputError
-from dilated.files import atomic_write, plural
+from dilated.files import plural
 from dilated.progress import ProgressCallback, track
 
 Unit = Literal["group", "image"]
@@ -136,6 +137,7 @@ def split(
         >>> split(root, SplitOptions(val=0.3), out=root / "lists").group_counts
         {'train': 2, 'val': 1}
     """
+    remove_unfinished(Path(out) if out is not None else data.root if isinstance(data, Dataset) else Path(data))
     dataset = data if isinstance(data, Dataset) else open_dataset(data, group_by=group_by)
     folder = _choose_folder(dataset, out)
     samples, groups = pool_samples(dataset)
@@ -361,11 +363,5 @@ def _write_lists(division: Division, folder: Path, folds: int) -> tuple[Path, ..
     else:
         lists = {folder / f"{part}.txt": names for part, names in division.parts.items()}
     texts = {path: "".join(f"{name}\n" for name in names) for path, names in lists.items()}
-    existing = [path for path in texts if path.exists()]
-    if other := [path for path in existing if path.read_bytes() != texts[path].encode()]:
-        raise InputError(f"{other[0]}: the file exists, and would be replaced", hint="move it away first")
-    for path in texts:
-        if path not in existing:  # else a former call was killed before it had written all
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, texts[path])
+    write_lists(texts, folder)
     return tuple(lists)
