@@ -8,12 +8,25 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import environment
 
 SUPPORT = Path(__file__).parent / "support"
-JOBS = ("train", "predict", "raster", "convert", "report", "network", "split", "split-within", "score", "evaluate", "unpack")
+JOBS = (
+    "train",
+    "predict",
+    "raster",
+    "convert",
+    "report",
+    "network",
+    "split",
+    "split-within",
+    "score",
+    "evaluate",
+    "unpack",
+)
 MODES = ("crash", "tear", "full", "fail", "power", "lost", "reorder")
 AT_THE_END_AS_WELL = MODES[4:]
 
@@ -28,7 +41,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def inject(shim: Path, job: str, mode: str, folder: Path, share: float | int) -> list[dict[str, object]]:
+def inject(shim: Path, job: str, mode: str, folder: Path, share: float | int) -> list[dict[str, Any]]:
     """Inject faults into jobs; one result for each job and kind of fault."""
     paths = (SUPPORT, SUPPORT.parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     process = subprocess.run(
@@ -65,10 +78,15 @@ def test_a_fault_at_every_call_leaves_no_trace(job: str, shim: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("job", "kills"), [("train", 100), ("raster", 50), ("predict", 50), ("convert", 50)])
+@pytest.mark.parametrize(
+    ("job", "kills"), [("train-and-report", 100), ("raster", 50), ("predict", 50), ("convert", 50)]
+)
 def test_a_job_killed_at_random_moments_ends_with_the_same_bytes(
     job: str, kills: int, shim: Path, tmp_path: Path
 ) -> None:
     (result,) = inject(shim, job, "kill", tmp_path, kills)
+    print(result)
     assert result["points"] == kills
     assert result["failures"] == {}
+    if job == "train-and-report":
+        assert {"stage 0", "stage 1", "checkpoint", "report"} <= {*result["moments"]}

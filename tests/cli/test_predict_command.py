@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -209,6 +210,17 @@ def test_the_options_reach_the_predictor(
         "risk": None,
         "device": "cpu",
     }
+
+
+def test_the_number_of_workers_changes_no_byte(predict: Run, tmp_path: Path) -> None:
+    images = [photo(tmp_path / "in" / f"{i}.png", i, size=(20 + i % 2, 33)) for i in range(6)]
+    outputs, out = [], tmp_path / "out"
+    for workers in (1, 2, 3):
+        assert predict(*images, "--save", "palette", "probabilities", "--workers", workers)[0] == 0
+        outputs.append({name: (out / name).read_bytes() for name in files(out)})
+        shutil.rmtree(out)
+    assert len(outputs[0]) == 12
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_a_video_becomes_a_video_of_its_size_and_rate(predict: Run, network_file: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ and `failures`, each with its call and what was wrong: other bytes at the end th
 file, an error that is no plain message, or a message that promises what is not so. Each attempt is a fork of this
 process, so hundreds of them cost no import.
 
-MODE `kill` ends the job with SIGKILL at a random moment and goes on with it, and again, SHARE times in all; each time
-that it comes to its end, its bytes are compared. `ends` counts these.
+MODE `kill` ends the job with SIGKILL at a random moment, of a training often in a stage, a checkpoint or the report as
+drawn by chance, and goes on with it, and again, SHARE times in all; each time
+that it comes to its end, its bytes are compared. `ends` counts these, and `moments` what the kills met: a stage of the
+training, the writing of a checkpoint, or of the report. Each failure is also written to stderr at once.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import mmap
 import os
 import queue  # noqa: F401
 import random
@@ -31,6 +34,7 @@ import threading  # noqa: F401
 import time
 import traceback
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +60,9 @@ from dilated.prediction.pipeline import PipelineOptions, predict_sources
 from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import search_sources
 from dilated.run_folder import CHECKPOINT_FILE
+from dilated.training import checkpoint
+from dilated.training.budget import StageLimit
+from dilated.training.config import StageConfig
 from dilated.training.progress import TrainingProgress
 from dilated.weights import published
 from dilated.weights.published import PUBLISHED_NETWORKS
@@ -98,6 +105,44 @@ lr = 1e-3
 
 
 CAMVID = "dilation8_camvid"
+
+
+class Moment(TrainingProgress):
+    """What the job is at, in memory that this process shares with its forks, so that a kill leaves it."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, 64)
+        self.save_checkpoint = checkpoint.save_checkpoint
+        checkpoint.save_checkpoint = self.save  # type: ignore[assignment]
+
+    def read(self) -> str:
+        return self.memory[:].rstrip(b"\0").decode()
+
+    def note(self, text: str) -> str:
+        """Note what is begun, and return what was before."""
+        before = self.read()
+        self.memory[:] = text.encode().ljust(64, b"\0")
+        return before
+
+    def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
+        self.note(f"stage {stage_index}")
+
+    def on_training_end(self, mean_iou: float, run: Path) -> None:
+        self.note("report")
+
+    def save(self, path: Path, state: dict[str, object]) -> None:
+        before = self.note("checkpoint")
+        self.save_checkpoint(path, state)
+        self.note(before)
+
+
+MOMENT = Moment()
+MOMENTS = ("stage 0", "stage 1", "checkpoint", "report")
+
+
+def is_running(child: int) -> bool:
+    """Whether a child has not ended; it is not yet waited for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def narrow(name: str) -> VGGSegmenter:
@@ -145,12 +190,16 @@ def run_command(*arguments: object) -> None:
             raise InputError(errors.getvalue()) from error
 
 
-def train(root: Path, work: Path, again: bool) -> None:
+def train(root: Path, work: Path, again: bool, report: bool = False) -> None:
     """Resume where there is a checkpoint, and start anew where there is none."""
-    options = api.TrainOptions(device="cpu", progress=TrainingProgress(), report=False)
+    options = api.TrainOptions(device="cpu", progress=MOMENT, report=report)
     resume = again and (work / "run" / CHECKPOINT_FILE).exists()
     recipe = None if resume else root / "recipe.toml"
     api.train(root / "data", work / "run", recipe=recipe, resume=resume, options=options)
+
+
+def train_and_report(root: Path, work: Path, again: bool) -> None:
+    train(root, work, again, report=True)
 
 
 def predict(root: Path, work: Path, again: bool) -> None:
@@ -229,6 +278,7 @@ def unpack(root: Path, work: Path, again: bool) -> None:
 
 JOBS: dict[str, Callable[[Path, Path, bool], None]] = {
     "train": train,
+    "train-and-report": train_and_report,
     "predict": predict,
     "raster": raster,
     "convert": convert_data,
@@ -302,6 +352,7 @@ class Attempts:
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir()
         self.message.write_text("killed\n")
+        MOMENT.note("begin")
         child = os.fork()
         if child == 0:
             status, text = "done", ""
@@ -347,17 +398,23 @@ class Attempts:
         self.run(0, again=False)
         usual, kills, ends, again = time.time() - began, 0, 0, False
         failures: dict[int, str] = {}
+        met: Counter[str] = Counter()
         while kills < number:
+            wanted = moments.choice(("", *MOMENTS)) if self.job is train_and_report else ""
             child = self.start(0, again)
-            time.sleep(moments.uniform(0, usual))
+            while wanted and MOMENT.read() != wanted and is_running(child):
+                time.sleep(0.0005)
+            time.sleep(moments.uniform(0, 0.05 if wanted else usual))
             os.kill(child, signal.SIGKILL)
             again = os.WIFSIGNALED(os.waitpid(child, 0)[1])
             kills += again
+            met[MOMENT.read()] += again
             if not again or kills == number:
                 ends += 1
                 if text := self.finish(self.message.read_text()):
                     failures[kills] = text
-        return {"points": kills, "ends": ends, "failures": failures}
+                    print(f"kill {kills}: {text}", file=sys.stderr, flush=True)
+        return {"points": kills, "ends": ends, "moments": dict(sorted((+met).items())), "failures": failures}
 
 
 def main(job: str, mode: str, folder: str, share: str) -> None:
@@ -375,7 +432,11 @@ def main(job: str, mode: str, folder: str, share: str) -> None:
             attempts.mode = MODES[kind]
             points = range(1, attempts.calls + 1 + (MODES[kind] >= MODES["power"]))  # at the end as well
             chosen = sorted(random.Random(f"{name} {kind}").sample(points, max(1, round(float(share) * len(points)))))
-            failures = {k: text for k in chosen if (text := attempts.at(k))}
+            failures = {}
+            for k in chosen:
+                if text := attempts.at(k):
+                    failures[k] = text
+                    print(f"{name} {kind} {k}: {text}", file=sys.stderr, flush=True)
             result = {"calls": attempts.calls, "points": len(chosen), "failures": failures}
             print(json.dumps({"job": name, "mode": kind, **result}), flush=True)
 

@@ -76,17 +76,22 @@ def test_so_many_processes_learn_what_one_learns(
     assert outputs[1:] == [""] * (processes - 1)  # one process speaks
 
 
-def test_a_run_of_two_processes_goes_on_with_one(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
-    options = ["--recipe", recipe_file, "--no-report", "--set", *SGD]
+@pytest.mark.parametrize("dead", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_run_of_two_processes_goes_on_with_one(folder: Path, recipe_file: Path, tmp_path: Path, dead: bool) -> None:
+    options = ["--recipe", recipe_file, "--no-report", "--set", *SGD, *["stage.1.epochs=3"] * dead]
     finish(start(1, folder, "--out", tmp_path / "one", *options))
     out = tmp_path / "two"
     two = start(2, folder, "--out", out, *options)
     wait_for(out / "stage-0.safetensors", two)
-    for process in two:
-        process.send_signal(signal.SIGTERM)
+    if dead:
+        two[1].kill()
+    else:
+        for process in two:
+            process.send_signal(signal.SIGTERM)
     outputs = [process.communicate(timeout=120)[0] for process in two]
-    assert [process.returncode for process in two] == [130, 130], outputs
+    assert [process.returncode for process in two] == ([1, -signal.SIGKILL] if dead else [130, 130]), outputs
     assert "--resume" in outputs[0]
+    assert "Traceback" not in outputs[0]
     finish(start(1, folder, "--out", out, "--resume", "--no-report"))
     assert far(weights(tmp_path / "one"), weights(out)) < 1e-5
 

@@ -84,6 +84,20 @@ def test_frozen_levels_are_found_in_other_families(backbone: str) -> None:
     assert names == still + moving  # the first ones, in the order in which they run
 
 
+def test_the_number_of_workers_changes_no_weight(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
+    head, stage, *_ = recipe_file.read_text().split("[[stage]]")
+    recipe_file.write_text(f"{head}[[stage]]{stage}".replace("epochs = 3", "epochs = 2"))
+    runs = []
+    for workers in (0, 1, 2):
+        out = tmp_path / str(workers)
+        train(open_dataset(folder), load_recipe(str(recipe_file), [f"workers={workers}"]), out)
+        weights = torch.load(out / "checkpoint.pt", weights_only=True)["weights"]
+        runs.append({**weights, **{f"best.{name}": value for name, value in load(out).state_dict().items()}})
+    for run in runs[1:]:
+        assert run.keys() == runs[0].keys()
+        assert all(torch.equal(run[name], value) for name, value in runs[0].items())
+
+
 def test_resuming_with_another_recipe_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0"]), out)
