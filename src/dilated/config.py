@@ -11,6 +11,7 @@ import json
 import tomllib
 import types
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -62,7 +63,7 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
         raise InputError(
             f"{where}: found {_shorten(repr(table))}; expected a table with {', '.join(_field_names(cls))}"
         )
-    hints = typing.get_type_hints(cls)
+    hints = _read_hints(cls)  # type: ignore[arg-type]
     for key in table:
         if key not in hints:
             matches = difflib.get_close_matches(key, hints, n=1)
@@ -79,6 +80,11 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
         return cls(**values)
     except InputError as error:  # of the class's own rules, which do not know the file
         raise type(error)(f"{where}: {error.message}", error.hint, error.details) from error
+
+
+@cache
+def _read_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _select_by_kind(classes: tuple[type, ...], table: Any, where: str) -> type:

@@ -19,6 +19,8 @@ from dilated.data.formats.folders import Folders
 from dilated.data.formats.yolo import YOLO
 from dilated.data.labels import Classes, save_classes
 from dilated.errors import InputError
+from dilated.label_ids import label_dtype
+from dilated.palettes import distinct_colors
 
 OWN = ("folders", "colors", "voc", "camvid", "coco_json", "labelme", "mapillary", "ade20k", "tiff_pages")
 """Formats of any classes that can ignore pixels."""
@@ -90,6 +92,33 @@ def test_images_but_jpegs_come_back_and_so_do_colors(name: str, tmp_path: Path) 
     }
     for old, new in zip(data.samples("val"), read.samples("val"), strict=True):
         assert np.array_equal(old.read_image(), new.read_image())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [*((n, c) for n in (*OWN, *NO_IGNORE) for c in (255, 256, 300)), ("coco_panoptic", 300), ("coco_panoptic", 2_000)],
+)
+def test_many_classes_come_back(name: str, count: int, tmp_path: Path) -> None:
+    """Around the last of 8 bits, in any order of the classes, of which one is called background."""
+    random = np.random.default_rng(count)
+    names = ["background", *(f"c{i}" for i in range(1, count))]
+    random.shuffle(names)
+    classes = Classes(tuple(names), tuple(distinct_colors(count)))
+    ids = random.integers(0, count, (6, 9)).astype(label_dtype(count))
+    ids[0, :2] = 0, count - 1
+    if name not in NO_IGNORE:
+        ids[3:, 3:5] = classes.ignore_id
+    data = source(tmp_path / "in", {"train": [ids]}, classes)
+    if count > FORMATS[name].most_classes:
+        with pytest.raises(InputError, match=f"holds at most {FORMATS[name].most_classes} classes"):
+            convert(data, tmp_path / "out", name)
+        return
+    written = convert(data, tmp_path / "out", name).classes
+    (sample,) = open_dataset(tmp_path / "out").samples("train")
+    found, known = sample.read_label(), ids != classes.ignore_id
+    assert found.dtype == label_dtype(count)
+    assert np.array_equal(found == written.ignore_id, ~known)
+    assert [sample.classes.names[i] for i in found[known]] == [names[i] for i in ids[known]]
 
 
 @pytest.mark.parametrize("first", ["yolo", "coco_json", "labelme", "colors", "tiff_pages"])

@@ -174,26 +174,28 @@ def find_duplicate(names: Sequence[str]) -> str | None:
     return None
 
 
-def read_values(path: Path | str, transparent: str = "refuse", channel: int | None = None) -> NDArray[np.int64]:
+def read_values(
+    path: Path | str, transparent: str = "refuse", channel: int | None = None, ignored: int = IGNORE
+) -> NDArray[np.int64]:
     """Read a label image's values, (H, W), as the file stores them.
 
     Modes L, P (indices, never colors), 1 and 16-bit; also gray with alpha, and colors of 8 or 16 bits whose three
     channels are equal everywhere, which are that value.
 
     Args:
-        transparent: what fully transparent pixels are that carry a value: "ignore" (255), "color" (their value), or
-            "refuse".
+        transparent: what fully transparent pixels are that carry a value: "ignore", "color" (their value), or "refuse".
         channel: the channel of colors that holds the values, from 0; None where all must be equal.
+        ignored: the value of ignored pixels.
 
     Raises:
         InputError: an unreadable file, a color image, values that cannot be read as they are stored, or transparent
             pixels that carry a value.
     """
-    return read_stored_values(path, transparent, channel).astype(np.int64)
+    return read_stored_values(path, transparent, channel, ignored).astype(np.int64)
 
 
 def read_stored_values(
-    path: Path | str, transparent: str = "refuse", channel: int | None = None
+    path: Path | str, transparent: str = "refuse", channel: int | None = None, ignored: int = IGNORE
 ) -> NDArray[np.integer]:
     """Read what `read_values` reads in the type that the file has, such as uint8."""
     with open_image(Path(path)) as image:
@@ -209,7 +211,9 @@ def read_stored_values(
         colors, hidden = split_alpha(image)
         values = pick_channel(colors, path, image.mode, channel)
         refuse_hidden(colors, hidden, path, transparent)
-        return np.where(hidden, IGNORE, values) if transparent == "ignore" else values
+        return (
+            np.where(hidden, np.min_scalar_type(ignored).type(ignored), values) if transparent == "ignore" else values
+        )
 
 
 def decode_label(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.errors import InputError
+from dilated.label_ids import LabelArray
 
 Mask = NDArray[np.bool_]
 
@@ -91,7 +92,7 @@ def rasterize_line(points: NDArray[np.float64], width: float, size: tuple[int, i
 
 def merge_masks(
     masks: Iterable[tuple[int, Mask]], size: tuple[int, int], background: int = 0, smaller_on_top: bool = True
-) -> NDArray[np.uint8]:
+) -> LabelArray:
     """Draw masks over each other as a label map: the smaller on top, of equals the later.
 
     Args:
@@ -101,7 +102,7 @@ def merge_masks(
         smaller_on_top: whether masks are sorted by size first; otherwise the later is on top.
 
     Returns:
-        (H, W) uint8.
+        (H, W) uint8, or uint16 where a value is above 255.
 
     Example:
         >>> small, large = np.array([[True, False, False]]), np.array([[True, True, False]])
@@ -114,7 +115,8 @@ def merge_masks(
         if len(rows):
             place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
             cropped.append((int(mask.sum()), value, place, mask[place].copy()))
-    label = np.full(size, background, dtype=np.uint8)
+    greatest = max([background, *(value for _, value, _, _ in cropped)])
+    label: LabelArray = np.full(size, background, dtype=np.uint8 if greatest <= 255 else np.uint16)
     if smaller_on_top:
         cropped.sort(key=lambda entry: entry[0], reverse=True)
     for _, value, place, mask in cropped:

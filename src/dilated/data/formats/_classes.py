@@ -38,7 +38,7 @@ from dilated.data.mask_channels import refuse_hidden, split_alpha
 from dilated.data.raw_values import assert_raw_values, assert_single_frame
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.label_ids import LabelArray
+from dilated.label_ids import MAX_CLASSES, LabelArray
 from dilated.palettes import VOC_CLASSES, Color, voc_color
 
 PASCAL_CLASSES = Classes(VOC_CLASSES, tuple(voc_color(i) for i in range(21)), ignore=(IGNORE,), source="PASCAL VOC")
@@ -125,20 +125,21 @@ class ClassesFile:
         if self.classes is None:
             return {name: i for i, name in enumerate(names)}
         require_default_values(self.classes, source)
-        missing = [name for name in names if name not in self.classes.names]
+        ids = {name: i for i, name in enumerate(self.classes.names)}
+        missing = [name for name in names if name not in ids]
         if missing:
             raise InputError(
                 f"{self.path}: has no class {missing[0]!r} ({len(missing)} such), which {source} has",
                 hint="write one [[class]] for each of its names",
             )
-        return {name: self.classes.names.index(name) for name in names}
+        return {name: ids[name] for name in names}
 
 
 def classes_from_names(names: Sequence[str], source: str) -> Classes:
     """Classes of these names, with distinct colors.
 
     Raises:
-        InputError: more than 255 names, or one twice.
+        InputError: more than 65,535 names, or one twice.
     """
     return Classes(tuple(names), tuple(voc_color(i) for i in range(len(names))), source=source)
 
@@ -183,8 +184,10 @@ def require_background_first(classes: Classes, root: Path) -> None:
 def move_background_first(classes: Classes) -> Classes:
     """Classes as formats of objects keep them: the background first, added where there is none."""
     if BACKGROUND not in classes.names:
-        if len(classes) == 255:
-            raise InputError(f"{classes.source}: 255 classes leave no room for the background", hint="merge two")
+        if len(classes) == MAX_CLASSES:
+            raise InputError(
+                f"{classes.source}: {MAX_CLASSES} classes leave no room for the background", hint="merge two"
+            )
         names, colors = (BACKGROUND, *classes.names), (find_unused_color(classes), *classes.colors)
         return reset_values(classes, names, colors)
     color_by_name = dict(zip(classes.names, classes.colors, strict=True))
@@ -195,7 +198,8 @@ def move_background_first(classes: Classes) -> Classes:
 def find_unused_color(classes: Classes) -> Color:
     """A color that no class has; black where possible."""
     candidates = ((0, 0, 0), (255, 255, 255), *((i, i, i) for i in range(1, 255)))
-    return next(color for color in candidates if color not in classes.colors)
+    used = set(classes.colors)
+    return next(color for color in (*candidates, *map(voc_color, range(MAX_CLASSES + 1))) if color not in used)
 
 
 def reset_values(
@@ -246,7 +250,8 @@ class ColorReader:
         names: what each color means, for messages.
         colors: the colors.
         values: the value of each color; by default its index.
-        transparent: what fully transparent pixels of a color are: "ignore" (255), "color", or "refuse".
+        transparent: what fully transparent pixels of a color are: "ignore", "color", or "refuse".
+        ignored: the value of ignored pixels.
 
     Example:
         >>> import os, tempfile
@@ -261,6 +266,7 @@ class ColorReader:
     colors: tuple[Color, ...]
     values: tuple[int, ...] = ()
     transparent: str = "refuse"
+    ignored: int = IGNORE
 
     def __call__(self, path: Path) -> NDArray[np.int64]:
         """Read a mask, (H, W).
@@ -286,7 +292,7 @@ class ColorReader:
         indices = order[np.searchsorted(known[order], codes).clip(max=len(order) - 1)]
         unknown = known[indices] != codes
         values = np.array(self.values or range(len(self.colors)), dtype=np.int64)[indices]
-        is_question = hidden & (unknown | (values != IGNORE))  # not where it is ignored either way
+        is_question = hidden & (unknown | (values != self.ignored))  # not where it is ignored either way
         refuse_hidden(mask, is_question, path, self.transparent)
         if unknown.any():
             y, x = (int(v[0]) for v in np.nonzero(unknown))
@@ -297,23 +303,28 @@ class ColorReader:
                 f"pixels of unknown colors); the nearest known is {_format_color(self.colors[i])} {self.names[i]}",
                 hint="save masks without smoothing when they are resized, and not as JPEG",
             )
-        return np.where(hidden, IGNORE, values) if self.transparent == "ignore" else values
+        return np.where(hidden, self.ignored, values) if self.transparent == "ignore" else values
 
 
-def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> NDArray[np.uint8]:
+def encode_ids(ids: LabelArray, classes: Classes, ignored: int) -> LabelArray:
     """Ids -> values as files of these classes have them, which `classes.decode` reads back as the same ids.
 
     Args:
-        ids: (H, W) uint8, 255 where ignored.
-        ignored: the value that is written there.
+        ids: (H, W) class ids.
+        ignored: the value that is written for ignored pixels.
+
+    Returns:
+        (H, W) uint8, or uint16 where a value is above 255.
 
     Example:
         >>> classes = Classes(("road", "car"), ((128, 64, 128), (0, 0, 142)), ((7,), (26, 29)), ignore=(0,))
         >>> encode_ids(np.array([[1, 0, 255]], np.uint8), classes, 0).tolist()
         [[26, 7, 0]]
     """
-    table = np.full(IGNORE + 1, ignored, dtype=np.uint8)
-    table[: len(classes)] = [group[0] for group in classes.values]
+    values = [group[0] for group in classes.values]
+    dtype = np.uint8 if max(*values, ignored) <= 255 else np.uint16
+    table: LabelArray = np.full(classes.ignore_id + 1, ignored, dtype=dtype)
+    table[: len(values)] = values
     return table[ids]
 
 

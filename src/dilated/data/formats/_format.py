@@ -47,7 +47,7 @@ from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
-from dilated.label_ids import LabelArray
+from dilated.label_ids import MAX_CLASSES, LabelArray
 
 
 class MissingClassesError(InputError):
@@ -96,6 +96,8 @@ class Format(ABC):
     frame_rate: ClassVar[float] = 0
     """How many running numbers of file names are a second, where the images are frames of films; 0 where not."""
     writable_splits: ClassVar[Sequence[str]] = SPLITS
+    most_classes: ClassVar[int] = MAX_CLASSES
+    """The most classes that it can be written with."""
     draws_objects: ClassVar[bool] = False
     """Whether labels are drawn objects, and class 0 the background."""
     takes_any_classes: ClassVar[bool] = True
@@ -274,6 +276,11 @@ class Format(ABC):
             raise InputError(f"{root}: found the split {split!r}", hint=f"give one of {', '.join(cls.writable_splits)}")
         if classes is None:
             raise InputError(f"{root}: the format {cls.name} has no classes of its own", hint="pass the classes")
+        if len(classes) > cls.most_classes:
+            raise InputError(
+                f"{root}: {cls.name} holds at most {cls.most_classes} classes, and there are {len(classes)}",
+                hint="choose a format such as folders",
+            )
         cls._write(root, split, validate_arrays(samples, classes, cls.can_ignore(classes)), classes)
 
     @classmethod
@@ -307,7 +314,7 @@ def save_pairs(
     """Write each image into one folder and its label as PNG into another, and create both folders.
 
     Args:
-        encode: ids (H, W) uint8 -> the label as it is written: values (H, W), colors (H, W, 3) or a palette image.
+        encode: ids (H, W) -> the label as it is written: values (H, W), colors (H, W, 3) or a palette image.
         label_suffix: what follows the stem in the label's name.
 
     Returns:

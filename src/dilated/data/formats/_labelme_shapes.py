@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dilated.data.formats._classes import BACKGROUND, class_name
 from dilated.data.formats._format import require_field
 from dilated.data.images import ImageArray, image_size, open_image, read_image
-from dilated.data.labels import IGNORE, ObjectRules, make_size_error
+from dilated.data.labels import ObjectRules, make_size_error
 from dilated.data.masks import Mask, merge_masks, rasterize_line, rasterize_polygon
 from dilated.errors import InputError
 from dilated.files import read_json
@@ -106,7 +106,7 @@ class ShapeReader:
     image: Path | None
     """The image, whose size is compared; None for the one inside the file."""
     ids: tuple[tuple[str, int], ...]
-    """The classes' names and ids."""
+    """The classes' names and ids, and the value of `__ignore__`."""
     rules: ObjectRules
     """What lines and points are."""
 
@@ -119,7 +119,7 @@ class ShapeReader:
         data = read_shapes(path)
         size = image_size(self.image) if self.image else _embedded_size(path, data)
         _require_size(path, (data.get("imageHeight"), data.get("imageWidth")), size)
-        ids = {**dict(self.ids), IGNORE_LABEL: IGNORE}
+        ids = dict(self.ids)
         masks = self._rasterize_shapes(path, data["shapes"], ids, size)
         return merge_masks(masks, size, ids[BACKGROUND], smaller_on_top=False)
 

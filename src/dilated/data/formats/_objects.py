@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.images import image_size
-from dilated.data.labels import IGNORE, ObjectRules, make_size_error
+from dilated.data.labels import ObjectRules, make_size_error
 from dilated.data.masks import Mask, decode_rle, decompress_rle, merge_masks, rasterize_polygon
 from dilated.errors import InputError
 from dilated.files import plural
@@ -63,7 +63,7 @@ class ColumnRuns:
 
 
 class DrawnObject(NamedTuple):
-    """An object of an image: its class or 255, how messages call it, and what draws it."""
+    """An object of an image: its class or the ignored value, how messages call it, and what draws it."""
 
     value: int
     name: str
@@ -84,7 +84,7 @@ class ObjectReader:
     """Whether smaller objects are drawn on top; otherwise later ones are."""
 
     def __call__(self, path: Path) -> LabelArray:
-        """The label map (H, W), 255 where an object is ignored.
+        """The label map (H, W).
 
         Raises:
             InputError: an image of another size, or a mask that is damaged.
@@ -106,15 +106,17 @@ class ObjectCounts:
     """What an annotation file has besides objects with a mask, by kind, as it is parsed."""
 
     rules: ObjectRules
+    ignored: int = 255
+    """The value of ignored pixels."""
     crowds: int = 0
     crowds_are_ignored: bool = False
     skipped: Counter[str] = field(default_factory=Counter)
     """Objects that were left out, by what they are."""
 
     def read_crowd(self, value: int) -> int:
-        """Count a crowd, and say what its pixels are: the value, or 255."""
+        """Count a crowd, and say what its pixels are: the value, or the ignored one."""
         self.crowds += 1
-        return IGNORE if self.crowds_are_ignored else value
+        return self.ignored if self.crowds_are_ignored else value
 
     def skip(self, where: str, kind: str, problem: str) -> None:
         """Leave an object out, if classes.toml says so.

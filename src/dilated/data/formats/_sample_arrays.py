@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from dilated.data.images import ImageArray
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import Classes
 from dilated.errors import InputError
-from dilated.label_ids import LabelArray
+from dilated.label_ids import LabelArray, label_dtype
 
 SampleArrays = tuple[str, ImageArray, LabelArray]
-"""A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) uint8, 255 where ignored."""
+"""A sample to write: its stem, the image (H, W, 3) uint8, and its class ids (H, W) of `label_dtype`."""
 
 
 class IgnoredPixelsError(InputError):
@@ -32,20 +32,21 @@ def validate_arrays(samples: Iterable[SampleArrays], classes: Classes, can_ignor
         if stem in seen:
             raise InputError(f"samples: found the stem {stem!r} twice", hint="give distinct stems")
         seen.add(stem)
-        if image.dtype != np.uint8 or ids.dtype != np.uint8 or image.shape != (*ids.shape, 3) or ids.ndim != 2:
+        dtype, ignored = label_dtype(len(classes)), classes.ignore_id
+        if image.dtype != np.uint8 or ids.dtype != dtype or image.shape != (*ids.shape, 3) or ids.ndim != 2:
             raise InputError(
                 f"samples: {stem}: found an image {image.shape} {image.dtype} and a label {ids.shape} {ids.dtype}",
-                hint="give (H, W, 3) uint8 and (H, W) uint8",
+                hint=f"give (H, W, 3) uint8 and (H, W) {dtype}",
             )
-        outside = (ids >= len(classes)) & (ids != IGNORE)
+        outside = (ids >= len(classes)) & (ids != ignored)
         if outside.any():
             y, x = (int(v[0]) for v in np.nonzero(outside))
             raise InputError(
                 f"samples: {stem}: found the id {ids[y, x]} at x={x}, y={y}",
-                hint=f"give 0 to {len(classes) - 1}, or {IGNORE}",
+                hint=f"give 0 to {len(classes) - 1}, or {ignored}",
             )
-        if not can_ignore and (ids == IGNORE).any():
-            y, x = (int(v[0]) for v in np.nonzero(ids == IGNORE))
+        if not can_ignore and (ids == ignored).any():
+            y, x = (int(v[0]) for v in np.nonzero(ids == ignored))
             raise IgnoredPixelsError(
                 f"samples: {stem}: found ignored pixels at x={x}, y={y}, which the format cannot express"
             )

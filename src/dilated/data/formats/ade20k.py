@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class ADE20K(Format):
     """
 
     name = "ade20k"
+    most_classes = 254  # as 0 is ignored
     source = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
     writable_splits = expected_splits = tuple(_SPLIT_FOLDERS)
     lacks_colors = f"{_CLASS_TABLE} has"
@@ -58,16 +60,14 @@ class ADE20K(Format):
             )
         names = _read_class_table(path)
         short_names = [name.split(",")[0].strip() for name in names]
+        counts = Counter(short_names)
         unique_names = [
-            short_name if short_names.count(short_name) == 1 else name
-            for short_name, name in zip(short_names, names, strict=True)
+            short_name if counts[short_name] == 1 else name for short_name, name in zip(short_names, names, strict=True)
         ]
         return _number_from_one(classes_from_names(unique_names, str(path)), str(path))
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        if len(classes) > 254:
-            raise InputError(f"{root}: found {len(classes)} classes", hint="give at most 254, for 0 is ignored")
         require_writable_names(classes, root, without=",")
         images, labels = (root / kind / _SPLIT_FOLDERS[split] for kind in ("images", "annotations"))
         save_pairs(samples, images, labels, lambda ids: np.where(ids == IGNORE, 0, ids + np.uint8(1)).astype(np.uint8))

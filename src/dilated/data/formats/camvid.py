@@ -17,7 +17,7 @@ from dilated.data.formats._format import Format, Parsed, save_pairs
 from dilated.data.formats._match import SPLITS, MatchResult, match_folders, write_stems
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import ImageArray, is_file, list_image_files
-from dilated.data.labels import IGNORE, Classes, read_values
+from dilated.data.labels import Classes, read_values
 from dilated.errors import InputError
 from dilated.files import read_lines
 from dilated.label_ids import LabelArray
@@ -118,7 +118,7 @@ class CamVid(Format):
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        ignored = classes.ignore[0] if classes.ignore else IGNORE
+        ignored = classes.ignore[0] if classes.ignore else classes.ignore_id
         save_pairs(samples, root / split, root / f"{split}annot", lambda ids: encode_ids(ids, classes, ignored))
 
 

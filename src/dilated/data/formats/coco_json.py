@@ -34,11 +34,11 @@ from dilated.data.formats._match import SPLIT_ALIASES, SPLITS, UNDIVIDED, MatchR
 from dilated.data.formats._objects import DrawnObject, ObjectCounts, ObjectReader
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import is_file
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import Classes
 from dilated.data.polygons import label_components, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.label_ids import LabelArray
+from dilated.label_ids import LabelArray, ignore_id_of
 
 _ROBOFLOW_FILE = "_annotations.coco.json"
 _HEADING_ID = 0  # of a category of Roboflow that is no class
@@ -145,7 +145,7 @@ class COCOInstances(Format):
                 )
             ids = self.classes_file.map_names_to_ids(self._class_names(path), str(path))
             values = {category: ids[name] for category, name in _class_categories(path, file).items()}
-            tally = ObjectCounts(self.classes_file.object_rules)
+            tally = ObjectCounts(self.classes_file.object_rules, self.classes.ignore_id)
             self._parsed_splits[split] = parse_instances(path, file, values, tally), tally
         return self._parsed_splits[split]
 
@@ -174,7 +174,7 @@ def _describe_regions(ids: LabelArray) -> list[dict[str, Any]]:
     for i, outline in enumerate(trace_polygons(ids)):
         if outline.value == 0:
             continue
-        is_crowd = outline.value == IGNORE
+        is_crowd = outline.value == ignore_id_of(ids)
         fields = {"category_id": 1 if is_crowd else outline.value, "iscrowd": int(is_crowd)}
         if is_crowd or len(outline.rings) > 1:
             annotations.append(make_annotation(region == i, **fields))

@@ -19,7 +19,7 @@ from dilated.data.formats._image_finder import ImageFinder
 from dilated.data.formats._match import SPLITS, UNDIVIDED, MatchResult, index_by_split
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import is_file, open_image
-from dilated.data.labels import IGNORE, Classes, make_size_error
+from dilated.data.labels import Classes, make_size_error
 from dilated.data.raw_values import assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -96,6 +96,7 @@ class COCOPanoptic(Format):
         """The samples in the order of the file's images."""
         file, finder = self._files[split], ImageFinder(self.root)
         ids = self.classes_file.map_names_to_ids(list(file.names.values()), str(file.path))
+        ignored = self.classes.ignore_id
         stem = file.path.stem
         original = stem.removeprefix(_PREFIX)
         folders = [*(f"{above}{name}" for above in ("", "images/") for name in (original, split)), "images", ""]
@@ -111,10 +112,10 @@ class COCOPanoptic(Format):
                 problems.append(f"{places[0]}: no such file, which {file.path.name} names")
             else:
                 values = {
-                    segment: IGNORE if crowd and self._ignores_crowds else ids[file.names[category]]
+                    segment: ignored if crowd and self._ignores_crowds else ids[file.names[category]]
                     for segment, (category, crowd) in segments.items()
                 }
-                reader = _SegmentReader(tuple(values), tuple(values.values()), size, file.path.name)
+                reader = _SegmentReader((0, *values), (ignored, *values.values()), size, file.path.name)
                 samples.append(Sample(image, label, reader, stem=Path(name).stem))
         return MatchResult(samples, problems)
 
@@ -127,11 +128,11 @@ class COCOPanoptic(Format):
         def encode(ids: LabelArray) -> LabelArray:
             number = len(images) + 1
             size = {"height": ids.shape[0], "width": ids.shape[1]}
-            values, areas = np.unique(ids[ids != IGNORE], return_counts=True)
+            values, areas = np.unique(ids[ids != classes.ignore_id], return_counts=True)
             images.append({"id": number, **size})
             annotations.append({"image_id": number, "segments_info": list(map(_describe_segment, values, areas))})
-            segments = np.where(ids == IGNORE, 0, ids.astype(np.int64) + 1).astype(np.uint8)
-            return np.stack([segments, 0 * segments, 0 * segments], axis=-1)
+            segments = np.where(ids == classes.ignore_id, 0, ids.astype(np.int64) + 1)
+            return np.stack([segments & 255, segments >> 8, 0 * segments], axis=-1).astype(np.uint8)
 
         path = root / "annotations" / f"{_PREFIX}{split}.json"
         stems = save_pairs(samples, root / "images" / split, path.with_suffix(""), encode)
@@ -145,7 +146,7 @@ class COCOPanoptic(Format):
         atomic_write(path, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
-def _describe_segment(value: np.uint8, area: np.int64) -> dict[str, int]:
+def _describe_segment(value: np.integer, area: np.int64) -> dict[str, int]:
     number = int(value) + 1
     return {"id": number, "category_id": number, "area": int(area), "iscrowd": 0}
 
@@ -231,9 +232,10 @@ def _split_name(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _SegmentReader:
-    """Read a PNG of segments as values, 255 where there is no segment."""
+    """Read a PNG of segments as values."""
 
     segments: tuple[int, ...]
+    """Their numbers, and 0 for none."""
     values: tuple[int, ...]
     """Of each segment."""
     size: tuple[int, int]
@@ -257,8 +259,8 @@ class _SegmentReader:
         if colors.shape[:2] != self.size:
             raise make_size_error(path, colors.shape[:2], self.size)
         numbers = colors @ np.array([1, 1 << 8, 1 << 16])
-        known = np.array([0, *self.segments], dtype=np.int64)
-        values = np.array([IGNORE, *self.values], dtype=np.int64)
+        known = np.array(self.segments, dtype=np.int64)
+        values = np.array(self.values, dtype=np.int64)
         order = np.argsort(known)
         places = order[np.searchsorted(known[order], numbers).clip(max=len(order) - 1)]
         unknown = known[places] != numbers

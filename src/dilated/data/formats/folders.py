@@ -28,7 +28,7 @@ from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._stems import find_beside_suffix, find_stem_rule
 from dilated.data.formats._yolo_config import find_config, read_config
 from dilated.data.images import list_image_files
-from dilated.data.labels import IGNORE, Classes, draft_classes, read_values
+from dilated.data.labels import Classes, draft_classes, read_values
 from dilated.errors import InputError
 
 
@@ -139,7 +139,9 @@ class Folders(Format):
             return matches  # reported when the classes are asked for
         if classes is None or (classes.transparent, classes.channel) == ("refuse", None):
             return matches
-        reader = partial(read_values, transparent=classes.transparent, channel=classes.channel)
+        reader = partial(
+            read_values, transparent=classes.transparent, channel=classes.channel, ignored=classes.ignore_id
+        )
         return replace(matches, samples=[replace(sample, label_reader=reader) for sample in matches.samples])
 
     def _match_split_files(self, split: str) -> MatchResult:
@@ -164,9 +166,9 @@ class Folders(Format):
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        """The labels have the values of the classes, 255 where ignored."""
+        """The labels have the values of the classes, 255 or 65535 where ignored."""
         folders = root / "images" / split, root / "labels" / split
-        save_pairs(samples, *folders, lambda ids: encode_ids(ids, classes, IGNORE))
+        save_pairs(samples, *folders, lambda ids: encode_ids(ids, classes, classes.ignore_id))
 
 
 class ColorMasks(Folders):
@@ -217,8 +219,9 @@ class ColorMasks(Folders):
         reader = ColorReader(
             (*classes.names, *["ignored"] * len(ignored)),
             (*classes.colors, *ignored),
-            (*range(len(classes)), *[IGNORE] * len(ignored)),
+            (*range(len(classes)), *[classes.ignore_id] * len(ignored)),
             classes.transparent,
+            classes.ignore_id,
         )
         return replace(matches, samples=[replace(sample, label_reader=reader) for sample in matches.samples])
 
@@ -230,9 +233,9 @@ class ColorMasks(Folders):
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
         """The first of the classes' `ignore_colors` is for ignored pixels."""
         require_distinct_colors(classes)
-        colors = np.zeros((256, 3), dtype=np.uint8)
+        colors = np.zeros((classes.ignore_id + 1, 3), dtype=np.uint8)
         colors[: len(classes)] = classes.colors
-        colors[IGNORE] = (*classes.ignore_colors, (0, 0, 0))[0]
+        colors[-1] = (*classes.ignore_colors, (0, 0, 0))[0]
         save_pairs(samples, root / "images" / split, root / "labels" / split, lambda ids: colors[ids])
 
     @classmethod

@@ -11,9 +11,6 @@ from os.path import dirname, realpath
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dilated.data.formats._classes import (
     BACKGROUND,
     BACKGROUND_LABELS,
@@ -36,11 +33,12 @@ from dilated.data.formats._match import SPLITS, MatchResult, find_split
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats._tree import ImageIndex, list_folders
 from dilated.data.images import is_file, list_image_files
-from dilated.data.labels import IGNORE, Classes, ObjectRules
+from dilated.data.labels import Classes, ObjectRules
 from dilated.data.polygons import compute_signed_area, trace_polygons
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural, read_lines
+from dilated.label_ids import LabelArray, ignore_id_of
 
 
 class LabelMe(Format):
@@ -111,7 +109,10 @@ class LabelMe(Format):
 
     def _match_folder(self, split: str) -> MatchResult:
         """The samples in the order of the files' names."""
-        ids = tuple(self.classes_file.map_names_to_ids(self._class_names, "the data").items())
+        ids = (
+            *self.classes_file.map_names_to_ids(self._class_names, "the data").items(),
+            (IGNORE_LABEL, self.classes.ignore_id),
+        )
         rules = self.classes_file.object_rules
         files = self._files[split]
         stems = Counter(file.path.stem for file in files)
@@ -229,7 +230,7 @@ class _File:
         )
 
 
-def _describe_shapes(ids: NDArray[np.uint8], names: list[str]) -> list[dict[str, Any]]:
+def _describe_shapes(ids: LabelArray, names: list[str]) -> list[dict[str, Any]]:
     """The shapes of a label map (H, W), in the order in which they are drawn."""
     height, width = ids.shape
     rings = []
@@ -237,7 +238,9 @@ def _describe_shapes(ids: NDArray[np.uint8], names: list[str]) -> list[dict[str,
         left, top, box_width, box_height = outline.bbox
         is_interior = left > 0 and top > 0 and left + box_width < width and top + box_height < height
         if outline.value or is_interior:  # background at the border is in no hole
-            rings.append((outline.rings[0], IGNORE_LABEL if outline.value == IGNORE else names[outline.value]))
+            rings.append(
+                (outline.rings[0], IGNORE_LABEL if outline.value == ignore_id_of(ids) else names[outline.value])
+            )
     rings.sort(key=lambda entry: compute_signed_area(entry[0]), reverse=True)
     return [
         {"label": name, "points": ring.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}

@@ -17,7 +17,7 @@ from dilated.data.formats._format import Format, Parsed, make_folders
 from dilated.data.formats._match import SPLITS, MatchResult
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.images import ImageArray, open_image, to_rgb_array
-from dilated.data.labels import IGNORE, Classes
+from dilated.data.labels import Classes
 from dilated.data.raw_values import assert_raw_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
@@ -73,14 +73,14 @@ class TIFFPages(Format):
 
     @classmethod
     def _write(cls, root: Path, split: str, samples: Iterable[SampleArrays], classes: Classes) -> None:
-        """The labels have the values of the classes, 255 where ignored; stems are lost."""
+        """The labels have the values of the classes, 255 or 65535 where ignored; stems are lost."""
         make_folders(root / split)
         with (
             AppendingTiffWriter(str(root / split / "images.tif"), True) as images,
             AppendingTiffWriter(str(root / split / "labels.tif"), True) as labels,
         ):
             for _, image, ids in samples:
-                for file, page in ((images, image), (labels, encode_ids(ids, classes, IGNORE))):
+                for file, page in ((images, image), (labels, encode_ids(ids, classes, classes.ignore_id))):
                     Image.fromarray(page).save(file, format="TIFF", compression="tiff_deflate")
                     file.newFrame()
 

@@ -31,7 +31,7 @@ from dilated.data.formats._mask_kind import inspect_masks
 from dilated.data.formats._match import MatchResult, list_names, read_stems, require_files, write_stems
 from dilated.data.formats._sample_arrays import SampleArrays
 from dilated.data.formats.coco import COCO
-from dilated.data.labels import IGNORE, Classes, read_values
+from dilated.data.labels import Classes, read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.palettes import voc_color
@@ -66,6 +66,7 @@ class VOC(Format):
 
     name = "voc"
     reads_colors = True
+    most_classes = 255
     fixed_classes = CLASSES
     source = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
     writable_splits = expected_splits = _VOC_SPLITS
@@ -133,7 +134,7 @@ class VOC(Format):
         if inspect_masks(labels).kind != "colors" and classes.read != "colors":
             return read_values
         ignored = classes.ignore_colors or ((_VOID_COLOR,) if classes == CLASSES else ())
-        values = (*(group[0] for group in classes.values), *[IGNORE] * len(ignored))
+        values = (*(group[0] for group in classes.values), *[classes.ignore_id] * len(ignored))
         names = (*classes.names, *["ignored"] * len(ignored))
         return ColorReader(names, (*classes.colors, *ignored), values, classes.transparent)
 

@@ -208,7 +208,7 @@ class _PolygonReader:
     """The id of each of YOLO's classes."""
     background_id: int
 
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
+    def __call__(self, path: Path) -> LabelArray:
         """The label map (H, W)."""
         height, width = size = image_size(self.image)
         lines = read_lines(path) if path.exists() else []
