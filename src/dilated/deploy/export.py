@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.images import list_image_files
-from dilated.data.labels import IGNORE
 from dilated.data.sample import Sample
 from dilated.deploy.graph import ImageGraph, Output
 from dilated.deploy.onnx_file import to_onnx
@@ -28,6 +27,7 @@ from dilated.deploy.price import ExportPrice, measure_price
 from dilated.errors import InputError
 from dilated.evaluation.compare import compare
 from dilated.files import atomic_path
+from dilated.label_ids import ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.exported import read_exported
 from dilated.prediction.memory import measure_bytes_per_pixel
@@ -138,7 +138,7 @@ def describe(segmenter: BaseSegmenter, output: Output) -> dict[str, Any]:
         "version": FORMAT_VERSION,
         "classes": list(segmenter.classes),
         "colors": [list(color) for color in segmenter.colors],
-        "ignore": IGNORE,
+        "ignore": ignore_id(len(segmenter.classes)),
         "output": output,
         "input": None if segmenter.input is None else dataclasses.asdict(segmenter.input),
         "dtype": "uint8" if segmenter.input is None else segmenter.input.dtype,

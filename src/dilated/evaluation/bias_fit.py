@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dilated.errors import InputError
 from dilated.label_ids import ignore_id
 
 _MOST_VALUES = 32_000_000
@@ -30,6 +31,7 @@ _STEPS = 64
 _RANGE = 2
 """Biases are multiples of 1/64 within -2 to 2."""
 _MOST_ROUNDS = 12
+_MOST_CLASSES = 255
 _LEAST_GAIN = 1e-5
 _TEMPERATURES = (0.05, 20.0)
 
@@ -96,6 +98,9 @@ class PixelSample:
 def fit_biases(sample: PixelSample) -> tuple[float, ...]:
     """Find biases, one per class, whose sum with the logits has the greatest mean IoU on a sample.
 
+    Raises:
+        InputError: more than 255 classes.
+
     Example:
         >>> sample = PixelSample.empty(2, 1)
         >>> logits = torch.tensor([[0.3, 0.1, -0.2, 0.4], [0.0, 0.0, 0.0, 0.0]]).view(2, 1, 4)
@@ -104,6 +109,8 @@ def fit_biases(sample: PixelSample) -> tuple[float, ...]:
         >>> bool(((logits[0] + first > logits[1] + second).int() == torch.tensor([0, 0, 0, 1])).all())
         True
     """
+    if sample.num_classes > _MOST_CLASSES:
+        raise InputError(f"of {sample.num_classes} classes the pixels that are held are too few for a bias each")
     logits, target, weights = sample.join()
     biases = np.zeros(sample.num_classes)
     best = -math.inf

@@ -177,7 +177,8 @@ class EvaluationResult:
 
         Returns:
             `mean_iou`, `pixel_accuracy`, `mean_dice`, `mean_boundary_iou`; by class `iou`, `dice`, `precision`,
-            `recall`, `boundary_iou`; intervals as [low, high]; `classes`, `foreground`, `confusion`, `images`,
+            `recall`, `boundary_iou`; intervals as [low, high]; `classes`, `foreground`, `confusion` (of more than 255
+            classes null, and `confusion_pairs`, a list of [truth, prediction, pixels] by ids), `images`,
             `unlabeled_images`, `pixels`; `groups`, the number of them, `effective_n`, the independent images that would
             be worth as much, and `interval_over`, both in words; `trimap`, a list by width; `ece` and `reliability`, a
             list by bin. With `per_image` a list of that name, with one entry per image.
@@ -195,7 +196,7 @@ class EvaluationResult:
             "boundary_width": self.boundary.width if self.boundary else None,
             "classes": list(self.classes),
             "foreground": self.confusion.foreground,
-            "confusion": self.confusion.counts.tolist(),
+            **self._confusion_table(),
             "images": len(self.names),
             "unlabeled_images": self.num_unlabeled_images,
             "pixels": self.confusion.pixels,
@@ -207,6 +208,14 @@ class EvaluationResult:
         if per_image:
             table["per_image"] = [dict(vars(row)) for row in self.image_results]
         return table
+
+    def _confusion_table(self) -> dict[str, Any]:
+        """The confusion matrix as rows; of more than 255 classes the pairs that occur."""
+        counts = self.confusion.counts
+        if len(self.classes) <= 255:
+            return {"confusion": counts.tolist()}
+        places = np.nonzero(counts)
+        return {"confusion": None, "confusion_pairs": np.column_stack([*places, counts[places]]).tolist()}
 
     def _by_class(self, values: Iterable[Any]) -> dict[str, Any]:
         return dict(zip(self.classes, values, strict=True))

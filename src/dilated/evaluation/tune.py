@@ -103,8 +103,10 @@ def tune(
     run = _Tuning(predictor, samples, classes, groups, on_progress, num_runs=3 if options.crf else 2)
     sample, baseline = run.sample_pixels()
     units = divide_into_units(groups, baseline.units.block_length)
-    notes, biases, refusal = [units.describe()], fit_biases(sample), ""
+    notes, refusal = [units.describe()], ""
+    biases: tuple[float, ...] = ()
     try:
+        biases = fit_biases(sample)
         biased_segmenter = with_class_bias(segmenter, biases)
     except InputError as error:
         refusal = error.message

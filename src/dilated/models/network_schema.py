@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from dilated.errors import InputError
+from dilated.label_ids import MAX_CLASSES
 
 MOST_TENSORS = 20_000
 """The number of tensors that a network file may hold; the largest of timm's networks has 3,000."""
@@ -24,7 +25,6 @@ LARGEST_HEADER = 32 * 2**20
 _LONGEST_DESCRIPTION = 16 * 2**20
 _MOST_NESTED = 32
 _MOST_VALUES = 500_000
-_MOST_CLASSES = 65_535  # labels of 16 bits, one of which is ignored
 _LONGEST_NAME = 1_000
 _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_NORMALIZATION = 1e6
@@ -101,8 +101,8 @@ def read_classes(
         KeyError: the description lacks one of them.
     """
     classes, colors = description["classes"], description["colors"]
-    if not isinstance(classes, list) or not 1 <= len(classes) <= _MOST_CLASSES:
-        raise ValueError(f"classes: {_shorten(classes)}, and a list of 1 to {_MOST_CLASSES:,} names is expected")
+    if not isinstance(classes, list) or not 1 <= len(classes) <= MAX_CLASSES:
+        raise ValueError(f"classes: {_shorten(classes)}, and a list of 1 to {MAX_CLASSES:,} names is expected")
     for name in classes:
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
             raise ValueError(f"classes: {_shorten(name)}, and a name of 1 to {_LONGEST_NAME:,} characters is expected")

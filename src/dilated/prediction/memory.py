@@ -42,7 +42,9 @@ NETWORK_SHARE = 0.6
 BLOCK_SHARE = 1 / 16
 """The fraction of that which the maps of one block may take; some copies of them live at once."""
 SMALL_IMAGE_PIXELS = 2 * 2**20
-"""Images of fewer pixels are given to the network without a look at the memory."""
+"""Images of fewer pixels are given to the network without a look at the memory, of networks of few classes."""
+MANY_CLASSES = 255
+"""Of more classes the logits of all pixels are never held at once, but where they are asked for."""
 MIN_TILE = 128
 """Smaller tiles read so many pixels around them that they take hours."""
 
@@ -136,19 +138,23 @@ class TensorMeter(TorchDispatchMode):
 def measure_bytes_per_pixel(segmenter: BaseSegmenter, device: torch.device) -> float:
     """Return the bytes that a pass takes for each further pixel of the image, from the image to its labels.
 
+    Of more than 255 classes it is the pass to the labels that counts, which never holds the logits of all pixels.
     Kernels of our own get all their memory as tensors, so an accelerated copy is measured as any network. Measured
     between images of 256x256 and of 512x512, rounded up to what the network's strides divide.
     """
     if segmenter.known_bytes_per_pixel is not None:
         return segmenter.known_bytes_per_pixel
+    has_many = len(segmenter.classes) > MANY_CLASSES
+    shrink = math.sqrt(max(1.0, len(segmenter.classes) / MANY_CLASSES))
     peaks, pixels = [], []
     for probe in _PROBE_SIDES:
-        side = -(-probe // segmenter.alignment) * segmenter.alignment
+        side = -(-max(1, round(probe / shrink)) // segmenter.alignment) * segmenter.alignment
         image = torch.zeros(1, segmenter.num_bands, side, side, device=device)
         with torch.inference_mode():
-            segmenter(image)  # kernels keep transformed weights once they have run
+            run = segmenter.label_pixels if has_many else lambda pixels: segmenter(pixels).argmax(1)
+            run(image)  # kernels keep transformed weights once they have run
             with TensorMeter() as meter:
-                segmenter(image).argmax(1)
+                run(image)
         peaks.append(meter.peak + image.nbytes)
         pixels.append(side**2)
     return WORKSPACE_FACTOR * (peaks[1] - peaks[0]) / (pixels[1] - pixels[0])
@@ -171,10 +177,22 @@ class MemoryUse:
     Args:
         get_network: returns what computes, as the accelerated copy, which takes other memory than the network itself.
         limit: of which the network may take `NETWORK_SHARE` of what is left.
+        num_classes: of the network.
     """
 
-    def __init__(self, get_network: Callable[[], BaseSegmenter], device: torch.device, limit: MemoryLimit) -> None:
-        self.get_network, self.device, self.limit = get_network, device, limit
+    def __init__(
+        self,
+        get_network: Callable[[], BaseSegmenter],
+        device: torch.device,
+        limit: MemoryLimit,
+        num_classes: int = 1,
+    ) -> None:
+        self.get_network, self.device, self.limit, self.num_classes = get_network, device, limit, num_classes
+
+    @property
+    def small_pixels(self) -> int:
+        """Pixels of the largest image that is given to the network without a look at the memory."""
+        return SMALL_IMAGE_PIXELS * MANY_CLASSES // max(MANY_CLASSES, self.num_classes)
 
     @cached_property
     def budget(self) -> int:
@@ -188,11 +206,11 @@ class MemoryUse:
 
     def fits(self, pixels: int) -> bool:
         """Return whether the network can be given so many pixels at once; of few, nothing is measured."""
-        return pixels <= SMALL_IMAGE_PIXELS or pixels * self.bytes_per_pixel <= self.budget
+        return pixels <= self.small_pixels or pixels * self.bytes_per_pixel <= self.budget
 
     def reduce(self, pixels: int) -> bool:
         """Let the network take half of what so many pixels took, after memory ran out; False for small images."""
-        if pixels <= SMALL_IMAGE_PIXELS:
+        if pixels <= self.small_pixels:
             return False
         self.budget = int(min(self.budget, pixels * self.bytes_per_pixel)) // 2
         return True

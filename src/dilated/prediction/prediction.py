@@ -35,6 +35,8 @@ LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 _LOSSLESS_FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 _NOTEBOOK_SIDE = 1024
 """Pixels of the longer side of what a notebook shows."""
+_LEGEND_CLASSES = 255
+"""The most classes that a legend names, those of most pixels."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -248,19 +250,25 @@ def _add_legend(image: Image.Image, class_fractions: dict[str, float], colors: d
     size = max(12, min(image.width // 32, 24))
     font = ImageFont.load_default(size)
     gap = size // 2
+    shown = list(class_fractions.items())[:_LEGEND_CLASSES]
+    texts = [f"{name} {fraction:.1%}" for name, fraction in shown]
+    marks: list[Color | None] = [colors[name] for name, _ in shown]
+    if left_out := len(class_fractions) - len(shown):
+        texts.append(f"and {left_out} more classes")
+        marks.append(None)
     entries, x, y = [], gap, gap
-    for name, fraction in class_fractions.items():
-        text = f"{name} {fraction:.1%}"
+    for color, text in zip(marks, texts, strict=True):
         entry_width = size + gap + round(font.getlength(text)) + 2 * gap
         if x > gap and x + entry_width > image.width:
             x, y = gap, y + size + gap
-        entries.append((x, y, name, text))
+        entries.append((x, y, color, text))
         x += entry_width
     canvas = Image.new("RGB", (image.width, image.height + y + size + gap), "white")
     canvas.paste(image)
     draw = ImageDraw.Draw(canvas)
-    for x, y, name, text in entries:
+    for x, y, color, text in entries:
         top = image.height + y
-        draw.rectangle((x, top, x + size, top + size), fill=colors[name], outline="black")
+        if color is not None:
+            draw.rectangle((x, top, x + size, top + size), fill=color, outline="black")
         draw.text((x + size + gap, top + size / 2), text, fill="black", font=font, anchor="lm")
     return canvas

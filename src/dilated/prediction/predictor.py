@@ -113,7 +113,8 @@ class Predictor:
         self.block_bytes: int | None = None  # MAX_BLOCK_BYTES
         self.precision, self.tile = precision, tile
         self._computing = ComputingNetwork(self.segmenter, precision, self.device)
-        self.memory_use = MemoryUse(self._computing.get, self.device, MemoryLimit.parse(memory))
+        limit, num_classes = MemoryLimit.parse(memory), len(self.segmenter.classes)
+        self.memory_use = MemoryUse(self._computing.get, self.device, limit, num_classes)
         self.flips, self.scales, self.blend, self.crf = flips, tuple(scales), blend, crf
         self.decoder = LabelDecoder(self.segmenter, decode, risk, is_refined=crf is not None)
         if risk is not None and not self.is_plain:

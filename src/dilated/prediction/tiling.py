@@ -33,6 +33,7 @@ from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, source_window, 
 from dilated.prediction.views import Block, TileCache, TileKey, TileSource
 
 _STRIP_ROWS = 64
+"""Rows of a strip; of more than 255 classes so many fewer as there are more classes."""
 """Rows of pixels for which logits of all classes are held at once."""
 
 
@@ -140,8 +141,9 @@ def iter_logits(tilers: Sequence[Tiler], blocks: Sequence[Block], cache: TileCac
 @torch.inference_mode()
 def _iter_strips(tilers: Sequence[Tiler], block: Block) -> _Strips:
     located_logits = [(tiler, tiler.predict(block)) for tiler in tilers]
-    for row in range(0, block.height, _STRIP_ROWS):
-        rows = min(_STRIP_ROWS, block.height - row)
+    strip_rows = max(1, _STRIP_ROWS * 255 // max(255, len(tilers[0].segmenter.classes)))
+    for row in range(0, block.height, strip_rows):
+        rows = min(strip_rows, block.height - row)
         view_logits = [_upsample_strip(tiler, values, block, row, rows) for tiler, values in located_logits]
         if len(view_logits) == 1:
             yield row, view_logits[0]

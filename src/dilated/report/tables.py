@@ -76,7 +76,7 @@ class Confusions:
     counts: NDArray[np.int64]
     """(C, C) pixels by true class (rows) and predicted class (columns)."""
     fractions: NDArray[np.float64]
-    """(C, C): the counts over the pixels of their row, 0 in a row without any."""
+    """(C, C): the counts over the pixels of their row, 0 in a row without any; empty where they do not fit."""
     truth_fractions: list[float]
     """Each class's fraction of the labelled pixels, by the truth."""
     most_confused: list[ConfusedPair]
@@ -86,18 +86,18 @@ class Confusions:
 
 def find_confusions(result: EvaluationResult, classes: Classes) -> Confusions:
     """Order the confusion matrix as the data's classes, and find the pairs with the most wrong pixels."""
-    order = [result.classes.index(name) for name in classes.names]
+    place = {name: i for i, name in enumerate(result.classes)}
+    order = [place[name] for name in classes.names]
     counts = result.confusion.counts[np.ix_(order, order)]
     truth = counts.sum(1)
-    fractions = counts / np.maximum(truth, 1)[:, None]
-    errors = counts * (1 - np.eye(len(order), dtype=np.int64))
     fits_matrix = len(order) <= _MAX_MATRIX_CLASSES
+    fractions = counts / np.maximum(truth, 1)[:, None] if fits_matrix else np.zeros((0, 0))
+    rows, columns = np.nonzero(counts)
+    rows, columns = rows[rows != columns], columns[rows != columns]
+    errors = counts[rows, columns]
     pairs = []
-    for index in np.argsort(-errors, axis=None, kind="stable")[: 10 if fits_matrix else 25]:
-        i, j = divmod(int(index), len(order))
-        if errors[i, j]:
-            pairs.append(
-                ConfusedPair(i, j, int(errors[i, j]), float(fractions[i, j]), float(errors[i, j] / errors.sum()))
-            )
+    for k in np.argsort(-errors, kind="stable")[: 10 if fits_matrix else 25].tolist():
+        i, j, pixels = int(rows[k]), int(columns[k]), int(errors[k])
+        pairs.append(ConfusedPair(i, j, pixels, pixels / int(truth[i]), pixels / int(errors.sum())))
     truth_fractions = (truth / max(result.confusion.pixels, 1)).tolist()
     return Confusions(counts, fractions, truth_fractions, pairs, fits_matrix, len(order) <= _MAX_NUMBERED_CLASSES)

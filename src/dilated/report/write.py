@@ -75,11 +75,12 @@ def write_report(
     history, reasons, recipe_file = read_history(run), _read_reasons(run), run / RECIPE_FILE
     recipe = load_recipe(str(recipe_file)) if recipe_file.is_file() else None
     predictor, recorder = Predictor(segmenter, device=device), images.PredictionRecorder(segmenter.classes)
+    has_few = len(segmenter.classes) <= 255  # of more the logits of an image could fill the memory
     result = evaluate(
         predictor,
         samples,
         data.classes,
-        MetricsConfig(boundary=True, trimap=_TRIMAP_WIDTHS, calibration=True),
+        MetricsConfig(boundary=True, trimap=_TRIMAP_WIDTHS, calibration=has_few),
         on_progress,
         recorder,
     ).with_groups(data.groups(split))
