@@ -125,3 +125,30 @@ def test_each_image_on_its_own_can_be_asked_for() -> None:
 def test_groups_need_a_position_for_each_label() -> None:
     with pytest.raises(ValueError, match="2 labels and 1 positions"):
         Groups(("a", "b"), (None,), "given")
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["2021-03-01", "2021-03-02", "2021-04-07"], {}),  # days of one month are no series
+        (["a1_2020-03-01", "a1_2021-04-07", "b1_2020-03-01", "b1_2021-04-07"], {"a1": 2, "b1": 2}),
+        (["2021-03-01_001", "2021-03-01_002", "2021-03-02_001"], {"2021_03_01": 2, "2021_03_02": 1}),
+    ],
+)
+def test_a_date_is_one_number_and_not_days_of_a_month(names: list[str], groups: dict[str, int]) -> None:
+    found = find_groups(names)
+    assert (found.sizes if found.has_groups else {}) == groups
+
+
+@pytest.mark.parametrize("format_cell", ["{}_{}", "{:02d}_{:02d}"])
+def test_rows_of_tiles_are_no_groups_of_their_own(format_cell: str) -> None:
+    cells = [format_cell.format(row, column) for row in range(3) for column in range(11)]
+    found = find_groups([f"ortho{source}_{cell}" for source in (1, 2) for cell in cells])
+    assert found.sizes == {"ortho1": 33, "ortho2": 33}
+
+
+@pytest.mark.parametrize("frame", ["{:02d}_{:04d}", "{}_{}"])
+def test_films_and_their_frames_are_no_rows_and_columns_of_tiles(frame: str) -> None:
+    numbers = [frame.format(film, number) for film in range(3) for number in range(13)]
+    found = find_groups([f"{place}_{number}" for place in ("town", "field") for number in numbers])
+    assert sorted(found.sizes.values()) == [13] * 6

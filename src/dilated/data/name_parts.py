@@ -30,10 +30,16 @@ _GENERIC_WORDS = frozenset(
     )
 )
 _RUNNING_NUMBER = re.compile(r"^(?P<stem>.*?)(?P<separator>[\s_\-.(]*)(?P<number>\d{1,18})\)?$", re.DOTALL)
+_DATE = re.compile(
+    r"^(?P<stem>.*?)[\s_\-.(]*(?P<year>(?:19|20)\d\d)(?P<mark>[_\-.])(?P<month>0[1-9]|1[0-2])(?P=mark)"
+    r"(?P<day>0[1-9]|[12]\d|3[01])$",
+    re.DOTALL,
+)
 _EXPORT = re.compile(r"_(?:jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9A-Za-z]{16,64}$")  # Roboflow's copies of one image
 _SEPARATORS = " _-.("
 _OFFSET = re.compile(r"^(?P<stem>.+?)[\s_\-.]+(?P<first>\D{0,4}\d{1,9})[\s_\-.]+(?P<second>\D{0,4}\d{1,9})$", re.DOTALL)
 _MIN_TILE_STEP = 16  # pixels: smaller steps are rows and columns, or two numbers of another meaning
+_MOST_ELONGATED = 4  # a grid of tiles: a film has many more frames than there are films
 _AXIS_WORDS = ({"x", "y"}, {"r", "c"}, {"row", "col"})
 
 
@@ -44,6 +50,8 @@ def split_running_number(stem: str) -> tuple[str, int | None]:
         The series, which is empty where the name is nothing but a number, and the number; the name and None where it
         ends in no number.
     """
+    if date := _DATE.match(stem):  # one number, not a year and a month with days to count
+        return date["stem"].rstrip(_SEPARATORS), int(date["year"] + date["month"] + date["day"])
     match = _RUNNING_NUMBER.match(stem)
     if not match:
         return stem, None
@@ -107,6 +115,8 @@ def find_tile_sources(stems: Sequence[str]) -> list[str] | None:
     Example:
         >>> find_tile_sources(["a_0_0", "a_0_512", "a_512_0", "b_512_512"])
         ['a', 'a', 'a', 'b']
+        >>> find_tile_sources([f"{a}_{row}_{column}" for a in "ab" for row in (0, 1) for column in (0, 1)])
+        ['a', 'a', 'a', 'a', 'b', 'b', 'b', 'b']
         >>> find_tile_sources(["patient1_1", "patient1_2"]) is None
         True
     """
@@ -119,7 +129,27 @@ def find_tile_sources(stems: Sequence[str]) -> list[str] | None:
     if any(first or second for _, first, _, second, _ in parts):
         return None
     steps = _find_step({down for _, _, down, _, _ in parts}), _find_step({across for *_, across in parts})
-    return [part[0] for part in parts] if min(steps) >= _MIN_TILE_STEP else None
+    has_positions = min(steps) >= _MIN_TILE_STEP or (min(steps) == 1 and _are_grids(matches))
+    return [part[0] for part in parts] if has_positions else None
+
+
+def _are_grids(matches: Sequence[re.Match[str] | None]) -> bool:
+    """Whether two numbers are the row and the column of a tile: each of several sources has half of a grid or more."""
+    words = [(match["first"], match["second"]) for match in matches if match]
+    lengths = {len(word) for pair in words for word in pair}
+    if len(lengths) > 1 and any(len(word) > 1 and word[0] == "0" for pair in words for word in pair):
+        return False  # numbers of two formats, as of a film and its frame
+    cells: dict[str, set[tuple[int, int]]] = {}
+    for match in matches:
+        if match:
+            cells.setdefault(match["stem"], set()).add((int(match["first"]), int(match["second"])))
+    for positions in cells.values():
+        rows, columns = (max(values) - min(values) + 1 for values in zip(*positions, strict=True))
+        if min(rows, columns) < 2 or max(rows, columns) > _MOST_ELONGATED * min(rows, columns):
+            return False
+        if 2 * len(positions) < rows * columns:
+            return False
+    return len(cells) > 1
 
 
 def _read_axis(word: str) -> tuple[str, int]:
