@@ -127,6 +127,24 @@ def test_an_exchange_that_comes_back_everywhere_ranks_behind_a_rare_one() -> Non
     assert [region.suspect.suggested for region in auditor.result().regions] == [2, 1]
 
 
+@pytest.mark.parametrize("regions", [1, 500])
+def test_a_large_region_ranks_before_small_ones_of_slightly_greater_odds(regions: int) -> None:
+    """Few regions are kept: the small ones, which come last, must not push out the large one."""
+    auditor = Auditor(CLASSES, AuditConfig(min_pixels=4, regions=regions))
+    target, predicted = np.zeros((200, 200), np.uint8), np.zeros((200, 200), np.uint8)
+    predicted[5:45, 5:45] = 2
+    for row in range(60, 190, 12):
+        predicted[row : row + 7, 5:12] = predicted[row : row + 7, 50:57] = 2
+    logs = np.full((3, 200, 200), -5.0, np.float32)
+    np.put_along_axis(logs, predicted[None].astype(np.int64), -0.01, 0)
+    logs[0, 50:][predicted[50:] == 2] = -5.5
+    suspects = find_suspects(logs, target, auditor.config)[0]
+    assert len(suspects) == 23
+    for suspect in sorted(suspects, key=lambda suspect: -suspect.pixels):
+        auditor._keep(_region(suspect))
+    assert auditor.result().regions[0].suspect.pixels == 1600
+
+
 def test_what_is_kept_does_not_grow_with_the_images(data: Path) -> None:
     dataset = open_dataset(data)
     auditor = Auditor(dataset.classes, AuditConfig(regions=1))

@@ -5,9 +5,11 @@
     print(auditor.result())
 
 A confident network that disagrees with a label is either wrong itself or right. It is wrong in ways of its own, such as
-fence for building, that come back everywhere; faults of labels are rare for each pair of classes. So a region ranks by
-the log odds of the suggested class over the labelled one, less the logarithm of how often the networks make this
-exchange at all. What is kept is bounded by the number of regions, not of images.
+fence for building, that come back everywhere; faults of labels are rare for each pair of classes. And its mistakes are
+mostly small, while neighboring pixels say little more than one: evidence grows with a region's side, not its area. So a
+region ranks by the log odds of the suggested class over the labelled one, plus the logarithm of the side of its core,
+less the logarithm of how often the networks make this exchange at all. What is kept is bounded by the number of
+regions, not of images.
 """
 
 from __future__ import annotations
@@ -153,7 +155,7 @@ class Auditor:
         rates = _exchange_rates(self.counts)
 
         def score(suspect: Suspect) -> float:
-            return suspect.log_odds - math.log(rates[suspect.labeled, suspect.suggested])
+            return _evidence(suspect) - math.log(rates[suspect.labeled, suspect.suggested])
 
         ranked = sorted((replace(entry[3], score=score(entry[3].suspect)) for entry in self._heap), key=_rank)
         return AuditResult(self.classes, tuple(ranked[: self.config.regions]), self.counts, self.images, tuple(notes))
@@ -161,11 +163,16 @@ class Auditor:
     def _keep(self, region: AuditRegion) -> None:
         """Keep a region while it is among the strongest."""
         self._added += 1
-        entry = (region.suspect.log_odds, region.suspect.core_pixels, -self._added, region)
+        entry = (_evidence(region.suspect), region.suspect.core_pixels, -self._added, region)
         if len(self._heap) < _KEPT_PER_REGION * self.config.regions:
             heapq.heappush(self._heap, entry)
         else:
             heapq.heappushpop(self._heap, entry)
+
+
+def _evidence(suspect: Suspect) -> float:
+    """What an image says of a region: the log odds, and the logarithm of the side of a square of its core's area."""
+    return suspect.log_odds + math.log(suspect.core_pixels) / 2
 
 
 def _rank(region: AuditRegion) -> tuple[float, int, str, tuple[int, ...]]:
