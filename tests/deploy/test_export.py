@@ -23,6 +23,7 @@ from dilated.input_config import InputConfig
 from dilated.models.base import BaseSegmenter
 from dilated.models.class_bias import with_class_bias
 from dilated.models.exported import read_exported
+from dilated.models.heads import HeadName
 from dilated.models.tuning_record import RiskThreshold, TuningRecord, read_tuning
 from dilated.paper import VGGConfig, VGGSegmenter
 
@@ -60,8 +61,16 @@ def adapted_segmenter() -> BaseSegmenter:
     return add_context(network, ["a", "b", "c"], config=AdapterConfig(size_divisor=4)).eval()
 
 
+def segmenter_with_head(head: HeadName) -> BaseSegmenter:
+    torch.manual_seed(2)
+    config = SegmenterConfig(backbone="test_efficientnet", features=8, head=head)
+    return Segmenter(["a", "b", "c"], config=config).eval()
+
+
 SEGMENTERS = {
     "timm": timm_segmenter,
+    "aspp": lambda: segmenter_with_head("aspp"),
+    "psp": lambda: segmenter_with_head("psp"),
     "paper": lambda: paper_segmenter(tile=(436, 436)),
     "deconvolution": lambda: paper_segmenter(upsampling="deconvolution", padding="once"),
     "adapter": adapted_segmenter,
@@ -83,7 +92,9 @@ def exported_file(photo: Path) -> tuple[BaseSegmenter, Path]:
     return segmenter, path
 
 
-@pytest.mark.parametrize("kind", ["timm", "paper", "adapter", pytest.param("deconvolution", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["timm", "aspp", "psp", "paper", "adapter", pytest.param("deconvolution", marks=pytest.mark.slow)]
+)
 def test_one_file_gives_the_networks_labels_at_any_size_and_batch(kind: str, tmp_path: Path, photo: Path) -> None:
     torch.manual_seed(0)
     segmenter, path = SEGMENTERS[kind](), tmp_path / "network.onnx"

@@ -1,6 +1,6 @@
-"""The segmenter: a backbone of timm, a context module or none, up-sampling.
+"""The segmenter: a backbone of timm, a context module or a rival of it or none, up-sampling.
 
-    image (N,3,H,W) -> backbone + neck -> features (N,F,h,w) -> context -> logits (N,C,h,w) -> logits (N,C,H,W)
+    image (N,3,H,W) -> backbone + neck + head -> features (N,F,h,w) -> context -> logits (N,C,h,w) -> logits (N,C,H,W)
 
     segmenter = Segmenter(["sky", "road"], config=SegmenterConfig(output_stride=8, context="basic"))
     labels = segmenter(images).argmax(1)                 # images: RGB in 0..1; labels: (N, H, W)
@@ -29,6 +29,7 @@ from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.models.base import AuxiliaryLevel, BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS, context_rules
+from dilated.models.heads import HeadName, build_head, head_rules
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, upsample
 from dilated.models.stem import adapt_stem
 from dilated.models.timm_backbone import BackboneLayout, build_backbone, inspect_backbone, level_module_name
@@ -51,6 +52,10 @@ class SegmenterConfig(BaseConfig):
     """How many levels of the backbone are used, from the image on; 0 for all. Fewer see less and cost less."""
     features: int = 128
     """F, the number of feature channels that are classified."""
+    head: HeadName = "none"
+    """A rival of the context module on the F features, in its paper's arithmetic: see `dilated.models.heads`."""
+    rates: tuple[int, ...] = ()
+    """Dilations of the head; its paper's if left out, scaled with the output stride."""
     context: Literal["none", "basic", "large"] = "none"
     context_on: Literal["features", "logits"] = "features"
     """What the context module reads: the F features before the classifier, or the C logits after it (as the paper)."""
@@ -82,6 +87,7 @@ class SegmenterConfig(BaseConfig):
             "detail_layers": (self.detail_layers in (1, 2), "give 1 or 2"),
             "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
         }
+        rules |= head_rules(self.head, self.rates)
         require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
 
     def build(
@@ -157,7 +163,7 @@ class Segmenter(BaseSegmenter):
             )
         self.fused_levels, self.fine_level = layout.fused_levels, layout.fine_level
         head = _Head(config, layout, len(classes))
-        self.neck, self.context, self.dropout = head.neck, head.context, head.dropout
+        self.neck, self.head, self.context, self.dropout = head.neck, head.head, head.context, head.dropout
         self.classifier, self.detail = head.classifier, head.detail
         self.feature_grids = (self.grid, grids[self.fine_level]) if config.detail else (self.grid,)
 
@@ -214,6 +220,8 @@ class Segmenter(BaseSegmenter):
             for i in self.fused_levels
         ]
         features = self.neck(torch.cat(resampled, 1))  # (N, F, H/r, W/r), not negative
+        if self.head is not None:
+            features = self.head(features)
         return [features] if self.detail is None else [features, feature_maps[self.fine_level]]
 
     def decode(self, feature_maps: list[Tensor], grids: Sequence[AxisGrids]) -> tuple[Tensor, AxisGrids]:
@@ -294,6 +302,8 @@ class _Head(nn.Module):
             nn.BatchNorm2d(width),
             nn.ReLU(),
         )
+        self.head = build_head(config.head, width, config.output_stride, config.rates, config.dropout)
+        width = width if self.head is None else self.head.out_channels
         self.context = config.build_context(width if config.context_on == "features" else classes)
         self.dropout = nn.Dropout2d(config.dropout)
         # As torch initialises it, spread by 1 / sqrt(3 F): from weights of 0.01, a few hundred steps do not reach the
