@@ -50,6 +50,7 @@ BESIDE_THE_CONTRACT = {
     "audit": "where labels are probably wrong",
     "Callback": "the base class of what train calls",
     "ConvertOptions": "an argument of convert",
+    "CRFRNN": "a layer for those who train in Python",
     "DenseCRF": "an argument of Predictor",
     "ExportOptions": "an argument of export",
     "ScoreOptions": "an argument of score",

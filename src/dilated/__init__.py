@@ -33,6 +33,7 @@ _EXPORTS = {
     "kernels.accelerate": ("accelerate",),
     "models.adapter": ("AdapterConfig", "add_context"),
     "models.context": ("ContextModule",),
+    "models.crf_rnn": ("CRFRNN",),
     "models.dense_crf": ("DenseCRF",),
     "weights.published": ("published",),
     "models.segmenter": ("Segmenter", "SegmenterConfig"),

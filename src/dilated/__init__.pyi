@@ -19,6 +19,7 @@ from dilated.fields.effective import effective_field
 from dilated.kernels.accelerate import accelerate
 from dilated.models.adapter import AdapterConfig, add_context
 from dilated.models.context import ContextModule
+from dilated.models.crf_rnn import CRFRNN
 from dilated.models.dense_crf import DenseCRF
 from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.prediction import Prediction
@@ -33,6 +34,7 @@ from dilated.weights.hub import from_pretrained, push_to_hub, save_pretrained
 from dilated.weights.published import published
 
 __all__ = [
+    "CRFRNN",
     "AdapterConfig",
     "AuditOptions",
     "Callback",

@@ -162,7 +162,7 @@ class DenseCRF:
         return refined
 
     def _refine_block(self, logits: Tensor, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> Tensor:
-        positions = _positions(logits)
+        positions = pixel_positions(logits)
         colors = torch.from_numpy(image.astype(np.float32)).to(logits.device).flatten(0, 1)
         if valid is None:
             marginals = mean_field(logits.flatten(1).T, self.kernels(positions, colors), self.iterations)
@@ -174,8 +174,11 @@ class DenseCRF:
         return refined.view_as(logits)
 
 
-def _positions(logits: Tensor) -> Tensor:
-    """Return x and y of each pixel, (H * W, 2) float32; x first, as in the authors' code: the lattice is not round."""
+def pixel_positions(logits: Tensor) -> Tensor:
+    """Return x and y of each pixel of (C, H, W), (H * W, 2) float32.
+
+    x comes first, as in the authors' code: the lattice is not round.
+    """
     rows, columns = (torch.arange(side, dtype=torch.float32, device=logits.device) for side in logits.shape[1:])
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).flatten(0, 1)
 

@@ -112,7 +112,7 @@ class AtrousPyramidHead(FeatureHead):
         self.branches = nn.ModuleList(
             [_conv_norm_relu(channels, channels, 1), *(_conv_norm_relu(channels, channels, 3, rate) for rate in rates)]
         )
-        self.pool = ImagePooling(channels, channels, 1)
+        self.pool = _ImagePooling(channels, channels, 1)
         self.project = _conv_norm_relu((len(rates) + 2) * channels, channels, 1)
         self.dropout = nn.Dropout(dropout)
         self.final = _conv_norm_relu(channels, channels, 3)
@@ -190,7 +190,7 @@ class PyramidPoolingHead(FeatureHead):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.out_channels, width = channels, max(1, channels // 4)
-        self.pools = nn.ModuleList(ImagePooling(channels, width, parts, parts > 1, True) for parts in _PARTS)
+        self.pools = nn.ModuleList(_ImagePooling(channels, width, parts, parts > 1, True) for parts in _PARTS)
         self.project = _conv_norm_relu(channels + len(_PARTS) * width, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class PyramidPoolingHead(FeatureHead):
         return final
 
 
-class ImagePooling(nn.Module):
+class _ImagePooling(nn.Module):
     """The mean over each of parts x parts of the image, a 1x1, and up again to the features' size.
 
     Args:
