@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dilated import Segmenter, SegmenterConfig
 from dilated.errors import InputError
 from dilated.models.sampling import PIXEL_GRID, Grid, measure_grids, upsample
 
@@ -155,18 +156,45 @@ def test_a_dilated_backbone_with_even_kernels_is_measured_right_or_refused(strid
 
 
 class SideBySide(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, kernel: int, padding: int = 0) -> None:
         super().__init__()
         self.branch = nn.Conv2d(3, 4, 3, stride=2, padding=1)
-        self.shortcut = nn.Conv2d(3, 4, 2, stride=2)
+        self.shortcut = nn.Conv2d(3, 4, kernel, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.branch(x) + self.shortcut(x)]
+        maps = self.branch(x), self.shortcut(x)
+        size = min(feature_maps.shape[-1] for feature_maps in maps)
+        return [sum(feature_maps[..., :size, :size] for feature_maps in maps)]  # type: ignore[list-item]
+
+
+def test_a_shortcut_half_a_sample_beside_its_branch_is_said_and_taken_midway() -> None:
+    with pytest.warns(UserWarning, match="branch: a shortcut samples half a sample beside its branch"):
+        assert measure_grids(SideBySide(2), 1) == [Grid(2, 0.25)]
 
 
 def test_a_shortcut_that_samples_elsewhere_than_its_branch_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="shortcut and branch run side by side"):
-        measure_grids(SideBySide(), 1)
+        measure_grids(SideBySide(4, padding=0), 1)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet18d", "seresnext26d_32x4d", "resnest14d"])
+def test_levels_of_a_resnet_d_sit_within_half_a_sample_of_their_footprints(name: str) -> None:
+    features = timm.create_model(name, features_only=True).eval()
+    with pytest.warns(UserWarning, match=r"layer2\.0.* taken to sit midway"):
+        measured = measure_grids(features, 5)
+    found = starts(linear(features), [grid.stride for grid in measured])
+    apart = [0, 0, 4, 4 + 8, 4 + 8 + 16]  # strides of what the shortcuts up to a level halve
+    for grid, start, stride in zip(measured, found, apart, strict=True):
+        assert abs(grid.start - start) <= 0.25 * stride + 0.05
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "seresnext26d_32x4d"])
+def test_a_resnet_d_becomes_a_segmenter_of_stride_8(name: str) -> None:
+    with pytest.warns(UserWarning, match="as in ResNet-D"):
+        segmenter = Segmenter(["a", "b"], config=SegmenterConfig(name, features=4, dilation="exact")).eval()
+    with torch.no_grad():
+        assert segmenter(torch.rand(1, 3, 40, 56)).shape == (1, 2, 40, 56)
+    assert [grid.stride for grid in segmenter.backbone_grids] == [2, 4, 8, 8, 8]
 
 
 class Shuffled(nn.Module):

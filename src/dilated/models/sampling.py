@@ -9,8 +9,9 @@ different number once the stride changes. So `start` is measured on the network,
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ AxisGrids = Grid | tuple[Grid, Grid]
 """One grid along both axes, or one for the rows and one for the columns, as windows have."""
 
 PIXEL_GRID = Grid(1, 0.0)
+_MOST_APART = 0.5
+"""How many samples apart layers may be whose sum is read; ResNet-D's are half a sample apart."""
 
 
 def split_axes(grid: AxisGrids) -> tuple[Grid, Grid]:
@@ -156,15 +159,16 @@ def source_window(source: Grid, target: Grid, size: int, samples: int, halo: int
 def measure_grids(backbone: nn.Module, levels: int, channels: int = 3) -> list[Grid]:
     """Measure the grid of each level of a backbone that returns a list of feature maps, by running it once.
 
-    Each layer that strides moves sample 0 by its kernel's center less its left padding; layers that run side by side
-    (a shortcut and its branch) must agree.
+    Each layer that strides moves sample 0 by its kernel's center less its left padding. Layers that run side by side
+    (a shortcut and its branch) agree, or are half a sample apart, as in ResNet-D, whose shortcuts average 2x2: then the
+    sum is taken to sit midway, and a warning says so.
 
     Raises:
-        InputError: layers side by side disagree, or the resolution falls at something that is no convolution or
-            pooling; the message names the layer.
+        InputError: layers side by side are farther apart, or the resolution falls at something that is no convolution
+            or pooling; the message names the layer.
     """
     side = 256
-    downsamplings: dict[int, tuple[int, float, str]] = {}  # rows before the layer -> its stride, its shift, its name
+    downsamplings: dict[int, _Downsampling] = {}  # by the rows before it
 
     def make_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -175,16 +179,11 @@ def measure_grids(backbone: nn.Module, levels: int, channels: int = 3) -> list[G
                 if shift:
                     raise InputError(
                         f"backbone: {name}: a layer of stride 1 moves the samples by {shift} rows",
-                        hint="choose a greater output stride or another backbone",
+                        hint="set network.dilation = 'exact', or choose a greater output stride or another backbone",
                     )
                 return
-            previous = downsamplings.setdefault(length, (stride, shift, name))
-            if previous[:2] != (stride, shift):
-                raise InputError(
-                    f"backbone: {name} and {previous[2]} run side by side but sample at different positions: strides "
-                    f"{stride} and {previous[0]}, centers {shift} and {previous[1]}",
-                    hint="choose another backbone",
-                )
+            previous = downsamplings.get(length, _Downsampling(stride, shift, shift, name))
+            downsamplings[length] = previous.join(stride, shift, name)
 
         return hook
 
@@ -198,10 +197,41 @@ def measure_grids(backbone: nn.Module, levels: int, channels: int = 3) -> list[G
         raise InputError(
             f"backbone: it does not take an image of {side}x{side} ({error})", hint="choose one that takes any size"
         ) from error
+    apart = [downsampling.name for downsampling in downsamplings.values() if downsampling.low < downsampling.high]
+    if apart:
+        warnings.warn(
+            f"backbone: {', '.join(apart)}: a shortcut samples half a sample beside its branch, as in ResNet-D; "
+            "features are taken to sit midway",
+            stacklevel=3,
+        )
     return [_level_grid(level, feature_maps[level], side, downsamplings) for level in range(levels)]
 
 
-def _level_grid(level: int, maps: Tensor, side: int, downsamplings: Mapping[int, tuple[int, float, str]]) -> Grid:
+@dataclass(frozen=True)
+class _Downsampling:
+    """Layers that stride side by side."""
+
+    stride: int
+    low: float
+    """The least shift of sample 0, in samples before it."""
+    high: float
+    """The greatest."""
+    name: str
+    """The first of them."""
+
+    def join(self, stride: int, shift: float, name: str) -> _Downsampling:
+        """Add a layer beside them."""
+        low, high = min(self.low, shift), max(self.high, shift)
+        if stride != self.stride or high - low > _MOST_APART:
+            raise InputError(
+                f"backbone: {name} and {self.name} run side by side but sample at different positions: strides "
+                f"{stride} and {self.stride}, centers {shift} and {self.low if shift > self.low else self.high}",
+                hint="choose another backbone",
+            )
+        return replace(self, low=low, high=high)
+
+
+def _level_grid(level: int, maps: Tensor, side: int, downsamplings: Mapping[int, _Downsampling]) -> Grid:
     """Where the values of a level sit, from the layers that stride on the way to it."""
     if maps.shape[-2] != maps.shape[-1]:  # of a square image
         raise InputError(
@@ -215,8 +245,8 @@ def _level_grid(level: int, maps: Tensor, side: int, downsamplings: Mapping[int,
                 f"backbone: level {level}: {rows} rows become fewer in something that is no convolution or pooling",
                 hint="choose a convolutional backbone",
             )
-        step, shift, _ = downsamplings[rows]
-        start += shift * stride
-        stride *= step
-        rows = -(-rows // step)
+        layer = downsamplings[rows]
+        start += (layer.low + layer.high) / 2 * stride
+        stride *= layer.stride
+        rows = -(-rows // layer.stride)
     return Grid(stride, start)
