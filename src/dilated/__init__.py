@@ -23,6 +23,8 @@ _EXPORTS = {
     "data.labels": ("Classes",),
     "data.splitting": ("SplitOptions", "split"),
     "deploy.export": ("ExportOptions", "export"),
+    "deploy.serve": ("serve",),
+    "deploy.serving.options": ("ServeOptions",),
     "dilation.dilate": ("dilate",),
     "errors": ("InputError", "Interrupted"),
     "evaluation.confusion": ("ConfusionMatrix",),

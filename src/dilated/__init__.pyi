@@ -9,6 +9,8 @@ from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.labels import Classes
 from dilated.data.splitting import SplitOptions, split
 from dilated.deploy.export import ExportOptions, export
+from dilated.deploy.serve import serve
+from dilated.deploy.serving.options import ServeOptions
 from dilated.dilation.dilate import dilate
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.confusion import ConfusionMatrix
@@ -54,6 +56,7 @@ __all__ = [
     "ScoreOptions",
     "Segmenter",
     "SegmenterConfig",
+    "ServeOptions",
     "SplitOptions",
     "TrainOptions",
     "TuneOptions",
@@ -81,6 +84,7 @@ __all__ = [
     "save",
     "save_pretrained",
     "score",
+    "serve",
     "split",
     "train",
     "train_folds",

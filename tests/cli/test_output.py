@@ -39,6 +39,7 @@ Semantic segmentation with dilated convolutions.
   report        write a page about a run: metrics, curves, best and worst images
   predict       label images, folders, videos, rasters of any size
   export        write a network for another runtime (ONNX, OpenVINO), and measure what that changes
+  serve         label images over HTTP, with a page to try networks in a browser
   bench         time a network on this machine, from the image's file to the labels' file
   convert       convert the authors' .caffemodel files to network files
   convert-data  convert a data set to another layout: VOC, COCO, YOLO, LabelMe, CVAT, ...

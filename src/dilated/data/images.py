@@ -175,7 +175,7 @@ def open_image(source: Path | BinaryIO, max_pixels: int | None = None) -> Iterat
     except UnidentifiedImageError as error:
         size = source.stat().st_size if isinstance(source, Path) else source.seek(0, io.SEEK_END)
         what = "is empty" if size == 0 else f"has {size} bytes that are no image format known to Pillow"
-        raise InputError(f"{path}: the file {what}", hint="give an image such as PNG, JPEG or TIFF") from error
+        raise UnknownFormatError(f"{path}: the file {what}", hint="give an image such as PNG, JPEG or TIFF") from error
     except MemoryError as error:
         raise InputError(f"{path}: the image does not fit in memory", hint="give a smaller one") from error
     except InputError:
@@ -191,6 +191,10 @@ def get_pixel_limit() -> int:
     It keeps a file of a few bytes from filling the memory.
     """
     return Image.MAX_IMAGE_PIXELS or sys.maxsize
+
+
+class UnknownFormatError(InputError):
+    """A file that is no image, or of a format that is not read."""
 
 
 class ImageTooLargeError(InputError):

@@ -68,14 +68,10 @@ class MemoryLimit:
         """
         if text is None:
             return cls()
-        match = _SIZE.fullmatch(str(text))
-        if match is None:
-            raise InputError(f"memory: {text!r} is not a size", hint="give a size such as 3GiB or 800MB")
-        number, unit, binary = match.groups()
-        total = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " ")
+        total = parse_size(text, "memory")
         if total < _MIN_LIMIT:
             raise InputError(f"memory: {text} is less than 64 MiB", hint="give a size such as 3GiB or 800MB")
-        return cls(int(total))
+        return cls(total)
 
     def left(self, device: torch.device | str) -> int:
         """Return the bytes that may still be taken on a device, 0 at least."""
@@ -86,6 +82,26 @@ class MemoryLimit:
 
     def __str__(self) -> str:
         return "the memory that is free" if self.total is None else _format_bytes(self.total)
+
+
+def parse_size(text: str | int, name: str) -> int:
+    """Read a number of bytes, or one with a unit: powers of 1000 (GB), or of 1024 (GiB).
+
+    Args:
+        name: of the option, for the message.
+
+    Raises:
+        InputError: not a size.
+
+    Example:
+        >>> parse_size("1.5 kB", "max_bytes"), parse_size("1MiB", "max_bytes")
+        (1500, 1048576)
+    """
+    match = _SIZE.fullmatch(str(text))
+    if match is None:
+        raise InputError(f"{name}: {text!r} is not a size", hint="give a size such as 3GiB or 800MB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
 def _format_bytes(count: float) -> str:
