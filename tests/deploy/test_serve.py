@@ -254,6 +254,7 @@ def test_names_with_paths_and_control_characters_reach_no_file_log_or_answer(ser
     assert "_31mred.png" in answer.error
     assert b"\x1b" not in answer.body
     assert server.ask("GET", "/%1b%5b2J%0d%0aX-Evil:%201").status == 404
+    assert server.ask("GET", "/healthz").status == 200  # by now the line before has been written
     assert b"\x1b" not in server.errors.read_bytes()
     assert r"GET /\x1b[2J\r\nX-Evil: 1 404" in server.errors.read_text()
 

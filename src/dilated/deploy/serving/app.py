@@ -77,7 +77,8 @@ def create_app(
 
     async def page() -> Response:
         names = list(service.predictors)
-        settings = {"top": MOST_TOP, "max_pixels": options.max_pixels, "token": bool(options.token), "networks": names}
+        named = [{"name": n, "probabilities": p.segmenter.gives_logits} for n, p in service.predictors.items()]
+        settings = {"top": MOST_TOP, "token": bool(options.token), "networks": named}
         return HTMLResponse(render("serve.html", title="dilated", subtitle=", ".join(names), settings=settings))
 
     async def docs() -> Response:
