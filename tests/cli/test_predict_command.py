@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from fractions import Fraction
@@ -293,3 +295,69 @@ def test_ctrl_c_leaves_whole_files_and_status_130(network_file: Path, tmp_path: 
     for path in written:
         with Image.open(path) as image:
             image.load()
+
+
+def test_the_parts_of_all_shards_are_the_labels_of_one_run(predict: Run, tmp_path: Path) -> None:
+    for i in range(7):
+        photo(tmp_path / "photos" / f"{i}.png", seed=i)
+    assert predict(tmp_path / "photos")[0] == 0
+    (tmp_path / "out").rename(tmp_path / "whole")
+    for number in (1, 2, 3):
+        status, said, _ = predict(tmp_path / "photos", "--shard", f"{number}/3")
+        assert status == 0
+        assert f"part {number} of 3" in said
+    status, said, _ = predict(tmp_path / "photos", "--shard", "2/3", "--skip-existing")
+    assert (status, "0 of " in said, "left out for being there already" in said) == (0, True, True)
+    names = [f"{i}.png" for i in range(7)]
+    made = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
+    assert made == names
+    assert all((tmp_path / "out" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
+
+
+def test_a_shard_that_is_none_and_files_of_all_images_are_refused(predict: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    for text in ("0/3", "4/3", "1", "a/b", "1/3/3"):
+        assert f"shard: '{text}' is not K/N" in predict(tmp_path / "a.png", "--shard", text)[2]
+    status, _, said = predict(tmp_path / "a.png", "--shard", "1/2", "--save", "csv")
+    assert (status, "class_fractions.csv is one file for all images" in said) == (1, True)
+
+
+def test_a_deadline_ends_it_with_words_and_what_is_done_stays(
+    predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        photo(tmp_path / f"{i}.png", seed=i)
+    batch, begun, timers = Predictor.batch, [], []
+
+    class Timer(threading.Thread):
+        """The time is over when the second image is being labelled."""
+
+        def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+            super().__init__(target=function, daemon=True)
+            timers.append(seconds)
+
+        def start(self) -> None:
+            self.is_wanted = True
+
+        def cancel(self) -> None:
+            pass
+
+    clocks: list[Timer] = []
+    monkeypatch.setattr(threading, "Timer", lambda *given: clocks.append(Timer(*given)) or clocks[-1])
+
+    def stay_at_the_second(self: Predictor, images: list[np.ndarray], **options: object) -> object:
+        begun.append(images)
+        if len(begun) == 2:
+            threading.Thread.start(clocks[0])
+            while True:
+                time.sleep(0.01)
+        return batch(self, images, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Predictor, "batch", stay_at_the_second)
+    status, said, complaint = predict(*(tmp_path / f"{i}.png" for i in range(3)), "--deadline", "1s")
+    assert (status, "1 of 3 images" in said, timers) == (1, True, [1.0])
+    assert "deadline: 1s were over before the end" in complaint
+    assert "--skip-existing" in complaint
+    monkeypatch.undo()
+    assert predict(*(tmp_path / f"{i}.png" for i in range(3)), "--skip-existing", "--deadline", "1h")[0] == 0
+    assert [name for name in files(tmp_path / "out") if name.endswith(".png")] == ["0.png", "1.png", "2.png"]

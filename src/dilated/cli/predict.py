@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,15 +20,18 @@ from dilated.data.images import exceeds_pixel_limit
 from dilated.data.raster.slide import SlideRaster, is_slide
 from dilated.errors import InputError
 from dilated.files import plural
-from dilated.lock import lock_folder
+from dilated.lock import lock_file, lock_folder
 from dilated.prediction.journal import Journal
 from dilated.prediction.memory import MemoryLimit
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.predictor_options import PredictorOptions
 from dilated.prediction.raster_prediction import is_finished, predict_raster
+from dilated.prediction.shards import Shard
 from dilated.prediction.sources import Source, SourceSearch, search_sources
 from dilated.prediction.writers import OutputFormat
+from dilated.prediction.writers.base import PerRunWriter
+from dilated.training.budget import parse_duration
 
 
 def run(
@@ -34,6 +41,8 @@ def run(
     out: arguments.RequiredPath,
     options: arguments.Options[PipelineOptions],
     predictor_options: arguments.Options[PredictorOptions],
+    shard: Annotated[str | None, tyro.conf.arg(metavar="K/N", help_behavior_hint="")] = None,
+    deadline: arguments.Duration = None,
 ) -> None:
     """Write one palette PNG of label ids per image, of the same size and stem; or other forms; or a server's files.
 
@@ -43,16 +52,59 @@ def run(
         inputs: images; folders that are searched for images; patterns in quotes ("photos/**/*.jpg"); lists (.txt,
             one path per line); videos, which become STEM.mp4; camera:0, until Ctrl-C or --frames.
         out: where the labels are written; made if missing.
+        shard: label the K-th of N parts of the images, told by their names; the N parts may be labelled at the same
+            time, by several machines, into one folder.
+        deadline: stop after this time, such as 30m, with exit status 1 if images are left; what is begun is dropped,
+            and --skip-existing goes on.
     """
+    part = None if shard is None else Shard.parse(shard)
+    seconds = None if deadline is None else parse_duration(deadline, "--deadline")
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
     search = search_sources(inputs, exclude=out)
-    with lock_folder(out, "prediction"):
-        _predict(predictor, search, out, options)
+    with _stop_after(seconds, str(deadline)), _lock(out, part):
+        _predict(predictor, search, out, options, part)
 
 
-def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: PipelineOptions) -> None:
+@contextlib.contextmanager
+def _stop_after(seconds: float | None, text: str) -> Iterator[None]:
+    """Interrupt this thread after some time, as Ctrl-C does.
+
+    Raises:
+        InputError: it was interrupted.
+    """
+    is_over = threading.Event()
+
+    def interrupt() -> None:
+        is_over.set()
+        _thread.interrupt_main()
+
+    timer = threading.Timer(seconds or 0, interrupt)
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_over.is_set():
+            raise
+        raise InputError(f"deadline: {text} were over before the end", hint="go on with --skip-existing") from None
+    finally:
+        timer.cancel()
+
+
+def _lock(out: Path, part: Shard | None) -> AbstractContextManager[bool]:
+    """Return the lock of the folder, or of the part that is labelled into it."""
+    if part is None:
+        return lock_folder(out, "prediction")
+    out.mkdir(parents=True, exist_ok=True)
+    return lock_file(out / f"predictions{part.suffix}", f"prediction of part {part.number}/{part.count}")
+
+
+def _predict(
+    predictor: Predictor, search: SourceSearch, out: Path, options: PipelineOptions, part: Shard | None
+) -> None:
     all_sources = search.sources
     for line in search.describe_left_out():
         write_line(line)
@@ -60,7 +112,15 @@ def _predict(predictor: Predictor, search: SourceSearch, out: Path, options: Pip
     raster_set = set(rasters)
     sources = [source for source in all_sources if source not in raster_set]
     writers = options.make_writers(out, sources)
-    journal = Journal(out, predictor, options.frames, options.slide_level)
+    _check_raster_targets(rasters, out)
+    if part is not None:
+        for writer in writers:
+            if isinstance(writer, PerRunWriter):
+                hint = "save one file for each image, or leave out --shard"
+                raise InputError(f"shard: {writer.file_name} is one file for all images", hint=hint)
+        sources, rasters = part.select(sources), part.select(rasters)
+        write_line(f"part {part.number} of {part.count}: {plural(len(sources) + len(rasters), 'input')}")
+    journal = Journal(out, predictor, options.frames, options.slide_level, part.suffix if part else "")
     failed_rasters = _predict_rasters(predictor, rasters, out, options, journal)
     result = PipelineResult()
     if sources:
@@ -151,15 +211,22 @@ def _select_rasters(sources: Sequence[Source], save: Sequence[OutputFormat], til
     return images
 
 
+def _raster_target(source: Source, out: Path) -> Path:
+    return out / source.name.with_name(f"{source.name.name}.tif")
+
+
+def _check_raster_targets(sources: Sequence[Source], out: Path) -> None:
+    if len({_raster_target(source, out) for source in sources}) < len(sources):
+        raise InputError(f"{out}: two of the images have the same name", hint="label them into two folders")
+
+
 def _predict_rasters(
     predictor: Predictor, sources: Sequence[Source], out: Path, options: PipelineOptions, journal: Journal
 ) -> int:
     """Label images to `out/NAME.tif`; says what was done, and returns how many failed."""
-    targets = {source: out / source.name.with_name(f"{source.name.name}.tif") for source in sources}
-    if len(set(targets.values())) < len(targets):
-        raise InputError(f"{out}: two of the images have the same name", hint="label them into two folders")
     failed = 0
-    for source, target in targets.items():
+    for source in sources:
+        target = _raster_target(source, out)
         try:
             if options.skip_existing and is_finished(target):
                 if journal.is_current(source):

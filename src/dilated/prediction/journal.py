@@ -39,10 +39,14 @@ class Journal:
         predictor: what the outputs are made by: its network and settings.
         frames: how many frames of each video are labelled; None for all.
         slide_level: of whole-slide images.
+        suffix: of its name, for those who label a part of the images each into one folder.
     """
 
-    def __init__(self, out: Path, predictor: Predictor, frames: int | None = None, slide_level: int = 0) -> None:
-        self.path, self.log = out / JOURNAL_FILE, out / f"{JOURNAL_FILE}l"
+    def __init__(
+        self, out: Path, predictor: Predictor, frames: int | None = None, slide_level: int = 0, suffix: str = ""
+    ) -> None:
+        self.path = out / JOURNAL_FILE.replace(".json", f"{suffix}.json")
+        self.log = self.path.with_name(f"{self.path.name}l")
         settings = [predictor.segmenter.digest(), predictor.settings, frames, slide_level]
         made_by = json.dumps(settings, sort_keys=True)
         self.made_by = hashlib.sha256(made_by.encode()).hexdigest()

@@ -19,8 +19,11 @@ COST_PER_HALVING = 2.6
 """Factor by which a step costs more at half the output stride; measured on EfficientNet-lite0."""
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--budget") -> float:
     """Convert a duration such as `90s`, `30m` or `1h30m` to seconds.
+
+    Args:
+        option: that it was given by, for the message.
 
     Raises:
         InputError: any other text, or a duration of 0.
@@ -32,7 +35,7 @@ def parse_duration(text: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text.strip() or seconds <= 0:
-        raise InputError(f"--budget: {text!r} is not a duration", hint="give a time such as 90s, 30m, 2h or 1h30m")
+        raise InputError(f"{option}: {text!r} is not a duration", hint="give a time such as 90s, 30m, 2h or 1h30m")
     return seconds
 
 
