@@ -10,12 +10,16 @@ of any N, H and W. Normalization, padding and interpolation are inside.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.images import list_image_files
@@ -23,13 +27,16 @@ from dilated.data.sample import Sample
 from dilated.deploy.graph import ImageGraph, Output
 from dilated.deploy.onnx_file import to_onnx
 from dilated.deploy.openvino_file import write_openvino
+from dilated.deploy.peak import measure_peak
 from dilated.deploy.price import ExportPrice, measure_price
+from dilated.deploy.quantize import crop_middle, quantize
 from dilated.errors import InputError
 from dilated.evaluation.compare import compare
-from dilated.files import atomic_path
+from dilated.files import atomic_path, plural
 from dilated.label_ids import ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.exported import read_exported
+from dilated.prediction.image_input import to_pixels
 from dilated.prediction.memory import measure_bytes_per_pixel
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.tiling import measure_tile_plan
@@ -37,6 +44,9 @@ from dilated.weights.bundled import load
 
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 _MOST_IMAGES = 20
+_TOLERANCES = {"float32": 1e-5, "float16": 1e-3, "int8": 1e-2}
+_TRIAL_SIDE = 256
+"""Pixels a side of the part of an image on which each layer is tried alone."""
 FORMAT_VERSION = 1
 
 
@@ -48,17 +58,29 @@ class ExportOptions:
     """The runtime: onnx for onnxruntime and all that reads ONNX, or openvino for OpenVINO's .xml and .bin."""
     output: Output = "labels"
     """What the file gives for every pixel: labels, logits or probabilities."""
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    """What the layers compute in: float16 is for accelerators and halves the file (OpenVINO on a CPU still computes in
+    float32); int8 is for all convolutions but those by which more than `tolerance` of the labels would differ."""
     check: Path | None = None
     """Measure the price on these images: a data folder, of which the split is labelled and true labels are compared
     with, a folder of images or an image; the sample photographs if not given."""
     split: str = "val"
     """The part of a data folder that is labelled, its first 20 images."""
-    tolerance: float = 1e-5
-    """The share of the labels that may differ; above it there is no file."""
+    calibrate: Path | None = None
+    """For int8, the images from which the ranges of values are taken: a data folder, of which `train` is read, a folder
+    of images or an image; by default those of `check` or, of a data folder, of its `train`."""
+    tolerance: float | None = None
+    """The share of the labels that may differ, above which there is no file; by default 1e-5, for float16 1e-3 and for
+    int8 1e-2."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
+        if not 0 <= self.allowed_share <= 1:
             raise InputError(f"tolerance: {self.tolerance} is no share of the labels", hint="give a number of 0 to 1")
+
+    @property
+    def allowed_share(self) -> float:
+        """The share of the labels that may differ."""
+        return _TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
 
 
 @dataclass(frozen=True)
@@ -100,28 +122,83 @@ def export(
     if path.suffix != _SUFFIXES[options.to]:
         raise InputError(f"{path}: not the name of a file for {options.to}", hint=f"end it in {_SUFFIXES[options.to]}")
     segmenter = (network if isinstance(network, BaseSegmenter) else load(network)).cpu().eval()
-    graph = ImageGraph(segmenter, options.output)
     images, samples, dataset, notes = _find_images(options, segmenter)
-    content = to_onnx(graph, describe(segmenter, options.output))
-    with atomic_path(path, in_folder=True) as temporary:
-        if options.to == "onnx":
-            temporary.write_bytes(content)
-        else:
-            write_openvino(content, temporary)
-        ours, theirs = Predictor(segmenter, device="cpu"), Predictor(read_exported(temporary), device="cpu")
-        price = measure_price(ours, theirs, images)
-        if dataset is not None:
-            price.comparison = compare([theirs], [ours], samples, dataset.classes, names=("the file", "the network"))
-        if price.changed_share > options.tolerance:
-            raise InputError(
-                f"{path}: not written, as {price.changed_share:.2e} of the labels differ, and {options.tolerance:g} "
-                f"may; {price.near_ties:,} of {price.changed_pixels:,} are near ties",
-                hint="give a greater --tolerance, if so many may",
-            )
-        if options.to == "openvino":
-            with atomic_path(path.with_suffix(".bin")) as weights:
-                shutil.copyfile(temporary.with_suffix(".bin"), weights)
+    content = _make_graph(segmenter, options)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Predictor(segmenter, device="cpu")
+        if options.precision == "int8":
+            calibration, more_notes = _find_calibration(options, images, segmenter)
+            trial = _Trial(ours, images, Path(folder, f"trial{path.suffix}"), options)
+            quantized = quantize(content, calibration, trial.changed_share, options.allowed_share)
+            content, notes = quantized.content, (*notes, *more_notes, quantized.describe())
+        with atomic_path(path, in_folder=True) as temporary:
+            _write(content, temporary, options)
+            theirs = Predictor(read_exported(temporary), device="cpu")
+            price = measure_price(ours, theirs, images)
+            if price.changed_share > options.allowed_share:
+                raise InputError(
+                    f"{path}: not written, as {price.changed_share:.2e} of the labels differ, and "
+                    f"{options.allowed_share:g} may; {price.near_ties:,} of {price.changed_pixels:,} are near ties",
+                    hint="give a greater --tolerance, if so many may",
+                )
+            if dataset is not None:
+                price.comparison = compare(
+                    [theirs], [ours], samples, dataset.classes, names=("the file", "the network")
+                )
+            try:
+                price.memory = _measure_memory(segmenter, temporary, price.largest, Path(folder))
+            except InputError as error:  # a network of unknown modules cannot be saved for another process
+                notes = (*notes, f"memory: not measured ({error.message})")
+            if options.to == "openvino":
+                with atomic_path(path.with_suffix(".bin")) as weights:
+                    shutil.copyfile(temporary.with_suffix(".bin"), weights)
     return Export(path, price, notes)
+
+
+def _make_graph(segmenter: BaseSegmenter, options: ExportOptions) -> bytes:
+    """The content of an ONNX file, in float32 but for what ONNX itself holds in float16."""
+    description = describe(segmenter, options.output) | {"precision": options.precision}
+    if options.precision == "float16" and options.to == "onnx":
+        segmenter = copy.deepcopy(segmenter).half()
+    return to_onnx(ImageGraph(segmenter, options.output), description)
+
+
+def _write(content: bytes, path: Path, options: ExportOptions) -> None:
+    if options.to == "onnx":
+        path.write_bytes(content)
+    else:
+        write_openvino(content, path, half=options.precision == "float16")
+
+
+def _measure_memory(segmenter: BaseSegmenter, exported: Path, image: Path, folder: Path) -> dict[str, int]:
+    """The memory of the network and of the file."""
+    saved = folder / "network.safetensors"
+    segmenter.save(saved)
+    return {"network": measure_peak(saved, image), "exported": measure_peak(exported, image)}
+
+
+class _Trial:
+    """Runs the content of files on images, to see how many labels it changes.
+
+    Args:
+        ours: the network.
+        path: a file to write and read.
+    """
+
+    def __init__(self, ours: Predictor, images: list[Path], path: Path, options: ExportOptions) -> None:
+        pixels = [to_pixels(image, ours.segmenter.input) for image in images]
+        part = [crop_middle(image, _TRIAL_SIDE) for image in pixels[:1]]
+        self.pixels = {False: pixels, True: part}
+        self.labels = {k: [ours(image).labels for image in chosen] for k, chosen in self.pixels.items()}
+        self.path, self.options = path, options
+
+    def changed_share(self, content: bytes, in_part: bool) -> float:
+        """The share of the labels that differ, on all images or on a part of the first."""
+        _write(content, self.path, self.options)
+        theirs = Predictor(read_exported(self.path), device="cpu")
+        pairs = zip(self.pixels[in_part], self.labels[in_part], strict=True)
+        counts = [(int((theirs(image).labels != labels).sum()), labels.size) for image, labels in pairs]
+        return sum(differing for differing, _ in counts) / sum(size for _, size in counts)
 
 
 def describe(segmenter: BaseSegmenter, output: Output) -> dict[str, Any]:
@@ -153,6 +230,28 @@ def describe(segmenter: BaseSegmenter, output: Output) -> dict[str, Any]:
 
 
 _Found = tuple[list[Path], list[Sample], Dataset | None, tuple[str, ...]]
+
+
+def _find_calibration(
+    options: ExportOptions, checked: list[Path], segmenter: BaseSegmenter
+) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
+    """The images from which ranges are taken, and a note."""
+    place = options.calibrate or options.check
+    images: list[Path] = []
+    if place is not None and place.is_dir():
+        try:
+            samples = open_dataset(place).samples("train")
+            images = [sample.image for sample in samples[:: max(1, len(samples) // _MOST_IMAGES)]][:_MOST_IMAGES]
+        except InputError:
+            images = list_image_files(place)[:_MOST_IMAGES] if options.calibrate else []
+            if options.calibrate and not images:
+                raise
+    elif options.calibrate is not None:
+        images = [options.calibrate]
+    same = not images
+    pixels = [to_pixels(image, segmenter.input) for image in images or checked]
+    note = f"ranges of int8 are from {plural(len(pixels), 'image')}"
+    return pixels, (f"{note}, the same that the price is measured on: give others as --calibrate" if same else note,)
 
 
 def _find_images(options: ExportOptions, segmenter: BaseSegmenter) -> _Found:

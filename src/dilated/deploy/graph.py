@@ -25,7 +25,7 @@ class ImageGraph(nn.Module):
     """A segmenter from the values of image files to labels, logits or probabilities.
 
     Args:
-        segmenter: in evaluation mode.
+        segmenter: in evaluation mode; a copy in half precision computes in it up to its logits.
         output: what comes out.
 
     Shapes:
@@ -42,9 +42,10 @@ class ImageGraph(nn.Module):
         self.segmenter, self.output = segmenter, output
 
     def forward(self, images: Tensor) -> Tensor:
-        x = _scale(images, self.segmenter.input).permute(0, 3, 1, 2)
+        x = _scale(images, self.segmenter.input).permute(0, 3, 1, 2).to(self.segmenter._mean.dtype)
         segmenter, size = self.segmenter, (images.shape[1], images.shape[2])
         values, grids = segmenter.decode(segmenter.extract_features(x), segmenter.feature_grids)
+        values = values.float()
         if self.output == "labels":  # as `label_pixels` has it: of probabilities no logarithms are taken
             labels = upsample(values, grids, PIXEL_GRID, size).argmax(1)
             return labels.to(label_tensor_dtype(len(segmenter.classes)))

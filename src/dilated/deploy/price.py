@@ -41,6 +41,10 @@ class ExportPrice:
     """How many of them are near ties of the network: see `NEAR_TIE`."""
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"network": [], "exported": []})
     """Of each image, from its pixels to its labels, in turns; without the first run of each size."""
+    largest: Path = Path()
+    """The image of most pixels."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes that opening each and labelling the largest image took at most, in a process of its own."""
     comparison: Comparison | None = None
     """The figures of both where there are true labels; the file is the candidate."""
 
@@ -63,7 +67,8 @@ class ExportPrice:
         lines += [f"  {name}: {count:,}" for name, count in self.changed.items()]
         for name, seconds in self.seconds.items():
             p50, p99 = (1000 * percentile(seconds, fraction) for fraction in (0.5, 0.99))
-            lines.append(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+            memory = f", {self.memory[name] / 2**20:.0f} MiB" if name in self.memory else ""
+            lines.append(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms{memory}")
         if self.comparison is not None:
             interval = self.comparison.differences["mean_iou"][0]
             shown = f", 95% {interval.low:+.5f} to {interval.high:+.5f}" if math.isfinite(interval.low) else ""
@@ -89,8 +94,11 @@ def measure_price(network: Predictor, exported: Predictor, images: Sequence[Path
         raise InputError("price: no images", hint="give images, or a folder that holds some")
     runtime = exported.segmenter.runtime.name if isinstance(exported.segmenter, ExportedSegmenter) else "dilated"
     price = ExportPrice(network.segmenter.classes, runtime)
+    most = 0
     for path in images:
         pixels = to_pixels(path, network.segmenter.input)
+        if pixels.size > most:
+            most, price.largest = pixels.size, path
         _add_changes(price, network, network(pixels), exported(pixels))
         for _ in range(rounds):
             for name, predictor in (("network", network), ("exported", exported)):
