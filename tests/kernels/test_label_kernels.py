@@ -56,6 +56,18 @@ def test_more_classes_than_a_byte_counts():
     assert torch.equal(labels, logits.argmax(1))
 
 
+@pytest.mark.parametrize("classes", [255, 256, 700])
+def test_many_classes_have_the_same_labels_in_plain_pytorch(classes: int, monkeypatch: pytest.MonkeyPatch):
+    logits = torch.randn(2, classes, 5, 6, generator=torch.Generator().manual_seed(classes))
+    logits[:, -1] += 2
+    rows, columns = positions(5, 40, 8, 3.5), positions(6, 47, 8, 3.5)
+    labels = upsample_argmax(logits, rows, columns)
+    monkeypatch.setattr(module, "load_native", lambda: None)
+    assert torch.equal(labels, upsample_argmax(logits, rows, columns))
+    assert labels.dtype == (torch.uint8 if classes == 255 else torch.int32)
+    assert labels.max() == classes - 1
+
+
 def test_logits_that_are_channels_last():
     logits = torch.randn(2, 7, 5, 6)
     rows, columns = positions(5, 40, 8, 3.5), positions(6, 48, 8, 3.5)

@@ -48,7 +48,7 @@ def accelerate(
         module: a network or `Segmenter` in evaluation mode whose parameters are float32 on the CPU. What it shares
             with the copy must not change afterwards.
         example: an input on which the layers are found and the copy is verified; by default one image of 97x130 pixels
-            with the bands that a segmenter reads, otherwise three.
+            (33x42 of more than 255 classes) with the bands that a segmenter reads, otherwise three.
         max_error: the relative error, root mean square, that a kernel may have on random data. By default outputs
             change by no more than the rounding of float32. 5e-5 admits Winograd's kernels for 7x7 layers, which
             take an eighth of the multiplications.
@@ -81,7 +81,8 @@ def accelerate(
     with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode have no versions
         if example is None:
             generator = torch.Generator().manual_seed(0)
-            example = torch.rand(1, getattr(module, "num_bands", 3), 97, 130, generator=generator)
+            size = (97, 130) if len(getattr(module, "classes", ())) <= 255 else (33, 42)  # whose logits are compared
+            example = torch.rand(1, getattr(module, "num_bands", 3), *size, generator=generator)
         trace, expected = _trace(fast, example)
         for name, conv in trace.convolutions.items():
             _replace(fast, name, conv, trace)

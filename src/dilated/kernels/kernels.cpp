@@ -484,7 +484,7 @@ struct Depthwise {
 // Bilinear up-sampling and argmax over the classes, a row at a time; the first of equal classes wins, NaN never does.
 struct Labels {
   const float* logits;              // (batch, classes, height, width)
-  uint8_t* labels;                  // (batch, out_height, out_width)
+  void* labels;                     // (batch, out_height, out_width), uint8_t of up to 255 classes, else int32_t
   const int64_t *rows, *columns;    // the sample before each output
   const float *row_weights, *column_weights;  // of the sample after it
   int64_t batch, classes, height, width, out_height, out_width, threads;
@@ -492,10 +492,11 @@ struct Labels {
 
 INLINE float lerp(float a, float b, float w) { return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w); }
 
+template <typename Label>
 static void label_rows(const Labels& a, int64_t first, int64_t last) {
   int64_t wide = a.out_width;
   std::vector<float> buffer(2 * a.classes * wide + wide);
-  std::vector<uint8_t> label(wide);
+  std::vector<Label> label(wide);
   float* best = buffer.data() + 2 * a.classes * wide;
   int64_t held[2] = {-1, -1};  // the rows of logits that are interpolated along the columns, in slots
   for (int64_t index = first; index < last; index++) {
@@ -525,10 +526,10 @@ static void label_rows(const Labels& a, int64_t first, int64_t last) {
         float value = lerp(top[x], bottom[x], w);
         bool better = value > best[x];
         best[x] = better ? value : best[x];
-        label[x] = better ? uint8_t(c) : label[x];
+        label[x] = better ? Label(c) : label[x];
       }
     }
-    std::memcpy(a.labels + index * wide, label.data(), wide);
+    std::memcpy((Label*)a.labels + index * wide, label.data(), wide * sizeof(Label));
   }
 }
 
@@ -537,8 +538,9 @@ extern "C" {
 void dilated_labels(const Labels* a) {
   constexpr int64_t BAND = 32;
   int64_t rows = a->batch * a->out_height, bands = (rows + BAND - 1) / BAND;
+  auto label = a->classes <= 255 ? label_rows<uint8_t> : label_rows<int32_t>;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(a->threads)
-  for (int64_t b = 0; b < bands; b++) label_rows(*a, b * BAND, std::min(rows, (b + 1) * BAND));
+  for (int64_t b = 0; b < bands; b++) label(*a, b * BAND, std::min(rows, (b + 1) * BAND));
 }
 
 int64_t dilated_panel() { return P; }

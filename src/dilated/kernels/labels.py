@@ -34,10 +34,10 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     native = load_native()
     n, classes, height, width = logits.shape
     is_compiled = native is not None and logits.device.type == "cpu" and logits.dtype == torch.float32
-    if native is None or not is_compiled or label_tensor_dtype(classes) != torch.uint8 or not logits.numel():
+    if native is None or not is_compiled or not logits.numel():
         return _in_bands(logits, rows, columns)
     logits = logits.contiguous()
-    labels = torch.empty((n, len(rows), len(columns)), dtype=torch.uint8)
+    labels = torch.empty((n, len(rows), len(columns)), dtype=label_tensor_dtype(classes))
     (first_rows, row_weights), (first_columns, column_weights) = _split(rows), _split(columns)
     tensors = {
         "logits": logits, "labels": labels, "rows": first_rows, "columns": first_columns, "row_weights": row_weights,
