@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -131,12 +130,16 @@ def blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     down, across = -(-height // _BLUR_BLOCK), -(-width // _BLUR_BLOCK)  # blocks; the last one may reach beyond
     padded = np.empty((down * _BLUR_BLOCK + 2 * radius, width), np.float32)
     padded[:radius], padded[radius : radius + height], padded[radius + height :] = image[0], image, image[-1]
-    blocks = sliding_window_view(padded, len(band.T), axis=0)[::_BLUR_BLOCK].transpose(0, 2, 1)
+    down_stride, across_stride = padded.strides
+    strides = (_BLUR_BLOCK * down_stride, down_stride, across_stride)  # blocks overlap; a view of NumPy's takes longer
+    blocks = np.ndarray((down, band.shape[1], width), np.float32, padded, 0, strides)
     image = np.matmul(band, blocks).reshape(-1, width)[:height]
     padded = np.empty((height, across * _BLUR_BLOCK + 2 * radius), np.float32)
     padded[:, :radius], padded[:, radius + width :] = image[:, :1], image[:, -1:]
     padded[:, radius : radius + width] = image
-    blocks = sliding_window_view(padded, len(band.T), axis=1)[:, ::_BLUR_BLOCK].transpose(1, 0, 2)
+    down_stride, across_stride = padded.strides
+    strides = (_BLUR_BLOCK * across_stride, down_stride, across_stride)
+    blocks = np.ndarray((across, height, band.shape[1]), np.float32, padded, 0, strides)
     blurred = np.empty((height, across, _BLUR_BLOCK), np.float32)
     np.matmul(blocks, band.T, out=blurred.transpose(1, 0, 2))
     return blurred.reshape(height, -1)[:, :width]
