@@ -260,3 +260,4 @@ def test_an_archive_in_an_archive_is_no_layout_and_named(tmp_path: Path) -> None
         archive.write(inner, "inner.zip")
     with pytest.raises(InputError, match=r"holds no known layout of data; found inner\.zip"):
         open_dataset(tmp_path / "outer.zip")
+    assert check(tmp_path / "outer.zip").format is None

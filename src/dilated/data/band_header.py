@@ -247,7 +247,8 @@ def _require_dtype(path: Path, kind: str, size: int) -> str:
         raise InputError(
             f"{path}: found {names.get(kind, 'numbers of another kind')} of {8 * size} bits; expected uint8, uint16, "
             "int16 or float32",
-            hint="convert them, for example with gdal_translate -ot Float32",
+            hint="convert them, for example with "
+            + ("array.astype(numpy.float32)" if path.suffix.lower() == ".npy" else "gdal_translate -ot Float32"),
         )
     return _DTYPES[kind, size]
 

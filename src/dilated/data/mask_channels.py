@@ -85,7 +85,12 @@ def refuse_hidden(colors: NDArray[np.uint8], hidden: NDArray[np.bool_], path: Pa
 
 
 def make_color_error(path: Path | str, mode: str) -> InputError:
-    """Make the error about a label that holds colors where values are expected."""
+    """Make the error about a label that holds colors, or floating-point numbers, where values are expected."""
+    if mode == "F":
+        return InputError(
+            f"{path}: found a label of floating-point numbers; expected whole numbers, one for each class",
+            hint="save it as 8 or 16-bit integers, for example with gdal_translate -ot Byte",
+        )
     return InputError(
         f"{path}: found a label of mode {mode!r} (colors); expected one channel of class values",
         hint="convert colors to values first, each color to the value in classes.toml, or name the channel that "

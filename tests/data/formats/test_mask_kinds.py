@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folder_files import read_all, saved_masks
+from folder_files import read_all, saved_masks, tree
 from PIL import Image
 
 from dilated.data.dataset import open_dataset, write_classes_draft
@@ -129,3 +129,12 @@ def test_the_channel_of_masks_that_holds_the_values_is_named_in_classes_toml(tmp
     assert (data.format, data.classes.channel) == ("folders", 0)
     assert read_all(tmp_path) == {"a": [[0, 1, 2]], "b": [[0, 1, 2]]}
     assert data.samples("train")[0].label.parent == tmp_path / "GT" / "LABELS"
+
+
+def test_a_label_of_floating_point_numbers_is_refused_as_such(tmp_path: Path) -> None:
+    tree(tmp_path, "images/train/a.png")
+    (tmp_path / "labels/train").mkdir(parents=True)
+    Image.fromarray(np.ones((3, 4), np.float32)).save(tmp_path / "labels/train/a.tif")
+    (sample,) = open_dataset(tmp_path, "folders").samples("train")
+    with pytest.raises(InputError, match=r"a\.tif: found a label of floating-point numbers; expected whole numbers"):
+        sample.read_label()

@@ -170,7 +170,7 @@ def check(
     """
     root = locate_data(Path(data))
     try:
-        contents, _ = read_folder(root, format)
+        contents, _ = read_folder(Path(data), format)
         contents.group_by = group_by
     except UnknownLayoutError as error:
         return CheckReport(root, None, None, {}, SplitStatistics(0), [_make_layout_finding(root, error)])
