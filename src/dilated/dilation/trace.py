@@ -109,8 +109,9 @@ def trace_network(module: nn.Module) -> Trace:
     A second, larger image tells which modules choose their operations by the size.
 
     Raises:
-        DilationError: the network runs on none of the sizes tried.
+        DilationError: the network cannot be copied, or runs on none of the sizes tried.
     """
+    _require_copyable(module)
     errors: list[Exception] = []
     for size in (*_PROBE_SIZES, *_expected_sizes(module)):
         for channels in _possible_input_channels(module):
@@ -129,6 +130,18 @@ def trace_network(module: nn.Module) -> Trace:
         f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; the first error was: {errors[0]}",
         hint="give a network that maps one image (N, C, H, W)",
     )
+
+
+def _require_copyable(module: nn.Module) -> None:
+    """Refuse layers whose weights are computed by hooks, which PyTorch cannot copy."""
+    for name, layer in module.named_modules():
+        computed = [key for key, value in vars(layer).items() if isinstance(value, Tensor) and not value.is_leaf]
+        if computed:
+            raise DilationError(
+                f"its {computed[0]} is computed from other parameters by a hook, so it cannot be copied",
+                hint="use torch.nn.utils.parametrizations.weight_norm, or remove_weight_norm first",
+                layer=(name, type(layer)),
+            )
 
 
 def _expected_sizes(module: Any) -> list[tuple[int, int]]:

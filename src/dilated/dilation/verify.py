@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,8 +20,9 @@ from torch.utils.hooks import RemovableHandle
 from dilated.dilation.layout import SpatialLayout
 from dilated.dilation.plan import DilationPlan
 from dilated.dilation.rewrite import original_type, subsample
-from dilated.dilation.trace import DilationError, Trace, tensor_leaves
+from dilated.dilation.trace import FORWARD_ERRORS, DilationError, Trace, tensor_leaves
 from dilated.environment import require_memory
+from dilated.errors import InputError
 from dilated.fields.probing import temporary_hooks
 
 _OnOutput = Callable[[str, nn.Module, int, list[Tensor]], None]
@@ -37,7 +38,7 @@ def verify_dilation(original: nn.Module, dilated: nn.Module, trace: Trace, plan:
     """Compare a network with its dilated copy.
 
     Raises:
-        DilationError: the first layer that differs, by how much and where.
+        DilationError: the first layer that differs, by how much and where; or that fails.
     """
     reference_network = copy.deepcopy(original).cpu().double().eval()
     _randomize_weights(reference_network)
@@ -74,8 +75,20 @@ def verify_dilation(original: nn.Module, dilated: nn.Module, trace: Trace, plan:
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             require_memory(error, f"dilation: an image of {size[0]}x{size[1]}")
             continue  # too small for the network, or not the only size that it takes
-        with torch.no_grad(), _output_hooks(dilated_network, compare):
-            dilated_network(image)
+        running: list[str] = []
+        with torch.no_grad(), _output_hooks(dilated_network, compare), _name_running(dilated_network, running):
+            try:
+                dilated_network(image)
+            except InputError:  # what `compare` found
+                raise
+            except FORWARD_ERRORS as error:
+                require_memory(error, f"dilation: an image of {size[0]}x{size[1]}")
+                name = running[-1] if running else ""
+                raise DilationError(
+                    f"it does not take the map of more values that it is given ({str(error) or type(error).__name__})",
+                    hint="choose a greater output stride, or let the layer find sizes and shapes from its input",
+                    layer=(name, original_type(dilated_network.get_submodule(name))),
+                ) from error
         image_count += 1
         if image_count == _IMAGE_COUNT:
             return
@@ -119,6 +132,16 @@ def _output_hooks(network: nn.Module, on_output: _OnOutput) -> AbstractContextMa
         return layer.register_forward_hook(hook)
 
     return temporary_hooks(register(name, layer) for name, layer in network.named_modules())
+
+
+def _name_running(network: nn.Module, running: list[str]) -> AbstractContextManager[None]:
+    """Within a `with` block, keep the names of the layers that have begun and not ended, the innermost last."""
+
+    def register(name: str, layer: nn.Module) -> Iterator[RemovableHandle]:
+        yield layer.register_forward_pre_hook(lambda layer, inputs: running.append(name))
+        yield layer.register_forward_hook(lambda layer, inputs, output: running.remove(name))
+
+    return temporary_hooks(handle for name, layer in network.named_modules() for handle in register(name, layer))
 
 
 def _compare_output(
