@@ -194,13 +194,12 @@ def mean_field(unary: Tensor, kernels: Sequence[tuple[float, Kernel]], iteration
     Returns:
         (N, C).
     """
-    unary = log_marginals = unary.contiguous().log_softmax(1)
+    unary = energy = unary.contiguous().log_softmax(1)
     for _ in range(iterations):
-        marginals, energy = log_marginals.exp(), unary
+        marginals, energy = energy.softmax(1), unary
         for weight, kernel in kernels:
             energy = kernel.add_filtered(energy, marginals, weight)
-        log_marginals = energy.log_softmax(1)
-    return log_marginals
+    return energy.log_softmax(1)
 
 
 _Window = tuple[slice, slice]
