@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -125,18 +126,18 @@ class DenseCRF:
         """Return the parameters in the form that `parse` reads."""
         return [f"{name}={value:g}" for name, value in self.to_dict().items()]
 
-    def kernels(self, positions: Tensor, colors: Tensor) -> list[tuple[float, Kernel]]:
+    def kernels(self, positions: Tensor, colors: Tensor, smooth: Kernel | None = None) -> list[tuple[float, Kernel]]:
         """Return the kernels of so many pixels with their weights; those of weight 0 are left out.
 
         Args:
             positions: (N, 2) float32, in pixels.
             colors: (N, 3) float32, of 0 to 255.
+            smooth: the kernel of position alone, where it is known already.
         """
         kernels: list[tuple[float, Kernel]] = []
         if self.smooth_weight:
-            kernels.append(
-                (self.smooth_weight, PermutohedralLattice(positions / self.smooth_position, normalized=True))
-            )
+            smooth = smooth or PermutohedralLattice(positions / self.smooth_position, normalized=True)
+            kernels.append((self.smooth_weight, smooth))
         if self.bilateral_weight:
             features = torch.cat([positions / self.bilateral_position, colors / self.bilateral_color], 1)
             kernels.append((self.bilateral_weight, PermutohedralLattice(features, normalized=True)))
@@ -165,13 +166,21 @@ class DenseCRF:
         positions = pixel_positions(logits)
         colors = torch.from_numpy(image.astype(np.float32)).to(logits.device).flatten(0, 1)
         if valid is None:
-            marginals = mean_field(logits.flatten(1).T, self.kernels(positions, colors), self.iterations)
+            smooth = _grid_kernel(*image.shape[:2], self.smooth_position, logits.device)
+            marginals = mean_field(logits.flatten(1).T, self.kernels(positions, colors, smooth), self.iterations)
             return marginals.T.view_as(logits)
         refined, used = logits.flatten(1).log_softmax(0), torch.from_numpy(np.flatnonzero(valid)).to(logits.device)
         if len(used):
             kernels = self.kernels(positions[used], colors[used])
             refined[:, used] = mean_field(refined[:, used].T, kernels, self.iterations).T
         return refined.view_as(logits)
+
+
+@lru_cache(maxsize=1)
+def _grid_kernel(height: int, width: int, deviation: float, device: torch.device) -> PermutohedralLattice:
+    """Return the kernel of position alone of a complete image: the same for the next image of its size."""
+    positions = pixel_positions(torch.empty(1, height, width, device=device))
+    return PermutohedralLattice(positions / deviation, normalized=True)
 
 
 def pixel_positions(logits: Tensor) -> Tensor:
