@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def test_check_evaluate_compare_report_and_card_name_the_same_units(
+def test_check_evaluate_compare_report_and_card_say_the_same_of_units_and_figures(
     data: Path, recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe_file.write_text(
@@ -61,10 +61,22 @@ def test_check_evaluate_compare_report_and_card_name_the_same_units(
         assert table["interval_over"]["number"] == over["number"], name
         assert table["interval_over"]["group_source"] == over["group_source"], name
         assert table["groups"] == figures["groups"], name
-    assert card["effective_n"] == pytest.approx(figures["effective_n"])
+    assert card["effective_n"] == figures["effective_n"]
 
-    page = write_report(tmp_path / "run", data).read_text("utf-8")
-    assert over["text"] in " ".join(page.split())
+    page = " ".join(write_report(tmp_path / "run", data).read_text("utf-8").split())
+    assert over["text"] in page
+    for key in ("mean_iou", "pixel_accuracy", "mean_dice"):
+        interval = f"{key}_interval"
+        for name, table in (("compare", compared["candidate"]), ("card", card)):
+            assert table[key] == figures[key], (name, key)  # to the last digit
+        assert card[interval] == figures[interval], key
+    for text in (printed, page):
+        assert all(f"{value:.4f}" in text for value in (figures["mean_iou"], *figures["mean_iou_interval"]))
+
+    main(["evaluate", str(network), str(data), "--decode", "iou", "--json", str(file)])
+    assert "decode iou: labels of each image's greatest expected IoU" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(file.read_text())["decoding"] == {"decode": "iou", "temperature": 1.0}
+    assert "decode iou" not in printed
 
     main(["info", str(network)])
     assert over["text"] in " ".join(capsys.readouterr().out.replace("│", " ").split())

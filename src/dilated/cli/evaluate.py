@@ -85,6 +85,8 @@ def run(
     _print_result(result, comparison, options.worst)
     if (abstention := _describe_abstention(candidate, result)) is not None:
         write_line(abstention)
+    if candidate.decoder.decode == "iou":
+        write_line("decode iou: labels of each image's greatest expected IoU, not the most probable class of pixels")
     if options.json_file is not None:
         figures = _to_dict(result, comparison) | {"decoding": candidate.decoding}
         atomic_write(options.json_file, json.dumps(figures, indent=2, allow_nan=False) + "\n")
