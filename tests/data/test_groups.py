@@ -140,6 +140,12 @@ def test_a_date_is_one_number_and_not_days_of_a_month(names: list[str], groups: 
     assert (found.sizes if found.has_groups else {}) == groups
 
 
+def test_a_letter_that_can_count_names_a_camera_beside_other_letters() -> None:
+    names = [f"{camera}_{number}" for camera in "abcdxyz" for number in (8, 9, 10)]
+    assert find_groups(names).sizes == dict.fromkeys("abcdxyz", 3)
+    assert not find_groups([*(f"x_{number}" for number in (8, 9, 10)), "cover"]).has_groups
+
+
 @pytest.mark.parametrize("format_cell", ["{}_{}", "{:02d}_{:02d}"])
 def test_rows_of_tiles_are_no_groups_of_their_own(format_cell: str) -> None:
     cells = [format_cell.format(row, column) for row in range(3) for column in range(11)]

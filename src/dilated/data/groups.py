@@ -28,6 +28,7 @@ from dilated.data.name_parts import (
     find_tile_sources,
     remove_export_suffix,
     remove_generic_words,
+    remove_running_number,
     split_running_number,
 )
 from dilated.errors import InputError
@@ -223,7 +224,12 @@ def _remove_suffix(file_name: str) -> str:
 
 def _find_series(stems: Sequence[str]) -> tuple[list[str], tuple[int | None, ...]]:
     """The series of each stem, or the stem where it has none, and the running numbers."""
-    series = [split_running_number(stem)[0] for stem in stems]
+    parts = [split_running_number(stem) for stem in stems]
+    series = [name for name, _ in parts]
+    if any(
+        name and number is not None for name, number in parts
+    ):  # beside cameras a and b, c is one too, though alone it would say what the number counts
+        series = [name or remove_running_number(stem) for name, stem in zip(series, stems, strict=True)]
     sizes = Counter(series)
     singletons = sum(size == 1 for size in sizes.values())
     coarse = [split_running_number(name)[0] for name in series]

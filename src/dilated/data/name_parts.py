@@ -62,6 +62,17 @@ def split_running_number(stem: str) -> tuple[str, int | None]:
     return series, int(match["number"])
 
 
+def remove_running_number(stem: str) -> str:
+    """The stem before its number, with a word that says what the number counts.
+
+    Example:
+        >>> remove_running_number("c_0012"), remove_running_number("0012")
+        ('c', '')
+    """
+    match = _RUNNING_NUMBER.match(stem)
+    return match["stem"].rstrip(_SEPARATORS) if match else stem
+
+
 def remove_export_suffix(stem: str) -> str:
     """The name that an image had before a labelling service exported it, or several altered copies of it.
 
