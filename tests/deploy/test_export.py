@@ -309,3 +309,28 @@ def test_openvino_gives_the_networks_labels_at_any_size(photo: Path, tmp_path: P
         images = list(make_images(*size))
         pairs = zip(ours.batch(images), theirs.batch(images), strict=True)
         assert all((a.labels != b.labels).mean() <= 1e-3 for a, b in pairs)
+
+
+def test_info_tells_what_an_exported_file_takes_and_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segmenter = timm_segmenter()
+    segmenter.card = {"val": {"mean_iou": 0.75}, "license": "of the test"}
+    path = tmp_path / "small.onnx"
+    export(segmenter, path)
+    capsys.readouterr()
+    main(["info", str(path)])
+    shown = capsys.readouterr().out
+    for words in ("a, b, c", "8-bit RGB", "NHWC uint8", "labels (N, H, W)", "onnxruntime", "0.7500", "of the test"):
+        assert words in shown
+    assert segmenter.digest()[:16] in shown
+    for option in ("--layers", "--speed"):
+        with pytest.raises(SystemExit):
+            main(["info", str(path), option])
+        assert "no layers to show" in capsys.readouterr().err
+
+
+def test_info_refuses_an_onnx_file_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(SystemExit):
+        main(["info", str(path)])
+    assert "onnxruntime cannot open it" in capsys.readouterr().err

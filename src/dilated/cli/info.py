@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -9,12 +11,21 @@ from rich.table import Table
 from dilated.cli import arguments
 from dilated.cli.console import make_table, write_line, write_table
 from dilated.config import build_dataclass
+from dilated.errors import InputError
+from dilated.files import plural, printable
 from dilated.input_config import InputConfig
 from dilated.models.network_file import NetworkDescription, read_description
+from dilated.models.runtimes import RUNTIME_SUFFIXES, open_runtime
 from dilated.weights.catalog import find_network
 
 _SPEED_SIZE = (360, 480)
 """Height and width of the image that --speed measures with."""
+
+_OUTPUTS = {
+    "labels": "labels (N, H, W), ids of the classes",
+    "logits": "logits (N, C, H, W), before the softmax",
+    "probabilities": "probabilities (N, C, H, W)",
+}
 
 if TYPE_CHECKING:  # PyTorch takes seconds, and the header alone answers most questions
     from dilated.fields.arithmetic import ReceptiveField
@@ -22,13 +33,21 @@ if TYPE_CHECKING:  # PyTorch takes seconds, and the header alone answers most qu
 
 
 def run(network: arguments.Network, /, *, layers: arguments.Flag = False, speed: arguments.Flag = False) -> None:
-    """Show a network's classes, architecture, parameters and card.
+    """Show a network's classes, architecture, parameters and card; of an exported file, what it takes and gives.
 
     Args:
         layers: load the network too, and show the receptive fields of its layers and the pixels of its logits.
         speed: load the network too, and show which kernels its layers run by on this CPU, and what that gains.
     """
-    description = read_description(find_network(network))
+    path = find_network(network)
+    if path.suffix in RUNTIME_SUFFIXES:
+        if layers or speed:
+            raise InputError(
+                f"{path}: an exported file has no layers to show or to time", hint="give the network that was exported"
+            )
+        write_table(_exported_table(path))
+        return
+    description = read_description(path)
     write_table(_network_table(description))
     if not (layers or speed):
         write_line("--layers shows the receptive fields of the layers, --speed the kernels that they run by")
@@ -78,18 +97,52 @@ def _write_speed(segmenter: BaseSegmenter) -> None:
     )
 
 
+def _exported_table(path: Path) -> Table:
+    """What `dilated export` wrote beside the graph, and the runtime that opens it here."""
+    runtime = open_runtime(path)
+    told = runtime.description
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    margin = told.get("margin")
+    bands = len((told.get("input") or {}).get("bands", "RGB"))
+    rows: list[tuple[str, object]] = [
+        ("classes", ", ".join(printable(str(name)) for name in told["classes"])),
+        ("images", _describe_bands(told.get("input"), path)),
+        (
+            "takes",
+            f"{told.get('layout', 'NHWC')} {told.get('dtype', 'uint8')}, any N, H and W, {plural(bands, 'band')}",
+        ),
+        ("gives", _OUTPUTS.get(told.get("output"), told.get("output"))),
+        ("output stride", told.get("output_stride")),
+        (
+            "tiles",
+            "none are exact: a layer reads the whole image" if margin is None else f"exact, {margin} pixels around",
+        ),
+        ("runtime", runtime.name),
+        ("file", f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"),
+        ("network", told.get("network")),
+    ]
+    return make_table(("", ""), rows + _card_rows(told.get("card") or {}), left=range(2))
+
+
 def _network_table(network: NetworkDescription) -> Table:
     parts = network.parameters_by_part()
     by_part = ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items(), key=lambda part: -part[1]))
     config = {key: value for key, value in network.config.items() if key != "input"}
-    rows: list[tuple[str, object]] = [("classes", ", ".join(network.classes)), ("images", _describe_input(network))]
+    rows: list[tuple[str, object]] = [
+        ("classes", ", ".join(network.classes)),
+        ("images", _describe_bands(network.config.get("input"), network.path)),
+    ]
     rows += config.items()
     rows += [("parameters", f"{sum(parts.values()):,} ({by_part})"), ("file", f"{network.file_bytes / 1e6:.1f} MB")]
-    rows += [(key, value) for key, value in network.card.items() if isinstance(value, str | int | float)]
-    metrics = network.card.get("val")
+    return make_table(("", ""), rows + _card_rows(network.card), left=range(2))
+
+
+def _card_rows(card: Mapping[str, Any]) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [(key, v) for key, v in card.items() if isinstance(v, str | int | float)]
+    metrics = card.get("val")
     if isinstance(metrics, dict) and isinstance(metrics.get("mean_iou"), float):  # None where no pixel was labeled
         rows += _describe_val(metrics)
-    return make_table(("", ""), rows, left=range(2))
+    return rows
 
 
 def _describe_val(metrics: dict[str, Any]) -> list[tuple[str, object]]:
@@ -103,12 +156,11 @@ def _describe_val(metrics: dict[str, Any]) -> list[tuple[str, object]]:
     return rows
 
 
-def _describe_input(network: NetworkDescription) -> str:
-    """What the network reads."""
-    table = network.config.get("input")
+def _describe_bands(table: Any, path: Path) -> str:
+    """The images that a network reads."""
     if not table:
         return "8-bit RGB"
-    config: InputConfig = build_dataclass(InputConfig, table, f"{network.path}: input")
+    config: InputConfig = build_dataclass(InputConfig, table, f"{path}: input")
     return config.describe()
 
 
