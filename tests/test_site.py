@@ -28,6 +28,15 @@ FRAME = """<!doctype html><meta charset="utf-8"><title>frame</title><link rel="i
   document.getElementById('told').textContent = JSON.stringify({scroll: view.documentElement.scrollWidth,
   broken: [...view.images].filter(i => !i.naturalWidth).length, images: view.images.length,
   title: view.querySelector('h1').textContent}); };</script>"""
+SEARCH = """<!doctype html><meta charset="utf-8"><title>search</title><link rel="icon" href="data:,">
+<pre id="told"></pre><iframe src="index.html" style="width:1200px;height:900px"></iframe><script>
+const told = document.getElementById('told'), wait = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
+document.querySelector('iframe').onload = async e => { const view = e.target.contentDocument; await wait(1);
+  view.querySelector('.md-search__button').click(); await wait(1);
+  const root = [...view.querySelectorAll('*')].find(one => one.shadowRoot).shadowRoot;
+  const input = root.querySelector('input');
+  input.value = 'receptive field'; input.dispatchEvent(new Event('input', {bubbles: true})); await wait(3);
+  told.textContent = root.textContent; };</script>"""
 
 
 def test_every_document_is_in_the_navigation() -> None:
@@ -107,3 +116,19 @@ def test_a_page_fits_a_phone_and_a_desk(site: Path, tmp_path: Path, page: str, w
     found = json.loads(unescape(told[1]))
     assert found["scroll"] <= width
     assert found["broken"] == 0
+
+
+@needs_zensical
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="found no chromium or google-chrome to show the page with")
+def test_the_search_works_from_files_without_a_server(site: Path, tmp_path: Path) -> None:
+    frame = site / "frame-search.html"
+    frame.write_text(SEARCH, encoding="utf-8")
+    fixed = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000", "--dump-dom")
+    own = (f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files")
+    command = [str(BROWSER), *fixed, *own, frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    frame.unlink()
+    told = re.search(r'<pre id="told">([^<]+)</pre>', done.stdout)
+    assert told is not None, done.stderr[-2000:]
+    assert "dilated.receptive_field" in unescape(told[1])
