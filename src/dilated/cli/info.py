@@ -111,7 +111,7 @@ def _exported_table(path: Path) -> Table:
             "takes",
             f"{told.get('layout', 'NHWC')} {told.get('dtype', 'uint8')}, any N, H and W, {plural(bands, 'band')}",
         ),
-        ("gives", _OUTPUTS.get(told.get("output"), told.get("output"))),
+        ("gives", _OUTPUTS.get(str(told.get("output")), "unknown")),
         ("output stride", told.get("output_stride")),
         (
             "tiles",
