@@ -19,6 +19,7 @@ from PIL import Image
 from dilated import Segmenter, SegmenterConfig
 from dilated.data.raster.reader import Raster, open_raster
 from dilated.errors import InputError
+from dilated.label_ids import label_dtype
 from dilated.prediction import block_store, overviews, raster_prediction
 from dilated.prediction.overviews import LabelTiffWriter, _downscale_by_mode
 from dilated.prediction.predictor import Predictor
@@ -67,7 +68,8 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
         cache_folder: Path | None = None,
     ) -> Iterator[tuple[Block, NDArray[Any]]]:
         for block in [one for one in cut(predictor, raster.height, raster.width) if not skip(one)]:
-            yield block, simple(raster.read(block.top, block.left, block.height, block.width))
+            labels = simple(raster.read(block.top, block.left, block.height, block.width))
+            yield block, labels.astype(label_dtype(len(predictor.segmenter.classes)))
 
     monkeypatch.setattr(Predictor, "split_into_blocks", cut)
     monkeypatch.setattr(Predictor, "label_blocks", label)
