@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +336,30 @@ def test_info_refuses_an_onnx_file_of_another_program(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit):
         main(["info", str(path)])
     assert "onnxruntime cannot open it" in capsys.readouterr().err
+
+
+def test_an_exported_file_is_served_with_its_own_labels(
+    exported_file: tuple[BaseSegmenter, Path], photo: Path, tmp_path: Path
+) -> None:
+    for package in ("fastapi", "python_multipart", "prometheus_client"):
+        pytest.importorskip(package)
+    from dilated.deploy.serving.app import create_app
+
+    predictor = Predictor(exported_file[1])
+    app, sent = create_app({"file": predictor}), []
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+        await app(scope, receive, send)
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": photo.read_bytes()}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(ask())
+    app.service.close()
+    assert sent[0]["status"] == 200
+    predictor(photo).save(tmp_path / "labels.png")
+    assert b"".join(m.get("body", b"") for m in sent) == (tmp_path / "labels.png").read_bytes()

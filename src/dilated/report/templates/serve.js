@@ -124,7 +124,7 @@ function tellDifference(first, second) {
   for (let i = 0; i < first.labels.length; i++) count += first.labels[i] !== second.labels[i];
   get("differ").textContent = `Labels differ at ${percent(count / first.labels.length)} of the pixels.`;
 }
-function percent(share) { return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 2 : 1)}%`; }
+function percent(share) { return share ? `${(100 * share).toFixed(share < 0.0995 ? 2 : 1)}%` : "0%"; }
 
 // The legend: the classes of the first network, the most frequent first; names are text, never markup.
 function drawClasses() {
@@ -291,6 +291,7 @@ async function useSample() {
   } catch { fail("the server cannot be reached", "is it still running?"); }
 }
 get("sample").onclick = useSample;
+if (get("token")) get("token-form").onsubmit = event => { event.preventDefault(); if (current) show(current); };
 get("files").onchange = event => { add(event.target.files); event.target.value = ""; };
 document.addEventListener("paste", event => add([...event.clipboardData.files].filter(file => file.type.startsWith("image/"))));
 document.addEventListener("dragover", event => { event.preventDefault(); get("stage").classList.add("over"); });
@@ -320,4 +321,4 @@ for (const [id, empty] of [["first", false], ["second", true]]) {
   select.onchange = () => current && show(current);
 }
 if (settings.networks.length > 1) get("second").value = settings.networks[1].name;
-if (location.hash === "#sample") useSample();
+if (location.hash === "#try") useSample();
