@@ -188,6 +188,14 @@ def test_many_clients_at_once_each_get_their_own_labels(server: Server) -> None:
         assert (np.asarray(Image.open(io.BytesIO(answer.body))) == labels).all()
 
 
+def test_a_port_that_is_taken_is_an_error_with_a_hint(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        main(["serve", str(server.network), "--port", str(server.port), "--device", "cpu"])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"error: serve: cannot listen on 127.0.0.1:{server.port}")
+    assert lines[1] == "hint: give another --port, or 0 for one that is free"
+
+
 def test_health_metrics_and_pages_need_no_other_host(server: Server) -> None:
     assert (server.ask("GET", "/healthz").body, server.ask("GET", "/readyz").body) == (b"ok\n", b"ready\n")
     assert 'dilated_requests_total{status="200"}' in server.ask("GET", "/metrics").body.decode()

@@ -82,7 +82,8 @@ def create_app(
         return HTMLResponse(render("serve.html", title="dilated", subtitle=", ".join(names), settings=settings))
 
     async def docs() -> Response:
-        return HTMLResponse(render("api.html", title="dilated: the API", subtitle="", schema=app.openapi()))
+        values = {"schema": app.openapi(), "outputs": OUTPUTS}
+        return HTMLResponse(render("api.html", title="dilated: the API", subtitle="", **values))
 
     async def refuse(_: Request, error: Exception) -> Response:
         refusal = _to_refusal(error)
@@ -135,13 +136,13 @@ def _to_ascii(name: str) -> str:
 
 def _describe_predict(networks: list[str], options: ServeOptions) -> dict[str, Any]:
     """Return what OpenAPI says of the one address that takes something."""
-    words = "; ".join(f"{name}: {text}" for name, text in OUTPUTS.items())
+    words = ", ".join(OUTPUTS)
     parameters = [
-        ("output", "query", {"type": "string", "default": "labels"}, f"one, or several with commas. {words}"),
+        ("output", "query", {"type": "string", "default": "labels"}, f"one, or several with commas: {words}"),
         ("network", "query", {"type": "string", "enum": networks, "default": networks[0]}, "which network labels"),
         ("deadline", "query", {"type": "number", "maximum": options.deadline}, "seconds; 504 if they are over before"),
-        ("top", "query", {"type": "integer", "maximum": MOST_TOP}, "of `view`, the most probable classes it has"),
-        ("X-Deadline", "header", {"type": "number"}, "as `deadline`"),
+        ("top", "query", {"type": "integer", "maximum": MOST_TOP}, "of view, the most probable classes it has"),
+        ("X-Deadline", "header", {"type": "number"}, "as deadline"),
     ]
     binary = {"schema": {"type": "string", "format": "binary"}}
     several = {"type": "object", "additionalProperties": binary["schema"]}

@@ -20,12 +20,12 @@ from dilated.files import read_lines
 from dilated.prediction.memory import parse_size
 
 OUTPUTS = {
-    "labels": "palette PNG of the ids, the file that `dilated predict` writes",
+    "labels": "palette PNG of the ids, the file that dilated predict writes",
     "ids": "gray PNG of the ids",
     "color": "RGB PNG of the classes' colors",
     "overlay": "JPEG: the image, tinted, with a legend",
     "confidence": "gray PNG of 16 bits: 65535 times the greatest probability",
-    "probabilities": "npz: `probabilities` (C, H, W) float16 and `classes`",
+    "probabilities": "npz: probabilities (C, H, W) float16, and classes",
     "probabilities-tif": "TIFF with a page of float16 for each class",
     "geojson": "polygons, one feature for each connected region",
     "coco": "COCO's JSON of all images, one annotation for each connected region",

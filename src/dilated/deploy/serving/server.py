@@ -62,7 +62,12 @@ def run_server(app: Gateway, options: ServeOptions, on_start: Callable[[str], No
         import uvicorn
     except ImportError as error:
         raise missing_extra("serve", "uvicorn", "serve") from error
-    with _open_socket(options) as listener:
+    try:
+        listener = _open_socket(options)
+    except InputError:
+        app.service.close()
+        raise
+    with listener:
         config = uvicorn.Config(
             app,
             http=_make_protocol(options),
