@@ -204,8 +204,11 @@ def main() -> None:
         assert server.stdout is not None
         port = int(server.stdout.readline().rsplit(":", 1)[1])
         started = time.perf_counter()
-        load = asyncio.run(run(options, port, server, memory))
-        status = server.wait(timeout=180)
+        try:
+            load = asyncio.run(run(options, port, server, memory))
+            status = server.wait(timeout=300)
+        finally:
+            server.kill()
         drained = time.perf_counter() - started - options.seconds
         log.seek(0)
         lines = log.read().splitlines()
