@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES
 from PIL import Image
-from real_server import TOKEN, WAIT, Server, photo, start
+from real_server import CLASSES, TOKEN, WAIT, Server, photo, start
 
 from dilated import Predictor
 from dilated.cli.main import main

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES
 from page_proxy import BROWSER, PageProxy
 from PIL import Image
-from real_server import TOKEN, Server, start
+from real_server import CLASSES, TOKEN, Server, start
 
 for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
     pytest.importorskip(package)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from conftest import CLASSES, environment
 from PIL import Image
 
-from dilated import Segmenter, SegmenterConfig
+from dilated import Classes, Segmenter, SegmenterConfig
 
+CLASSES = Classes(("field", "disc", "bar"), ((40, 90, 40), (220, 60, 60), (60, 60, 220)))
 WAIT = 120
 TOKEN = "a-token-of-no-importance"
+ENVIRONMENT = {"DILATED_TOKEN": TOKEN, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 class Answer(NamedTuple):
@@ -86,7 +88,7 @@ def start(folder: Path, *options: str, networks: int = 1) -> Server:
     words = [sys.executable, "-m", "dilated", "serve", *map(str, files), "--port", "0", *options]
     with errors.open("w") as file:
         process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=file, text=True, env={**environment(), "DILATED_TOKEN": TOKEN}
+            words, stdout=subprocess.PIPE, stderr=file, text=True, env={**os.environ, **ENVIRONMENT}
         )
     assert process.stdout is not None
     line = process.stdout.readline()
