@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dilated import InputError, ServeOptions
@@ -20,6 +20,7 @@ VALUES = st.sampled_from([*OUTPUTS, *NETWORKS, "labels,json", "1", "-1", "nan", 
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is no fault
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=4), st.none() | VALUES)
 def test_any_query_is_a_request_within_the_limits_or_an_error_with_a_hint(
     query: list[tuple[str, str]], header: str | None
@@ -40,6 +41,7 @@ def test_any_query_is_a_request_within_the_limits_or_an_error_with_a_hint(
     assert 0 <= request.top <= MOST_TOP
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is no fault
 @given(st.lists(st.text(max_size=120) | st.sampled_from(["a.png", "A.jpg", "../a.png", "a-2.png", ".."]), max_size=6))
 def test_any_names_become_names_of_different_files_of_one_folder(names: list[str]) -> None:
     uploads = with_unique_stems(Upload(safe_name(name), b"") for name in names)
