@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import unicodedata
 from pathlib import Path
@@ -146,6 +147,32 @@ def test_evaluate_shows_them_escaped(
     result = evaluate(predictor, dataset.samples("val"), dataset.classes)
     require_harmless(str(result))
     require_harmless(repr(predictor(np.zeros((40, 48, 3), np.uint8))))
+
+
+VERBS: dict[str, tuple[str, ...]] = {
+    "compare": ("NETWORK", "NETWORK", "DATA", "--json", "OUT.json"),
+    "audit": ("DATA", "--network", "NETWORK", "--out", "OUT"),
+    "tune": ("NETWORK", "DATA", "--out", "OUT.safetensors"),
+    "score": ("DATA/labels/val", "DATA", "--page", "OUT.html", "--csv", "OUT.csv"),
+    "split": ("DATA", "--out", "OUT", "--by", "image"),
+    "convert-data": ("DATA", "OUT", "--format", "coco_json"),
+    "bench": ("NETWORK", "--image", "DATA/none.png"),
+    "field": ("NETWORK", "--out", "OUT.png"),
+    "convert": ("NETWORK", "--network", EVIL, "--out", "OUT"),
+    "export": ("NETWORK", "--out", "OUT.onnx", "--check", "DATA"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_other_verb_shows_them_escaped(
+    verb: str, folder: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / EVIL.replace("/", "_")
+    places = {"NETWORK": network, "DATA": folder, "OUT": out}
+    words = [re.sub("^(NETWORK|DATA|OUT)", lambda match: str(places[match[0]]), word) for word in VERBS[verb]]
+    run(capsys, verb, *words)
+    for page in tmp_path.rglob("*.html"):
+        require_harmless_page(page.read_text("utf-8"))
 
 
 def test_wrong_words_and_recipes_show_them_escaped(

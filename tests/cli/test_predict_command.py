@@ -210,6 +210,7 @@ def test_the_options_reach_the_predictor(
         "precision": "bf16",
         "decode": "argmax",
         "risk": None,
+        "crf": None,
         "device": "cpu",
     }
 

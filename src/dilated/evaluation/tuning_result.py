@@ -14,7 +14,7 @@ from dilated.evaluation.abstention import ConfidenceCounts, SplitCheck
 from dilated.evaluation.crf_fit import CRFFit
 from dilated.evaluation.intervals import Interval
 from dilated.evaluation.result import EvaluationResult
-from dilated.files import plural
+from dilated.files import plural, printable
 from dilated.models.base import BaseSegmenter
 from dilated.models.tuning_record import TuningRecord
 
@@ -59,7 +59,7 @@ class TuningResult:
             f"temperature {record.temperature:g}: calibration error {self.calibration[0]:.4f} -> "
             f"{self.calibration[1]:.4f}",
         ]
-        return "\n".join([*lines, *self._describe_crf(), *self._describe_risks()])
+        return "\n".join(map(printable, [*lines, *self._describe_crf(), *self._describe_risks()]))
 
     def _describe_crf(self) -> Iterator[str]:
         if self.crf is not None:
