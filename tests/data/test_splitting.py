@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from dilated.data.dataset import open_dataset
 from dilated.data.splitting import SplitOptions, _deal, open_divided, parse_fold, split
 from dilated.errors import InputError
 from dilated.files import atomic_write
+from dilated.lock import lock_folder
 
 
 def write_data(root: Path, groups: int = 10, frames: int = 3, folder: str = "") -> Path:
@@ -135,6 +138,18 @@ def test_a_division_of_the_data_folder_that_was_killed_is_finished_and_never_tak
     assert {path.name: path.read_text() for path in root.glob("*.txt")} == texts
     assert open_dataset(root).splits == ("train", "val")
     assert not (root / list_files.UNFINISHED_FILE).exists()
+
+
+def test_a_division_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    root = write_data(tmp_path)
+    (root / "train.txt").write_text("film0a_0\n")
+    note = json.dumps({"train.txt": hashlib.sha256(b"film0a_0\n").hexdigest()})
+    (root / list_files.UNFINISHED_FILE).write_text(note)
+    with lock_folder(root, "splitting"), pytest.raises(InputError, match="another job writes there: splitting"):
+        split(root)
+    assert (root / "train.txt").exists()
+    split(root)
+    assert (root / "val.txt").exists()
 
 
 @pytest.mark.parametrize("text", ["[]", '{"../a.txt": "0"}', '{"/a.txt": "0"}', "x"])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dilated.errors import InputError
 from dilated.files import atomic_write, hash_file, read_json, sync_folder
+from dilated.lock import lock_folder
 
 UNFINISHED_FILE = ".split-unfinished.json"
 """The name of the note, in the folder of the lists."""
@@ -28,7 +29,7 @@ def write_lists(texts: Mapping[Path, str], folder: Path) -> None:
         texts: the content of each file, which is in `folder` or below it.
 
     Raises:
-        InputError: another file of one of the names exists.
+        InputError: another file of one of the names exists, or another job writes there.
     """
     existing = {path for path in texts if path.exists()}
     if other := [path for path in texts if path in existing and path.read_bytes() != texts[path].encode()]:
@@ -36,25 +37,30 @@ def write_lists(texts: Mapping[Path, str], folder: Path) -> None:
     missing = [path for path in texts if path not in existing]
     if not missing:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     note = {path.relative_to(folder).as_posix(): hashlib.sha256(texts[path].encode()).hexdigest() for path in missing}
-    atomic_write(folder / UNFINISHED_FILE, json.dumps(note, indent=0) + "\n")
-    for path in missing:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, texts[path])
-    (folder / UNFINISHED_FILE).unlink()
-    sync_folder(folder)
+    with lock_folder(folder, "splitting"):
+        atomic_write(folder / UNFINISHED_FILE, json.dumps(note, indent=0) + "\n")
+        for path in missing:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, texts[path])
+        (folder / UNFINISHED_FILE).unlink()
+        sync_folder(folder)
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the lists that a killed call wrote before it had written all, and its note; what was edited stays.
 
     Raises:
-        InputError: a damaged note, or one that a hand has written.
+        InputError: a damaged note, or another job that writes there.
     """
-    note = folder / UNFINISHED_FILE
+    if (folder / UNFINISHED_FILE).is_file():
+        with lock_folder(folder, "splitting"):
+            _remove_lists(folder, folder / UNFINISHED_FILE)
+
+
+def _remove_lists(folder: Path, note: Path) -> None:
     if not note.is_file():
-        return
+        return  # another process has just finished them
     entries = read_json(note)
     if not isinstance(entries, dict):
         raise InputError(f"{note}: found {type(entries).__name__}; expected the hashes of lists", hint="remove it")
