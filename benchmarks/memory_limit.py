@@ -1,6 +1,7 @@
 """Labels a folder of mixed sizes with and without a limit of memory: the peak that a process takes, and the labels.
 
     python benchmarks/memory_limit.py --json benchmarks/results/memory-limit.json
+    python benchmarks/memory_limit.py --photos photos    # where the samples are not beside the repository
     python benchmarks/memory_limit.py --megapixels 0.3 2 12 --memory 1GiB --network light      # a quick look
 
 `dilated predict` runs in a process of its own. Its peak is the kernel's own account (VmHWM); of processes that it
@@ -133,7 +134,9 @@ def predict(network: str, images: Sequence[Path], out: Path, options: Sequence[s
     output = process.communicate()[0]
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\n{output}")
-    return {"peak_bytes": peak, "seconds": time.monotonic() - started, "said": output.splitlines()[-2:]}
+    seconds = time.monotonic() - started
+    print(f"{out.name}: {len(images)} images, {peak / 2**30:.2f} GiB, {seconds:.0f} s", file=sys.stderr, flush=True)
+    return {"peak_bytes": peak, "seconds": seconds, "said": output.splitlines()[-2:]}
 
 
 def count_different(path: Path, folder: Path) -> int:

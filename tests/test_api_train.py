@@ -89,7 +89,7 @@ def test_resuming_needs_a_folder_and_a_run_in_it(here: Path, folder: Path) -> No
     assert not (here / "run").exists()
 
 
-@pytest.mark.parametrize("budget", [0, -5, "soon"])
+@pytest.mark.parametrize("budget", [0, -5, "soon", float("inf"), "9" * 400 + "h"])
 def test_a_budget_that_is_no_duration_is_refused(folder: Path, budget: str | float) -> None:
     with pytest.raises(dilated.InputError, match="is not a duration"):
         dilated.train(folder, budget=budget, options=CPU)

@@ -12,6 +12,7 @@ that `dilated check` knows, or what `open_dataset` returns.
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -361,7 +362,7 @@ def _to_seconds(budget: str | float | None) -> float:
     """Return a budget in seconds, 0 for none."""
     if budget is None or isinstance(budget, str):
         return parse_duration(budget) if budget else 0.0
-    if not budget > 0:
+    if not 0 < budget < math.inf:
         raise InputError(f"budget: {budget} is not a duration", hint="give seconds above 0, or a text such as 30m")
     return float(budget)
 

@@ -157,7 +157,6 @@ VERBS: dict[str, tuple[str, ...]] = {
     "split": ("DATA", "--out", "OUT", "--by", "image"),
     "convert-data": ("DATA", "OUT", "--format", "coco_json"),
     "bench": ("NETWORK", "--image", "DATA/none.png"),
-    "field": ("NETWORK", "--out", "OUT.png"),
     "convert": ("NETWORK", "--network", EVIL, "--out", "OUT"),
     "export": ("NETWORK", "--out", "OUT.onnx", "--check", "DATA"),
 }
@@ -165,8 +164,14 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_other_verb_shows_them_escaped(
-    verb: str, folder: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    verb: str,
+    folder: Path,
+    network: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # a cell of a table that is wrapped begins lines with any word of it
     out = tmp_path / EVIL.replace("/", "_")
     places = {"NETWORK": network, "DATA": folder, "OUT": out}
     words = [re.sub("^(NETWORK|DATA|OUT)", lambda match: str(places[match[0]]), word) for word in VERBS[verb]]

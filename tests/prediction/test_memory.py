@@ -33,7 +33,7 @@ def test_a_limit_is_read_in_powers_of_1000_and_of_1024(text: str | int, total: i
     assert MemoryLimit.parse(text).total == total
 
 
-@pytest.mark.parametrize("text", ["much", "-3GiB", "nan", "10MiB", "", 0])
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 308 + "TB", "much", "-3GiB", "nan", "10MiB", "", 0])
 def test_a_limit_that_is_no_size_is_refused(text: str | int) -> None:
     with pytest.raises(InputError, match=r"^memory: .*3GiB"):
         MemoryLimit.parse(text)

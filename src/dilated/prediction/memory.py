@@ -98,10 +98,11 @@ def parse_size(text: str | int, name: str) -> int:
         (1500, 1048576)
     """
     match = _SIZE.fullmatch(str(text))
-    if match is None:
-        raise InputError(f"{name}: {text!r} is not a size", hint="give a size such as 3GiB or 800MB")
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
+    number, unit, binary = match.groups() if match else ("inf", "", "")
+    total = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " ")
+    if not math.isfinite(total):
+        raise InputError(f"{name}: {str(text)[:40]!r} is not a size", hint="give a size such as 3GiB or 800MB")
+    return int(total)
 
 
 def _format_bytes(count: float) -> str:

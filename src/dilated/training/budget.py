@@ -34,8 +34,8 @@ def parse_duration(text: str, option: str = "--budget") -> float:
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text.strip() or seconds <= 0:
-        raise InputError(f"{option}: {text!r} is not a duration", hint="give a time such as 90s, 30m, 2h or 1h30m")
+    if "".join(number + unit for number, unit in parts) != text.strip() or not 0 < seconds < math.inf:
+        raise InputError(f"{option}: {text[:40]!r} is not a duration", hint="give a time such as 90s, 30m, 2h or 1h30m")
     return seconds
 
 
