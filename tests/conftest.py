@@ -116,6 +116,12 @@ def network_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def quick_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports whose price states a made-up memory; it is measured in two processes, which takes seconds."""
+    monkeypatch.setattr("dilated.deploy.export.measure_peak", lambda network, image: 2**20)
+
+
+@pytest.fixture
 def dilated() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line in a second process, as a user would."""
 

@@ -31,6 +31,7 @@ from dilated.paper import VGGConfig, VGGSegmenter
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'dilated[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'dilated[onnx]'")
+pytestmark = pytest.mark.usefixtures("quick_memory")
 
 SIZES = ((1, 75, 101), (3, 64, 97), (1, 7, 130), (2, 131, 40), (1, 1, 1))
 RNG = np.random.default_rng(0)

@@ -19,6 +19,8 @@ from dilated.models.base import BaseSegmenter
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'dilated[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'dilated[onnx]'")
 
+pytestmark = pytest.mark.usefixtures("quick_memory")
+
 
 @pytest.fixture(scope="module")
 def segmenter() -> BaseSegmenter:
@@ -96,9 +98,7 @@ def test_openvino_reads_int8(segmenter: BaseSegmenter, photo: Path, tmp_path: Pa
     assert exported.price.changed_share <= 0.2
 
 
-def test_memory_is_that_of_a_process_of_its_own(
-    segmenter: BaseSegmenter, photo: Path, tmp_path: Path, real_memory: None
-) -> None:
+def test_memory_is_that_of_a_process_of_its_own(segmenter: BaseSegmenter, photo: Path, tmp_path: Path) -> None:
     segmenter.save(tmp_path / "network.safetensors")
     assert 2**20 < measure_peak(tmp_path / "network.safetensors", photo) < 2**33
     with pytest.raises(InputError, match=r"its memory cannot be measured \(.*no such file"):
