@@ -150,6 +150,7 @@ def test_evaluate_shows_them_escaped(
 
 
 VERBS: dict[str, tuple[str, ...]] = {
+    "field": ("NETWORK", "--out", "OUT.png"),
     "compare": ("NETWORK", "NETWORK", "DATA", "--json", "OUT.json"),
     "audit": ("DATA", "--network", "NETWORK", "--out", "OUT"),
     "tune": ("NETWORK", "DATA", "--out", "OUT.safetensors"),

@@ -91,6 +91,7 @@ _METAVARS = {
     float | None: "X",
     tuple[int, ...]: "N...",
     tuple[float, ...]: "X...",
+    tuple[str, ...] | None: "[NAME=VALUE...]",
 }
 
 

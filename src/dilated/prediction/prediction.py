@@ -251,7 +251,7 @@ def _add_legend(image: Image.Image, class_fractions: dict[str, float], colors: d
     font = ImageFont.load_default(size)
     gap = size // 2
     shown = list(class_fractions.items())[:_LEGEND_CLASSES]
-    texts = [f"{name} {fraction:.1%}" for name, fraction in shown]
+    texts = [f"{printable(name)} {fraction:.1%}" for name, fraction in shown]
     marks: list[Color | None] = [colors[name] for name, _ in shown]
     if left_out := len(class_fractions) - len(shown):
         texts.append(f"and {left_out} more classes")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dilated.data.images import ImageArray
 from dilated.errors import InputError
+from dilated.files import printable
 from dilated.fields.arithmetic import coverage, receptive_field
 from dilated.fields.effective import effective_field_size
 from dilated.models.context import ContextModule
@@ -174,7 +175,8 @@ def draw_effective_field(
             handles.append(_outline_square(axes, middle, theoretical, "theoretical field", **dashes))
             if theoretical > max(height, width):
                 handles[-1].set_label(f"{handles[-1].get_label()}, beyond the image")
-        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[], title=title)
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+        axes.set_title(printable(title), parse_math=False)
         axes.spines[:].set_visible(image is None)
         figure.legend(handles=handles, loc="outside lower left", frameon=False, handlelength=2.5)
     return figure
