@@ -20,9 +20,9 @@ from torch import Tensor
 
 from dilated.data.images import ImageArray
 from dilated.errors import InputError
-from dilated.files import printable
 from dilated.fields.arithmetic import coverage, receptive_field
 from dilated.fields.effective import effective_field_size
+from dilated.files import printable
 from dilated.models.context import ContextModule
 
 if TYPE_CHECKING:
