@@ -26,6 +26,7 @@ MOST_PARAMETERS = 7
 UNUSED_IN_SOURCE = {
     "dilated.data.formats": "the modules of this package are one protocol, which `FORMATS` calls by name",
     "dilated.cli": "each verb's `run` is found by its name",
+    "dilated.integrations": "each module is imported by who uses its tool",
     "dilated.training.losses": "functions of the documented namespace `dilated.losses`",
 }
 """Packages whose public names may have no importer in the source, and why."""

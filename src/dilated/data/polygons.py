@@ -11,6 +11,7 @@ way round.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,17 @@ def compute_signed_area(ring: _Ring) -> int:
     """
     x, y = ring.T
     return int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) // 2
+
+
+def sort_for_drawing(polygons: Iterable[RegionPolygon]) -> list[RegionPolygon]:
+    """Return polygons larger outer rings first: outer rings drawn in this order, one over another, are the label map.
+
+    Example:
+        >>> outlines = trace_polygons(np.array([[1, 7, 7, 7], [1, 7, 2, 7], [1, 7, 7, 7]]))
+        >>> [outline.value for outline in sort_for_drawing(outlines)]
+        [7, 1, 2]
+    """
+    return sorted(polygons, key=lambda polygon: compute_signed_area(polygon.rings[0]), reverse=True)
 
 
 def trace_polygons(labels: NDArray[np.integer]) -> list[RegionPolygon]:

@@ -16,6 +16,7 @@ from tool_files import image, labels, text
 from dilated.data.check.check import check
 from dilated.data.dataset import open_dataset
 from dilated.data.formats._bitmaps import PackedRuns, _unpack_runs
+from dilated.data.masks import encode_packed_runs
 from dilated.errors import InputError
 
 SQUARE = [[0, 0], [50, 0], [50, 50], [0, 50]]  # the left upper quarter of 6x4: 3 columns, 2 rows
@@ -82,18 +83,6 @@ def read(root: Path, *results: dict[str, Any]) -> list[list[int]]:
     return samples["0a1b2c30-p0"].read_label((4, 6)).tolist()
 
 
-def pack(mask: np.ndarray) -> list[int]:
-    """A mask as the brush stores it: runs of RGBA bytes, with lengths of 3, 4, 8 or 16 bits."""
-    values = np.repeat(mask.ravel().astype(int) * 255, 4)
-    ends = [*(np.flatnonzero(np.diff(values)) + 1), len(values)]
-    bits = f"{len(values):032b}" + f"{7:05b}" + "".join(f"{width - 1:04b}" for width in (3, 4, 8, 16))
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        width = next(i for i, most in enumerate((8, 16, 256, 65536)) if end - start <= most)
-        bits += f"1{width:02b}{end - start - 1:0{(3, 4, 8, 16)[width]}b}{values[start]:08b}"
-    bits += "0" * (8 - len(bits) % 8)
-    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
-
-
 def test_packed_runs_are_unpacked_as_the_converters_own_test_has_them() -> None:
     packed = [0, 0, 0, 18, 57, 27, 252, 96, 32, 1, 0, 6, 0, 40, 0, 192, 3, 128, 17, 56, 32]
     values = np.zeros(18, np.uint32)
@@ -104,7 +93,23 @@ def test_packed_runs_are_unpacked_as_the_converters_own_test_has_them() -> None:
 def test_packed_runs_of_any_mask_are_that_mask() -> None:
     mask = np.random.default_rng(0).random((40, 60)) < 0.2
     mask[10:30] = True
-    assert (PackedRuns(bytes(pack(mask)))((40, 60)) == mask).all()
+    assert (PackedRuns(encode_packed_runs(mask))((40, 60)) == mask).all()
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 4, 64, 65, 16384, 16385, 40000])
+def test_packed_runs_of_any_length_are_unpacked(pixels: int) -> None:
+    mask = np.arange(pixels + 5)[None] < pixels
+    assert (PackedRuns(encode_packed_runs(mask))(mask.shape) == mask).all()
+    assert (PackedRuns(encode_packed_runs(~mask))(mask.shape) == ~mask).all()
+
+
+def test_label_studios_own_decoder_reads_packed_runs() -> None:
+    reason = "label-studio-sdk is not installed; `pip install label-studio-sdk`"
+    brush = pytest.importorskip("label_studio_sdk.converter.brush", reason=reason)
+    mask = np.random.default_rng(1).random((31, 47)) < 0.3
+    mask[5:20] = False
+    values = brush.decode_rle(list(encode_packed_runs(mask))).reshape(31, 47, 4)
+    assert (values == np.where(mask, 255, 0)[:, :, None]).all()
 
 
 def test_regions_are_drawn_in_their_order_and_labels_sorted(tmp_path: Path) -> None:
@@ -113,7 +118,7 @@ def test_regions_are_drawn_in_their_order_and_labels_sorted(tmp_path: Path) -> N
     label = read(
         tmp_path,
         region("polygon", "road", points=SQUARE, closed=True),
-        region("brush", "car", format="rle", rle=pack(brush)),
+        region("brush", "car", format="rle", rle=[*encode_packed_runs(brush)]),
         region("rectangle", "road", x=50, y=75, width=50, height=25, rotation=0),
     )
     assert label == [[2, 2, 2, 0, 0, 0], [2, 2, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 2, 2, 2]]
@@ -270,8 +275,14 @@ def test_regions_without_area_or_label_are_an_error_or_left_out(
         ({"value": {"points": None, "polygonlabels": ["a"]}}, "cannot draw a polygon"),
         ({"value": {"rle": "aab", "brushlabels": ["a"]}}, "its rle is 'aab'"),
         ({"value": {"rle": [1, 300], "brushlabels": ["a"]}}, "numbers that are no bytes"),
-        ({"value": {"rle": pack(np.ones((4, 5), bool)), "brushlabels": ["a"]}}, "its brush mask has 80 values, .* 96"),
-        ({"value": {"rle": pack(np.eye(4, 6) > 0)[:-6], "brushlabels": ["a"]}}, "its brush mask ends too early"),
+        (
+            {"value": {"rle": [*encode_packed_runs(np.ones((4, 5), bool))], "brushlabels": ["a"]}},
+            "its brush mask has 80 values, .* 96",
+        ),
+        (
+            {"value": {"rle": [*encode_packed_runs(np.eye(4, 6) > 0)][:-6], "brushlabels": ["a"]}},
+            "its brush mask ends too early",
+        ),
         ({"value": {"rle": [], "brushlabels": ["a"]}}, "its brush mask has 0 values"),
         ({"value": {"imageDataURL": "data:image/png;base64,AAAA", "bitmasklabels": ["a"]}}, "is not base64 of a PNG"),
         ({"value": {"x": 0, "y": 0, "width": 5, "height": "?", "rectanglelabels": ["a"]}}, r"height is '\?'"),

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dilated.data.masks import compress_rle, encode_rle
-from dilated.data.polygons import RegionPolygon, compute_signed_area, label_components, trace_polygons
+from dilated.data.polygons import RegionPolygon, label_components, sort_for_drawing, trace_polygons
 from dilated.files import read_json
 from dilated.prediction.prediction import LabelMap, Prediction
 from dilated.prediction.sources import InputImage
@@ -70,8 +70,8 @@ def _make_feature_collection(prediction: Prediction) -> dict[str, Any]:
 
 
 def _save_labelme(prediction: Prediction, path: Path, image: InputImage) -> None:
-    rings = [(polygon.rings[0], prediction.classes[polygon.value]) for polygon in prediction.polygons()]
-    rings.sort(key=lambda entry: compute_signed_area(entry[0]), reverse=True)
+    polygons = sort_for_drawing(prediction.polygons())
+    rings = [(polygon.rings[0], prediction.classes[polygon.value]) for polygon in polygons]
     height, width = prediction.labels.shape
     data = {
         "version": "5.0.1",  # of the file format
