@@ -13,6 +13,7 @@ from PIL import Image
 from dilated.data.check.check import check
 from dilated.data.decoders import count_frames
 from dilated.data.images import image_size, open_image, read_image
+from dilated.data.labels import read_values
 from dilated.errors import InputError
 
 PIXELS = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
@@ -73,3 +74,24 @@ def test_check_says_that_only_the_first_frame_is_used(tmp_path: Path) -> None:
     assert [(f.severity, f.text) for f in findings] == [
         ("warning", f"{path.with_suffix('.gif')}: holds 2 frames or pages, of which the first is used")
     ]
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_an_image_with_a_mask_page_is_one_image(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    kinds = {"driver": "GTiff", "height": 6, "width": 8, "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "a.tif", "w", **kinds) as file:
+        file.write(PIXELS.transpose(2, 0, 1))
+        file.write_mask(np.ones((6, 8), bool))
+    assert frames(tmp_path / "a.tif") == 1
+    with pytest.raises(InputError, match="a label with a mask of its own"):
+        read_values(tmp_path / "a.tif")
+
+
+def test_a_label_with_smaller_copies_is_read(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    values = PIXELS[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(values, photometric="minisblack", metadata=None)
+        writer.write(values[::2, ::2], photometric="minisblack", subfiletype=1)
+    assert np.array_equal(read_values(tmp_path / "a.tif"), values)

@@ -19,8 +19,8 @@ from dilated.files import require_no_pipe
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _SUBFILE_TYPE, _MAX_PAGES = 254, 65536
-_REDUCED_PAGE = 1 | 4
-"""TIFF's NewSubfileType of pages that are a smaller copy or a mask of another."""
+_REDUCED, _MASK = 1, 4
+"""TIFF's NewSubfileType of pages that are a smaller copy of another, and of those that mask one."""
 
 
 def open_any(source: Path | BinaryIO) -> Image.Image:
@@ -70,17 +70,30 @@ def count_frames(image: Image.Image) -> int:
         >>> count_frames(Image.new("L", (4, 3)))
         1
     """
-    frames = 1 if image.format in ("MPO", "HEIF") else int(getattr(image, "n_frames", 1))
-    if frames == 1 or image.format != "TIFF":
-        return frames
+    if image.format in ("MPO", "HEIF"):
+        return 1
+    if image.format != "TIFF":
+        return int(getattr(image, "n_frames", 1))
+    return _count_open_pages(image, _REDUCED | _MASK)
+
+
+def has_mask_page(image: Image.Image) -> bool:
+    """Whether a TIFF holds a page that says where another has data, as GDAL writes it.
+
+    Example:
+        >>> has_mask_page(Image.new("L", (4, 3)))
+        False
+    """
+    return image.format == "TIFF" and _count_open_pages(image, _REDUCED) > count_frames(image)
+
+
+def _count_open_pages(image: Image.Image, left_out: int) -> int:
+    file: BinaryIO = image.fp  # type: ignore[attr-defined]
+    position = file.tell()
     try:
-        count = 0
-        for number in range(frames):
-            image.seek(number)
-            count += number == 0 or not int(image.tag_v2.get(254, 0)) & _REDUCED_PAGE  # type: ignore[attr-defined]
-        return count
+        return _count_pages(file, left_out)  # pillow raises at a mask
     finally:
-        image.seek(0)
+        file.seek(position)
 
 
 def count_tiff_pages(path: Path) -> int:
@@ -89,8 +102,16 @@ def count_tiff_pages(path: Path) -> int:
     Returns:
         The number; 1 where the file is none, or the chain of its directories is damaged after the first.
     """
+    with suppress(OSError), path.open("rb") as file:
+        return _count_pages(file, _REDUCED | _MASK)
+    return 1
+
+
+def _count_pages(file: BinaryIO, left_out: int) -> int:
+    """The pages of a TIFF but for those of such a NewSubfileType; the first always counts."""
     pages, seen = 0, set[int]()
-    with suppress(struct.error, OSError), path.open("rb") as file:
+    with suppress(struct.error, OSError):
+        file.seek(0)
         start = file.read(16)
         order = "<" if start[:2] == b"II" else ">"
         big = start[2:4] in (b"+\0", b"\0+")
@@ -103,7 +124,7 @@ def count_tiff_pages(path: Path) -> int:
             entries = file.read(number * entry_size) if number < _MAX_PAGES else b""
             codes = (entries[i * entry_size : (i + 1) * entry_size] for i in range(number))
             kinds = [code[-8 if big else -4 :] for code in codes if code[:2] == struct.pack(order + "H", _SUBFILE_TYPE)]
-            is_reduced = any(struct.unpack_from(order + "I", kind)[0] & _REDUCED_PAGE for kind in kinds)
+            is_reduced = any(struct.unpack_from(order + "I", kind)[0] & left_out for kind in kinds)
             pages += not seen - {offset} or not is_reduced
             (offset,) = struct.unpack(order + word, file.read(8 if big else 4))
     return max(pages, 1)

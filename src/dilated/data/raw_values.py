@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageFile
 
 from dilated.data.checksums import require_sound
+from dilated.data.decoders import count_frames, has_mask_page
 from dilated.errors import InputError
 
 _FULL_RANGE = (255, 65535)
@@ -53,10 +54,17 @@ def assert_raw_values(image: Image.Image, path: Path | str) -> None:
 def assert_single_frame(image: Image.Image, path: Path | str) -> None:
     """Raise if a label file holds several images, of which only the first would be read.
 
+    Smaller copies of a TIFF's only page, which GIS tools add for display, are no images of their own.
+
     Raises:
-        InputError: several pages or frames.
+        InputError: several pages or frames, or a mask of the pixels that have data.
     """
-    frames = getattr(image, "n_frames", 1)
+    if has_mask_page(image):
+        raise InputError(
+            f"{path}: found a label with a mask of its own; expected ignored pixels as a value",
+            hint="save it without the mask, for example with gdal_translate -mask none",
+        )
+    frames = count_frames(image) if image.format == "TIFF" else getattr(image, "n_frames", 1)
     if frames > 1:
         raise InputError(
             f"{path}: found a label of {frames} pages or frames; expected one",
