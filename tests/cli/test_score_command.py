@@ -24,6 +24,7 @@ def test_all_is_printed_and_written(capsys: pytest.CaptureFixture[str], tmp_path
     main(["score", str(ours), str(truth), "--classes", "3", "--baseline", str(theirs), "--worst", "1", *files])
     text = capsys.readouterr().out
     found = json.loads((tmp_path / "f.json").read_text())
+    assert "what others would print:\n  " in text
     assert f"{found['mean_iou']:.4f}  this package, Cityscapes class IoU" in text
     assert f"{found['comparison']['difference']['mean_iou']['value']:+.4f}" in text
     assert found["interval_over"]["text"] in " ".join(text.split())

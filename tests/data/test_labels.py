@@ -141,9 +141,7 @@ def test_a_16_bit_label_keeps_values_beyond_a_byte(tmp_path: Path) -> None:
     assert read_label(path, classes).tolist() == [[0, 1, 1]]
 
 
-@pytest.mark.parametrize(
-    ("mode", "color"), [("RGB", (1, 0, 0)), ("RGBA", (1, 0, 0, 255)), ("F", 0), ("CMYK", (0,) * 4)]
-)
+@pytest.mark.parametrize(("mode", "color"), [("RGB", (1, 0, 0)), ("RGBA", (1, 0, 0, 255)), ("CMYK", (0,) * 4)])
 def test_a_label_in_colors_is_refused(mode: str, color: tuple[int, ...], tmp_path: Path) -> None:
     path = saved(tmp_path, Image.new(mode, (3, 2), color), "label.tif")
     with pytest.raises(InputError, match=f"mode '{mode}'") as caught:

@@ -103,7 +103,7 @@ def _render(scored: Score, worst: int) -> list[Text | Table]:
         table = make_table(("category", "IoU [95%]"), [*rows, None, ("mean", metric("mean_iou"))], "", compact=True)
         parts.insert(-1, table)
     lines = [f"  {_format(variant.value)}  {variant.who}: {variant.what}" for variant in scored.variants]
-    parts.insert(-1, plain("\n".join(["what others would print:", *lines])))
+    parts[-1:-1] = [plain(line) for line in ("what others would print:", *lines)]
     if scored.comparison is not None:
         parts += render_comparison(scored.comparison)
     return parts
