@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from dilated import InputError, Recipe, load_recipe
+from dilated import DenseCRF, InputError, Recipe, load_recipe
 from dilated.data.augment import ReflectCropConfig
 from dilated.models.paper import VGGConfig, VGGSegmenter
 from dilated.training import optim, stages
@@ -31,6 +31,8 @@ SCHEDULES: dict[str, list[tuple[str, str, int, int, float, float, int]]] = {
     ],
     # Section 5: the rate. Batch and momentum: docs/training.md. Iterations: Appendix A's for Cityscapes.
     "paper-voc-context": [("context", "train", 60, 24_000, 1e-3, 0.9, 500)],
+    # Zheng et al. 2015: one whole image at a time. Rate, momentum and iterations: Section 5's last stage.
+    "paper-voc-crfrnn": [("joint", "train", 1, 50_000, 1e-5, 0.9, 876)],
     # Appendix A; the joint stage's iterations are KITTI's.
     "paper-camvid": [
         ("frontend", "train", 8, 20_000, 1e-4, 0.99, 628),
@@ -59,6 +61,7 @@ NETWORKS: dict[str, tuple[Any, ...]] = {
     "paper-voc-coco-frontend": (VOC_MEAN, "none", BASIC, "same", "interpolation", (900, 900)),
     # Section 5: padded by 33 once. Table 3: the large module.
     "paper-voc-context": (VOC_MEAN, "large", BASIC, "once", "interpolation", (900, 900)),
+    "paper-voc-crfrnn": (VOC_MEAN, "large", BASIC, "once", "interpolation", (900, 900)),
     # Appendix A: Dilation8, Dilation7, Dilation10. Means: datasets/*.json. Padding and up-sampling: the prototxts.
     "paper-camvid": ((110.70313206, 108.77808759, 105.41212523), "basic", BASIC, "same", "interpolation", (900, 1100)),
     "paper-kitti": (
@@ -68,6 +71,15 @@ NETWORKS: dict[str, tuple[Any, ...]] = {
         (72.39, 82.91, 73.16), "basic", (1, 1, 2, 4, 8, 16, 32, 64, 1), "same", "deconvolution", (1396, 1396),
     ),
 }  # fmt: skip
+# The prototxt in the README of Zheng et al.'s code; 5 iterations while training, as their paper has it.
+ZHENG = DenseCRF(
+    iterations=5,
+    bilateral_weight=5,
+    bilateral_position=160,
+    bilateral_color=3,
+    smooth_weight=3,
+    smooth_position=3,
+)
 RELEASED = {
     "paper-voc-context": "dilation8_pascal_voc",
     "paper-camvid": "dilation8_camvid",
@@ -125,10 +137,12 @@ def test_what_all_stages_share_is_the_authors(name: str, number: int) -> None:
 def test_nothing_is_added_that_the_paper_has_not(name: str) -> None:
     recipe = load_recipe(name)
     assert (recipe.ema, recipe.loss, recipe.precision) == (0.0, LossConfig(), "fp32")
-    assert recipe.weights == ("init-from" if name == "paper-voc-context" else "torchvision:vgg16")  # Section 4
+    goes_on = name in ("paper-voc-context", "paper-voc-crfrnn")
+    assert recipe.weights == ("init-from" if goes_on else "torchvision:vgg16")  # Section 4
     assert isinstance(recipe.augment, ReflectCropConfig)
     # The margin of the prototxts; a mirrored half and no scaling in the authors' data layer.
-    assert dataclasses.astuple(recipe.augment)[1:] == (True, (1.0, 1.0), 186, 8, "reflect")
+    stride = 1 if name == "paper-voc-crfrnn" else 8  # a CRF-RNN learns from the label of every pixel
+    assert dataclasses.astuple(recipe.augment)[1:] == (True, (1.0, 1.0), 186, stride, "reflect")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,6 +163,8 @@ def test_the_network_is_the_papers(name: str) -> None:
         fc6="7x7",
         width=1.0,
         dropout=0.5,
+        crf="rnn" if name == "paper-voc-crfrnn" else "none",
+        crf_kernels=ZHENG if name == "paper-voc-crfrnn" else None,
     )
 
 
@@ -164,6 +180,11 @@ def test_a_front_end_of_voc_lacks_nothing_but_the_context_module(name: str) -> N
     assert network == PUBLISHED_NETWORKS["dilation8_pascal_voc"].config
 
 
+def test_the_crf_rnn_of_voc_goes_on_from_its_context_module() -> None:
+    before, after = load_recipe("paper-voc-context").network, load_recipe("paper-voc-crfrnn").network
+    assert dataclasses.replace(after, crf="none", crf_kernels=None) == before
+
+
 def test_the_context_module_of_voc_goes_on_from_its_front_end() -> None:
     before, after = load_recipe("paper-voc-coco-frontend").network, load_recipe("paper-voc-context").network
     assert dataclasses.replace(after, context="none", padding="same") == before
@@ -174,7 +195,7 @@ def test_crops_are_a_whole_number_of_logits_and_the_margins(name: str, number: i
     recipe, stage = of_stage(name, number)
     crop = stage.crop if any(stage.crop) else recipe.augment.crop
     assert [(side - 372) % 8 for side in crop] == [0, 0]
-    logits = {500: 16, 628: 32, 852: 60, 900: 66, 1396: 128}  # by arithmetic, (side - 372) / 8
+    logits = {500: 16, 628: 32, 852: 60, 900: 66, 876: 63, 1396: 128}  # by arithmetic, (side - 372) / 8
     assert [(side - 372) // 8 for side in crop] == [logits[side] for side in crop]
     assert crop[0] == crop[1]
     dataclasses.replace(recipe.augment, crop=crop)  # or it raises
@@ -269,6 +290,11 @@ def test_cached_features_are_for_the_papers_network_alone() -> None:
         InputError, match=r"stage.cache_features with network.kind='timm'.*for the paper's network only"
     ):
         load_recipe("default", ["stage.1.kind=context", "stage.1.cache_features=true"])
+
+
+def test_a_context_stage_that_would_leave_a_crf_rnn_untrained_is_refused() -> None:
+    with pytest.raises(InputError, match=r"context stage with network.crf='rnn', which it would not train"):
+        load_recipe("paper-voc-context", ["network.crf=rnn"])
 
 
 def test_a_crop_of_a_later_stage_that_does_not_fit_is_refused_at_once() -> None:

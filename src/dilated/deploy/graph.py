@@ -57,10 +57,15 @@ def _require_exportable(segmenter: BaseSegmenter) -> None:
     """Refuse what cannot be one graph.
 
     Raises:
-        InputError: an exported file, the authors' inference, or a range that is each image's own.
+        InputError: an exported file, the authors' inference, a CRF-RNN, or a range that is each image's own.
     """
     if not segmenter.runs_in_torch:
         raise InputError("export: this is an exported file", hint="give the network that it was exported from")
+    if segmenter.crf is not None:
+        raise InputError(
+            "network.crf: 'rnn' filters by a lattice whose size depends on each image's colors, which no graph holds",
+            hint="rebuild the network with crf='none'",
+        )
     if not segmenter.is_tileable:
         raise InputError(
             "network.inference: 'authors' cuts each image into tiles, whose number a graph cannot depend on",

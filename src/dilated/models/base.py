@@ -7,7 +7,7 @@ segmenter.rebuild(context="basic")                   # other settings, the same 
 
 An image becomes logits in three steps: `extract_features` reads pixels, `decode` reads feature maps (the context module
 is here), `upsample` reads logits. Each step can run on a window of what the step before gave, and the results of the
-windows can be laid side by side.
+windows can be laid side by side; not so with a CRF-RNN, the fourth step, which ties all pixels of an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -29,14 +29,16 @@ from dilated.fields.probing import eval_mode
 from dilated.files import plural
 from dilated.input_config import InputConfig
 from dilated.models.context import ContextModule
+from dilated.models.crf_settings import CRFSettings
 from dilated.models.network_file import hash_network, write_network_file
 from dilated.models.network_schema import require_normalization
-from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, upsample, upsample_labels
+from dilated.models.sampling import PIXEL_GRID, AuxiliaryLevel, AxisGrids, Grid, upsample, upsample_labels
 from dilated.models.stem import adapt_stem
 from dilated.palettes import Color, distinct_colors
+from dilated.tensors import label_tensor_dtype
 
 
-class BaseConfig(ABC):
+class BaseConfig(CRFSettings, ABC):
     """The settings of a segmenter, a frozen dataclass; `kind` tells the kinds apart in files."""
 
     has_frontend: ClassVar[bool] = False
@@ -99,7 +101,7 @@ class BaseConfig(ABC):
         """The same settings at another output stride; unchanged where the stride is not a setting."""
         return self
 
-    def require_savable(self, path: Path) -> None:  # noqa: B027 -- a hook; most kinds need no check
+    def require_savable(self, path: Path) -> None:
         """Raise an InputError where a file of this network could not be read again."""
 
     def build_context(self, channels: int) -> ContextModule | None:
@@ -107,13 +109,6 @@ class BaseConfig(ABC):
         if self.context == "none":
             return None
         return ContextModule(channels, self.context, self.dilations, self.padding, self.init, self.sigma)
-
-
-class AuxiliaryLevel(NamedTuple):
-    """The feature map that an auxiliary classifier reads."""
-
-    channels: int
-    grid: Grid
 
 
 class BaseSegmenter(nn.Module, ABC):
@@ -169,6 +164,7 @@ class BaseSegmenter(nn.Module, ABC):
             )
         self.classes, self.colors = tuple(classes), tuple(colors)
         self.config, self.card = config, dict(card or {})
+        self.crf = config.build_crf(len(classes)) if isinstance(config, BaseConfig) else None
 
     @property
     @abstractmethod
@@ -183,7 +179,7 @@ class BaseSegmenter(nn.Module, ABC):
     @property
     def is_tileable(self) -> bool:
         """Whether logits of windows of an image, laid side by side, are those of the full image."""
-        return True
+        return self.crf is None
 
     @property
     def halo(self) -> int:
@@ -227,13 +223,19 @@ class BaseSegmenter(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Logits at every pixel: (N, 3, H, W) -> (N, C, H, W), before the softmax."""
         logits, grids = self.decode(self.extract_features(images), self.feature_grids)
-        return self.upsample(logits, grids, PIXEL_GRID, (images.shape[-2], images.shape[-1]))
+        return self.refine(self.upsample(logits, grids, PIXEL_GRID, (images.shape[-2], images.shape[-1])), images)
+
+    def refine(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Return what the CRF-RNN, if any, makes of logits at every pixel: (N, C, H, W) -> (N, C, H, W)."""
+        return logits if self.crf is None else self.crf(logits, images)
 
     def label_pixels(self, images: Tensor) -> Tensor:
         """The greatest class of every pixel: (N, 3, H, W) -> (N, H, W), without the logits of every pixel.
 
         Those of `forward`, but for ties to rounding. uint8 for up to 255 classes, otherwise int32.
         """
+        if self.crf is not None:
+            return self(images).argmax(1).to(label_tensor_dtype(len(self.classes)))
         logits, grids = self.decode(self.extract_features(images), self.feature_grids)
         return upsample_labels(logits, grids, PIXEL_GRID, (images.shape[-2], images.shape[-1]))
 

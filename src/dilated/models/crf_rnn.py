@@ -4,6 +4,8 @@
     logits = crf(segmenter(images), images)              # (N, C, H, W), images RGB in 0..1 -> (N, C, H, W)
     loss = F.cross_entropy(logits, target)
 
+`network.crf = "rnn"` makes it a part of the segmenter, of its training and of its file.
+
 Each iteration filters the marginals by the two kernels of `DenseCRF`, weighs the result per class, changes it by the
 compatibility of the classes and adds it to the logits. Weights and compatibility are learned; the kernels' deviations
 are not. A fresh layer gives what `DenseCRF.refine` gives. Gradients flow to the weights and to the logits, through the
@@ -32,7 +34,7 @@ class CRFRNN(nn.Module):
     Args:
         classes: C.
         crf: the kernels, the weights at the start and the number of iterations; by default the standard ones and 5
-            iterations. `block` is not used: images are taken whole.
+            iterations. Images with a side longer than its `block` are refined in blocks, as by `DenseCRF`.
 
     Shapes:
         logits (N, C, H, W), images (N, 3, H, W) RGB in 0..1 -> logarithms of the marginals (N, C, H, W).
@@ -52,22 +54,34 @@ class CRFRNN(nn.Module):
         self.compatibility = nn.Parameter(-identity)  # Potts: a class is paid for agreeing, as in the authors' code
 
     def forward(self, logits: Tensor, images: Tensor) -> Tensor:
-        return torch.stack([self._refine(*pair) for pair in zip(logits, images, strict=True)])
+        dtype = torch.promote_types(logits.dtype, torch.float32)  # bf16 is too coarse for positions and marginals
+        with torch.autocast(logits.device.type, enabled=False):
+            pairs = zip(logits.to(dtype), images.detach().to(dtype), strict=True)
+            return torch.stack([self._refine_blocks(*pair) for pair in pairs])
+
+    def _refine_blocks(self, logits: Tensor, image: Tensor) -> Tensor:
+        """(C, H, W) and (3, H, W) -> (C, H, W), block by block where a side is longer than a block."""
+        rows: dict[int, list[Tensor]] = {}
+        for inner, outer in self.crf.split(logits.shape[1], logits.shape[2]):
+            refined = self._refine(logits[:, *outer], image[:, *outer])
+            window = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+            rows.setdefault(inner[0].start, []).append(refined[:, *window])
+        return torch.cat([torch.cat(row, 2) for row in rows.values()], 1)
 
     def _refine(self, logits: Tensor, image: Tensor) -> Tensor:
         """(C, H, W) and (3, H, W) -> (C, H, W)."""
         unary = log_marginals = logits.flatten(1).T.contiguous().log_softmax(1)  # (H * W, C)
         positions = pixel_positions(logits).to(unary.dtype)
-        features = (
-            positions / self.crf.bilateral_position,
-            image.detach().flatten(1).T * (255 / self.crf.bilateral_color),
-        )
-        lattices = (
+        colors = (image * 255).round().flatten(1).T / self.crf.bilateral_color  # of 8 bits, as `DenseCRF` reads them
+        features = torch.cat([positions / self.crf.bilateral_position, colors], 1)
+        kernels = (
             (PermutohedralLattice(positions / self.crf.smooth_position, normalized=True), self.smooth),
-            (PermutohedralLattice(torch.cat(features, 1).to(unary.dtype), normalized=True), self.bilateral),
+            (PermutohedralLattice(features, normalized=True), self.bilateral),
         )
+        weighted = [(lattice, weights.to(unary.dtype).T) for lattice, weights in kernels]
+        compatibility = self.compatibility.to(unary.dtype).T
         for _ in range(self.crf.iterations):
             marginals = log_marginals.exp()
-            message = torch.stack([lattice.filter(marginals) @ weights.T for lattice, weights in lattices]).sum(0)
-            log_marginals = (unary - message @ self.compatibility.T).log_softmax(1)
+            message = torch.stack([lattice.filter(marginals) @ weights for lattice, weights in weighted]).sum(0)
+            log_marginals = (unary - message @ compatibility).log_softmax(1)
         return log_marginals.T.reshape(logits.shape)

@@ -30,6 +30,8 @@ from dilated.config import build_dataclass, require_valid
 from dilated.errors import InputError
 from dilated.models.permutohedral import PermutohedralLattice
 
+_Window = tuple[slice, slice]
+
 
 class Kernel(Protocol):
     """A kernel between N points, as mean field takes it: a `PermutohedralLattice`, or one that is exact."""
@@ -156,11 +158,18 @@ class DenseCRF:
             (C, H, W) float32 on the logits' device, whose softmax are the marginals.
         """
         refined = torch.empty_like(logits, dtype=torch.float32)
-        for inner, outer in _split(image.shape, self.block, math.ceil(2 * self.bilateral_position)):
+        for inner, outer in self.split(*image.shape[:2]):
             part = self._refine_block(logits[:, *outer].float(), image[outer], None if valid is None else valid[outer])
             rows, columns = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
             refined[:, *inner] = part[:, rows, columns]
         return refined
+
+    def split(self, height: int, width: int) -> Iterator[tuple[_Window, _Window]]:
+        """Yield the blocks of an image, row by row, each alone and with a margin around it; (rows, columns)."""
+        margin = math.ceil(2 * self.bilateral_position)
+        for rows, outer_rows in _split_side(height, self.block, margin):
+            for columns, outer_columns in _split_side(width, self.block, margin):
+                yield (rows, columns), (outer_rows, outer_columns)
 
     def _refine_block(self, logits: Tensor, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> Tensor:
         positions = pixel_positions(logits)
@@ -209,16 +218,6 @@ def mean_field(unary: Tensor, kernels: Sequence[tuple[float, Kernel]], iteration
         for weight, kernel in kernels:
             energy = kernel.add_filtered(energy, marginals, weight)
     return energy.log_softmax(1)
-
-
-_Window = tuple[slice, slice]
-
-
-def _split(shape: tuple[int, ...], block: int, margin: int) -> Iterator[tuple[_Window, _Window]]:
-    """Yield blocks that cover an image, and each with a margin around it; one block where the image is small."""
-    for rows, outer_rows in _split_side(shape[0], block, margin):
-        for columns, outer_columns in _split_side(shape[1], block, margin):
-            yield (rows, columns), (outer_rows, outer_columns)
 
 
 def _split_side(side: int, block: int, margin: int) -> list[tuple[slice, slice]]:

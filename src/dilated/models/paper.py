@@ -30,6 +30,7 @@ from dilated.errors import InputError
 from dilated.fields.arithmetic import ReceptiveField, receptive_field
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS, context_rules
+from dilated.models.dense_crf import DenseCRF
 from dilated.models.network_file import hash_network
 from dilated.models.sampling import PIXEL_GRID, AxisGrids, Grid, split_axes
 from dilated.models.vgg import FC6, Padding, Pools, VGGFrontEnd, load_vgg16, require_choice
@@ -67,6 +68,10 @@ class VGGConfig(BaseConfig):
     """Factor on the number of channels of the front end."""
     dropout: float = 0.5
     """Probability of dropout after fc6 and fc7 while training."""
+    crf: Literal["none", "rnn"] = "none"
+    """`rnn` refines the result at every pixel by a CRF-RNN (Section 5), which is trained with the network."""
+    crf_kernels: DenseCRF | None = None
+    """The CRF-RNN's kernels and its weights at the start; if left out, those of `DenseCRF` and 5 iterations."""
     kind: Literal["vgg"] = "vgg"
     """The paper's front end."""
 
@@ -79,7 +84,9 @@ class VGGConfig(BaseConfig):
             "width": (0 < self.width <= _LARGEST_WIDTH, f"give more than 0, up to {_LARGEST_WIDTH}"),
             "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
         }
-        require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
+        is_whole = self.crf == "none" or self.inference == "whole"
+        rules["inference"] = is_whole, "set network.inference = 'whole': a CRF-RNN refines whole images"
+        require_valid(self, "network", rules | self.crf_rules(3) | context_rules(self.dilations, self.sigma))
 
     def build(
         self,
@@ -94,7 +101,12 @@ class VGGConfig(BaseConfig):
 
     def expected_shapes(self, classes: int) -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
-            parts = {"frontend": _build_frontend(self, classes), "context": self.build_context(classes)}
+            frontend, context, crf = (
+                _build_frontend(self, classes),
+                self.build_context(classes),
+                self.build_crf(classes),
+            )
+        parts = {"frontend": frontend, "context": context, "crf": crf}
         return {
             f"{part}.{name}": tuple(value.shape)
             for part, module in parts.items()
@@ -180,11 +192,13 @@ class VGGSegmenter(BaseSegmenter):
 
     @property
     def is_tileable(self) -> bool:
-        """False for the authors' inference: its seams are part of the result."""
-        return self.config.inference == "whole"
+        """False for the authors' inference, whose seams are part of the result, and with a CRF-RNN."""
+        return self.config.inference == "whole" and super().is_tileable
 
     @property
     def logit_bias(self) -> Tensor | None:
+        if self.crf is not None:
+            return None
         return self.frontend.convolutions()["final"].bias if self.context is None else self.context.final.bias
 
     def frontend_fields(self) -> list[ReceptiveField]:
@@ -198,8 +212,8 @@ class VGGSegmenter(BaseSegmenter):
 
     @property
     def required_label_grid(self) -> tuple[int, int]:
-        """Samples are extended by the front end's margin, and have one label per logit."""
-        return self.frontend.margin, self.frontend.stride
+        """Samples are extended by the front end's margin, and have one label per logit; with a CRF-RNN, per pixel."""
+        return self.frontend.margin, self.frontend.stride if self.crf is None else 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, or logarithms of probabilities, at every pixel: (N, 3, H, W) -> (N, C, H, W)."""
@@ -260,8 +274,16 @@ class VGGSegmenter(BaseSegmenter):
         return torch.cat([torch.cat(row, -1) for row in tiled], -2)
 
     def training_logits(self, images: Tensor) -> Tensor:
-        """Logits of images already extended by the margin m: (N, 3, H, W) -> (N, C, (H - 2m)/8, (W - 2m)/8)."""
-        return self.apply_context(self.frontend(self.preprocess(images)))
+        """Logits of images already extended by the margin m: (N, 3, H, W) -> (N, C, (H - 2m)/8, (W - 2m)/8).
+
+        With a CRF-RNN at every pixel, (N, C, H - 2m, W - 2m).
+        """
+        frontend_logits, margin = self.frontend(self.preprocess(images)), self.frontend.margin
+        if self.crf is None:
+            return self.apply_context(frontend_logits)
+        pixels = images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
+        values, grids = self.decode([frontend_logits], self.feature_grids)
+        return self.refine(self.upsample(values, grids, PIXEL_GRID, (pixels.shape[-2], pixels.shape[-1])), pixels)
 
     def frontend_digest(self) -> str:
         """A hash of all that decides the front end's logits: its build, its mean, its weights."""

@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,13 @@ AxisGrids = Grid | tuple[Grid, Grid]
 PIXEL_GRID = Grid(1, 0.0)
 _MOST_APART = 0.5
 """How many samples apart layers may be whose sum is read; ResNet-D's are half a sample apart."""
+
+
+class AuxiliaryLevel(NamedTuple):
+    """The feature map that an auxiliary classifier reads."""
+
+    channels: int
+    grid: Grid
 
 
 def split_axes(grid: AxisGrids) -> tuple[Grid, Grid]:

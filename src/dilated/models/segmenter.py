@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from dilated.config import require_valid
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
-from dilated.models.base import AuxiliaryLevel, BaseConfig, BaseSegmenter
+from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS, context_rules
+from dilated.models.dense_crf import DenseCRF
 from dilated.models.heads import HeadName, build_head, head_rules
-from dilated.models.sampling import PIXEL_GRID, AxisGrids, upsample
+from dilated.models.sampling import PIXEL_GRID, AuxiliaryLevel, AxisGrids, upsample
 from dilated.models.stem import adapt_stem
 from dilated.models.timm_backbone import BackboneLayout, build_backbone, inspect_backbone, level_module_name
 from dilated.palettes import Color
@@ -73,6 +74,10 @@ class SegmenterConfig(BaseConfig):
     """Number of 3x3 convolutions of the correction."""
     dropout: float = 0.0
     """Fraction of the feature channels dropped before the classifier while training."""
+    crf: Literal["none", "rnn"] = "none"
+    """What refines the logits of every pixel by the image's colors: a CRF-RNN, learned with the network, or nothing."""
+    crf_kernels: DenseCRF | None = None
+    """The CRF-RNN's kernels and its weights at the start; if left out, those of `DenseCRF` and 5 iterations."""
     input: InputConfig | None = None
     """What images hold; left out for 8-bit RGB, and filled in from the training data."""
     kind: Literal["timm"] = "timm"
@@ -87,7 +92,7 @@ class SegmenterConfig(BaseConfig):
             "detail_layers": (self.detail_layers in (1, 2), "give 1 or 2"),
             "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
         }
-        rules |= head_rules(self.head, self.rates)
+        rules |= head_rules(self.head, self.rates) | self.crf_rules(self.num_bands)
         require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
 
     def build(
@@ -105,6 +110,7 @@ class SegmenterConfig(BaseConfig):
         layout = inspect_backbone(self.backbone, self.levels, self.num_bands)
         with torch.device("meta"):
             head = _Head(self, layout, classes)
+            head.add_module("crf", self.build_crf(classes))
         backbone = {f"backbone.{name}": shape for name, shape in layout.shapes.items()}
         return backbone | {name: tuple(value.shape) for name, value in head.state_dict().items()}
 
@@ -180,6 +186,8 @@ class Segmenter(BaseSegmenter):
 
     @property
     def logit_bias(self) -> Tensor | None:
+        if self.crf is not None:
+            return None
         if self.detail is not None:
             return self.detail.correct.bias
         if self.context is not None and self.config.context_on == "logits":
@@ -253,7 +261,8 @@ class Segmenter(BaseSegmenter):
         feature_maps = self.extract_backbone_features(images)
         logits, grid = self.decode(self.forward_neck(feature_maps), self.feature_grids)
         size = images.shape[-2], images.shape[-1]
-        return self.upsample(logits, grid, PIXEL_GRID, size), feature_maps[max(0, len(feature_maps) - 2)]
+        logits = self.refine(self.upsample(logits, grid, PIXEL_GRID, size), images)
+        return logits, feature_maps[max(0, len(feature_maps) - 2)]
 
     @property
     def backbone_levels(self) -> int:

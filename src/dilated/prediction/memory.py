@@ -134,8 +134,7 @@ class TensorMeter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        inputs, outputs = ([x for x in tree_leaves(tree) if _has_storage(x)] for tree in ((args, kwargs), result))
         known = {tensor.untyped_storage()._cdata for tensor in inputs} | self.storages
         for tensor in outputs:
             storage = tensor.untyped_storage()
@@ -150,6 +149,11 @@ class TensorMeter(TorchDispatchMode):
     def _free(self, key: int, nbytes: int) -> None:
         self.storages.discard(key)
         self.live -= nbytes
+
+
+def _has_storage(value: object) -> bool:
+    """Whether a value is a tensor with a storage of its own; a sparse one consists of others, which are counted."""
+    return isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def measure_bytes_per_pixel(segmenter: BaseSegmenter, device: torch.device) -> float:

@@ -59,11 +59,16 @@ def require_precision(precision: str, device: torch.device) -> None:
 
 
 def require_tileable(segmenter: BaseSegmenter, is_needed: bool) -> None:
-    """Refuse a network with tiles of its own, where it would get others.
+    """Refuse a network with tiles of its own, or that is given whole images alone, where it would get others.
 
     Raises:
         InputError: it has, and it would.
     """
+    if is_needed and segmenter.crf is not None:
+        raise InputError(
+            "network.crf: 'rnn' ties every pixel to all others of its image, so no tile, flips or scales go with it",
+            hint="leave them out, or rebuild the network with crf='none' and predict with --crf, which goes with all",
+        )
     if is_needed and not segmenter.is_tileable:
         raise InputError(
             "network.inference: 'authors' uses tiles of its own, whose seams are part of the result, so no tile, "

@@ -183,6 +183,11 @@ class Recipe:
                 f"recipe: found stage.cache_features with network.kind={self.network.kind!r}",
                 hint="set it for the paper's network only, network.kind = 'vgg'",
             )
+        if self.network.crf != "none" and any(s.kind == "context" for s in self.stage):
+            raise InputError(
+                f"recipe: found a context stage with network.crf={self.network.crf!r}, which it would not train",
+                hint="set stage.kind = 'joint', or network.crf = 'none'",
+            )
 
 
 def set_input(recipe: Recipe, config: InputConfig | None) -> Recipe:
