@@ -54,6 +54,7 @@ PROBE = """
     for (const key of ['ArrowRight', 'ArrowDown'])
       get('canvas').dispatchEvent(new KeyboardEvent('keydown', {key, shiftKey: key === 'ArrowDown', cancelable: true}));
     told.probe = get('probe').innerText;
+    told.probe_numbers = [...get('probe').querySelectorAll('.number')].map(number => number.textContent);
     told.probe_rows = get('probe').querySelectorAll('.row').length;
     const make = URL.createObjectURL;
     const saved = new Promise(done => { URL.createObjectURL = blob => { done(blob); return make.call(URL, blob); }; });
@@ -67,6 +68,13 @@ PROBE = """
     change(get('divider'), 10);
     told.divider_changes = pixels() !== half;
     change(get('divider'), 50);
+    const compared = shownViews()[1], shared = compared.classes;
+    compared.classes = shared.map((entry, i) => i ? entry : {...entry, name: 'another'});
+    drawClasses();
+    told.unlike = Object.fromEntries([...get('classes').querySelectorAll('li')].map(item =>
+      [item.querySelector('input').dataset.name, item.querySelector('.share').textContent]));
+    compared.classes = shared;
+    drawClasses();
 
     const root = document.documentElement;
     told.inner = innerWidth;
@@ -139,7 +147,11 @@ def test_the_page_shows_probes_compares_and_saves_labels(
         assert told[name], name
     assert told["probe"].startswith("Column 321, row 250")
     assert told["probe_rows"] == len(CLASSES.names)
+    assert all(number.removesuffix("%").isdecimal() for number in told["probe_numbers"]), "known to a 255th"
     assert told["differ"].startswith("Labels differ at ")
+    assert told["unlike"]["field"].endswith("% | –"), "the second network lacks this class"
+    assert told["unlike"]["another"].startswith("– | ")
+    assert "–" not in told["unlike"]["disc"]
     assert (told["inner"], told["dark"]) == (width, dark)
     assert told["scroll"] <= width, told["wide"]
     for name in ("wide", "faint", "unnamed", "small"):

@@ -145,7 +145,9 @@ function drawClasses() {
     name.textContent = entry.name;
     share.className = "share";
     const part = shares.get(entry.name) || 0, other = others.get(entry.name);
-    share.textContent = second ? `${percent(part)} | ${percent(other ? other.fraction : 0)}` : percent(part);
+    const shown = [shares.has(entry.name) ? percent(part) : "–"];  // a network that lacks the class has no share of it
+    if (second) shown.push(other ? percent(other.fraction) : "–");
+    share.textContent = shown.join(" | ");
     if (!part && !(other && other.fraction)) row.className = "absent";
     row.append(box, swatch, name, share);
     item.append(row);
@@ -219,7 +221,7 @@ function tellProbe() {
       inner.style.width = `${100 * value}%`;
       bar.append(inner);
       number.className = "number";
-      number.textContent = percent(value);
+      number.textContent = `${Math.round(100 * value)}%`;  // known to a 255th
       row.append(title, bar, number);
       lines.push(row);
     }
