@@ -10,12 +10,22 @@ import pytest
 from PIL import Image
 
 from dilated import load
+from dilated.cli.console import make_table, write_table
 from dilated.cli.main import VERBS, main
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     main([str(a) for a in arguments])
     return capsys.readouterr().out
+
+
+def test_a_narrow_table_cuts_nothing_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    word = "0123456789abcdef" * 4
+    write_table(make_table(("", ""), [("network", word)], left=range(2)))
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert word in "".join(character for character in shown if character.isascii() and character.isalnum())
 
 
 def test_the_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def make_table(
         collapse_padding=compact,
     )
     for i, column in enumerate(columns):
-        table.add_column(plain(column), justify="left" if i in left else "right")
+        table.add_column(plain(column), justify="left" if i in left else "right", overflow="fold")
     for row in rows:
         if row is None:
             table.add_section()
