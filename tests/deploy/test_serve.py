@@ -161,6 +161,17 @@ def test_heads_and_bodies_that_are_no_http_or_too_slow_are_refused_with_words(se
         assert b'"hint"' in received
 
 
+def test_a_request_of_two_lengths_hides_no_second_one(server: Server) -> None:
+    head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n"
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
+        connection.sendall(head + b"0\r\n\r\n" + hidden)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 400")
+    assert b"both Content-Length and Transfer-Encoding" in received
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
 def test_names_with_paths_and_control_characters_reach_no_file_log_or_answer(server: Server) -> None:
     content, headers = form(("../../evil\x1b[2J.png", photo(1)), ("..\\..\\evil\x1b[2J.png", photo(2)))
     with zipfile.ZipFile(io.BytesIO(server.post(content, **headers).body)) as archive:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from dilated.deploy.serving.refusals import TOO_MANY, TOO_SLOW, UNAUTHORIZED, UNAVAILABLE, Refusal
+from dilated.deploy.serving.refusals import BAD_REQUEST, TOO_MANY, TOO_SLOW, UNAUTHORIZED, UNAVAILABLE, Refusal
 from dilated.deploy.serving.service import Reservation, Service
 from dilated.files import printable
 
@@ -86,8 +86,12 @@ class Gateway:
         """Let a request in.
 
         Raises:
-            Refusal: without the token, at the end, or beyond the number of clients.
+            Refusal: of two lengths, without the token, at the end, or beyond the number of clients.
         """
+        if {name for name, _ in scope["headers"]} >= {b"content-length", b"transfer-encoding"}:
+            # a proxy before this server may take the other one for the end (RFC 9112, section 6.1)
+            text = "the request has both Content-Length and Transfer-Encoding"
+            raise Refusal(BAD_REQUEST, text, "send one of them", closes=True)
         service = self.service
         if service.options.token and scope["path"] in PROTECTED:
             given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")

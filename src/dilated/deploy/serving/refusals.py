@@ -29,16 +29,21 @@ class Refusal(Exception):  # noqa: N818 -- an answer, not a fault of the program
         error: what is wrong, with the value.
         hint: one imperative step that mends it.
         retry_after: seconds after which the same request may succeed, for the header; None if it never will.
+        closes: end the connection: where the request ends is not sure.
     """
 
-    def __init__(self, status: int, error: str, hint: str = "", retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, error: str, hint: str = "", retry_after: int | None = None, closes: bool = False
+    ) -> None:
         super().__init__(error)
         self.status, self.error, self.hint, self.retry_after = status, error, hint, retry_after
+        self.closes = closes
 
     @property
     def headers(self) -> dict[str, str]:
         """What the answer's head says beside its type."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        headers |= {"Connection": "close"} if self.closes else {}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == UNAUTHORIZED else {})
 
     def body(self) -> bytes:
