@@ -24,7 +24,12 @@ PARSER_CONFIG = (DisallowNone, OmitArgPrefixes)
 _T = TypeVar("_T")
 Options = Annotated[_T, arg(name="")]
 Network = Annotated[
-    str, Positional, arg(metavar="NETWORK", help="a network file, a run's folder, a bundled name, or hf://OWNER/NAME.")
+    str,
+    Positional,
+    arg(
+        metavar="NETWORK",
+        help="a network file, a run's folder, a bundled name, hf://OWNER/NAME, or an exported .onnx or .xml.",
+    ),
 ]
 Data = Annotated[Path, Positional, arg(metavar="DATA")]
 Name = Annotated[str, arg(metavar="NAME")]
