@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dilated import Segmenter, SegmenterConfig
-from dilated.models.segmenter import DetailHead
+from dilated.models.detail_head import DetailHead
 
 
 def test_a_fresh_correction_changes_nothing_even_while_training() -> None:

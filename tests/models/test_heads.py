@@ -149,4 +149,4 @@ def test_a_batch_of_one_can_be_trained_on(head: HeadName) -> None:
 
 def test_an_unknown_head_is_refused() -> None:
     with pytest.raises(InputError, match=r"head: 'aspp-v9' is unknown. Give one of none, aspp"):
-        build_head("aspp-v9", 4)  # type: ignore[arg-type]
+        build_head("aspp-v9", 4)

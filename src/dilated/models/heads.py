@@ -56,7 +56,7 @@ def head_rules(head: str, rates: Sequence[int]) -> dict[str, tuple[bool, str]]:
 
 
 def build_head(
-    name: HeadName, channels: int, output_stride: int = 8, rates: Sequence[int] = (), dropout: float = 0.0
+    name: str, channels: int, output_stride: int = 8, rates: Sequence[int] = (), dropout: float = 0.0
 ) -> FeatureHead | None:
     """Build a head with fresh weights; None for `none`.
 
@@ -110,12 +110,12 @@ class AtrousPyramidHead(FeatureHead):
         super().__init__()
         self.out_channels = channels
         self.branches = nn.ModuleList(
-            [_conv_norm_relu(channels, channels, 1), *(_conv_norm_relu(channels, channels, 3, rate) for rate in rates)]
+            [conv_norm_relu(channels, channels, 1), *(conv_norm_relu(channels, channels, 3, rate) for rate in rates)]
         )
         self.pool = _ImagePooling(channels, channels, 1)
-        self.project = _conv_norm_relu((len(rates) + 2) * channels, channels, 1)
+        self.project = conv_norm_relu((len(rates) + 2) * channels, channels, 1)
         self.dropout = nn.Dropout(dropout)
-        self.final = _conv_norm_relu(channels, channels, 3)
+        self.final = conv_norm_relu(channels, channels, 3)
 
     def forward(self, features: Tensor) -> Tensor:
         parts = [*(branch(features) for branch in self.branches), self.pool(features)]
@@ -170,7 +170,7 @@ class SerialHead(FeatureHead):
     def __init__(self, channels: int, rates: Sequence[int]) -> None:
         super().__init__()
         self.out_channels = channels
-        self.layers = nn.Sequential(*(_conv_norm_relu(channels, channels, 3, rate) for rate in rates))
+        self.layers = nn.Sequential(*(conv_norm_relu(channels, channels, 3, rate) for rate in rates))
 
     def forward(self, features: Tensor) -> Tensor:
         final: Tensor = self.layers(features)
@@ -191,7 +191,7 @@ class PyramidPoolingHead(FeatureHead):
         super().__init__()
         self.out_channels, width = channels, max(1, channels // 4)
         self.pools = nn.ModuleList(_ImagePooling(channels, width, parts, parts > 1, True) for parts in _PARTS)
-        self.project = _conv_norm_relu(channels + len(_PARTS) * width, channels, 1)
+        self.project = conv_norm_relu(channels + len(_PARTS) * width, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         final: Tensor = self.project(torch.cat([*(pool(features) for pool in self.pools), features], 1))
@@ -249,7 +249,8 @@ def _part_means(side: int, parts: int, like: Tensor) -> Tensor:
     return ((index >= start) & (index < stop)).to(like.dtype) / (stop - start)
 
 
-def _conv_norm_relu(channels: int, width: int, kernel: int, rate: int = 1) -> nn.Sequential:
+def conv_norm_relu(channels: int, width: int, kernel: int, rate: int = 1) -> nn.Sequential:
+    """Build a convolution that keeps the size, batch norm and ReLU: (N, channels, h, w) -> (N, width, h, w)."""
     padding = rate * (kernel // 2)
     convolution = nn.Conv2d(channels, width, kernel, padding=padding, dilation=rate, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,18 @@ from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.models.base import BaseConfig, BaseSegmenter
 from dilated.models.context import DILATIONS, context_rules
+from dilated.models.decoders import (
+    DecoderName,
+    FCNDecoder,
+    LogitUpsampling,
+    build_decoder,
+    build_upsampling,
+    decoder_rules,
+)
 from dilated.models.dense_crf import DenseCRF
-from dilated.models.heads import HeadName, build_head, head_rules
-from dilated.models.sampling import PIXEL_GRID, AuxiliaryLevel, AxisGrids, upsample
+from dilated.models.detail_head import DetailHead
+from dilated.models.heads import HeadName, build_head, conv_norm_relu, head_rules
+from dilated.models.sampling import PIXEL_GRID, AuxiliaryLevel, AxisGrids, Grid, split_axes, upsample
 from dilated.models.stem import adapt_stem
 from dilated.models.timm_backbone import BackboneLayout, build_backbone, inspect_backbone, level_module_name
 from dilated.palettes import Color
@@ -53,8 +62,8 @@ class SegmenterConfig(BaseConfig):
     """How many levels of the backbone are used, from the image on; 0 for all. Fewer see less and cost less."""
     features: int = 128
     """F, the number of feature channels that are classified."""
-    head: HeadName = "none"
-    """A rival of the context module on the F features, in its paper's arithmetic: see `dilated.models.heads`."""
+    head: Literal[HeadName, DecoderName] = "none"
+    """A rival of the context module, in its paper's arithmetic: see `dilated.models.heads` and `decoders`."""
     rates: tuple[int, ...] = ()
     """Dilations of the head; its paper's if left out, scaled with the output stride."""
     context: Literal["none", "basic", "large"] = "none"
@@ -92,6 +101,7 @@ class SegmenterConfig(BaseConfig):
             "detail_layers": (self.detail_layers in (1, 2), "give 1 or 2"),
             "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
         }
+        rules |= decoder_rules(self.head, self.output_stride, self.detail, self.context, self.context_on)
         rules |= head_rules(self.head, self.rates) | self.crf_rules(self.num_bands)
         require_valid(self, "network", rules | context_rules(self.dilations, self.sigma))
 
@@ -160,18 +170,19 @@ class Segmenter(BaseSegmenter):
 
         layout = inspect_backbone(config.backbone, config.levels, config.num_bands)
         self.backbone, grids = build_backbone(config)
-        self.grid, self.backbone_grids = grids[-1], grids
-        self.undilated_strides = layout.strides
-        if self.grid.stride != config.output_stride:
+        self.backbone_grids, self.undilated_strides = grids, layout.strides
+        if grids[-1].stride != config.output_stride:
             raise InputError(
-                f"network.output_stride: {config.backbone} has stride {self.grid.stride}, not {config.output_stride}",
-                hint=f"set network.output_stride = {self.grid.stride:g}, or network.dilation = 'exact'",
+                f"network.output_stride: {config.backbone} has stride {grids[-1].stride}, not {config.output_stride}",
+                hint=f"set network.output_stride = {grids[-1].stride:g}, or network.dilation = 'exact'",
             )
         self.fused_levels, self.fine_level = layout.fused_levels, layout.fine_level
         head = _Head(config, layout, len(classes))
         self.neck, self.head, self.context, self.dropout = head.neck, head.head, head.context, head.dropout
-        self.classifier, self.detail = head.classifier, head.detail
-        self.feature_grids = (self.grid, grids[self.fine_level]) if config.detail else (self.grid,)
+        self.classifier, self.detail, self.decoder = head.classifier, head.detail, head.decoder
+        grid = grids[-1] if self.decoder is None else self.decoder.output_grid(grids)
+        self.feature_grids = (grid, grids[self.fine_level]) if config.detail else (grid,)
+        self.grid, _ = self._logit_grids(grid)
 
         default = self.backbone.default_cfg if config.input is None else vars(config.input)
         self._set_normalization(mean or default["mean"], std or default["std"])
@@ -192,11 +203,19 @@ class Segmenter(BaseSegmenter):
             return self.detail.correct.bias
         if self.context is not None and self.config.context_on == "logits":
             return self.context.final.bias
-        return self.classifier.bias
+        return self.classifier.bias if isinstance(self.classifier, nn.Conv2d) else None
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """The F features, (N, F, ceil(H/r), ceil(W/r)), and with `detail` the backbone's features at stride 4."""
-        return self.forward_neck(self.extract_backbone_features(images))
+        return self._crop(self.forward_neck(self.extract_backbone_features(images)), images)
+
+    def _crop(self, feature_maps: list[Tensor], images: Tensor) -> list[Tensor]:
+        """Drop what a decoder gives beyond the image: the maps that it reads end with one of the coarsest stride."""
+        if self.decoder is None:
+            return feature_maps
+        stride = int(self.feature_grids[0].stride)
+        height, width = ((side + stride - 1) // stride for side in images.shape[-2:])
+        return [feature_maps[0][..., :height, :width]]
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits on the network's own grid: (N, 3, H, W) -> (N, C, ceil(H/r), ceil(W/r)).
@@ -220,11 +239,13 @@ class Segmenter(BaseSegmenter):
 
     def forward_neck(self, feature_maps: list[Tensor]) -> list[Tensor]:
         """The backbone's feature maps -> those of `feature_grids`."""
+        if self.decoder is not None:
+            return [self.decoder(feature_maps, self.backbone_grids)]
         size = feature_maps[-1].shape[-2], feature_maps[-1].shape[-1]
         resampled = [
             feature_maps[i]
-            if self.backbone_grids[i] == self.grid
-            else upsample(feature_maps[i], self.backbone_grids[i], self.grid, size)
+            if self.backbone_grids[i] == self.feature_grids[0]
+            else upsample(feature_maps[i], self.backbone_grids[i], self.feature_grids[0], size)
             for i in self.fused_levels
         ]
         features = self.neck(torch.cat(resampled, 1))  # (N, F, H/r, W/r), not negative
@@ -235,7 +256,7 @@ class Segmenter(BaseSegmenter):
     def decode(self, feature_maps: list[Tensor], grids: Sequence[AxisGrids]) -> tuple[Tensor, AxisGrids]:
         logits = self._logits(feature_maps[0])  # (N, C, H/r, W/r)
         if self.detail is None:
-            return logits, grids[0]
+            return logits, self._logit_grids(grids[0]) if isinstance(self.classifier, LogitUpsampling) else grids[0]
         size = feature_maps[1].shape[-2], feature_maps[1].shape[-1]
         fine, coarse = feature_maps[1], logits
         if self.detail.reduce is not None:
@@ -243,6 +264,14 @@ class Segmenter(BaseSegmenter):
         upsampled = upsample(coarse, grids[0], grids[1], size)  # (N, C or C + width, H/4, W/4)
         classes = logits.shape[1]
         return self.detail(upsampled[:, :classes], torch.cat([fine, upsampled[:, classes:]], 1)), grids[1]
+
+    def _logit_grids(self, grids: AxisGrids) -> tuple[Grid, Grid]:
+        """Where the logits made of features on such grids sit, along rows and along columns."""
+        rows, columns = split_axes(grids)
+        if not isinstance(self.classifier, LogitUpsampling):
+            return rows, columns
+        full = self.feature_grids[0]
+        return self.classifier.output_grid(rows, full), self.classifier.output_grid(columns, full)
 
     def _logits(self, features: Tensor) -> Tensor:
         if self.context is None:
@@ -259,7 +288,7 @@ class Segmenter(BaseSegmenter):
 
     def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
         feature_maps = self.extract_backbone_features(images)
-        logits, grid = self.decode(self.forward_neck(feature_maps), self.feature_grids)
+        logits, grid = self.decode(self._crop(self.forward_neck(feature_maps), images), self.feature_grids)
         size = images.shape[-2], images.shape[-1]
         logits = self.refine(self.upsample(logits, grid, PIXEL_GRID, size), images)
         return logits, feature_maps[max(0, len(feature_maps) - 2)]
@@ -306,65 +335,27 @@ class _Head(nn.Module):
     def __init__(self, config: SegmenterConfig, layout: BackboneLayout, classes: int) -> None:
         super().__init__()
         width = config.features
-        self.neck = nn.Sequential(
-            nn.Conv2d(sum(layout.channels[i] for i in layout.fused_levels), width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        )
-        self.head = build_head(config.head, width, config.output_stride, config.rates, config.dropout)
-        width = width if self.head is None else self.head.out_channels
+        self.decoder = build_decoder(config.head, layout, width, classes, config.dropout)
+        self.neck, self.head = nn.Sequential(), None
+        if self.decoder is None:
+            self.neck = conv_norm_relu(sum(layout.channels[i] for i in layout.fused_levels), width, 1)
+            if config.head in get_args(HeadName):
+                self.head = build_head(config.head, width, config.output_stride, config.rates, config.dropout)
+        for part in (self.decoder, self.head):
+            width = width if part is None else part.out_channels
         self.context = config.build_context(width if config.context_on == "features" else classes)
-        self.dropout = nn.Dropout2d(config.dropout)
+        upsampling = build_upsampling(config.head, width, classes, config.output_stride)
+        self.dropout = nn.Dropout2d(0.0 if isinstance(self.decoder, FCNDecoder) else config.dropout)
         # As torch initialises it, spread by 1 / sqrt(3 F): from weights of 0.01, a few hundred steps do not reach the
         # logits that rare classes need.
-        self.classifier = nn.Conv2d(width, classes, 1)
-        nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
+        self.classifier = upsampling or nn.Conv2d(width, classes, 1)
+        if isinstance(self.classifier, nn.Conv2d):
+            nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
         self.detail: DetailHead | None = None
         if config.detail:
             feature_channels = width if config.detail_reads == "features" else 0
             channels = layout.channels[layout.fine_level]
             self.detail = DetailHead(channels, classes, config.detail, feature_channels, config.detail_layers)
-
-
-class DetailHead(nn.Module):
-    """Correct logits with finer features; a fresh one corrects nothing.
-
-    Args:
-        channels: of the fine features.
-        classes: C.
-        width: channels inside.
-        feature_channels: F, of the deep features that are read too, reduced to `width`; 0 for the logits alone.
-        layers: 3x3 convolutions, one or two.
-
-    Shapes:
-        logits (N, C, H/4, W/4), features (N, channels + width, H/4, W/4) -> logits (N, C, H/4, W/4). The reduced deep
-        features come last; with `feature_channels = 0` there are none.
-
-    Example:
-        >>> detail = DetailHead(channels=24, classes=3, width=16).eval()
-        >>> logits = torch.randn(1, 3, 12, 16)
-        >>> torch.equal(detail(logits, torch.randn(1, 24, 12, 16)), logits)
-        True
-    """
-
-    def __init__(self, channels: int, classes: int, width: int, feature_channels: int = 0, layers: int = 1) -> None:
-        super().__init__()
-        # Reduced before they are up-sampled: a 1x1 convolution gives the same before and after, and is cheaper before.
-        self.reduce = nn.Sequential(_conv_norm_relu(feature_channels, width, 1)) if feature_channels else None
-        inner = [_conv_norm_relu(channels + classes + (width if feature_channels else 0), width, 3)]
-        inner += [_conv_norm_relu(width, width, 3) for _ in range(layers - 1)]
-        self.fuse = nn.Sequential(*[module for layer in inner for module in layer])
-        self.correct = nn.Conv2d(width, classes, 1)
-        nn.init.zeros_(self.correct.weight)
-        nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
-
-    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
-        return logits + self.correct(self.fuse(torch.cat([features, logits], 1)))
-
-
-def _conv_norm_relu(channels: int, width: int, kernel: int) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())
 
 
 def make_non_negative(logits: Tensor) -> Tensor:
