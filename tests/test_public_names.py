@@ -54,6 +54,7 @@ BESIDE_THE_CONTRACT = {
     "CRFRNN": "a layer for those who train in Python",
     "DenseCRF": "an argument of Predictor",
     "ExportOptions": "an argument of export",
+    "MultiScale": "a wrapper for those who train in Python",
     "ScoreOptions": "an argument of score",
     "ServeOptions": "an argument of serve",
     "SplitOptions": "an argument of split",

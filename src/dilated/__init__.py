@@ -38,6 +38,7 @@ _EXPORTS = {
     "models.crf_rnn": ("CRFRNN",),
     "models.dense_crf": ("DenseCRF",),
     "weights.published": ("published",),
+    "models.multi_scale": ("MultiScale",),
     "models.segmenter": ("Segmenter", "SegmenterConfig"),
     "prediction.prediction": ("Prediction",),
     "prediction.predictor": ("Predictor",),

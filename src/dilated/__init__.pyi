@@ -23,6 +23,7 @@ from dilated.models.adapter import AdapterConfig, add_context
 from dilated.models.context import ContextModule
 from dilated.models.crf_rnn import CRFRNN
 from dilated.models.dense_crf import DenseCRF
+from dilated.models.multi_scale import MultiScale
 from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
@@ -49,6 +50,7 @@ __all__ = [
     "ExportOptions",
     "InputError",
     "Interrupted",
+    "MultiScale",
     "Prediction",
     "Predictor",
     "Recipe",

@@ -24,6 +24,7 @@ from dilated.deploy.graph import ImageGraph
 from dilated.input_config import InputConfig
 from dilated.models.base import BaseSegmenter
 from dilated.models.class_bias import with_class_bias
+from dilated.models.decoders import DecoderName
 from dilated.models.exported import read_exported
 from dilated.models.heads import HeadName
 from dilated.models.tuning_record import RiskThreshold, TuningRecord, read_tuning
@@ -64,9 +65,9 @@ def adapted_segmenter() -> BaseSegmenter:
     return add_context(network, ["a", "b", "c"], config=AdapterConfig(size_divisor=4)).eval()
 
 
-def segmenter_with_head(head: HeadName) -> BaseSegmenter:
+def segmenter_with_head(head: HeadName | DecoderName, output_stride: int = 8) -> BaseSegmenter:
     torch.manual_seed(2)
-    config = SegmenterConfig(backbone="test_efficientnet", features=8, head=head)
+    config = SegmenterConfig(backbone="test_efficientnet", features=8, head=head, output_stride=output_stride)
     return Segmenter(["a", "b", "c"], config=config).eval()
 
 
@@ -74,6 +75,9 @@ SEGMENTERS = {
     "timm": timm_segmenter,
     "aspp": lambda: segmenter_with_head("aspp"),
     "psp": lambda: segmenter_with_head("psp"),
+    "duc": lambda: segmenter_with_head("duc"),
+    "unet": lambda: segmenter_with_head("unet"),
+    "fcn-8s": lambda: segmenter_with_head("fcn-8s", output_stride=32),
     "paper": lambda: paper_segmenter(tile=(436, 436)),
     "deconvolution": lambda: paper_segmenter(upsampling="deconvolution", padding="once"),
     "adapter": adapted_segmenter,
@@ -96,7 +100,18 @@ def exported_file(photo: Path) -> tuple[BaseSegmenter, Path]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["timm", "aspp", "psp", "paper", "adapter", pytest.param("deconvolution", marks=pytest.mark.slow)]
+    "kind",
+    [
+        "timm",
+        "aspp",
+        "psp",
+        "duc",
+        "unet",
+        "fcn-8s",
+        "paper",
+        "adapter",
+        pytest.param("deconvolution", marks=pytest.mark.slow),
+    ],
 )
 def test_one_file_gives_the_networks_labels_at_any_size_and_batch(kind: str, tmp_path: Path, photo: Path) -> None:
     torch.manual_seed(0)
