@@ -124,5 +124,9 @@ def test_a_class_that_the_network_lacks_is_named(predictor: Predictor) -> None:
 
 
 def test_the_command_line_of_cvat_creates_the_function_from_texts() -> None:
-    function = create("street", classes="Road, Car", device="cpu")
+    parameters = {"network": "street", "classes": "Road, Car", "device": "cpu", "tile": 128}
+    function = create(**parameters)
     assert [label.name for label in function.spec.labels] == ["Road", "Car"]
+    common = pytest.importorskip("cvat_cli._internal.common", reason="cvat-cli is not installed")
+    loaded = common.FunctionLoader("dilated.integrations.cvat", None, parameters).load()
+    assert [label.name for label in loaded.spec.labels] == ["Road", "Car"]
