@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -87,6 +87,12 @@ def count_unseen(rates: tuple[int, ...]) -> int:
     head(x)[0, 0, reach, reach].backward()
     assert x.grad is not None
     return int((x.grad == 0).sum())
+
+
+@pytest.mark.parametrize("rates", [5, ("a",), (1.5,), (0,), (2000,), (1,) * 17])
+def test_rates_of_another_type_or_size_are_refused(rates: Any) -> None:
+    with pytest.raises(InputError, match=r"network\.rates: found"):
+        SegmenterConfig(backbone="resnet18", head="hdc", rates=rates)
 
 
 def test_hdc_leaves_no_position_of_its_field_unseen() -> None:

@@ -46,6 +46,9 @@ from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback, track
 
+_MOST_NAMES = 10
+"""Classes that an error names."""
+
 
 @dataclass(frozen=True)
 class MetricsConfig:
@@ -325,9 +328,15 @@ def require_same_classes(network: Sequence[str], data: Classes) -> None:
         InputError: names that only one of them has.
     """
     if set(network) != set(data.names):
-        only_network, only_data = sorted(set(network) - set(data.names)), sorted(set(data.names) - set(network))
+        ours, theirs = set(network), set(data.names)
         raise InputError(
-            f"{data.source}: the classes differ from the network's: only the data has {only_data}, only the network "
-            f"has {only_network}",
+            f"{data.source}: the classes differ from the network's: only the data has {_name_some(theirs - ours)}, "
+            f"only the network has {_name_some(ours - theirs)}",
             hint="merge or rename classes in classes.toml",
         )
+
+
+def _name_some(names: set[str]) -> str:
+    """The first names of a set as Python writes a list, and how many more there are."""
+    shown, left_out = sorted(names)[:_MOST_NAMES], len(names) - _MOST_NAMES
+    return f"{shown} and {left_out:,} more" if left_out > 0 else f"{shown}"

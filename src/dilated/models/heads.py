@@ -49,7 +49,11 @@ def head_rules(head: str, rates: Sequence[int]) -> dict[str, tuple[bool, str]]:
         >>> head_rules("psp", (6,))["rates"]
         (False, "leave them out: head = 'psp' has none")
     """
-    in_range = len(rates) <= _MOST_RATES and all(0 < rate <= _LARGEST_RATE for rate in rates)
+    in_range = (
+        isinstance(rates, Sequence)
+        and len(rates) <= _MOST_RATES
+        and all(isinstance(rate, int) and 0 < rate <= _LARGEST_RATE for rate in rates)
+    )
     if rates and not _RATES.get(head):
         return {"rates": (False, f"leave them out: head = {head!r} has none")}
     return {"rates": (in_range, f"give up to {_MOST_RATES} numbers of 1 to {_LARGEST_RATE:,}")}

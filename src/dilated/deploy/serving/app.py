@@ -121,7 +121,10 @@ def _to_refusal(error: Exception) -> Refusal:
     status = getattr(error, "status_code", None)
     if status is None:
         return Refusal(BROKEN, "the server failed at this request", "report what its log says")
-    words = {404: ("there is no such address", "GET /docs lists them"), 405: ("the method is another", "see /docs")}
+    words = {
+        404: ("there is no such address", "GET /docs lists them"),
+        405: ("this address has no such method", "GET /docs lists them"),
+    }
     return Refusal(status, *words.get(status, (str(getattr(error, "detail", error)), "see /docs")))
 
 
