@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -272,6 +273,7 @@ def interrupt(event, arguments):
     if event == "os.rename" and str(arguments[1]).endswith("0005.png"):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 sys.addaudithook(interrupt)
 from dilated.cli.main import main
 main(sys.argv[1:])
@@ -323,8 +325,17 @@ def test_a_shard_that_is_none_and_files_of_all_images_are_refused(predict: Run, 
     assert (status, "class_fractions.csv is one file for all images" in said) == (1, True)
 
 
+@pytest.fixture
+def ctrl_c(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What Ctrl-C does: as in a shell's foreground, or ignored as in its background."""
+    previous = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["front", "back"], indirect=True)
 def test_a_deadline_ends_it_with_words_and_what_is_done_stays(
-    predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predict: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ctrl_c: None
 ) -> None:
     for i in range(3):
         photo(tmp_path / f"{i}.png", seed=i)
@@ -350,7 +361,7 @@ def test_a_deadline_ends_it_with_words_and_what_is_done_stays(
         begun.append(images)
         if len(begun) == 2:
             threading.Thread.start(clocks[0])
-            while True:
+            for _ in range(6000):  # a minute, which it does not take
                 time.sleep(0.01)
         return batch(self, images, **options)  # type: ignore[arg-type]
 

@@ -63,7 +63,7 @@ def places(options: ReflectCropConfig, height: int, width: int) -> list[Place]:
 
 def cut(options: ReflectCropConfig, image: Array, label: Array, seed: int) -> tuple[Array, Array]:
     torch.manual_seed(seed)
-    cut_image, cut_label = _reflect_crop(options, torch.tensor(image), torch.tensor(label))
+    cut_image, cut_label = _reflect_crop(options, 255, torch.tensor(image), torch.tensor(label))
     return cut_image.numpy(), cut_label.numpy()
 
 
@@ -183,7 +183,7 @@ def test_a_sample_is_plain_bytes_in_memory_of_its_own() -> None:
         ReflectCropConfig((380, 380), scale=(0.5, 2.0)),
         ReflectCropConfig((8, 8), margin=0),
     ):
-        for part in _reflect_crop(options, image, label):
+        for part in _reflect_crop(options, 255, image, label):
             assert (type(part), part.dtype, part.is_contiguous()) == (Tensor, torch.uint8, True)
             part.zero_()
     assert torch.equal(image, before[0])

@@ -150,7 +150,7 @@ def test_a_logit_is_learnt_for_the_pixel_that_it_answers_for(data: Dataset) -> N
     pair, network = data.samples("train")[0], segmenter(context="basic", dilations=(1, 2))
     image = torch.tensor(np.asarray(Image.open(pair.image))).permute(2, 0, 1)
     label = torch.tensor(pair.read_label())
-    sample, grid = _reflect_crop(ReflectCropConfig((412, 428), flip=False), image, label)
+    sample, grid = _reflect_crop(ReflectCropConfig((412, 428), flip=False), 255, image, label)
     learnt = network.training_logits(sample[None] / 255)
     assert grid.shape == learnt.shape[-2:] == (5, 7)
     assert torch.allclose(learnt, network.logits(image[None] / 255), atol=1e-4)

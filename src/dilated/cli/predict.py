@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -69,21 +70,30 @@ def run(
 
 @contextlib.contextmanager
 def _stop_after(seconds: float | None, text: str) -> Iterator[None]:
-    """Interrupt this thread after some time, as Ctrl-C does.
+    """Interrupt this thread after some time, as Ctrl-C does, also where Ctrl-C is ignored as in a shell's background.
 
     Raises:
         InputError: it was interrupted.
     """
+    if seconds is None:
+        yield
+        return
     is_over = threading.Event()
+
+    def raise_if_over(signal_number: int, frame: object) -> None:
+        if is_over.is_set():
+            raise KeyboardInterrupt
 
     def interrupt() -> None:
         is_over.set()
         _thread.interrupt_main()
 
-    timer = threading.Timer(seconds or 0, interrupt)
+    previous = signal.getsignal(signal.SIGINT)
+    if previous == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, raise_if_over)
+    timer = threading.Timer(seconds, interrupt)
     timer.daemon = True
-    if seconds is not None:
-        timer.start()
+    timer.start()
     try:
         yield
     except KeyboardInterrupt:
@@ -92,6 +102,8 @@ def _stop_after(seconds: float | None, text: str) -> Iterator[None]:
         raise InputError(f"deadline: {text} were over before the end", hint="go on with --skip-existing") from None
     finally:
         timer.cancel()
+        if previous == signal.SIG_IGN:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _lock(out: Path, part: Shard | None) -> AbstractContextManager[bool]:

@@ -226,10 +226,12 @@ def _find_series(stems: Sequence[str]) -> tuple[list[str], tuple[int | None, ...
     """The series of each stem, or the stem where it has none, and the running numbers."""
     parts = [split_running_number(stem) for stem in stems]
     series = [name for name, _ in parts]
-    if any(
-        name and number is not None for name, number in parts
-    ):  # beside cameras a and b, c is one too, though alone it would say what the number counts
-        series = [name or remove_running_number(stem) for name, stem in zip(series, stems, strict=True)]
+    if any(len(name) == 1 and number is not None for name, number in parts):
+        # Beside cameras a and b, c is one too, though alone it would say what the number counts.
+        letters = [remove_running_number(stem) for stem in stems]
+        series = [
+            letter if not name and len(letter) == 1 else name for name, letter in zip(series, letters, strict=True)
+        ]
     sizes = Counter(series)
     singletons = sum(size == 1 for size in sizes.values())
     coarse = [split_running_number(name)[0] for name in series]

@@ -130,7 +130,8 @@ def _search_overlaps(
         return (left & right == 0) & (left > 0) & (right > 0)
 
     if pool is None:
-        pool = WorkerPool(SampleList(tuple(record.sample for record in records), Classes((), ())), 1)
+        unread = Classes(("any",), ((0, 0, 0),))  # images alone are read
+        pool = WorkerPool(SampleList(tuple(record.sample for record in records), unread), 1)
 
     def verify(blocks: Sequence[Sequence[Alignment]]) -> Iterator[list[Match]]:
         return track(pool.map(_verify_block, blocks), len(blocks), progress)

@@ -121,8 +121,8 @@ def blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Blur an image (H, W), its border's values repeated beyond it, by blocks of a banded matrix.
 
     Example:
-        >>> blur(np.eye(3, dtype=np.float32), 1.0).round(2).tolist()[1]
-        [0.29..., 0.42..., 0.29...]
+        >>> (100 * blur(np.eye(3, dtype=np.float32), 1.0)).round().tolist()[1]
+        [32.0, 34.0, 32.0]
     """
     band = _make_band(sigma)
     radius = (band.shape[1] - _BLUR_BLOCK) // 2
