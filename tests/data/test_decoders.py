@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dilated.data.check.check import check
-from dilated.data.decoders import count_frames
+from dilated.data.decoders import count_frames, count_tiff_pages
 from dilated.data.images import image_size, open_image, read_image
 from dilated.data.labels import read_values
 from dilated.errors import InputError
@@ -95,3 +96,10 @@ def test_a_label_with_smaller_copies_is_read(tmp_path: Path) -> None:
         writer.write(values, photometric="minisblack", metadata=None)
         writer.write(values[::2, ::2], photometric="minisblack", subfiletype=1)
     assert np.array_equal(read_values(tmp_path / "a.tif"), values)
+
+
+@pytest.mark.parametrize("number", [65_536, 2**40, 2**63])
+def test_a_directory_of_too_many_entries_is_the_last(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, number) + bytes(64))
+    assert count_tiff_pages(path) == 1

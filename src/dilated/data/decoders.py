@@ -18,7 +18,7 @@ from dilated.errors import InputError
 from dilated.files import require_no_pipe
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_SUBFILE_TYPE, _MAX_PAGES = 254, 65536
+_SUBFILE_TYPE, _MAX_PAGES, _MAX_ENTRIES = 254, 65536, 65535
 _REDUCED, _MASK = 1, 4
 """TIFF's NewSubfileType of pages that are a smaller copy of another, and of those that mask one."""
 
@@ -121,10 +121,12 @@ def _count_pages(file: BinaryIO, left_out: int) -> int:
             seen.add(offset)
             file.seek(offset)
             (number,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-            entries = file.read(number * entry_size) if number < _MAX_PAGES else b""
+            if number > _MAX_ENTRIES:
+                break  # damaged
+            entries = file.read(number * entry_size)
             codes = (entries[i * entry_size : (i + 1) * entry_size] for i in range(number))
             kinds = [code[-8 if big else -4 :] for code in codes if code[:2] == struct.pack(order + "H", _SUBFILE_TYPE)]
             is_reduced = any(struct.unpack_from(order + "I", kind)[0] & left_out for kind in kinds)
-            pages += not seen - {offset} or not is_reduced
+            pages += len(seen) == 1 or not is_reduced
             (offset,) = struct.unpack(order + word, file.read(8 if big else 4))
     return max(pages, 1)
