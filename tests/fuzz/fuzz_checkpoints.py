@@ -70,8 +70,9 @@ def run(seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
                 path.write_bytes(damaged)
             else:
                 values = copy.deepcopy(healthy)
-                changes = tuple(change(values, random) for _ in range(random.choice([1, 1, 2, 3])))
+                changes: tuple[str, ...] = ()
                 try:
+                    changes = tuple(change(values, random) for _ in range(random.choice([1, 1, 2, 3])))
                     torch.save(values, path)
                 except RecursionError:
                     yield Outcome(number, changes, "skipped")  # which no program could write either
