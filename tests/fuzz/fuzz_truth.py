@@ -253,18 +253,23 @@ def pasted(text: str, points: list[list[float]], size: tuple[int, int]) -> np.nd
     return mask
 
 
+def names_it(image: Path, name: str) -> bool:
+    """Whether a file name is that of an image; steps out of the folder before it lead nowhere."""
+    return image.as_posix().endswith("/" + re.sub(r"^(\.\./)+", "", plain(name)))
+
+
 def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     data = json.loads(pair.label.read_bytes())
     rows = sorted(data["categories"], key=lambda entry: float(entry["id"]))
     category = {str(entry["id"]): entry["name"] for entry in rows}
     names = order(root, ["background", *(name for name in category.values() if name != "background")])
-    (image,) = [entry for entry in data["images"] if pair.image.as_posix().endswith("/" + plain(entry["file_name"]))]
+    (image,) = [entry for entry in data["images"] if names_it(pair.image, entry["file_name"])]
     size = upright(pair.image)
     layers = []
     for entry in data["annotations"]:
         if str(entry["image_id"]) != str(image["id"]):
             continue
-        assert entry.get("iscrowd", 0) in (0, 1)
+        assert entry.get("iscrowd", 0) in (0, 1, None)
         value = 255 if entry.get("iscrowd", 0) else names.index(category[str(entry["category_id"])])
         shape = entry["segmentation"]
         if isinstance(shape, dict):

@@ -66,7 +66,9 @@ def pack(data: Set, random: Random, kind: str) -> Path:
     elif kind == "bomb" and start >= 0:
         content[start + 24 : start + 28] = struct.pack("<I", random.choice([2**31, 2**32 - 2]))
     elif kind == "encrypted" and start >= 0:
-        content[start + 8] |= 1
+        while start >= 0:  # all entries: the first may be none of data
+            content[start + 8] |= 1
+            start = content.find(b"PK\1\2", start + 1)
     path.write_bytes(content)
     return path
 

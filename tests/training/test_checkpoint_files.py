@@ -220,6 +220,14 @@ def test_generators_of_wrong_types_are_refused_with_the_run(
         state_from_dict(values, CLASSES, 0.9, Path("runs/x"))
 
 
+@pytest.mark.parametrize("cards", [[], [{}, {}, {}]])
+def test_cards_of_more_or_fewer_networks_are_refused_with_the_run(
+    cards: list[dict[str, object]], values: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="runs/x: checkpoint: the cards of its networks cannot be restored"):
+        state_from_dict({**values, "cards": cards}, CLASSES, 0.9, Path("runs/x"))
+
+
 @pytest.mark.parametrize("key", ["optimizer", "scaler", "aux_head", "micro_batches"])
 def test_the_state_of_a_step_of_wrong_types_is_a_value_error(key: str) -> None:
     state: dict[str, Any] = {
@@ -228,3 +236,13 @@ def test_the_state_of_a_step_of_wrong_types_is_a_value_error(key: str) -> None:
     require_step_state(state)
     with pytest.raises(ValueError, match=f"{key} is not what a training writes"):
         require_step_state({**state, key: [1]})
+
+
+def test_a_count_of_steps_that_is_no_fraction_is_a_value_error() -> None:
+    moments = {"step": torch.ones(()), "exp_avg": torch.zeros(3)}
+    optimizer: dict[str, Any] = {"state": {0: moments}, "param_groups": []}
+    state = {"optimizer": optimizer, "scaler": {}, "aux_head": None, "micro_batches": 1}
+    require_step_state(state)
+    moments["step"] = torch.ones((), dtype=torch.bool)
+    with pytest.raises(ValueError, match="optimizer is not what a training writes"):
+        require_step_state(state)

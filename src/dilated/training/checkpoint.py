@@ -89,8 +89,9 @@ def state_from_dict(values: dict[str, Any], classes: Classes, decay: float, wher
         _load_weights(ema.segmenter, values, "ema", where)
         ema.steps = values["ema_steps"]
     state = TrainingState(segmenter, ema)
-    for network, card in zip(_networks(state), values["cards"], strict=True):
-        network.card = card
+    with named_damage(where, "the cards of its networks"):
+        for network, card in zip(_networks(state), values["cards"], strict=True):
+            network.card = card
     rest = {f.name: values[f.name] for f in dataclasses.fields(TrainingState) if f.name not in ("segmenter", "ema")}
     with named_damage(where, "the state of the random generators"):
         _set_rng_state(values["random"])

@@ -150,7 +150,7 @@ def require_step_state(state: dict[str, Any]) -> None:
     rules = {
         "optimizer": isinstance(optimizer, dict)
         and isinstance(optimizer.get("state"), dict)
-        and all(type(key) is int and isinstance(table, dict) for key, table in optimizer["state"].items())
+        and all(type(key) is int and _are_moments(table) for key, table in optimizer["state"].items())
         and isinstance(optimizer.get("param_groups"), list)
         and all(_is_table(group) and isinstance(group.get("params"), list) for group in optimizer["param_groups"]),
         "scaler": isinstance(scaler, dict) and all(map(_is_number, scaler.values())),
@@ -158,6 +158,13 @@ def require_step_state(state: dict[str, Any]) -> None:
         "micro_batches": _is_count(state.get("micro_batches")) and state["micro_batches"] >= 1,
     }
     _require_all(rules)
+
+
+def _are_moments(table: Any) -> bool:
+    """Whether this is what an optimizer keeps of a weight: its tensors, a count of steps among them, are fractions."""
+    return isinstance(table, dict) and all(
+        value.is_floating_point() for value in table.values() if isinstance(value, Tensor)
+    )
 
 
 def _require_all(rules: dict[str, bool]) -> None:
