@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -23,7 +22,6 @@ from dilated.data.images import ImageArray
 from dilated.prediction import memory, pipeline, reading
 from dilated.prediction.memory import ByteGate, MemoryLimit, MemoryUse
 from dilated.prediction.pipeline import PipelineOptions, PipelineResult, predict_sources
-from dilated.prediction.prefetch import AsyncWriter, map_ordered, prefetch
 from dilated.prediction.sources import Frame, InputImage, Source, search_sources
 from dilated.prediction.writers import OutputFormat, make_writers
 from dilated.prediction.writers.base import PredictionWriter
@@ -337,70 +335,3 @@ def test_what_is_there_is_left_out(tmp_path: Path) -> None:
     predict_sources(Fake(), sources, make_writers(forms, tmp_path / "all"))
     for path in (tmp_path / "all").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), "two runs are as good as one"
-
-
-def test_memory_is_bounded_by_the_queues(tmp_path: Path) -> None:
-    made, taken = [0], [0]
-
-    def items() -> Any:
-        for i in range(50):
-            made[0] += 1
-            yield i
-
-    prefetcher = prefetch(items(), 3)
-    for i in prefetcher:
-        assert i == taken[0]
-        taken[0] += 1
-        time.sleep(0.001)
-        assert made[0] - taken[0] <= 4, "three wait, and one may be in the making"
-    assert taken[0] == 50
-
-    gate, done = threading.Event(), []
-    with AsyncWriter(1, 2) as async_writer:
-        async_writer.submit(gate.wait)
-        async_writer.submit(done.append, 1)
-        late = threading.Thread(target=async_writer.submit, args=(done.append, 2))
-        late.start()
-        late.join(0.05)
-        assert late.is_alive(), "there is no room"
-        gate.set()
-        late.join()
-    assert done == [1, 2]
-
-
-def test_closing_stops_a_maker_that_waits() -> None:
-    closed = threading.Event()
-
-    def items() -> Any:
-        try:
-            while True:
-                yield 1
-        finally:
-            closed.set()
-
-    prefetcher = prefetch(items(), 1)
-    next(prefetcher)
-    prefetcher.close()
-    assert closed.is_set()
-
-
-def test_an_error_of_a_maker_is_raised_after_the_items_before_it() -> None:
-    def items() -> Any:
-        yield 1
-        raise KeyError("mine")
-
-    prefetcher = prefetch(items(), 3)
-    assert next(prefetcher) == 1
-    with pytest.raises(KeyError, match="mine"):
-        next(prefetcher)
-    assert list(prefetcher) == []
-    prefetcher.close()
-    assert list(prefetcher) == []
-
-
-def test_results_come_in_order_whoever_is_first() -> None:
-    def slow(i: int) -> int:
-        time.sleep(0.002 * (3 - i % 3))
-        return i
-
-    assert list(map_ordered(slow, range(12), workers=4, depth=5)) == list(range(12))

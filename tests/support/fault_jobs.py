@@ -23,7 +23,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import mmap
 import os
 import queue  # noqa: F401
 import random
@@ -46,6 +45,7 @@ if __name__ == "__main__":  # collecting doctests imports this file as well, and
 
 from caffe_writer import to_caffe
 from conftest import CLASSES, draw
+from fault_moments import MOMENT, MOMENTS
 from PIL import Image
 
 from dilated import Predictor, Segmenter, SegmenterConfig, api, convert, write_report
@@ -60,10 +60,6 @@ from dilated.prediction.pipeline import PipelineOptions, predict_sources
 from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import search_sources
 from dilated.run_folder import CHECKPOINT_FILE
-from dilated.training import checkpoint
-from dilated.training.budget import StageLimit
-from dilated.training.config import StageConfig
-from dilated.training.progress import TrainingProgress
 from dilated.weights import published
 from dilated.weights.published import PUBLISHED_NETWORKS
 
@@ -105,39 +101,6 @@ lr = 1e-3
 
 
 CAMVID = "dilation8_camvid"
-
-
-class Moment(TrainingProgress):
-    """What the job is at, in memory that this process shares with its forks, so that a kill leaves it."""
-
-    def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, 64)
-        self.save_checkpoint = checkpoint.save_checkpoint
-        checkpoint.save_checkpoint = self.save  # type: ignore[assignment]
-
-    def read(self) -> str:
-        return self.memory[:].rstrip(b"\0").decode()
-
-    def note(self, text: str) -> str:
-        """Note what is begun, and return what was before."""
-        before = self.read()
-        self.memory[:] = text.encode().ljust(64, b"\0")
-        return before
-
-    def on_stage_start(self, stage_index: int, stage: StageConfig, step: int, limit: StageLimit) -> None:
-        self.note(f"stage {stage_index}")
-
-    def on_training_end(self, mean_iou: float, run: Path) -> None:
-        self.note("report")
-
-    def save(self, path: Path, state: dict[str, object]) -> None:
-        before = self.note("checkpoint")
-        self.save_checkpoint(path, state)
-        self.note(before)
-
-
-MOMENT = Moment()
-MOMENTS = ("stage 0", "stage 1", "checkpoint", "report")
 
 
 def is_running(child: int) -> bool:
