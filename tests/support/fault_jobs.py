@@ -20,7 +20,6 @@ import concurrent.futures.thread  # noqa: F401 -- threads wait by `time.monotoni
 import contextlib
 import ctypes
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -45,6 +44,7 @@ if __name__ == "__main__":  # collecting doctests imports this file as well, and
 
 from caffe_writer import to_caffe
 from conftest import CLASSES, draw
+from fault_digests import digest
 from fault_moments import MOMENT, MOMENTS
 from PIL import Image
 
@@ -253,28 +253,6 @@ JOBS: dict[str, Callable[[Path, Path, bool], None]] = {
     "evaluate": evaluate,
     "unpack": unpack,
 }
-
-
-def digest(path: Path) -> str:
-    """The hash of a file; of a checkpoint that of all its values, as pickle writes equal ones in several ways."""
-    if path.name != CHECKPOINT_FILE:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    values = torch.load(path, weights_only=True)
-    parts: list[bytes] = []
-
-    def collect(name: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key in value:
-                collect(f"{name}.{key}", value[key])
-        elif isinstance(value, torch.Tensor):
-            parts.append(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
-        elif isinstance(value, list | tuple):
-            collect(name, dict(enumerate(value)))
-        else:
-            parts.append(f"{name} {value!r}".encode())
-
-    collect("", values)
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 class Attempts:
