@@ -65,6 +65,13 @@ def test_a_single_group_in_two_splits_cannot_be_split_cleanly() -> None:
     assert "no split of them is clean" in lines[-1]
 
 
+@pytest.mark.parametrize(("number", "text"), [(9, "9"), (31, "31"), (597, "597"), (1204, "1,204")])
+def test_large_numbers_of_groups_are_written_out(number: int, text: str) -> None:
+    groups = Groups(tuple(f"g{i // 2}" for i in range(2 * number)), (None,) * 2 * number, "names")
+    lines = describe_independence(groups, [["train"]] * 2 * number, Path())
+    assert f"worth about {text} groups" in lines[0]
+
+
 def test_groups_in_one_split_each_need_no_other_split() -> None:
     lines = describe_independence(Groups(("f", "f", "g"), (1, 2, 3), "names"), [["train"], ["train"], ["val"]], Path())
     assert lines == [

@@ -83,7 +83,7 @@ def describe_independence(groups: Groups, splits: Sequence[Sequence[str]], root:
     sizes = groups.sizes
     lines = [
         f"All: {plural(len(groups), 'image')} in {plural(len(sizes), 'group')}, worth about "
-        f"{groups.effective_number:.2g} groups of equal size ({groups.source})."
+        f"{_round(groups.effective_number)} groups of equal size ({groups.source})."
     ]
     for split in _MEASURED_SPLITS:
         members = [index for index, names in enumerate(splits) if split in names]
@@ -114,3 +114,8 @@ def _list_shared(groups: Groups, splits: Sequence[Sequence[str]]) -> list[str]:
     for label, names in zip(groups.labels, splits, strict=True):
         places.setdefault(label, set()).update(set(names) & set(_DISJOINT_SPLITS))
     return [label for label, names in places.items() if len(names) > 1]
+
+
+def _round(number: float) -> str:
+    """Write a number with two digits or all before the point: 2.7, 31, 1,204."""
+    return f"{number:.2g}" if number < 9.95 else f"{number:,.0f}"

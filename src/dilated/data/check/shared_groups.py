@@ -99,7 +99,8 @@ def _describe(shared: list[_SharedGroup], splits: tuple[str, str], images: int, 
     worst = shared[0]
     distance = ""
     if worst.nearest is not None and frame_rate:
-        distance = f", the nearest {worst.nearest / frame_rate:.1g} s away"
+        seconds = worst.nearest / frame_rate
+        distance = f", the nearest {seconds:.1g} s away" if seconds < 9.5 else f", the nearest {seconds:,.0f} s away"
     elif worst.nearest is not None:
         distance = f", the nearest {plural(worst.nearest, 'running number')} away"
     text = f"{held_out}'s {kind} {worst.label} is also in {reference} ({plural(worst.others, item)}{distance})"
