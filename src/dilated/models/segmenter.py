@@ -40,6 +40,7 @@ from dilated.models.decoders import (
 from dilated.models.dense_crf import DenseCRF
 from dilated.models.detail_head import DetailHead
 from dilated.models.heads import HeadName, build_head, conv_norm_relu, head_rules
+from dilated.models.network_file import hash_network
 from dilated.models.sampling import PIXEL_GRID, AuxiliaryLevel, AxisGrids, Grid, split_axes, upsample
 from dilated.models.stem import adapt_stem
 from dilated.models.timm_backbone import BackboneLayout, build_backbone, inspect_backbone, level_module_name
@@ -207,14 +208,15 @@ class Segmenter(BaseSegmenter):
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """The F features, (N, F, ceil(H/r), ceil(W/r)), and with `detail` the backbone's features at stride 4."""
-        return self._crop(self.forward_neck(self.extract_backbone_features(images)), images)
+        size = images.shape[-2], images.shape[-1]
+        return self._crop(self.forward_neck(self.extract_backbone_features(images)), size)
 
-    def _crop(self, feature_maps: list[Tensor], images: Tensor) -> list[Tensor]:
+    def _crop(self, feature_maps: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """Drop what a decoder gives beyond the image: the maps that it reads end with one of the coarsest stride."""
         if self.decoder is None:
             return feature_maps
         stride = int(self.feature_grids[0].stride)
-        height, width = ((side + stride - 1) // stride for side in images.shape[-2:])
+        height, width = ((side + stride - 1) // stride for side in size)
         return [feature_maps[0][..., :height, :width]]
 
     def logits(self, images: Tensor) -> Tensor:
@@ -231,11 +233,27 @@ class Segmenter(BaseSegmenter):
         feature_maps = self.backbone(
             self._normalize_and_pad(images, r if self.config.dilation == "timm" else self.alignment)
         )
-        height, width = ((side + r - 1) // r * r for side in images.shape[-2:])
+        shapes = self.backbone_shapes((images.shape[-2], images.shape[-1]))
+        return [feature_map[..., :h, :w] for feature_map, (_, h, w) in zip(feature_maps, shapes, strict=True)]
+
+    def backbone_shapes(self, size: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """The (channels, height, width) of `extract_backbone_features` for an image of a size (H, W)."""
+        r = self.output_stride
+        height, width = ((side + r - 1) // r * r for side in size)
         strides = [int(grid.stride) for grid in self.backbone_grids]
-        return [
-            feature_map[..., : height // s, : width // s] for feature_map, s in zip(feature_maps, strides, strict=True)
-        ]
+        channels = self.backbone.feature_info.channels()
+        return [(c, height // s, width // s) for c, s in zip(channels, strides, strict=True)]
+
+    def backbone_digest(self) -> str:
+        """A hash of all that decides `extract_backbone_features`."""
+        keys = ("backbone", "levels", "output_stride", "dilation")
+        settings = {key: getattr(self.config, key) for key in keys} | {"mean": self.mean, "std": self.std}
+        return hash_network(settings, self.backbone.state_dict())
+
+    def logits_from_backbone(self, feature_maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits at every pixel, before a CRF-RNN: feature maps of images of a size (H, W) -> (N, C, H, W)."""
+        logits, grid = self.decode(self._crop(self.forward_neck(feature_maps), size), self.feature_grids)
+        return self.upsample(logits, grid, PIXEL_GRID, size)
 
     def forward_neck(self, feature_maps: list[Tensor]) -> list[Tensor]:
         """The backbone's feature maps -> those of `feature_grids`."""
@@ -288,9 +306,8 @@ class Segmenter(BaseSegmenter):
 
     def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
         feature_maps = self.extract_backbone_features(images)
-        logits, grid = self.decode(self._crop(self.forward_neck(feature_maps), images), self.feature_grids)
-        size = images.shape[-2], images.shape[-1]
-        logits = self.refine(self.upsample(logits, grid, PIXEL_GRID, size), images)
+        logits = self.logits_from_backbone(feature_maps, (images.shape[-2], images.shape[-1]))
+        logits = self.refine(logits, images)
         return logits, feature_maps[max(0, len(feature_maps) - 2)]
 
     @property

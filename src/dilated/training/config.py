@@ -44,7 +44,11 @@ class StageConfig:
     crop: tuple[int, int] = (0, 0)
     """Height and width of a sample; 0 for the augmentation's."""
     cache_features: bool = False
-    """Context stage of the paper's network: keep the front end's logits of whole images on disk."""
+    """Context stage of the paper's network: keep the front end's logits of whole images on disk. Or, with `views`, the
+    feature maps of a backbone that is frozen whole."""
+    views: int = 0
+    """With `cache_features`, where `freeze` covers all levels of the backbone: how many augmented views of each image
+    are kept; the stage learns from these alone."""
     output_stride: int = 8
     """8, 16 or 32; the weights fit all of them, so early stages may be coarse and quick."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -91,6 +95,7 @@ class StageConfig:
             **{key: (getattr(self, key) > 0, "give more than 0") for key in positive},
             "layer_decay": (0 < self.layer_decay <= 1, "give more than 0, at most 1"),
             "output_stride": (self.output_stride in (8, 16, 32), "give 8, 16 or 32"),
+            "views": (self.views >= 0 and (self.cache_features or not self.views), "give 0, or set cache_features"),
         }
         require_valid(self, "stage", rules)
         if sum(length > 0 for length in lengths) != 1 or min(lengths) < 0:
@@ -99,10 +104,9 @@ class StageConfig:
                 f"stage: found epochs={self.epochs}, iterations={self.iterations}{share}",
                 hint=f"give one of the {'three' if share else 'two'} above 0",
             )
-        if self.cache_features and self.kind != "context":
-            raise InputError(
-                f"stage.cache_features: found in a {self.kind} stage", hint="set it in context stages only"
-            )
+        if self.cache_features and self.kind != "context" and not self.views:
+            hint = "set it in context stages only, or stage.views with a frozen backbone"
+            raise InputError(f"stage.cache_features: found in a {self.kind} stage", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,15 @@ class Recipe:
         for stage in self.stage:
             if any(stage.crop):
                 dataclasses.replace(self.augment, crop=stage.crop)  # raises where it does not fit
-        if not self.network.has_frontend and any(s.cache_features for s in self.stage):
+        if any(s.views for s in self.stage):
+            kind, crf = self.network.kind, self.network.crf
+            if kind != "timm" or crf != "none" or self.aux_loss_weight:
+                raise InputError(
+                    f"recipe: found stage.views with network.kind={kind!r}, network.crf={crf!r} and "
+                    f"aux_loss_weight={self.aux_loss_weight:g}",
+                    hint="set it for kind 'timm', crf 'none' and no auxiliary loss, which read what is not kept",
+                )
+        elif not self.network.has_frontend and any(s.cache_features for s in self.stage):
             raise InputError(
                 f"recipe: found stage.cache_features with network.kind={self.network.kind!r}",
                 hint="set it for the paper's network only, network.kind = 'vgg'",

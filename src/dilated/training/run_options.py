@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dilated.training.callbacks import Callback
 from dilated.training.progress import TrainingProgress
@@ -22,5 +23,8 @@ class RunOptions:
     """Listeners of yours, called in the process of rank 0; see `dilated.Callback`."""
     accept_changed_data: bool = False
     """Resume on data that is not what the training began with; otherwise that is an error, which names the files."""
+    features: Path | None = None
+    """The folder of a frozen backbone's features (`stage.views`), which several trainings may share, one after the
+    other; the run's own if not given."""
     progress: TrainingProgress | None = None
     """The listener that is told what happens, in the process of rank 0; nobody by default."""

@@ -112,6 +112,16 @@ def set_modes(segmenter: BaseSegmenter, stage: StageConfig, freeze_norm: bool = 
                 module.eval()
 
 
+def require_frozen_backbone(segmenter: BaseSegmenter, stage: StageConfig) -> None:
+    """Raise an InputError where features are kept of a backbone that learns."""
+    if stage.freeze < segmenter.backbone_levels:
+        raise InputError(
+            f"stage.views: found freeze={stage.freeze} with a backbone of {segmenter.backbone_levels} levels, so its "
+            "features would change",
+            hint=f"set stage.freeze = {segmenter.backbone_levels}",
+        )
+
+
 def should_freeze_norm(stage: StageConfig, recipe: Recipe) -> bool:
     """Return whether the backbone normalizes by the statistics that came with its weights."""
     samples_at_once = (stage.batch or recipe.batch) // stage.accumulate

@@ -28,6 +28,7 @@ from dilated.training.config import Recipe, StageConfig
 from dilated.training.distributed.fsdp import shard_like, shard_module, shard_optimizer_state
 from dilated.training.distributed.sync_stats import sync_batch_statistics
 from dilated.training.distributed.world import World
+from dilated.training.feature_views import PackedViews
 
 
 class TrainStep:
@@ -56,7 +57,9 @@ class TrainStep:
             self.aux_head = (
                 AuxiliaryHead(segmenter).to(self.device) if recipe.aux_loss_weight and stage.kind != "context" else None
             )
-        self.model: nn.Module = _TrainableModule(segmenter, self.aux_head, stage.cache_features)
+        crop = stage.crop if any(stage.crop) else recipe.augment.crop
+        views = PackedViews(crop) if stage.views else None
+        self.model: nn.Module = _TrainableModule(segmenter, self.aux_head, stage.cache_features, views)
         use_fsdp = recipe.fsdp and world.size > 1
         if use_fsdp:
             shard_module(self.model, world)  # which replaces the parameters that the optimizer gets
@@ -176,11 +179,15 @@ class TrainStep:
 class _TrainableModule(nn.Module):
     """The network and its auxiliary head as one module: images -> logits, and auxiliary logits if any."""
 
-    def __init__(self, segmenter: BaseSegmenter, aux: AuxiliaryHead | None, cache_features: bool) -> None:
+    def __init__(
+        self, segmenter: BaseSegmenter, aux: AuxiliaryHead | None, cache_features: bool, views: PackedViews | None
+    ) -> None:
         super().__init__()
-        self.segmenter, self.aux, self.cache_features = segmenter, aux, cache_features
+        self.segmenter, self.aux, self.cache_features, self.views = segmenter, aux, cache_features, views
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.views is not None:
+            return self.views.logits(self.segmenter, images), None
         if self.cache_features:
             return self.segmenter.apply_context(images), None
         if self.aux is not None:

@@ -42,6 +42,7 @@ from dilated.training.checkpoint import TrainingState
 from dilated.training.config import Recipe, StageConfig, recipe_to_table, set_input
 from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors, shard_module
 from dilated.training.distributed.world import World, join_process_group
+from dilated.training.feature_views import ViewSamples, cache_views
 from dilated.training.features import FeatureSamples
 from dilated.training.log import Log, NullLog
 from dilated.training.optim import WeightEMA
@@ -98,6 +99,7 @@ class _Trainer:
         world: World,
     ) -> None:
         self.data, self.recipe, self.out, self.world = data, recipe, out, world
+        self.features_folder = options.features or out / FEATURES_FOLDER
         self.progress = (options.progress if self.world.is_rank_zero else None) or TrainingProgress()
         callbacks = (*make_trackers(options.log), *options.callbacks) if self.world.is_rank_zero else ()
         self.callbacks = CallbackList(callbacks, self.progress.notify)
@@ -341,22 +343,28 @@ class _Trainer:
 
     def _open_training_set(
         self, stage: StageConfig, seed: int, stop: threading.Event
-    ) -> TrainingSamples | FeatureSamples:
+    ) -> TrainingSamples | FeatureSamples | ViewSamples:
         samples, augment = self.samples[stage.split], self.recipe.augment
         segmenter = self.state.segmenter
-        if stage.cache_features:
-            folder = self.out / FEATURES_FOLDER
-            full = self.gatherer(segmenter) if self.gatherer else segmenter
-            if self.world.is_rank_zero:
-                with self.progress.track(len(samples), "front end") as report_step:
-                    features.cache_features(
-                        full, samples, folder, self.device, partial(_report_or_interrupt, stop, report_step)
-                    )
-            self.world.barrier()
-            stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, self.recipe))
-            return FeatureSamples(folder, samples, segmenter.output_stride, augment.flip, seed)
         if any(stage.crop):
             augment = dataclasses.replace(augment, crop=stage.crop)
+        if stage.cache_features:
+            folder = self.features_folder
+            if stage.views:
+                stages.require_frozen_backbone(segmenter, stage)
+            full = self.gatherer(segmenter) if self.gatherer else segmenter
+            if self.world.is_rank_zero:
+                with self.progress.track(len(samples) * max(1, stage.views), "front end") as report_step:
+                    report = partial(_report_or_interrupt, stop, report_step)
+                    if stage.views:
+                        cache_views(full, samples, augment, stage.views, folder, report)
+                    else:
+                        features.cache_features(full, samples, folder, self.device, report)
+            self.world.barrier()
+            stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, self.recipe))
+            if stage.views:
+                return ViewSamples(folder, full, len(samples), stage.views, seed)
+            return FeatureSamples(folder, samples, segmenter.output_stride, augment.flip, seed)
         if isinstance(augment, ReflectCropConfig):
             stages.require_same_grid(segmenter, augment)
         return TrainingSamples(samples, augment, seed, self.recipe.cache)
