@@ -40,13 +40,12 @@ from dilated.data.augment import AugmentConfig
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.torch_dataset import TrainingSamples
-from dilated.environment import describe_machine
+from dilated.environment import describe_machine, has_bf16
 from dilated.files import atomic_path
 from dilated.training.autoplan.choices import MAX_SAMPLE_PIXELS, _choose_crop
 from dilated.training.autoplan.measure import summarize_dataset
 from dilated.training.budget import parse_duration
 from dilated.training.losses import LossConfig, combined_loss
-from dilated.training.stages import _has_bf16
 from dilated.weights.catalog import BUNDLED_FILES
 
 ARMS = ("dilated", "deeplabv3plus", "fpn")
@@ -107,7 +106,7 @@ def train_peer(arm: str, data: Dataset, budget: float, seed: int = 0) -> nn.Modu
             break
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(1, (step + 1) / 50) * (1 - progress) ** 0.9
-        with torch.autocast("cpu", torch.bfloat16, enabled=_has_bf16(torch.device("cpu"))):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
             logits = network(normalised(image))
         optimizer.zero_grad(set_to_none=True)
         combined_loss(logits.float(), label, options).backward()
