@@ -52,6 +52,8 @@ class InputConfig:
     """By band, of the scaled values of the training data, subtracted by the network; 0.5 by default."""
     std: tuple[float, ...] = ()
     """By band, what the network divides by; 0.25 by default."""
+    is_exact: bool = False
+    """Whether images hold these bands and no others, as where they were guessed; else bands are picked by name."""
 
     def __post_init__(self) -> None:
         count = len(self.bands)

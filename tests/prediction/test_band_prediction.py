@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +195,15 @@ def test_an_image_read_from_disk_is_what_its_array_is(tmp_path: Path) -> None:
     scene = make_scene()
     path = write_geotiff(tmp_path / "a.tif", scene, BANDS, nodata=0)
     assert np.array_equal(read_bands(path, CONFIGS["image"]), scene)
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_an_image_of_more_bands_than_the_training_images_had_is_refused(tmp_path: Path, tile: int | None) -> None:
+    config = replace(CONFIGS["fixed"], bands=("band_1", "band_2"), low=(), high=(4000.0,) * 2, mean=(), std=())
+    np.save(tmp_path / "scene.npy", make_scene())
+    options = {} if tile is None else {"tile": tile}
+    predictor = make_predictor(replace(config, is_exact=True), **options)
+    predict = partial(predict_raster, predictor, tmp_path / "scene.npy", tmp_path / "out.tif")
+    with pytest.raises(InputError, match=r"scene\.npy: found 4 bands .*; expected 2 bands .* and no others"):
+        predict() if tile else predictor(tmp_path / "scene.npy")
+    assert make_predictor(config)(tmp_path / "scene.npy").labels.shape == (70, 90)

@@ -110,8 +110,16 @@ class BandHeader:
         """
         names = [name.lower() for name in self.bands]
         wanted = [name.lower() for name in config.bands]
+        has_wanted = self.dtype == config.dtype and set(wanted) <= set(names)
+        if has_wanted and config.is_exact and len(wanted) < len(names):
+            listed = ", ".join(f'"{name}"' for name in config.bands)
+            raise InputError(
+                f"{self.path}: found {self.describe()}; expected {config.describe()}, and no others",
+                hint="give images of one kind, or name the bands to train on in classes.toml, such as [input] with "
+                f"bands = [{listed}], which leaves the others out",
+            )
         if self.dtype == config.dtype:
-            if set(wanted) <= set(names):
+            if has_wanted:
                 return tuple(self.channels[names.index(name)] for name in wanted)
             positions = self.channels
             if self.alpha is not None and len(wanted) == len(names) + 1:

@@ -140,7 +140,7 @@ def _read_header(path: Path) -> BandHeader | None:
 def _choose_bands(headers: list[BandHeader], rules: InputRules) -> InputConfig:
     """Bands, numbers and nodata, as the first file has them."""
     if not headers:  # plain 8-bit images
-        return InputConfig(rules.bands or RGB, nodata=rules.nodata)
+        return InputConfig(rules.bands or RGB, nodata=rules.nodata, is_exact=not rules.bands)
     first = headers[0]
     bands = rules.bands or first.bands
     if len(bands) > MAX_BANDS:
@@ -154,7 +154,9 @@ def _choose_bands(headers: list[BandHeader], rules: InputRules) -> InputConfig:
     if nodata is None and first.dtype != "float32" and any(header.alpha is not None for header in headers):
         nodata = 0.0  # what transparent pixels are given
     config: InputConfig = build_dataclass(
-        InputConfig, {"bands": bands, "dtype": first.dtype, "nodata": nodata}, str(first.path)
+        InputConfig,
+        {"bands": bands, "dtype": first.dtype, "nodata": nodata, "is_exact": not rules.bands},
+        str(first.path),
     )
     first.select(config)
     return config
