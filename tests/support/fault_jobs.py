@@ -1,12 +1,13 @@
 """Does a short job with a fault at the k-th call that changes files, then does what the user would do next.
 
-    LD_PRELOAD=faults.so python fault_jobs.py JOB MODE FOLDER SHARE
+    LD_PRELOAD=faults.so python fault_jobs.py JOB MODE FOLDER SHARE [LOG]
 
 JOB is a name below, or several with commas between; MODE too is a name, or `all`, or `thin`, two kinds of fault for
 each job. Prints JSON, a line for each job and mode: `calls` that the undisturbed job makes, `points` that were tried,
 and `failures`, each with its call and what was wrong: other bytes at the end than those of the undisturbed job, a stray
 file, an error that is no plain message, or a message that promises what is not so. Each attempt is a fork of this
-process, so hundreds of them cost no import.
+process, so hundreds of them cost no import. FOLDER is fastest in memory (/dev/shm). Each point is a line of the file
+LOG as well; started again with it, those that stand there without a failure are not tried again.
 
 MODE `kill` ends the job with SIGKILL at a random moment, of a training often in a stage, a checkpoint or the report as
 drawn by chance, and goes on with it, and again, SHARE times in all; each time
@@ -19,7 +20,7 @@ from __future__ import annotations
 import concurrent.futures.thread  # noqa: F401 -- threads wait by `time.monotonic`, and take it before it is stopped
 import contextlib
 import ctypes
-import dataclasses
+import gc
 import io
 import json
 import os
@@ -31,115 +32,38 @@ import sys
 import threading  # noqa: F401
 import time
 import traceback
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 if __name__ == "__main__":  # collecting doctests imports this file as well, and its clock must go on
     time.monotonic = time.perf_counter = lambda: 0.0  # durations are in checkpoints, logs and pages
 
-from caffe_writer import to_caffe
-from conftest import CLASSES, draw
+from fault_data import CAMVID, narrow, prepare
 from fault_digests import digest
+from fault_log import PointLog
 from fault_moments import MOMENT, MOMENTS
-from PIL import Image
 
-from dilated import Predictor, Segmenter, SegmenterConfig, api, convert, write_report
+from dilated import Predictor, api, convert, write_report
 from dilated.cli.main import main as dilated_command
 from dilated.data.dataset import open_dataset
-from dilated.data.labels import save_classes
 from dilated.errors import InputError
 from dilated.lock import LOCK_FILE, lock_folder
-from dilated.paper import VGGSegmenter
 from dilated.prediction.journal import Journal
 from dilated.prediction.pipeline import PipelineOptions, predict_sources
 from dilated.prediction.raster_prediction import is_finished, predict_raster
 from dilated.prediction.sources import search_sources
 from dilated.run_folder import CHECKPOINT_FILE
 from dilated.weights import published
-from dilated.weights.published import PUBLISHED_NETWORKS
 
 MODES = {"crash": 1, "tear": 2, "full": 3, "fail": 4, "power": 5, "lost": 6, "reorder": 7}
-RECIPE = """
-weights = "random"
-batch = 2
-workers = 0
-checkpoint_every = 1
-ema = 0.9
-precision = "fp32"
-
-[network]
-kind = "vgg"
-width = 0.03125
-context = "basic"
-frontend_padding = "same"
-tile = [40, 40]
-
-[augment]
-kind = "reflect"
-crop = [32, 32]
-margin = 0
-
-[[stage]]
-kind = "frontend"
-iterations = 2
-val_interval = 1
-optimizer = "sgd"
-lr = 1e-3
-
-[[stage]]
-kind = "context"
-cache_features = true
-iterations = 1
-optimizer = "sgd"
-lr = 1e-3
-"""
-
-
-CAMVID = "dilation8_camvid"
 
 
 def is_running(child: int) -> bool:
     """Whether a child has not ended; it is not yet waited for."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
-def narrow(name: str) -> VGGSegmenter:
-    """A released network with few maps."""
-    facts = PUBLISHED_NETWORKS[name]
-    torch.manual_seed(0)
-    config = dataclasses.replace(facts.config, width=1 / 32)
-    return VGGSegmenter(list(facts.classes), list(facts.classes.values()), config)
-
-
-def prepare(root: Path) -> None:
-    """Draw the data, and make the network and the run that the jobs read."""
-    for split, number in (("train", 2), ("val", 1)):
-        for kind in ("images", "labels"):
-            (root / "data" / kind / split).mkdir(parents=True)
-        for i in range(number):
-            image, label = draw(i + 100 * (split == "val"), 32, 32)
-            image.save(root / "data" / "images" / split / f"p{i}.png")
-            label.save(root / "data" / "labels" / split / f"p{i}.png")
-    save_classes(CLASSES, root / "data" / "classes.toml")
-    (root / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(root / "raster.png")
-    torch.manual_seed(0)
-    config = SegmenterConfig(backbone="test_efficientnet", features=4)
-    Segmenter(CLASSES.names, CLASSES.colors, config).save(root / "network.safetensors")
-    config = SegmenterConfig(backbone="resnet18", features=4, levels=3, context="basic", dilations=(1, 2))
-    Segmenter(CLASSES.names, CLASSES.colors, config).save(
-        root / "local.safetensors"
-    )  # without global layers, for tiles
-    to_caffe(narrow(CAMVID), CAMVID, root / "theirs.caffemodel")
-    with zipfile.ZipFile(root / "data.zip", "w") as archive:
-        for path in sorted((root / "data").rglob("*.*")):
-            archive.write(path, path.relative_to(root / "data"))
 
 
 def run_command(*arguments: object) -> None:
@@ -262,9 +186,22 @@ class Attempts:
         self.job, self.mode, self.root = JOBS[job], 0, root
         self.work, self.message = root / "work", root / "message.txt"
         self.faults = ctypes.CDLL(None)
+        self.warm_up()
         if job == "report":
             train(root, root, again=False)
         self.expected, self.calls = self.undisturbed()
+
+    def warm_up(self) -> None:
+        """Do the job on data of its own, so that forks need not import and compile; it halves their time."""
+        warm = self.root / "warm"
+        if not warm.exists():
+            warm.mkdir()
+            prepare(warm)
+        (warm / "work").mkdir()
+        self.job(warm, warm / "work", False)
+        shutil.rmtree(warm / "work")
+        gc.collect()
+        gc.freeze()  # forks that collect nothing of it copy no pages
 
     def undisturbed(self) -> tuple[dict[str, str], int]:
         """Do the job twice, so that what differs by itself is not blamed on a fault."""
@@ -358,7 +295,8 @@ class Attempts:
         return {"points": kills, "ends": ends, "moments": dict(sorted((+met).items())), "failures": failures}
 
 
-def main(job: str, mode: str, folder: str, share: str) -> None:
+def main(job: str, mode: str, folder: str, share: str, log_file: str = "") -> None:
+    log = PointLog(log_file)
     torch.set_num_threads(1)
     root = Path(folder)
     prepare(root)
@@ -375,7 +313,11 @@ def main(job: str, mode: str, folder: str, share: str) -> None:
             chosen = sorted(random.Random(f"{name} {kind}").sample(points, max(1, round(float(share) * len(points)))))
             failures = {}
             for k in chosen:
-                if text := attempts.at(k):
+                if log.is_clean(name, kind, attempts.calls, k):
+                    continue
+                text = attempts.at(k)
+                log.add(name, kind, attempts.calls, k, text)
+                if text:
                     failures[k] = text
                     print(f"{name} {kind} {k}: {text}", file=sys.stderr, flush=True)
             result = {"calls": attempts.calls, "points": len(chosen), "failures": failures}
