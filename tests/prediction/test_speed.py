@@ -12,6 +12,7 @@ from PIL import Image
 from dilated.errors import InputError
 from dilated.kernels.accelerate import accelerate
 from dilated.kernels.layers import FastConv2d
+from dilated.kernels.native import load_native
 from dilated.models.paper import VGGConfig
 from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.predictor import Predictor
@@ -66,6 +67,16 @@ def test_every_replaced_layer_is_listed_with_its_multiply_adds(segmenter: Segmen
     assert sorted(layers) == sorted(replaced)
     assert layers["backbone.conv1"].products == 32 * 40 * 64 * 3 * 7 * 7
     assert not any(m._forward_pre_hooks for m in fast.modules())
+
+
+def test_layers_of_a_fused_block_are_listed_with_their_sizes() -> None:
+    if load_native() is None:
+        pytest.skip("no compiler")
+    fast = accelerate(SegmenterConfig(backbone="mobilenetv2_035").build(["a", "b"]).eval())
+    layers = {layer.name: layer for layer in list_kernels(fast, 64, 80)}
+    block = [layer for name, layer in layers.items() if name.startswith("backbone.blocks.1.0.")]
+    assert [str(layer.kernel) for layer in block] == ["fused"] * 3
+    assert [layer.products for layer in block] == [32 * 40 * 8 * 48, 16 * 20 * 48 * 9, 16 * 20 * 48 * 8]
 
 
 def test_the_gain_is_measured_on_both(segmenter: Segmenter) -> None:

@@ -22,7 +22,9 @@ from dilated.errors import InputError
 from dilated.kernels.chain import chain_pointwise
 from dilated.kernels.dispatch import ROUNDING_ERROR, choose_by_count
 from dilated.kernels.geometry import conv_geometry
+from dilated.kernels.inverted_residual import fuse_inverted_residuals, undo
 from dilated.kernels.layers import TORCH, Chooser, FastConv2d
+from dilated.kernels.native import load_native
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -86,7 +88,9 @@ def accelerate(
         trace, expected = _trace(fast, example)
         for name, conv in trace.convolutions.items():
             _replace(fast, name, conv, trace)
-        _require_equal(expected, fast(example))
+        reader = _check(fast, example, expected)
+        if load_native() is not None:
+            _fuse_blocks(fast, example, expected, reader)
     for layer in fast.modules():
         if isinstance(layer, FastConv2d):
             layer.kernel = chooser or partial(choose_by_count, max_error=max_error)
@@ -140,6 +144,23 @@ def _trace(module: nn.Module, example: Tensor) -> tuple[_Trace, Any]:
             handle.remove()
     trace.reader = {layer: after[0] for layer, after in readers.items() if len(after) == 1}
     return trace, output
+
+
+def _check(fast: nn.Module, example: Tensor, expected: Any) -> dict[nn.Module, nn.Module]:
+    """Raise where a copy gives something else; what alone reads the output of each of its layers, run once."""
+    trace, output = _trace(fast, example)
+    _require_equal(expected, output)
+    return {layer: after for layer, after in trace.reader.items() if trace.calls[layer] == trace.calls[after] == 1}
+
+
+def _fuse_blocks(fast: nn.Module, example: Tensor, expected: Any, reader: dict[nn.Module, nn.Module]) -> None:
+    """Fuse inverted residual blocks, unless that changes the output: plain functions may read maps within them."""
+    changes = fuse_inverted_residuals(fast, reader)
+    if changes:
+        try:
+            _require_equal(expected, fast(example))
+        except (InputError, RuntimeError):  # RuntimeError: a map of another shape than a function expects
+            undo(changes)
 
 
 def _is_plain(conv: nn.Conv2d, inputs: tuple[Any, ...], output: Tensor) -> bool:

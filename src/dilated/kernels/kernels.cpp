@@ -281,6 +281,8 @@ INLINE void multiply_taps(const float* const* v, int64_t taps, const float* u, i
     }
 }
 
+#include "inverted_residual.h"
+
 struct Direct {
   const Layer& a;
   int64_t pixels, panels, taps, steps;  // steps: groups of MR output pixels that share a block's weights
@@ -555,6 +557,19 @@ int64_t dilated_direct(const Layer* layer, int64_t run) {
 int64_t dilated_depthwise(const Layer* layer, int64_t run) {
   if (run) Depthwise{*layer}.run();
   return Depthwise{*layer}.scratch_floats();
+}
+
+// -1 where no such depthwise layer is compiled in.
+int64_t dilated_inverted_residual(const Block* block, int64_t run) {
+  InvertedResidual residual(*block);
+#define CASE(KW, S)                                          \
+  if (block->kernel_w == KW && block->stride_w == S) {       \
+    if (run) residual.run<KW, S>();                          \
+    return residual.scratch_floats();                        \
+  }
+  CASE(3, 1) CASE(3, 2) CASE(5, 1) CASE(5, 2) CASE(7, 1) CASE(7, 2)
+#undef CASE
+  return -1;
 }
 
 // -1 where the transforms of these tiles are not compiled in.

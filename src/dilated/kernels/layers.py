@@ -33,7 +33,8 @@ _SHARED_WEIGHT_BYTES = 16 * 2**20
 class Kernel:
     """A way to compute a convolution."""
 
-    kind: Literal["torch", "winograd", "direct", "depthwise"]
+    kind: Literal["torch", "winograd", "direct", "depthwise", "fused"]
+    """`fused` layers run within the kernel of a whole block, a FusedInvertedResidual."""
     tile: Pair = (1, 1)
     """Outputs of one of Winograd's tiles, along the rows and the columns."""
 
@@ -107,7 +108,7 @@ class FastConv2d(nn.Module):
             return self.geometry.stride == (1, 1)
         if kernel.kind == "depthwise":
             return load_native() is not None and self._is_depthwise
-        return kernel.kind == "torch" or load_native() is not None
+        return kernel.kind == "torch" or (kernel.kind == "direct" and load_native() is not None)
 
     def run(self, x: Tensor, kernel: Kernel) -> Tensor:
         """Compute by one kernel, one for which `can_run` is true."""
@@ -170,11 +171,9 @@ class FastConv2d(nn.Module):
             return None
         if kernel not in self._packed:
             self._packed[kernel] = self._pack(kernel, native.dilated_panel())
-        x = x.contiguous(memory_format=torch.channels_last)
-        if x.stride(1) != 1:  # torch takes (N, C, 1, 1) and (N, 1, H, W) for both formats
-            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        x = to_channels_last(x)
         shape = (layer.batch, layer.out_height, layer.out_width, self.weight.shape[0])
-        y, scratch = torch.empty(shape), _scratch(floats)
+        y, scratch = torch.empty(shape), scratch_memory(floats)
         bias = None if self.bias is None else self.bias.detach().contiguous()
         layer.x, layer.y, layer.u = x.data_ptr(), y.data_ptr(), self._packed[kernel].data_ptr()
         layer.scratch, layer.bias = scratch.data_ptr(), None if bias is None else bias.data_ptr()
@@ -239,10 +238,18 @@ def _pack_weight(weight: Tensor, groups: int, panel: int, transform: Callable[[T
     return packed
 
 
+def to_channels_last(x: Tensor) -> Tensor:
+    """(N, C, H, W), in memory as (N, H, W, C)."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    if x.stride(1) != 1:  # torch takes (N, C, 1, 1) and (N, 1, H, W) for both formats
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    return x
+
+
 _local = threading.local()
 
 
-def _scratch(floats: int) -> Tensor:
+def scratch_memory(floats: int) -> Tensor:
     """Memory of at least so many floats; each thread keeps the largest it has needed."""
     scratch: Tensor | None = getattr(_local, "scratch", None)
     if scratch is None or scratch.numel() < floats:

@@ -31,6 +31,7 @@ TRANSFORM_PAIRS = (
 """((tile, kernel) of the rows, of the columns) that are compiled in."""
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 _SOURCE = Path(__file__).with_name("kernels.cpp")
+_HEADERS = (Path(__file__).with_name("inverted_residual.h"),)
 
 
 class Layer(ctypes.Structure):
@@ -48,6 +49,25 @@ class Layer(ctypes.Structure):
         ),
         ("low", ctypes.c_float),
         ("high", ctypes.c_float),
+    )
+
+
+class Block(ctypes.Structure):
+    """The arguments of an inverted residual block, as inverted_residual.h has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "y", "expand", "expand_bias", "depthwise", "depthwise_bias")),
+        *((name, ctypes.c_void_p) for name in ("project", "project_bias", "scratch")),
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                *("batch", "height", "width", "out_height", "out_width", "c_in", "hidden", "c_out"),
+                *("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "padding_h", "padding_w"),
+                *("skip", "threads"),
+            )
+        ),
+        ("low", ctypes.c_float * 3),
+        ("high", ctypes.c_float * 3),
     )
 
 
@@ -90,7 +110,12 @@ def native_version() -> str:
     """What the times of kernels depend on besides the machine: the compiled code, or `plain` without it."""
     if load_native() is None:
         return "plain"
-    return hashlib.sha256((_transforms_header() + _SOURCE.read_text()).encode()).hexdigest()[:16]
+    return hashlib.sha256((_transforms_header() + _source_text()).encode()).hexdigest()[:16]
+
+
+def _source_text() -> str:
+    """All that is compiled but the transforms."""
+    return "".join(path.read_text() for path in (_SOURCE, *_HEADERS))
 
 
 def _transforms_header() -> str:
@@ -173,7 +198,7 @@ def _terms_code(terms: Sequence[tuple[str, Fraction]]) -> str:
 
 def _build(compiler: str) -> Path:
     """Compile, unless this machine has done so; the shared library."""
-    header, source = _transforms_header(), _SOURCE.read_text()
+    header, source = _transforms_header(), _source_text()
     openmp = _openmp_flags()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     key = "\0".join((header, source, version, *_FLAGS, *openmp, describe_processor(), sys.platform))
@@ -211,6 +236,8 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     for name, sizes in (("dilated_winograd", 3), ("dilated_direct", 1), ("dilated_depthwise", 1)):
         function = getattr(library, name)
         function.restype, function.argtypes = ctypes.c_int64, [ctypes.POINTER(Layer), *[ctypes.c_int64] * sizes]
+    residual = library.dilated_inverted_residual
+    residual.restype, residual.argtypes = ctypes.c_int64, [ctypes.POINTER(Block), ctypes.c_int64]
     library.dilated_labels.restype, library.dilated_labels.argtypes = None, [ctypes.POINTER(Labels)]
     for name in ("dilated_panel", "dilated_rows"):
         getattr(library, name).restype = ctypes.c_int64

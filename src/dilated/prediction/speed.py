@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dilated.errors import InputError
+from dilated.kernels.inverted_residual import FusedInvertedResidual
 from dilated.kernels.layers import FastConv2d, Kernel
 from dilated.label_ids import label_dtype
 from dilated.models.base import BaseSegmenter
@@ -123,17 +125,27 @@ def list_kernels(network: BaseSegmenter, height: int, width: int) -> list[LayerK
     """List what each replaced convolution of an accelerated network runs by, for one image of a size."""
     layers: dict[str, LayerKernel] = {}
 
-    def note(name: str, layer: FastConv2d, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0]
-        kernel = layer.kernel if isinstance(layer.kernel, Kernel) else layer.kernel(layer, x)
+    def note(name: str, layer: FastConv2d, x: Tensor, kernel: Kernel) -> tuple[int, int]:
         size = layer.geometry.output_size(x.shape[2], x.shape[3])
         products = x.shape[0] * math.prod(size) * layer.weight.numel()
         layers[name] = LayerKernel(name, kernel, products, layer.kernel_bytes(kernel))
+        return size
+
+    def note_layer(name: str, layer: FastConv2d, inputs: tuple[Any, ...]) -> None:
+        kernel = layer.kernel if isinstance(layer.kernel, Kernel) else layer.kernel(layer, inputs[0])
+        note(name, layer, inputs[0], kernel)
+
+    def note_block(name: str, block: FusedInvertedResidual, inputs: tuple[Any, ...]) -> None:
+        x = inputs[0]
+        for child, layer in block.layers.named_children():
+            assert isinstance(layer, FastConv2d)
+            x = x.new_empty(1).expand(len(x), 1, *note(f"{name}.{child}", layer, x, Kernel("fused")))
 
     with ExitStack() as stack:
         for name, layer in network.named_modules():
-            if isinstance(layer, FastConv2d):
-                handle = layer.register_forward_pre_hook(lambda m, x, name=name: note(name, m, x))
+            hook = note_layer if isinstance(layer, FastConv2d) else note_block
+            if isinstance(layer, FastConv2d | FusedInvertedResidual):
+                handle = layer.register_forward_pre_hook(lambda m, x, name=name, hook=hook: hook(name, m, x))
                 stack.callback(handle.remove)
         network.label_pixels(torch.rand(1, network.num_bands, height, width))
     return list(layers.values())
