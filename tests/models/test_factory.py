@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from dilated.errors import InputError
-from dilated.models.factory import build_from_factory
+from dilated.models.factory import build_from_factory, find_shapes
 
 RUNS: list[str] = []
 
@@ -385,3 +385,10 @@ def test_a_factory_that_reads_a_file_is_stopped_where_it_does(tmp_path: Path, mo
     monkeypatch.setattr(timm, "create_model", create)
     with pytest.raises(InputError, match=r"network\.factory: timm:create_model: tried to open '.*weights\.pth'"):
         build_from_factory("timm:create_model", {"model_name": "resnet18"})
+
+
+def test_shapes_of_networks_that_read_their_widths_from_tensors_are_known_before_they_are_built() -> None:
+    shapes = find_shapes("torchvision.models:regnet_x_400mf", {"num_classes": 3})
+    assert shapes is not None
+    expected = build_from_factory("torchvision.models:regnet_x_400mf", {"num_classes": 3}).state_dict()
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in expected.items()}

@@ -65,25 +65,38 @@ def find_shapes(factory: str, options: Mapping[str, Any]) -> dict[str, tuple[int
     Raises:
         InputError: as of `build_from_factory`.
     """
-    try:
-        with torch.device("meta"), _TablesOnCpu():
-            network = build_from_factory(factory, options)
-    except InputError as error:
-        if isinstance(error.__cause__, RuntimeError | NotImplementedError) and "meta" in str(error.__cause__):
-            return None
-        raise
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for tables in (("linspace",), ("linspace", "arange", "tensor")):  # with others the last two meet tensors on `meta`
+        try:
+            with torch.device("meta"), _TablesOnCpu(tables):
+                network = build_from_factory(factory, options)
+        except InputError as error:
+            if isinstance(error.__cause__, RuntimeError | NotImplementedError) and "meta" in str(error.__cause__):
+                continue
+            raise
+        return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return None
 
 
 class _TablesOnCpu(TorchFunctionMode):
-    """Keeps short tables of numbers on the CPU, as networks read the rates of their layers from them."""
+    """Keeps short tables of numbers on the CPU, as networks read the rates or widths of their layers from them."""
+
+    def __init__(self, tables: Sequence[str]) -> None:
+        super().__init__()
+        self.tables = {getattr(torch, name) for name in tables}
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function is torch.linspace and isinstance(args[-1], int) and 0 <= args[-1] <= _LONGEST_TABLE:
+        if function in self.tables and all(map(_is_short, args)):
             return function(*args, **{"device": "cpu", **(kwargs or {})})
         return function(*args, **(kwargs or {}))
+
+
+def _is_short(argument: object) -> bool:
+    """Whether a table that is made of a number, or of a list of them, is short."""
+    if isinstance(argument, list):
+        return len(argument) <= _LONGEST_TABLE and all(isinstance(value, int | float) for value in argument)
+    return isinstance(argument, int | float) and abs(argument) <= _LONGEST_TABLE
 
 
 def is_trusted(factory: str) -> bool:
