@@ -8,6 +8,7 @@ Labels are resampled by nearest neighbor, never blended, and what a crop reaches
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
+from dilated.config import require_valid
+from dilated.data.photometric import PhotometricChange
 from dilated.errors import InputError
 from dilated.input_config import InputConfig
 from dilated.tensors import reflect_pad
@@ -50,8 +53,20 @@ class AugmentConfig:
     """Largest relative change of contrast, of all bands alike."""
     saturation: float = 0.3
     """Largest relative change of saturation: of the difference between each band and the mean of all."""
+    photometric: float = 0.0
+    """Strength of changes as other cameras and weather make them, each in half of the samples: shadow, exposure, white
+    balance, blur, noise, JPEG; 0 for none, 1 for strong ones. For 8-bit RGB."""
+    most_of_class: float = 1.0
+    """Cut again, up to ten times, while one class has more than this fraction of the labelled pixels; 1 for never."""
     kind: Literal["scale"] = "scale"
     """The kind of augmentation: this one; `reflect` is the paper's, with the settings of `ReflectCropConfig`."""
+
+    def __post_init__(self) -> None:
+        rules = {
+            "photometric": (0 <= self.photometric <= 2, "give 0 for none, or up to 2"),
+            "most_of_class": (0 < self.most_of_class <= 1, "give more than 0, and 1 for any crop"),
+        }
+        require_valid(self, "augment", rules)
 
     def build(self, config: InputConfig | None = None, ignore: int = 255) -> Augmentation:
         """Build the augmentation of image and label.
@@ -60,12 +75,20 @@ class AugmentConfig:
             config: what images hold; None for 8-bit RGB. Scaled values are not cut off at 0 and 1.
             ignore: the label of ignored pixels: 65535 where there are more than 255 classes.
 
+        Raises:
+            InputError: photometric changes of images that are not 8-bit RGB.
+
         Example:
             >>> image, label = torch.zeros(3, 20, 30, dtype=torch.uint8), torch.zeros(20, 30, dtype=torch.uint8)
             >>> image, label = AugmentConfig(crop=(64, 64)).build()(image, label)
             >>> tuple(image.shape), int(label.max())
             ((3, 64, 64), 255)
         """
+        if self.photometric and config is not None:
+            raise InputError(
+                f"augment.photometric: found {self.photometric:g} for images of {config.describe()}",
+                hint="set augment.photometric = 0; it changes 8-bit RGB only",
+            )
         image_fill = 127 if config is None else list(config.mean)
         fill: dict[Any, Any] = {tv_tensors.Image: image_fill, tv_tensors.Mask: ignore}
         strengths = self.brightness, self.contrast, self.saturation
@@ -76,9 +99,11 @@ class AugmentConfig:
                 v2.RandomHorizontalFlip(0.5 if self.flip else 0.0),
                 *([v2.RandomVerticalFlip()] if self.vertical_flip else []),
                 v2.ColorJitter(*strengths) if config is None else _BandJitter(*strengths),
+                *([PhotometricChange(self.photometric)] if self.photometric else []),
             ]
         )
-        return partial(_crop_labelled, transform, self.crop, ignore)
+        labelled = partial(_crop_labelled, transform, self.crop, ignore)
+        return partial(_crop_varied, labelled, self.most_of_class, ignore) if self.most_of_class < 1 else labelled
 
 
 class _RandomScale(v2.Transform):
@@ -152,6 +177,27 @@ def _crop_labelled(
         if bool((result[1] != ignore).any()):
             break
     return result
+
+
+def _crop_varied(
+    transform: Augmentation, most_of_class: float, ignore: int, image: Tensor, label: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Apply a transform that crops until no class has more than its share, or take the least uniform of ten crops.
+
+    Args:
+        most_of_class: the largest fraction of the labelled pixels that a class may have.
+        ignore: the label of ignored pixels.
+    """
+    best, least = transform(image, label), math.inf
+    for attempt in range(_MOST_CROPS):
+        result = best if attempt == 0 else transform(image, label)
+        _, counts = result[1][result[1] != ignore].unique(return_counts=True)
+        largest = float(counts.max() / counts.sum()) if len(counts) else 1.0
+        if largest < least:
+            best, least = result, largest
+        if least <= most_of_class:
+            break
+    return best
 
 
 @dataclass(frozen=True)
