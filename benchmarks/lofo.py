@@ -49,6 +49,7 @@ from dilated.training.autoplan.choices import (
     choose_batch_size,
     choose_ema_decay,
     choose_from_data,
+    fill_class_priors,
     plan_stages,
 )
 from dilated.training.autoplan.measure import Cost, summarize_dataset
@@ -116,8 +117,7 @@ def plan_for_steps(data: Dataset, steps: int, overrides: Sequence[str]) -> Recip
     table |= {"batch": batch, "stage": stages, "ema": ema, "cache": True, "workers": 0}
     for text in overrides:
         apply_override(table, text, Recipe)
-    recipe: Recipe = build_dataclass(Recipe, table, "plan")
-    return recipe
+    return fill_class_priors(build_dataclass(Recipe, table, "plan"), summary)
 
 
 def run_cell(cell: Cell, data: Dataset, overrides: Sequence[str], options: argparse.Namespace) -> NDArray[np.int64]:

@@ -173,7 +173,7 @@ class TrainStep:
             return losses.combined_loss(logits, target, options, normalizer)
         exact = losses.combined_loss(logits, target.where(target >= 0, self.ignore), options, normalizer)
         weight = options.cross_entropy + options.focal
-        return exact + weight * losses.marginal_cross_entropy(logits, target, normalizer)
+        return exact + weight * losses.marginal_cross_entropy(losses.adjust_logits(logits, options), target, normalizer)
 
 
 class _TrainableModule(nn.Module):

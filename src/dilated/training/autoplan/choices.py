@@ -10,10 +10,11 @@ The thresholds are from trainings of a few minutes on CamVid and nuclei, on two 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dilated.training.autoplan.measure import Cost, DatasetSummary
+from dilated.training.config import Recipe
 
 MAX_SAMPLE_PIXELS = {"cpu": 288 * 384, "cuda": 512 * 512}
 """Pixels of a sample at most, by type of device."""
@@ -198,6 +199,19 @@ def plan_stages(
         ),
         Choice("warm-up", f"{warmups} steps", "a tenth of each stage's steps, at most 50"),
     ]
+
+
+def fill_class_priors(recipe: Recipe, summary: DatasetSummary) -> Recipe:
+    """Fill in the class priors where the recipe adjusts logits by them and has none.
+
+    A class that the images read do not hold gets a tenth of the rarest one's fraction.
+    """
+    if not recipe.loss.logit_adjustment or recipe.loss.class_priors:
+        return recipe
+    fractions = summary.statistics.class_fractions
+    least = min((fraction for fraction in fractions if fraction > 0), default=1.0) / 10
+    priors = tuple(float(f"{max(fraction, least):.4g}") for fraction in fractions)
+    return replace(recipe, loss=replace(recipe.loss, class_priors=priors))
 
 
 def stage_table(kind: str, stride: int, pretrained: bool, **extra: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from dilated.training.autoplan.choices import (
     choose_batch_size,
     choose_ema_decay,
     choose_from_data,
+    fill_class_priors,
     plan_stages,
     stage_table,
 )
@@ -163,7 +164,7 @@ def make_plan(
         table |= {"budget": round(seconds, 1), "reserve": round(cost.prediction_seconds[stride] * len(samples[1]), 2)}
         rest = "for this plan and for the report" if report else "for this plan"
         stage_choices += [ema_choice, Choice("budget", f"{seconds:.0f} s", f"of {budget:.0f} s; the rest is {rest}")]
-    recipe = build_dataclass(Recipe, _apply_overrides(table, overrides), "plan")
+    recipe = fill_class_priors(build_dataclass(Recipe, _apply_overrides(table, overrides), "plan"), summary)
     override_choices = (Choice(*text.partition("=")[::2], "as --set asks") for text in overrides)
     return TrainingPlan(recipe, (*choices, *stage_choices, *override_choices))
 

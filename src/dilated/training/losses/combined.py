@@ -62,6 +62,11 @@ class LossConfig:
     """Weight of Lovasz-Softmax, over the classes that the batch holds; it sorts the pixels once for each."""
     class_weights: tuple[float, ...] = ()
     """One weight per class, of its pixels in cross-entropy and the focal loss; empty for none."""
+    logit_adjustment: float = 0.0
+    """Factor on the logarithm of the class priors that is added to the logits in training, so that rare classes need
+    larger ones; 1 is balanced softmax, 0 for none."""
+    class_priors: tuple[float, ...] = ()
+    """One fraction of the pixels per class, for `logit_adjustment`; a plan fills them in."""
 
     @property
     def term_weights(self) -> dict[str, float]:
@@ -77,6 +82,8 @@ class LossConfig:
             "smoothing": (0 <= self.smoothing < 1, "give 0 or more and less than 1"),
             "ohem": (0 < self.ohem <= 1, "give more than 0 and at most 1, which keeps all"),
             "min_kept": (self.min_kept >= 1, "give 1 or more"),
+            "logit_adjustment": (0 <= self.logit_adjustment < math.inf, "give a number of 0 or more"),
+            "class_priors": (all(0 < prior <= 1 for prior in self.class_priors), "give more than 0, at most 1 each"),
             "class_weights": (not self.class_weights or class_weights_fit, "give numbers of 0 or more, not all 0"),
         }
         require_valid(self, "loss", rules)
@@ -109,7 +116,7 @@ def combined_loss(logits: Tensor, target: Tensor, options: LossConfig, normalize
         A scalar of the type of `logits`.
 
     Raises:
-        InputError: another number of class weights than of classes.
+        InputError: another number of class weights or priors than of classes.
 
     Example:
         >>> import torch
@@ -120,11 +127,43 @@ def combined_loss(logits: Tensor, target: Tensor, options: LossConfig, normalize
         >>> torch.allclose(sum(parts), combined_loss(logits, target, options))
         True
     """
+    logits = adjust_logits(logits, options)
     value = logits.new_zeros(())
     for name, weight in options.term_weights.items():
         if weight:
             value = value + weight * _TERMS[name](logits, target, options, normalizer)
     return value
+
+
+def adjust_logits(logits: Tensor, options: LossConfig) -> Tensor:
+    """Add what the class priors are worth, as training for balanced classes does (Menon et al., ICLR 2021, eq. 10).
+
+    With a factor of 1, cross-entropy of the result is balanced softmax (Ren et al., NeurIPS 2020).
+
+    Args:
+        logits: (N, C, H, W) floating point.
+        options: with `logit_adjustment` and `class_priors`.
+
+    Returns:
+        (N, C, H, W); the same where there is no adjustment.
+
+    Raises:
+        InputError: another number of priors than of classes.
+
+    Example:
+        >>> import torch
+        >>> options = LossConfig(logit_adjustment=1.0, class_priors=(0.9, 0.1))
+        >>> adjust_logits(torch.zeros(1, 2, 1, 1), options).softmax(1).flatten().tolist()
+        [0.8999..., 0.1000...]
+    """
+    if not options.logit_adjustment:
+        return logits
+    if len(options.class_priors) != logits.shape[1]:
+        raise InputError(
+            f"loss.class_priors: found {len(options.class_priors)} for {logits.shape[1]} classes",
+            hint="give the fraction of each class, which loss.logit_adjustment takes; a plan fills them in",
+        )
+    return logits + options.logit_adjustment * logits.new_tensor(options.class_priors).log().view(1, -1, 1, 1)
 
 
 def loss_normalizer(target: Tensor, options: LossConfig, ignore: int = 255) -> Tensor:
