@@ -58,6 +58,8 @@ class AugmentConfig:
     balance, blur, noise, JPEG; 0 for none, 1 for strong ones. For 8-bit RGB."""
     most_of_class: float = 1.0
     """Cut again, up to ten times, while one class has more than this fraction of the labelled pixels; 1 for never."""
+    paste_rare: float = 0.0
+    """Fraction of the samples onto which the rare classes of another one are pasted, those with at most 5% of it."""
     kind: Literal["scale"] = "scale"
     """The kind of augmentation: this one; `reflect` is the paper's, with the settings of `ReflectCropConfig`."""
 
@@ -65,6 +67,7 @@ class AugmentConfig:
         rules = {
             "photometric": (0 <= self.photometric <= 2, "give 0 for none, or up to 2"),
             "most_of_class": (0 < self.most_of_class <= 1, "give more than 0, and 1 for any crop"),
+            "paste_rare": (0 <= self.paste_rare <= 1, "give 0 for none, or up to 1"),
         }
         require_valid(self, "augment", rules)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
+from dilated.data.pasting import paste_rare
 from dilated.data.raster.bands import resolve_range
 from dilated.data.sample import LAST_ALTERNATIVE, Sample
 from dilated.input_config import BandArray, InputConfig
@@ -96,10 +97,11 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.samples, self.seed = samples, seed
         self.transform = None
+        classes = samples[0].classes if samples else None
+        self.ignore = ignore_id(len(classes) if classes else 1)
+        self.paste_rare = augment.paste_rare if isinstance(augment, AugmentConfig) else 0.0
         if augment is not None:
-            classes = samples[0].classes if samples else None
-            ignore = ignore_id(len(classes) if classes else 1)
-            self.transform = augment.build(samples[0].input if samples else None, ignore)
+            self.transform = augment.build(samples[0].input if samples else None, self.ignore)
         self.cache: dict[int, tuple[BandArray, LabelArray]] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -107,16 +109,30 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         index, draw = key
-        pixels, target = self._read(index)
-        config = self.samples[index].input
-        image = torch.tensor(pixels).permute(2, 0, 1) if config is None else _scale_bands(pixels, config)
-        label = to_label_tensor(target)
+        image, label = self._read_tensors(index)
         if self.transform is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(np.random.SeedSequence([self.seed, draw]).generate_state(1, np.uint64)[0]))
                 image, label = self.transform(image, label)
+                if self.paste_rare and torch.rand(()) < self.paste_rare:
+                    image, label = self._paste(image, label, index)
         label = encode_alternatives(label.long(), self.samples[index].alternatives)
-        return image if config else image.float() / 255, label
+        return image if self.samples[index].input else image.float() / 255, label
+
+    def _paste(self, image: Tensor, label: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Paste the rare classes of another sample, drawn at random, whose labels mean the same."""
+        assert self.transform is not None
+        other = int(torch.randint(len(self), ()))
+        if self.samples[other].alternatives != self.samples[index].alternatives:
+            return image, label
+        return paste_rare(image, label, *self.transform(*self._read_tensors(other)), self.ignore)
+
+    def _read_tensors(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image and label of a sample as they are transformed."""
+        pixels, target = self._read(index)
+        config = self.samples[index].input
+        image = torch.tensor(pixels).permute(2, 0, 1) if config is None else _scale_bands(pixels, config)
+        return image, to_label_tensor(target)
 
     def _read(self, index: int) -> tuple[BandArray, LabelArray]:
         if self.cache is not None and index in self.cache:
