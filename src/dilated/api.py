@@ -66,6 +66,8 @@ class TrainOptions(RunOptions):
     """Such as `2/5`: divide train and val by group into five folds, of which the second is val."""
     report: bool = True
     """Write `report.html` at the end, and keep time for it in a budget."""
+    trial: bool = False
+    """Plan by a trial of two ways to treat the backbone, inside the budget."""
 
 
 class Run:
@@ -206,7 +208,7 @@ def train(
             if recipe is None:
                 resolved = _plan_run(dataset, folder, remaining, options, world, progress)
             else:
-                resolved = _resolve_recipe(recipe, options.overrides, initial)
+                resolved = _resolve_recipe(recipe, options, initial)
                 if seconds:
                     resolved = with_budget(resolved, remaining, len(dataset.samples("train")))
             try:
@@ -241,8 +243,8 @@ def plan(
     Raises:
         InputError: wrong data or overrides, or a budget that is too short for a single step.
     """
-    world = World(device_name=options.device)
-    return make_plan(_open_for_training(data, options), _to_seconds(budget), options.overrides, options.report, world)
+    dataset, seconds, world = _open_for_training(data, options), _to_seconds(budget), World(device_name=options.device)
+    return make_plan(dataset, seconds, options.overrides, options.report, world, options.trial)
 
 
 def evaluate(
@@ -321,7 +323,7 @@ def _plan_run(
     training_plan = None
     if world.is_rank_zero:
         create_run_folder(folder)  # what is in the way is said before anything is measured
-        training_plan = make_plan(data, seconds, options.overrides, options.report, world)
+        training_plan = make_plan(data, seconds, options.overrides, options.report, world, options.trial)
         training_plan.save(folder)
         progress.on_plan(training_plan)
     training_plan = world.broadcast(training_plan)
@@ -329,10 +331,12 @@ def _plan_run(
     return training_plan.recipe
 
 
-def _resolve_recipe(recipe: str | Path | Recipe, overrides: Sequence[str], initial: BaseSegmenter | None) -> Recipe:
+def _resolve_recipe(recipe: str | Path | Recipe, options: TrainOptions, initial: BaseSegmenter | None) -> Recipe:
+    if options.trial:
+        raise InputError("trial: it is a part of planning, and there is a recipe", hint="leave one of the two out")
     if not isinstance(recipe, Recipe):
-        return load_recipe(str(recipe), list(overrides), initial.config if initial is not None else None)
-    if overrides:
+        return load_recipe(str(recipe), list(options.overrides), initial.config if initial is not None else None)
+    if options.overrides:
         raise InputError("overrides: they change a recipe's file", hint="change the recipe with dataclasses.replace")
     return recipe
 

@@ -44,6 +44,8 @@ class _Options:
     """with --resume: go on though images, labels or classes are not what the run began with."""
     seeds: arguments.Count = 1
     """train so many times, one after the other, in OUT/seed-1, OUT/seed-2, ...; `dilated compare` takes OUT for all."""
+    trial: arguments.Flag = False
+    """plan by a trial of two ways to treat the backbone, which takes a sixth of the budget."""
     plan_only: arguments.Flag = False
     """write the plan to --out and train nothing; edit it, and give it as --recipe."""
     format: arguments.Format = None
@@ -84,6 +86,7 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
         lists=options.lists,
         fold=options.fold,
         report=options.report,
+        trial=options.trial,
     )
     if options.plan_only:
         with lock_folder(out, "planning"):

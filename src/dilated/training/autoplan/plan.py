@@ -46,6 +46,13 @@ from dilated.training.autoplan.measure import (
     measure_cost,
     summarize_dataset,
 )
+from dilated.training.autoplan.trial import (
+    MIN_SAMPLES,
+    MOVING_STAGE,
+    TRIAL_SHARE,
+    choose_setting,
+    try_settings,
+)
 from dilated.training.budget import Deadline
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.distributed.world import World
@@ -91,6 +98,7 @@ def make_plan(
     overrides: Sequence[str] = (),
     report: bool = True,
     world: World | None = None,
+    trial: bool = False,
 ) -> TrainingPlan:
     """Decide on a training.
 
@@ -100,11 +108,15 @@ def make_plan(
         overrides: `a.b=c`, which take precedence over any choice.
         report: keep time for a report at the end.
         world: the processes that share a batch, and their device; by default this one.
+        trial: train two ways to treat the backbone for a part of the budget, and take the better one.
 
     Raises:
-        InputError: unreadable data, an override that does not fit, or a budget that is too short for a single step.
+        InputError: a trial without a budget, unreadable data, an override that does not fit, or a budget that is too
+            short for a single step.
     """
     started = time.monotonic()
+    if trial and not budget:
+        raise InputError("trial: there is no budget to try settings in", hint="give one, such as --budget 10m")
     world = world or World()
     deadline = Deadline(started + _PLANNING_SHARE * budget) if budget else Deadline()
     samples = data.samples("train"), data.samples("val")
@@ -147,6 +159,14 @@ def make_plan(
         else:
             draft, cost = measure()
     _require_time_for_a_step(budget, started, cost, len(samples[1]))
+    is_moving = False
+    if trial:
+        room = TRIAL_SHARE * budget / cost.step_seconds[16] * draft.batch
+        is_moving, choice = _try_backbones(table, overrides, sizes[-1], int(room), data, world)
+        choices.append(choice)
+        if is_moving and draft.batch != sizes[-1]:
+            table["batch"] = sizes[-1]
+            cost, draft = cost.scaled(sizes[-1] / draft.batch), _draft(table, overrides)
     reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)  # as a fraction of a step
     table["workers"] = max(1, min(1 + int(reading), (os.cpu_count() or 2) - 1))
     table["cache"] = summary.decoded_bytes < 0.2 * free_memory(torch.device("cpu"))
@@ -154,6 +174,9 @@ def make_plan(
     table["stage"], stage_choices = plan_stages(
         summary, cost, remaining_seconds(16), draft.batch, len(samples[1]), pretrained
     )
+    if is_moving:
+        table["stage"] = [stage | (MOVING_STAGE if stage["kind"] != "context" else {}) for stage in table["stage"]]
+        stage_choices = [choice for choice in stage_choices if choice.choice != "backbone"]
     last = table["stage"][-1]
     if last["kind"] == "frontend":
         table["network"]["context"] = "none"
@@ -183,6 +206,35 @@ def _draft(table: dict[str, Any], overrides: Sequence[str]) -> Recipe:
         Recipe, _apply_overrides(table | {"stage": [joint]}, overrides, include_stages=False), "plan"
     )
     return draft
+
+
+def _try_backbones(
+    table: dict[str, Any], overrides: Sequence[str], largest_batch: int, room: int, data: Dataset, world: World
+) -> tuple[bool, Choice]:
+    """Return whether a moving backbone is better than a careful one, with what the trial says.
+
+    Args:
+        largest_batch: that of the moving backbone; the careful one has the table's.
+        room: samples that there is time for with each.
+    """
+    settled = [_overridden_key(text) for text in overrides]
+    settled = [key for key in settled if key.partition(".")[0] in ("stage", "batch", "weights")]
+    if settled:
+        return False, Choice("trial", "none", f"{', '.join(settled)} as --set asks")
+    if room < MIN_SAMPLES:
+        return False, Choice("trial", "none", f"there is time for {room} samples of each; {MIN_SAMPLES} would tell")
+    recipes = {}
+    for name, batch, changes in (("careful", table["batch"], {}), ("moving", largest_batch, MOVING_STAGE)):
+        steps = max(1, room // batch)
+        stage = stage_table("frontend", 16, True, iterations=steps, warmup=max(1, min(50, steps // 10))) | changes
+        ema, _ = choose_ema_decay(steps)
+        settings = {"batch": batch, "stage": [stage], "ema": ema, "cache": True}
+        recipes[name] = build_dataclass(Recipe, _apply_overrides(table | settings, overrides), "plan")
+    results = try_settings(recipes, data, room, world)
+    reason = f"mean IoU on images held out of train: {'; '.join(map(str, results))}"
+    best = choose_setting(results)
+    value = "moving backbone" if best == "moving" else "careful backbone"
+    return best == "moving", Choice("trial", value, f"{reason}; {sum(r.seconds for r in results):.0f} s")
 
 
 def _require_time_for_a_step(budget: float, started: float, cost: Cost, images: int) -> None:
