@@ -32,6 +32,7 @@ from dilated.models.sampling import Grid, upsample
 from dilated.models.timm_backbone import BackboneLayout
 
 DecoderName = Literal["fcn-32s", "fcn-16s", "fcn-8s", "duc", "unet"]
+_FCN_NAMES = ("fcn-32s", "fcn-16s", "fcn-8s")
 _MOST_CLASSES = 1_024
 
 
@@ -49,7 +50,7 @@ def decoder_rules(
     rules = {"detail": (detail == 0, f"set 0 with head = {head!r}")}
     if head == "duc":
         rules["context_on"] = context == "none" or context_on == "features", "set 'features' with head = 'duc'"
-    if head.startswith("fcn"):
+    if head in _FCN_NAMES:
         rules["output_stride"] = output_stride == 32, f"set 32 with head = {head!r}, and in each stage of a recipe"
         rules["context"] = context == "none", f"set 'none' with head = {head!r}"
     return rules
@@ -96,7 +97,7 @@ def build_decoder(name: str, layout: BackboneLayout, width: int, classes: int, d
     """
     if name == "unet":
         return UNetDecoder(layout.channels, width)
-    if name.startswith("fcn"):
+    if name in _FCN_NAMES:
         return FCNDecoder(name, layout, width, classes, dropout)
     return None
 
@@ -110,7 +111,7 @@ def build_upsampling(name: str, channels: int, classes: int, output_stride: int)
     """
     if name == "duc":
         return DenseUpsampling(channels, classes, output_stride)
-    if name.startswith("fcn"):
+    if name in _FCN_NAMES:
         return LearnedUpsampling(classes, _fcn_stride(name), is_grouped=True)
     return None
 

@@ -26,6 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
+from dilated.fields.probing import eval_mode
+from dilated.models.factory import build_from_factory
 
 HeadName = Literal["none", "aspp", "aspp-v2", "largefov", "psp", "hdc", "degridding"]
 _RATES = {
@@ -71,8 +73,10 @@ def build_head(
         dropout: fraction of the channels dropped inside while training, where the paper does.
 
     Raises:
-        InputError: no such head.
+        InputError: no such head, or a module of the user's that is none.
     """
+    if ":" in name:
+        return FactoryHead(name, channels, output_stride)
     if name not in get_args(HeadName):
         raise InputError(f"head: {name!r} is unknown", hint=f"give one of {', '.join(get_args(HeadName))}")
     if name == "none":
@@ -92,6 +96,44 @@ class FeatureHead(nn.Module):
     """Features (N, F, h, w) -> features (N, out_channels, h, w), not negative, of which a 1x1 makes logits."""
 
     out_channels: int
+
+
+class FactoryHead(FeatureHead):
+    """A module of the user's, by the name of its factory: features in, as many or more channels of features out.
+
+    Args:
+        factory: `package.module:name`, called with `channels` and `output_stride`; trusted as those of whole networks.
+        channels: F.
+        output_stride: pixels per feature.
+
+    Shapes:
+        (N, F, h, w) -> (N, out_channels, h, w).
+
+    Raises:
+        InputError: a factory that is not trusted or fails, or a module that changes the size of the features.
+    """
+
+    def __init__(self, factory: str, channels: int, output_stride: int) -> None:
+        super().__init__()
+        self.module = build_from_factory(factory, {"channels": channels, "output_stride": output_stride})
+        try:
+            with eval_mode(self.module), torch.no_grad():
+                features = self.module(torch.zeros(1, channels, 17, 19))
+        except Exception as error:  # a module of the user's can raise anything
+            raise InputError(
+                f"network.head: {factory} fails on features (1, {channels}, 17, 19) ({error})", hint="mend the module"
+            ) from error
+        shape = tuple(getattr(features, "shape", ()))
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (1, 17, 19):
+            raise InputError(
+                f"network.head: {factory} makes {shape or type(features).__name__} of features (1, {channels}, 17, 19)",
+                hint="return features (N, channels of any number, h, w) of the same size",
+            )
+        self.out_channels = shape[1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        final: Tensor = self.module(features)
+        return final
 
 
 class AtrousPyramidHead(FeatureHead):
