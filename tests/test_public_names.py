@@ -58,6 +58,8 @@ BESIDE_THE_CONTRACT = {
     "ScoreOptions": "an argument of score",
     "ServeOptions": "an argument of serve",
     "SplitOptions": "an argument of split",
+    "study": "the paper's argument on one's own data",
+    "StudyOptions": "an argument of study",
     "split": "divides data by group; `train` and `evaluate` take its lists",
     "train_folds": "train for each fold by group, with pooled figures",
     "tune": "what can be fitted to a network without training it",

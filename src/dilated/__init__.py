@@ -43,6 +43,8 @@ _EXPORTS = {
     "prediction.prediction": ("Prediction",),
     "prediction.predictor": ("Predictor",),
     "report.write": ("write_report",),
+    "studies.request": ("StudyOptions",),
+    "studies.study": ("study",),
     "training.callbacks": ("Callback",),
     "training.config": ("Recipe", "load_recipe"),
     "tuning": ("tune",),

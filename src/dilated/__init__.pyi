@@ -28,6 +28,8 @@ from dilated.models.segmenter import Segmenter, SegmenterConfig
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
 from dilated.report import write_report
+from dilated.studies.request import StudyOptions
+from dilated.studies.study import study
 from dilated.training import losses
 from dilated.training.callbacks import Callback
 from dilated.training.config import Recipe, load_recipe
@@ -60,6 +62,7 @@ __all__ = [
     "SegmenterConfig",
     "ServeOptions",
     "SplitOptions",
+    "StudyOptions",
     "TrainOptions",
     "TuneOptions",
     "accelerate",
@@ -88,6 +91,7 @@ __all__ = [
     "score",
     "serve",
     "split",
+    "study",
     "train",
     "train_folds",
     "tune",

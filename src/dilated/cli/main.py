@@ -23,6 +23,7 @@ VERBS = {
     "train": "train a network on a folder of images and labels",
     "evaluate": "measure a network: mean IoU, per class, pixel accuracy",
     "compare": "tell whether one network, or one way of training, is better than another",
+    "study": "compare context modules, rivals and modules of yours by trainings on equal footing: one page, a verdict",
     "audit": "find where labels are probably wrong, by networks that were trained without them",
     "score": "measure the label images of any tool against the truth: our figures, and what other tools print",
     "tune": "fit class biases, a temperature and thresholds of risk on held-out images, and keep what helps",

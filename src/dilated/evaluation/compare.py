@@ -104,32 +104,7 @@ class Comparison:
         if not self.changed.any() and max(counts) == 1:
             return f"{candidate} and {baseline} label every labelled pixel the same."
         (difference,) = self.differences["mean_iou"]
-        over = self.units.describe()
-        if not difference.is_known:
-            return f"Which is better is not shown. {over}"
-        if not difference.excludes_zero:
-            return (
-                f"Which is better is not shown: the interval of the difference holds 0, so {candidate} and {baseline} "
-                f"cannot be told apart by mean IoU. {over}"
-            )
-        better, worse = (candidate, baseline) if difference.value > 0 else (baseline, candidate)
-        if min(counts) < MIN_RUNS:
-            return (
-                f"{better} has the higher mean IoU by more than the chance of which images were measured (the interval "
-                f"leaves out 0). That its way of training is better than that of {worse} is not shown: another seed is "
-                f"another network, and that takes {MIN_RUNS} trainings of each (here {counts[0]} and {counts[1]}). "
-                f"{over}"
-            )
-        trainings = f"{counts[0]} and {counts[1]} trainings"
-        if self.units.kind == "block":
-            return (
-                f"On this data {better} is better than {worse}: the interval of the difference, over {trainings} and "
-                f"blocks of images, leaves out 0. That it is better elsewhere is not shown. {over}"
-            )
-        return (
-            f"{better} is better than {worse}: the interval of the difference in mean IoU, over groups and over "
-            f"{trainings}, leaves out 0. {over}"
-        )
+        return describe_difference(difference, self.units, self.names, (counts[0], counts[1]))
 
     def describe_changes(self) -> str:
         """Say how many pixels change label, and who is right on them."""
@@ -166,6 +141,46 @@ class Comparison:
             "runs": [[nan_to_none(run.value("mean_iou")) for run in side] for side in self.sides],
             **self.units.to_dict(),
         }
+
+
+def describe_difference(
+    difference: Interval, units: UnitSummary, names: tuple[str, str], counts: tuple[int, int]
+) -> str:
+    """Say what a difference in mean IoU tells about two ways of training, and what it does not.
+
+    Args:
+        difference: the first's mean IoU less the second's.
+        units: what its interval is over.
+        names: of both.
+        counts: trainings of both.
+    """
+    candidate, baseline = names
+    over = units.describe()
+    if not difference.is_known:
+        return f"Which is better is not shown. {over}"
+    if not difference.excludes_zero:
+        return (
+            f"Which is better is not shown: the interval of the difference holds 0, so {candidate} and {baseline} "
+            f"cannot be told apart by mean IoU. {over}"
+        )
+    better, worse = (candidate, baseline) if difference.value > 0 else (baseline, candidate)
+    if min(counts) < MIN_RUNS:
+        return (
+            f"{better} has the higher mean IoU by more than the chance of which images were measured (the interval "
+            f"leaves out 0). That its way of training is better than that of {worse} is not shown: another seed is "
+            f"another network, and that takes {MIN_RUNS} trainings of each (here {counts[0]} and {counts[1]}). "
+            f"{over}"
+        )
+    trainings = f"{counts[0]} and {counts[1]} trainings"
+    if units.kind == "block":
+        return (
+            f"On this data {better} is better than {worse}: the interval of the difference, over {trainings} and "
+            f"blocks of images, leaves out 0. That it is better elsewhere is not shown. {over}"
+        )
+    return (
+        f"{better} is better than {worse}: the interval of the difference in mean IoU, over groups and over "
+        f"{trainings}, leaves out 0. {over}"
+    )
 
 
 def _describe_side(runs: Sequence[EvaluationResult]) -> str:

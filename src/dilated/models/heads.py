@@ -76,7 +76,7 @@ def build_head(
         InputError: no such head, or a module of the user's that is none.
     """
     if ":" in name:
-        return FactoryHead(name, channels, output_stride)
+        return _FactoryHead(name, channels, output_stride)
     if name not in get_args(HeadName):
         raise InputError(f"head: {name!r} is unknown", hint=f"give one of {', '.join(get_args(HeadName))}")
     if name == "none":
@@ -98,7 +98,7 @@ class FeatureHead(nn.Module):
     out_channels: int
 
 
-class FactoryHead(FeatureHead):
+class _FactoryHead(FeatureHead):
     """A module of the user's, by the name of its factory: features in, as many or more channels of features out.
 
     Args:

@@ -1,0 +1,163 @@
+"""From a front end and a budget to a plan: which arms can run, what each costs, and how many steps all of them make.
+
+    plan = make_study_plan(front, front_recipe, data, request, clock)
+    plan.steps, plan.refused                             # (400, {"fcn-8s": "its backbone has no stride 32"})
+
+The plan is written once. A study that goes on reads it, so that an interruption changes no number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dilated.data.dataset import Dataset
+from dilated.data.sample import Sample
+from dilated.errors import InputError
+from dilated.evaluation.study_cost import measure_network
+from dilated.files import atomic_write, read_json
+from dilated.models.base import BaseSegmenter
+from dilated.models.dense_crf import DenseCRF
+from dilated.models.segmenter import Segmenter
+from dilated.prediction.predictor import Predictor
+from dilated.studies.request import PLAN_FILE, StudyRequest
+from dilated.training.config import Recipe
+from dilated.training.distributed.world import World
+from dilated.training.feature_views import cache_views
+from dilated.training.study_arms import Arm, ArmLength, find_arms, make_arm_recipe
+from dilated.training.study_budget import FRONT_SHARE, ArmCost, StudyClock, split_budget
+from dilated.training.study_measure import build_arm_network, choose_views, measure_step_seconds
+
+_VIEWS_SHARE = 0.1
+"""Of the time that is left, for computing the features of all views."""
+_MEASURE_FACTOR = 1.3
+"""How much longer it takes to measure the network of an arm than that of the front end."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What all trainings of a study do."""
+
+    steps: int
+    validations: int
+    views: int
+    costs: dict[str, ArmCost]
+    """Of each arm that can run."""
+    refused: dict[str, str]
+    """Arms that cannot run, with the reason."""
+
+    @property
+    def length(self) -> ArmLength:
+        return ArmLength(self.steps, self.validations, self.views)
+
+    def save(self, out: Path) -> None:
+        atomic_write(out / PLAN_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def read_study_plan(out: Path) -> StudyPlan | None:
+    """Read the plan of a study; None where it has not been made.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    path = out / PLAN_FILE
+    if not path.is_file():
+        return None
+    table = read_json(path)
+    try:
+        costs = {name: ArmCost(**cost) for name, cost in table.pop("costs").items()}
+        return StudyPlan(costs=costs, **table)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: not the plan of a study", hint="give another --out") from error
+
+
+def make_study_plan(
+    front: Segmenter,
+    recipe: Recipe,
+    data: Dataset,
+    request: StudyRequest,
+    features: Path,
+    clock: StudyClock,
+    notify: Callable[[str], object],
+) -> StudyPlan:
+    """Measure what each arm costs, and split the time that is left.
+
+    Args:
+        front: the front end, from which all arms start.
+        recipe: that of the front end.
+        data: the first fold.
+        features: the folder of the frozen backbone's features, which are computed here.
+        notify: is told of arms that cannot run.
+
+    Raises:
+        InputError: no arm can run, or there is too little time.
+    """
+    world = World(device_name=None if front is None else str(next(front.parameters()).device))
+    train, val = data.samples("train"), data.samples("val")
+    image_seconds = _time_prediction(Predictor(front, device=str(world.device)), val)
+    views = 0
+    if not request.joint:
+        budget = _VIEWS_SHARE * clock.left / request.folds
+        views = choose_views(front, recipe, len(train), budget, image_seconds)
+    draft = ArmLength(steps=100, views=views)
+    costs: dict[str, ArmCost] = {}
+    refused: dict[str, str] = {}
+    views_seconds = 0.0
+    for arm in find_arms(request.arms):
+        try:
+            if arm.parent:
+                costs[arm.name] = _measure_refined(arm, costs, front, val, world)
+                continue
+            arm_recipe = make_arm_recipe(recipe, arm, draft, 1, front.backbone_levels)
+            network = build_arm_network(data.classes, arm_recipe, front).to(world.device)
+            if arm_recipe.stage[0].views:
+                started = time.monotonic()
+                cache_views(network, train, arm_recipe.augment, views, features, lambda done, total: clock.tick())
+                views_seconds += time.monotonic() - started
+            predictor = Predictor(network, device=str(world.device))
+            seconds = _time_prediction(predictor, val) * len(val)
+            costs[arm.name] = ArmCost(measure_step_seconds(network, arm_recipe, world), seconds)
+        except InputError as error:
+            refused[arm.name] = str(error)
+            notify(f"{arm.name}: cannot run: {error}")
+        clock.tick()
+    if not costs:
+        name, reason = next(iter(refused.items()))
+        raise InputError(f"study: none of the arms can run, first {name}: {reason}", hint="give other --arms")
+    steps, validations = request.steps, 1
+    if not math.isinf(clock.budget):
+        started = time.monotonic()
+        measure_network(front, val[0], world.device)
+        measuring = len(costs) * _MEASURE_FACTOR * (time.monotonic() - started)
+        others = (request.folds - 1) * (FRONT_SHARE / request.folds * clock.budget + views_seconds)
+        left = clock.left - measuring - others
+        split = split_budget(left, list(costs.values()), request.seeds * request.folds)
+        validations = split.validations
+        steps = split.steps if steps is None else steps
+    assert steps is not None  # asked for where there is no budget
+    return StudyPlan(steps, validations, views, costs, refused)
+
+
+def _measure_refined(
+    arm: Arm, costs: dict[str, ArmCost], front: BaseSegmenter, val: list[Sample], world: World
+) -> ArmCost:
+    """The cost of a dense CRF behind networks that are trained anyway."""
+    if arm.parent not in costs:
+        raise InputError(f"{arm.parent} cannot run", hint=f"leave out {arm.name} too")
+    predictor = Predictor(front, device=str(world.device), crf=DenseCRF())
+    return ArmCost(0.0, costs[arm.parent].evaluation_seconds + _time_prediction(predictor, val) * len(val))
+
+
+def _time_prediction(predictor: Predictor, samples: list[Sample]) -> float:
+    """The seconds to label an image of a split; the first warms up."""
+    timings = []
+    for index in (0, len(samples) // 2, len(samples) - 1):
+        image = samples[index].read_image()
+        started = time.perf_counter()
+        predictor(image).labels  # noqa: B018 -- computed when asked for
+        timings.append(time.perf_counter() - started)
+    return sum(timings[1:]) / 2
