@@ -43,6 +43,8 @@ def main() -> None:
     paths = sorted(
         path for path in options.data.rglob("*") if path.suffix in (".png", ".jpg") and _is_image_folder(path.parent)
     )
+    if not paths:
+        parser.error(f"{options.data}: no PNG or JPEG images below it; folders that are links are not followed")
     order = np.random.default_rng(0).permutation(len(paths))
     tuned = order < len(paths) // 2 + 1  # the first half by name
     chosen = {"tune": order[tuned], "report": order[~tuned], "all": order}[options.half]
