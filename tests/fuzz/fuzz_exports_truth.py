@@ -13,7 +13,7 @@ from typing import Any
 from xml.dom import minidom
 
 import numpy as np
-from fuzz_shapes import inside, order, over, plain, runs, unpacked, upright
+from fuzz_shapes import inside, known_as, names_it, order, over, plain, runs, unpacked, upright
 from PIL import Image
 
 from dilated.data.sample import Sample
@@ -253,15 +253,15 @@ def of_brush(layout: str, root: Path, pair: Sample) -> Known:
 def of_panoptic(layout: str, root: Path, pair: Sample) -> Known:
     (file,) = [p for p in (root / "annotations").glob("panoptic_*.json") if p.stem == pair.label.parent.name]
     data = json.loads(file.read_bytes())
-    rows = sorted(data["categories"], key=lambda entry: (isinstance(entry["id"], str), float(entry["id"])))
+    rows = sorted(data["categories"], key=lambda entry: known_as(entry["id"]))
     names = order(root, [entry["name"] for entry in rows])
     (annotation,) = [a for a in data["annotations"] if plain(a["file_name"]) == pair.label.name]
-    (image,) = [i for i in data["images"] if float(i["id"]) == float(annotation["image_id"])]
-    assert pair.image.as_posix().endswith("/" + plain(image["file_name"]))
+    (image,) = [i for i in data["images"] if known_as(i["id"]) == known_as(annotation["image_id"])]
+    assert names_it(pair.image, image["file_name"])
     size = upright(pair.image)
     assert (float(image["height"]), float(image["width"])) == size
-    category = {float(entry["id"]): entry["name"] for entry in rows}
-    meaning = {s["id"]: names.index(category[float(s["category_id"])]) for s in annotation["segments_info"]}
+    category = {known_as(entry["id"]): entry["name"] for entry in rows}
+    meaning = {s["id"]: names.index(category[known_as(s["category_id"])]) for s in annotation["segments_info"]}
     with Image.open(pair.label) as opened:
         assert opened.mode in ("RGB", "P")
         red, green, blue = np.moveaxis(np.asarray(opened.convert("RGB")).astype(int), -1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,18 @@ def table(root: Path) -> dict[str, Any] | None:
 def plain(name: str) -> str:
     """A file's name without backslashes and steps that lead nowhere, such as `./` and `x/../`."""
     return posixpath.normpath(name.replace("\\", "/"))
+
+
+def names_it(image: Path, name: str) -> bool:
+    """Whether a file name is that of an image; a root and steps out of the folder before it lead nowhere."""
+    return image.as_posix().endswith("/" + re.sub(r"^(\.\./|/)+", "", plain(name)))
+
+
+def known_as(value: object) -> tuple[bool, int, str]:
+    """What an id is compared and sorted by: numbers, also as text, then other texts."""
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    is_number = text.isdecimal() or isinstance(value, int | float)
+    return (False, int(float(text)), "") if is_number else (True, 0, text)
 
 
 def inside(corners: list[Any], size: tuple[int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz_exports_truth import READERS as EXPORT_READERS
-from fuzz_shapes import inside, order, over, plain, runs, table, unpacked, upright
+from fuzz_shapes import inside, known_as, names_it, order, over, runs, table, unpacked, upright
 from PIL import Image
 
 from dilated.data.sample import Sample
@@ -84,8 +84,9 @@ def class_table(root: Path, pair: Sample) -> list[tuple[str, int, tuple[int, ...
     tables = sorted(p for p in root.glob("*.csv") if p.stem.startswith(("labelmap", "class_dict")))
     paths = [*tables, pair.image.parent / "_classes.csv"]
     if not tables and (root / "data.yaml").is_file():
-        names = re.findall(r"^ +(\d+): *(.*?) *$", (root / "data.yaml").read_text("utf-8-sig"), re.MULTILINE)
-        return [(name, int(value), ()) for value, name in names]
+        text = (root / "data.yaml").read_text("utf-8-sig")
+        names = re.findall(r"^ +([\"']?)(\d+)\1: *([\"']?)(.*?)\3 *$", text, re.MULTILINE)
+        return [(name, int(value), ()) for _, value, _, name in names]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
@@ -94,12 +95,12 @@ def class_table(root: Path, pair: Sample) -> list[tuple[str, int, tuple[int, ...
     titles = {"labelmap": ["id", "name"], "class_dict": ["name", "r", "g", "b"]}.get(
         path.stem.removesuffix("_mask"), []
     )
-    head = [title.lower() for title in cells[0]]
+    head = [re.sub(r"[^a-z]", "", title.lower()) for title in cells[0]]
     head, cells = (head, cells[1:]) if set(titles) <= set(head) else (titles, cells)  # one may be lost
     rows = [dict(zip(head, row, strict=False)) for row in cells]
     if path.stem.startswith("class_dict"):
         return [(row["name"], i, tuple(int(row[c]) for c in "rgb")) for i, row in enumerate(rows)]
-    value, name = ("id", "name") if path.stem.startswith("labelmap") else ("pixel value", "class")
+    value, name = ("id", "name") if path.stem.startswith("labelmap") else ("pixelvalue", "class")
     return [(row[name], int(row[value]), ()) for row in rows]
 
 
@@ -253,24 +254,19 @@ def pasted(text: str, points: list[list[float]], size: tuple[int, int]) -> np.nd
     return mask
 
 
-def names_it(image: Path, name: str) -> bool:
-    """Whether a file name is that of an image; steps out of the folder before it lead nowhere."""
-    return image.as_posix().endswith("/" + re.sub(r"^(\.\./)+", "", plain(name)))
-
-
 def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     data = json.loads(pair.label.read_bytes())
-    rows = sorted(data["categories"], key=lambda entry: float(entry["id"]))
-    category = {str(entry["id"]): entry["name"] for entry in rows}
+    rows = sorted(data["categories"], key=lambda entry: known_as(entry["id"]))
+    category = {known_as(entry["id"]): entry["name"] for entry in rows}
     names = order(root, ["background", *(name for name in category.values() if name != "background")])
     (image,) = [entry for entry in data["images"] if names_it(pair.image, entry["file_name"])]
     size = upright(pair.image)
     layers = []
     for entry in data["annotations"]:
-        if str(entry["image_id"]) != str(image["id"]):
+        if known_as(entry["image_id"]) != known_as(image["id"]):
             continue
         assert entry.get("iscrowd", 0) in (0, 1, None)
-        value = 255 if entry.get("iscrowd", 0) else names.index(category[str(entry["category_id"])])
+        value = 255 if entry.get("iscrowd", 0) else names.index(category[known_as(entry["category_id"])])
         shape = entry["segmentation"]
         if isinstance(shape, dict):
             counts = shape["counts"]
