@@ -180,7 +180,7 @@ def loaded(data: Set, random: Random) -> tuple[Path, Any] | None:
         return None
     try:
         return path, json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deep by a change before
         return None
 
 
