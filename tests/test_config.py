@@ -79,8 +79,8 @@ def test_an_empty_table_is_the_defaults() -> None:
     ("table", "named"),
     [
         ([], r"here: found \[\]; expected a table"),
-        ({"sed": 1}, r"here: unknown key 'sed'; did you mean 'seed'\?"),
-        ({"zzzzzz": 1}, "here: unknown key 'zzzzzz'; Known: name, seed"),
+        ({"sed": 1}, r"here: unknown key 'sed'. Did you mean 'seed'\?"),
+        ({"zzzzzz": 1}, "here: unknown key 'zzzzzz'. Known: name, seed"),
         ({"seed": "1"}, "here: seed: found '1'; expected int"),
         ({"seed": True}, "here: seed: found True; expected int"),
         ({"seed": 1.0}, "here: seed: found 1.0; expected int"),
@@ -97,7 +97,7 @@ def test_an_empty_table_is_the_defaults() -> None:
         ({"first": {}}, "here: first: the key 'steps' is missing"),
         ({"first": 3}, "here: first: found 3; expected a table with steps, rate"),
         ({"first": {"steps": 1, "rate": True}}, "here: first: rate: found True; expected float"),
-        ({"stage": [{"steps": 1}, {"step": 1}]}, "here: stage.1: unknown key 'step'; did you mean 'steps'"),
+        ({"stage": [{"steps": 1}, {"step": 1}]}, "here: stage.1: unknown key 'step'. Did you mean 'steps'"),
     ],
 )
 def test_a_bad_table_is_an_error_that_says_where(table: object, named: str) -> None:
@@ -157,7 +157,7 @@ def test_a_union_comes_back_from_its_toml(scene: Scene) -> None:
         ({"shape": {"kind": ""}}, "here: shape: kind: found ''"),
         ({"shape": "bar"}, "here: shape: found 'bar'; expected a table with radius, kind"),
         ({"shape": []}, r"here: shape: found \[\]; expected a table with"),
-        ({"shape": {"height": 1}}, "here: shape: unknown key 'height'; Known: radius, kind"),  # a disc, by default
+        ({"shape": {"height": 1}}, "here: shape: unknown key 'height'. Known: radius, kind"),  # a disc, by default
         ({"shape": {"kind": "bar", "radius": 1.0}}, "here: shape: unknown key 'radius'"),
         ({"shape": {"kind": "bar"}}, "here: shape: the key 'height' is missing"),
         ({"shape": {"kind": "bar", "height": 1.5}}, "here: shape: height: found 1.5; expected int"),

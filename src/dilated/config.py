@@ -55,7 +55,7 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
         ...     width: int = 1
         >>> build_dataclass(Size, {"widht": 3}, "size.toml")
         Traceback (most recent call last):
-        dilated.errors.InputError: size.toml: unknown key 'widht'; did you mean 'width'? Known: width
+        dilated.errors.InputError: size.toml: unknown key 'widht'. Did you mean 'width'? Known: width.
     """
     if isinstance(cls, types.UnionType):
         return build_dataclass(_select_by_kind(typing.get_args(cls), table, where), table, where)
@@ -67,9 +67,9 @@ def build_dataclass(cls: type[_T] | types.UnionType, table: Any, where: str) -> 
     for key in table:
         if key not in hints:
             matches = difflib.get_close_matches(key, hints, n=1)
-            suggestion = f"did you mean {matches[0]!r}? " if matches else ""
+            start = f"did you mean {matches[0]!r}? Known:" if matches else "known:"
             raise InputError(
-                f"{where}: unknown key {_shorten(repr(key))}; {suggestion}Known: {', '.join(_field_names(cls))}"
+                f"{where}: unknown key {_shorten(repr(key))}", hint=f"{start} {', '.join(_field_names(cls))}"
             )
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

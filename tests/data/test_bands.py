@@ -264,3 +264,20 @@ def test_8_bit_npy_is_labelled_in_windows_as_rgb(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", values)
     with open_raster(tmp_path / "a.npy") as raster:
         assert np.array_equal(raster.read(2, 3, 10, 11), values[2:12, 3:14])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_that_says_no_bytes_of_its_strips_never_loses_levels(tmp_path: Path, dtype: Any) -> None:
+    values = band_values(1, dtype, 255 if dtype == np.uint8 else 4095)[:, :, 0]
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags["StripByteCounts"].offset
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = (65000).to_bytes(2, "little")  # a tag that nobody knows
+    path.write_bytes(content)
+    if dtype == np.uint8:
+        assert np.array_equal(read_image(path)[:, :, 0], values)
+        return
+    with pytest.raises(InputError, match=r"a\.tif: its header lists 1 strips and the bytes of 0; expected 1 .*gdal"):
+        read_image(path)

@@ -119,7 +119,7 @@ def test_classes_toml_says_what_should_not_be_guessed(tmp_path: Path, table: str
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("band = []", "unknown key 'band'; did you mean 'bands'"),
+        ("band = []", "unknown key 'band'. Did you mean 'bands'"),
         ('scaling = "log"', "scaling: found 'log'"),
         (
             'bands = ["red", "swir"]',

@@ -205,8 +205,8 @@ def test_left_out_values_are_the_place_in_the_list(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("ignore = [", "is not TOML"),
-        ("ignor = [3]", "unknown key 'ignor'; did you mean 'ignore'"),
-        ('[[class]]\nname = "a"\ncolour = [1, 2, 3]', "class 1: unknown key 'colour'; did you mean 'color'"),
+        ("ignor = [3]", "unknown key 'ignor'. Did you mean 'ignore'"),
+        ('[[class]]\nname = "a"\ncolour = [1, 2, 3]', "class 1: unknown key 'colour'. Did you mean 'color'"),
         ('[[class]]\nname = "a"', "class 1: the key 'color' is missing"),
         ("[[class]]\ncolor = [1, 2, 3]", "class 1: the key 'name' is missing"),
         ('[class]\nname = "a"', "a table .*class.* for each class"),

@@ -220,7 +220,7 @@ def test_a_tiff_whose_header_cannot_be_true_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[place : place + 2] = b"\xff\x7f"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="its header lists 20 tiles; expected"):
+    with pytest.raises(InputError, match="its header lists 20 tiles and the bytes of 20; expected"):
         open_raster(path)
 
 

@@ -164,7 +164,7 @@ def read_band_header(source: Path | BinaryIO, include_plain: bool = False) -> Ba
                 try:
                     tags = read_tiff_header(path, file)
                 except InputError:
-                    if _opens_with_pillow(file):
+                    if _is_plain_to_pillow(file):
                         return None  # which reads more than the standard allows, and says what is damaged
                     raise
                 return _parse_tiff(tags, include_plain)
@@ -241,10 +241,11 @@ def _open(source: Path | BinaryIO) -> Iterator[BinaryIO]:
         source.seek(0)
 
 
-def _opens_with_pillow(file: BinaryIO) -> bool:
+def _is_plain_to_pillow(file: BinaryIO) -> bool:
+    """Whether pillow opens it as an image of 8 bits or fewer."""
     file.seek(0)
     try:
-        return Image.open(file) is not None
+        return not Image.open(file).mode.startswith(("I", "F"))
     except Exception:  # pillow raises anything on damaged headers
         return False
 

@@ -149,6 +149,15 @@ def test_images_without_a_mask_are_left_out_and_counted(tmp_path: Path) -> None:
     assert any("1 image without a mask" in note and "'a'" in note for note in data.notes)
 
 
+def test_without_a_labelmap_an_unknown_color_asks_for_it(tmp_path: Path) -> None:
+    root = cvat(tmp_path, "Train")
+    (root / "labelmap.txt").unlink()
+    with pytest.raises(
+        InputError, match=r"found the color \(250, 50, 83\) .*\. Write .*/labelmap\.txt, a line LABEL:RED"
+    ):
+        labels(open_dataset(root))
+
+
 def test_images_may_lie_beside_the_labelmap(tmp_path: Path) -> None:
     root = cvat(tmp_path, "Train")
     (root / "JPEGImages" / "a.jpg").rename(root / "a.jpg")

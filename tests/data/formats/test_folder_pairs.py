@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -229,3 +230,19 @@ def test_two_lists_of_one_split_are_an_error(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text("a")
     with pytest.raises(InputError, match=r"valid\.txt: is a second list of val, beside .*val\.txt"):
         open_dataset(tmp_path)
+
+
+def test_a_mask_for_each_object_is_named_with_the_way_out(tmp_path: Path) -> None:
+    for key in ("0a", "1b"):
+        tree(tmp_path, f"{key}/images/{key}.png", *(f"{key}/masks/{key}{i}.png" for i in range(3)))
+    with pytest.raises(
+        InputError, match=r"0a/masks: holds 3 masks for the one image 0a\.png, as of single objects.*max"
+    ):
+        open_dataset(tmp_path).samples("train")
+
+
+def test_arrays_in_place_of_images_are_named_with_the_way_out(tmp_path: Path) -> None:
+    tree(tmp_path, "images/train/a.png", "labels/train/a.png").joinpath("images/train/a.png").unlink()
+    np.savez(tmp_path / "images/train/a.npz", np.zeros((3, 4, 3), np.uint8))
+    with pytest.raises(InputError, match=r"train: holds no image, but 1 other file, such as a\.npz: .* numpy\.save"):
+        open_dataset(tmp_path).samples("train")

@@ -252,6 +252,7 @@ class ColorReader:
         values: the value of each color; by default its index.
         transparent: what fully transparent pixels of a color are: "ignore", "color", or "refuse".
         ignored: the value of ignored pixels.
+        unknown_hint: what to do about a color that is none of these.
 
     Example:
         >>> import os, tempfile
@@ -267,6 +268,7 @@ class ColorReader:
     values: tuple[int, ...] = ()
     transparent: str = "refuse"
     ignored: int = IGNORE
+    unknown_hint: str = "save masks without smoothing when they are resized, and not as JPEG"
 
     def __call__(self, path: Path) -> NDArray[np.int64]:
         """Read a mask, (H, W).
@@ -301,7 +303,7 @@ class ColorReader:
             raise InputError(
                 f"{path}: found the color {_format_color(mask[y, x])} at x={x}, y={y} ({int(unknown.sum())} such "
                 f"pixels of unknown colors); the nearest known is {_format_color(self.colors[i])} {self.names[i]}",
-                hint="save masks without smoothing when they are resized, and not as JPEG",
+                hint=self.unknown_hint,
             )
         return np.where(hidden, self.ignored, values) if self.transparent == "ignore" else values
 

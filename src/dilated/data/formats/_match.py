@@ -20,7 +20,7 @@ from dilated.data.images import is_folder, list_image_files
 from dilated.data.labels import read_values
 from dilated.data.sample import Sample
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_lines
+from dilated.files import atomic_write, plural, read_lines
 
 SPLITS = ("train", "val", "test")
 UNDIVIDED = "default"
@@ -93,6 +93,7 @@ def match_folders(
         return MatchResult([], missing)
     problems: list[str] = []
     image_paths, label_paths = list_image_files(images), list_image_files(labels)
+    causes = _explain_no_pair(images, image_paths, labels, label_paths)
     rule = find_stem_rule(image_paths, label_paths) if label_suffix is None else StemRule(label_suffix=label_suffix)
     if listing is not None:
         image_paths, problems = resolve_list(listing, index_by_stem(image_paths))
@@ -101,7 +102,22 @@ def match_folders(
         image_paths = [path for path in image_paths if keep(path.stem)]
         label_paths = [path for path in label_paths if keep(rule.image_stem(path.stem))]
     matches = match_labels(image_paths, label_paths, labels, rule, label_reader)
-    return MatchResult(matches.samples, problems + matches.problems)
+    return MatchResult(matches.samples, (problems if matches.samples else causes + problems) + matches.problems)
+
+
+def _explain_no_pair(images: Path, image_paths: list[Path], labels: Path, label_paths: list[Path]) -> list[str]:
+    """Why no image has a label, where it is arrays in place of images, or a mask for each object; else nothing."""
+    if not image_paths:
+        others = sorted(path for path in images.iterdir() if path.is_file() and not path.name.startswith("."))
+        contents = f"{plural(len(others), 'other file')}, such as {others[0].name}" if others else ""
+        way_out = ": write each array with numpy.save" if others and others[0].suffix == ".npz" else ""
+        return [f"{images}: holds no image, but {contents}{way_out}"] if others else []
+    if len(image_paths) == 1 < len(label_paths):
+        return [
+            f"{labels}: holds {len(label_paths)} masks for the one image {image_paths[0].name}, as of single objects; "
+            f"expected one mask: join them by numpy.maximum, as values of the classes, into {image_paths[0].stem}.png"
+        ]
+    return []
 
 
 def find_missing_folders(folders: Iterable[Path], what: Iterable[str]) -> list[str]:

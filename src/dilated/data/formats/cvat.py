@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -76,7 +76,12 @@ class CVAT(Format):
         names = self._labelmap.names
         ids = self.classes_file.map_names_to_ids(names, self._labelmap.source)
         values = tuple(ids[name] for name in names)
-        reader = _MaskReader(ColorReader(names, self._labelmap.colors, values), values, str(self._labelmap.source))
+        colors = ColorReader(names, self._labelmap.colors, values)
+        if not (self.root / _LABELMAP).is_file():
+            colors = replace(
+                colors, unknown_hint=f"write {self.root / _LABELMAP}, a line LABEL:RED,GREEN,BLUE:: for each"
+            )
+        reader = _MaskReader(colors, values, str(self._labelmap.source))
         samples = [self._load_sample(name, reader, where) for name, where in self._names_by_split[split].items()]
         return MatchResult([sample for sample in samples if sample is not None])
 

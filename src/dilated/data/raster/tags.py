@@ -204,8 +204,9 @@ def _check_segments(header: TiffHeader, length: int) -> None:
     expected = -(-header.get_int(HEIGHT) // rows) * -(-header.get_int(WIDTH) // columns) * planes
     if len(offsets) != expected or len(counts) != expected:
         raise InputError(
-            f"{header.path}: its header lists {len(offsets)} {what}s; expected {expected} for its size",
-            hint="copy or export the file again",
+            f"{header.path}: its header lists {len(offsets)} {what}s and the bytes of {len(counts)}; expected "
+            f"{expected} for its size",
+            hint="copy the file again, or write it anew, for example with gdal_translate",
         )
     beyond = np.flatnonzero((offsets > length) | (counts > length) | (offsets + counts > length))
     if len(beyond):
