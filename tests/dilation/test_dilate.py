@@ -1,4 +1,5 @@
 import copy
+import itertools
 import pickle
 import warnings
 
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from dilated.dilation.dilate import dilate
 from dilated.dilation.rewrite import original_type
-from dilated.dilation.trace import DilationError
-from dilated.dilation.verify import _randomize_weights
+from dilated.dilation.trace import DilationError, network_state
+from dilated.dilation.verify import _random_state
 from dilated.errors import InputError
 
 # From a CPU library that timm's networks do not use here.
@@ -49,17 +50,25 @@ TORCHVISION = [
 def error(found: Tensor, wanted: Tensor) -> float:
     """The greatest difference, relative to the greatest value; maps are compared at the samples."""
     if found.shape != wanted.shape:
-        down, across = found.shape[-2] // wanted.shape[-2], found.shape[-1] // wanted.shape[-1]
-        assert found.shape == (*wanted.shape[:2], down * wanted.shape[2], across * wanted.shape[3])
-        found = found[..., ::down, ::across]
+        assert found.shape[:2] == wanted.shape[:2]
+        grids = itertools.product(*(rates(a, b) for a, b in zip(found.shape[2:], wanted.shape[2:], strict=True)))
+        return min(error(found[..., ::down, ::across], wanted) for down, across in grids)
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+def rates(found: int, wanted: int) -> list[int]:
+    """How far apart the samples may be in a map of that many rows."""
+    return [rate for rate in range(1, found + 1) if len(range(0, found, rate)) == wanted]
 
 
 def holds(network: nn.Module, fine: nn.Module, size: tuple[int, int], dtype: torch.dtype, channels: int = 3) -> bool:
     """Whether a dilated copy gives what its original gives, with other weights than it was checked with."""
     torch.manual_seed(1)
     network, fine = copy.deepcopy(network).eval().to(dtype), copy.deepcopy(fine).eval().to(dtype)
-    _randomize_weights(network)
+    weights = _random_state(network)
+    with torch.no_grad():
+        for name, value in network_state(network).items():
+            value.copy_(weights[name])
     fine.load_state_dict(network.state_dict())
     image = torch.rand(2, channels, *size, dtype=dtype)
     with torch.no_grad():
@@ -309,16 +318,16 @@ def test_what_cannot_hold_is_refused_by_name(network, stride: int, message: str)
         dilate(network(), stride)
 
 
-class Drifting(nn.Module):
-    """Does something else to wide images than to narrow ones, at a size that no probe has."""
+class Noise(nn.Module):
+    """Gives something else each time."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flip(1) if x.shape[-1] == 32 else x
+        return x + torch.rand_like(x)
 
 
 def test_a_fault_is_found_by_the_check_and_named() -> None:
-    network = strided(nn.MaxPool2d(2), Drifting(), nn.Conv2d(4, 4, 1))
-    with pytest.raises(DilationError, match=r"2 \(Drifting\): its output differs from the original's by "):
+    network = strided(nn.MaxPool2d(2), Noise(), nn.Conv2d(4, 4, 1))
+    with pytest.raises(DilationError, match=r"2 \(Noise\): its output differs from the original's by "):
         dilate(network, 2)
 
 

@@ -109,6 +109,51 @@ def propagate_layout(
     return "upsample" if is_finer else "other", layout
 
 
+def axis_after_reduction(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], input_layout: SpatialLayout, output: Tensor
+) -> int | None:
+    """The axis along which the positions lie after an operation that leaves a map one axis of them.
+
+    That is a flattening of rows and columns into one, or a statistic along either. If nothing but statistics over this
+    axis follow, both together are a statistic over the map.
+
+    Returns:
+        The axis of the output; None for any other operation, and where the sizes are written into the call.
+    """
+    if input_layout.is_flattened or _tensor_ndim(args) is None:
+        return None
+    if name in ("flatten", "reshape", "view"):
+        layout = _match_layout(output, input_layout)
+        finds_size = name == "flatten" or -1 in args[1:] or (len(args) == 2 and -1 in to_2tuple(args[1]))
+        return layout.axes[0] if layout is not None and layout.is_flattened and finds_size else None
+    if name not in _REDUCTIONS:
+        return None
+    kept = set(input_layout.axes) - _reduced_dims(args, kwargs, args[0].ndim)
+    if len(kept) != 1 or not _reduced_dims(args, kwargs, args[0].ndim):
+        return None
+    (axis,) = kept
+    before = sum(dim < axis for dim in _reduced_dims(args, kwargs, args[0].ndim))
+    return axis if output.ndim == args[0].ndim else axis - before
+
+
+def reduces_axis(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], axis: int) -> bool:
+    """Whether an operation is a statistic over an axis of its first argument, and maybe others."""
+    if name not in _REDUCTIONS or _tensor_ndim(args) is None:
+        return False
+    dims = _reduced_dims(args, kwargs, args[0].ndim)
+    return not dims or axis in dims
+
+
+def is_strip(name: str, input_layout: SpatialLayout, output: Tensor, kept_axis: int | None) -> bool:
+    """Whether an operation leaves a map one of its two axes: a strip, whose values belong to whole rows or columns."""
+    if name in _ADAPTIVE_POOLS and not input_layout.is_flattened:
+        size = tuple(output.shape[-2:])
+        return size != input_layout.size and any(
+            kept == before > 1 for kept, before in zip(size, input_layout.size, strict=True)
+        )
+    return name in _REDUCTIONS and kept_axis is not None
+
+
 def _resized_layout(output: Tensor, input_layout: SpatialLayout) -> SpatialLayout | None:
     """The layout of a result of another size: the stride changes as the ratio of the sizes, rounded to an integer."""
     if input_layout.is_flattened or output.ndim != input_layout.ndim:

@@ -43,6 +43,12 @@ class DilationPlan:
         """Whether a layer is inside one whose inside stays as it is."""
         return any(is_inside(name, other) for other in self.opaque)
 
+    def layer_to_run_on_phases(self, name: str, trace: Trace) -> str:
+        """The layer that might be exact on phases if one is not as it is planned: itself, or one around it; or ""."""
+        around = [outer for outer in self.opaque if outer == name or is_inside(name, outer)]
+        start = around[0].rpartition(".")[0] if around else name
+        return next((outer for outer in enclosing_names(start) if outer in trace.calls), "")
+
     def rate(self, layout: SpatialLayout) -> tuple[int, int]:
         """How far apart the samples of a map are in its dense form, along rows and columns."""
         return _sample_rate(layout, self.output_stride)
@@ -65,14 +71,22 @@ class DilationPlan:
             run_on_samples(layers[name], calls)
 
 
-def plan_dilation(trace: Trace, network: nn.Module, output_stride: int) -> DilationPlan:
+def plan_dilation(
+    trace: Trace, network: nn.Module, output_stride: int, on_phases: Mapping[str, DilationError] | None = None
+) -> DilationPlan:
     """Decide what each layer of a traced network needs.
+
+    Args:
+        trace: of the network.
+        network: its layers.
+        output_stride: pixels per value.
+        on_phases: layers that must run on phases, and what to raise if one cannot.
 
     Raises:
         DilationError: a layer cannot be rewritten; the message names it.
     """
     _refuse_untracked_attention(trace, network)
-    forced_on_phases: dict[str, DilationError] = {}  # layers that run on phases for the sake of one inside
+    forced_on_phases = dict(on_phases or {})  # layers that run on phases for the sake of one inside
     while trace.max_stride() > output_stride:
         try:
             return _Planner(trace, network, output_stride, forced_on_phases).plan()
@@ -105,6 +119,12 @@ class _Planner:
             calls = self.trace.calls.get(name, [])
             operations = [self._affected_operations(call) for call in calls]
             own_operations = [operation for call in operations for operation in call]
+            if any(operation.name.startswith("fractional_max_pool2d") for operation in own_operations):
+                raise DilationError(
+                    "it chooses its windows at random, others for every map",
+                    hint="use a pooling of fixed windows there, such as nn.MaxPool2d",
+                    layer=(name, type(layer)),
+                )
             if name not in self.forced_on_phases:
                 if not own_operations:
                     continue
@@ -164,9 +184,10 @@ class _Planner:
             if operation.kind == "window" and operation.input_layout and operation.output_layout
         }
         if len(windows) != 1 or not all(operations):
-            raise DilationError(
+            error = DilationError(
                 "it runs at several strides", "give the network a layer for each", layer=(name, type(layer))
             )
+            raise _EnclosingLayerNeededError(name, error)
         ((input_layout, layout),) = windows.values()
         try:
             return self._rate(input_layout), self._kept_stride(input_layout, layout)
@@ -212,7 +233,8 @@ class _Planner:
             ]
             if any(calls != sampled_calls[0] for calls in sampled_calls):
                 layer = type(self.network.get_submodule(name))
-                raise DilationError("it runs at several strides", _HINT, layer=(name, layer))
+                error = DilationError("it runs at several strides", _HINT, layer=(name, layer))
+                raise _EnclosingLayerNeededError(name, error)
             if sampled_calls[0]:
                 samples[name] = sampled_calls[0]
         return samples
@@ -227,7 +249,7 @@ class _Planner:
         """How a layer's maps fall apart; None if it may stay, since it is coarse inside only."""
         layouts = {self._phase_layout(call) for call in calls}
         if len(layouts) != 1:
-            raise DilationError("it runs at several strides", _HINT, layer=(name, type(layer)))
+            raise _UnsupportedLayerError("it runs at several strides", _HINT)
         (layout,) = layouts
         has_phases = layout.rate != (1, 1) or layout.phase_counts != (1, 1)
         if (not has_phases or not name) and self._contains_strides(name):

@@ -208,7 +208,8 @@ class _SamplingMode(TorchFunctionMode):
             )
         grid = grids[call_index]
         if grid is not None:
-            args = [subsample(args[0], grid), *args[1:]]
+            samples = subsample(args[0], grid)
+            args = [samples.contiguous() if name == "view" else samples, *args[1:]]
         with torch._C.DisableTorchFunction():  # an enclosing layer counts only its own calls
             return func(*args, **kwargs)
 

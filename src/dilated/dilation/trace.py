@@ -11,10 +11,9 @@ cannot see (scripted functions) is bridged by the sizes of the tensors that go i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -30,11 +29,14 @@ from dilated.dilation.layout import (
     MATRIX_PRODUCTS,
     OperationKind,
     SpatialLayout,
+    axis_after_reduction,
     infer_layout,
+    is_strip,
     propagate_layout,
+    reduces_axis,
 )
 from dilated.errors import InputError
-from dilated.fields.probing import probe_image, temporary_hooks
+from dilated.fields.probing import eval_mode, probe_image, temporary_hooks
 
 _PROBE_SIZES = ((160, 224), (224, 352), (320, 416), (224, 224), (256, 256), (288, 288), (384, 384), (32, 32))
 """Sizes that are tried in turn: rows and columns that differ at every stride, then what networks of one size expect."""
@@ -58,6 +60,7 @@ class DilationError(InputError):
     ) -> None:
         where = f"{layer[0] or 'the network itself'} ({layer[1].__name__}): " if layer else ""
         super().__init__(f"dilate: {where}{problem}", hint)
+        self.layer = layer[0] if layer else None
         self.only_at_border = only_at_border
 
 
@@ -104,44 +107,35 @@ class Trace:
 
 
 def trace_network(module: nn.Module) -> Trace:
-    """Run a copy of a network on an image of noise and record every operation.
+    """Run a network on an image of noise, in evaluation mode, and record every operation.
 
-    A second, larger image tells which modules choose their operations by the size.
+    A second, larger image tells which modules choose their operations by the size. Only shapes are needed, so it runs
+    on the meta device where it can, without computing anything.
 
     Raises:
-        DilationError: the network cannot be copied, or runs on none of the sizes tried.
+        DilationError: the network runs on none of the sizes tried.
     """
-    _require_copyable(module)
-    errors: list[Exception] = []
+    failures: list[tuple[str, Exception]] = []
     for size in (*_PROBE_SIZES, *_expected_sizes(module)):
         for channels in _possible_input_channels(module):
+            running: list[str] = []
             try:
-                trace = _trace_at_size(module, size, channels)
+                trace = _trace_shapes(module, size, channels, running)
             except FORWARD_ERRORS as error:
-                errors.append(error)
+                failures.append((running[-1] if running else "", error))
                 continue
             with suppress(*FORWARD_ERRORS):  # a network of one size cannot depend on it
                 trace.size_dependent = _size_dependent_modules(
-                    trace, _trace_at_size(module, _LARGER_PROBE_SIZE, channels)
+                    trace, _trace_shapes(module, _LARGER_PROBE_SIZE, channels, [])
                 )
             return trace
+    name, failure = failures[0]
     raise DilationError(
-        f"the network failed on every image tried, (1, {_possible_input_channels(module)[0]}, H, W) from "
-        f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; the first error was: {errors[0]}",
+        f"it failed on every image tried, (1, {_possible_input_channels(module)[0]}, H, W) from "
+        f"{_PROBE_SIZES[0][0]}x{_PROBE_SIZES[0][1]} on; the first error was: {failure}",
         hint="give a network that maps one image (N, C, H, W)",
+        layer=(name, type(module.get_submodule(name))),
     )
-
-
-def _require_copyable(module: nn.Module) -> None:
-    """Refuse layers whose weights are computed by hooks, which PyTorch cannot copy."""
-    for name, layer in module.named_modules():
-        computed = [key for key, value in vars(layer).items() if isinstance(value, Tensor) and not value.is_leaf]
-        if computed:
-            raise DilationError(
-                f"its {computed[0]} is computed from other parameters by a hook, so it cannot be copied",
-                hint="use torch.nn.utils.parametrizations.weight_norm, or remove_weight_norm first",
-                layer=(name, type(layer)),
-            )
 
 
 def _expected_sizes(module: Any) -> list[tuple[int, int]]:
@@ -158,16 +152,29 @@ def _size_dependent_modules(trace: Trace, other: Trace) -> set[str]:
     return {name for name in trace.calls if signature(trace.calls[name]) != signature(other.calls.get(name, []))}
 
 
-def _trace_at_size(module: nn.Module, size: tuple[int, int], channels: int) -> Trace:
-    """As `trace_network`, on one size."""
-    network = copy.deepcopy(module).eval()
-    image = probe_image(network, 1, channels, *size)
+def _trace_shapes(module: nn.Module, size: tuple[int, int], channels: int, running: list[str]) -> Trace:
+    """As `trace_network`, on one size: on the meta device, or if that fails where the network is."""
+    state = {name: torch.empty_like(x, device="meta") for name, x in network_state(module).items()}
+    try:
+        return _trace_at_size(module, size, channels, state, [])
+    except FORWARD_ERRORS:  # something is computed from values, or a tensor that is no buffer takes part
+        return _trace_at_size(module, size, channels, {}, running)
+
+
+def _trace_at_size(
+    module: nn.Module, size: tuple[int, int], channels: int, state: dict[str, Tensor], running: list[str]
+) -> Trace:
+    image = probe_image(module, 1, channels, *size)
+    if state:
+        image = torch.empty_like(image, device="meta")
     trace = Trace(size, channels)
-    tracker = _LayoutTracker(trace)
-    handles = (hook for name, layer in network.named_modules() for hook in tracker.register_hooks(name, layer))
+    tracker = _LayoutTracker(trace, running)
+    handles = (hook for name, layer in module.named_modules() for hook in tracker.register_hooks(name, layer))
     tracker.layouts[image] = SpatialLayout((Fraction(1), Fraction(1)), (2, 3), size)
-    with temporary_hooks(handles), torch.no_grad(), tracker:
-        network(image)
+    with eval_mode(module), temporary_hooks(handles), torch.no_grad(), tracker:
+        run_with_state(module, state, image)
+    for reduction in tracker.half_reductions:
+        reduction.merge()
     return trace
 
 
@@ -177,15 +184,41 @@ def _possible_input_channels(module: nn.Module) -> list[int]:
     return list(dict.fromkeys([first_conv.in_channels, 3] if first_conv is not None else [3]))
 
 
+@dataclass
+class _HalfReduction:
+    """An operation that leaves a map one axis of positions, and those that read what it gives."""
+
+    operation: tuple[ModuleCall, int]
+    axis: int
+    readers: list[tuple[ModuleCall, int]] = field(default_factory=list)
+    only_statistics: bool = True
+
+    def merge(self) -> None:
+        """Make it and its readers a statistic over the map, if all of them reduce the axis that it left."""
+        if not self.readers or not self.only_statistics:
+            return
+        call, index = self.operation
+        call.operations[index] = replace(call.operations[index], kind="reduce", output_layout=None)
+        for call, index in self.readers:
+            call.operations[index] = replace(call.operations[index], kind="pointwise", input_layout=None)
+
+
 class _LayoutTracker(TorchFunctionMode):
     """Keeps the layout of every tensor up to date while a network runs."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, running: list[str]) -> None:
         super().__init__()
         self.trace = trace
+        self.running = running
+        """Names of the modules that have begun and not ended, the innermost last."""
         self.layouts: Any = WeakTensorKeyDictionary()
         self.non_spatial: Any = WeakTensorKeyDictionary()
-        """Tensors known to have no rows and columns: statistics and what is computed from them."""
+        """Tensors known to have no rows and columns, statistics and what is computed from them; of which map."""
+        self.strips: Any = WeakTensorKeyDictionary()
+        """Tensors with a value per row, or per column, and what is computed from them."""
+        self.half_reduced: Any = WeakTensorKeyDictionary()
+        """Tensors whose positions lie along one axis, and what made them."""
+        self.half_reductions: list[_HalfReduction] = []
         self.untracked: Any = WeakTensorKeyDictionary()
         """Tensors whose rows and columns are cut up, such as windows of a map, and what is computed from them."""
         self.open_calls: list[ModuleCall] = []
@@ -196,10 +229,12 @@ class _LayoutTracker(TorchFunctionMode):
         def before_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
             call = ModuleCall([self.layouts.get(x) for x in tensor_leaves((args, kwargs))])
             self.open_calls.append(call)
+            self.running.append(name)
             self.trace.calls.setdefault(name, []).append(call)
 
         def after_forward(layer: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
             call = self.open_calls.pop()
+            self.running.pop()
             input_layout = next((layout for layout in call.inputs if layout), None)
             for tensor in tensor_leaves(output):
                 has_no_layout = tensor not in self.layouts and tensor not in self.non_spatial
@@ -223,13 +258,19 @@ class _LayoutTracker(TorchFunctionMode):
         tensors = tensor_leaves((args, kwargs))
         # Before the call: operations in place change what their argument is.
         layouts = {i: layout for i, x in enumerate(tensors) if (layout := self.layouts.get(x)) is not None}
-        non_spatial = not layouts and any(x in self.non_spatial for x in tensors)
+        is_statistic = not layouts and any(x in self.non_spatial for x in tensors)
+        of_strips = any(x in self.strips for x in tensors)
+        source = next((self.non_spatial[x] for x in tensors if x in self.non_spatial), None)
         untracked = [x for i, x in enumerate(tensors) if i not in layouts and x in self.untracked]
-        output = func(*args, **kwargs)
-        results = tensor_leaves(output)
         name = getattr(func, "__name__", "")
+        # PyTorch finds the shape of a normalized meta tensor by a long way through Python.
+        is_quick = name == "batch_norm" and tensors[0].is_meta
+        output = torch.empty_like(tensors[0]) if is_quick else func(*args, **kwargs)
+        results = tensor_leaves(output)
         if not results or name == "__get__" or not self.open_calls:
             return output
+        input_layout = max(layouts.values(), key=lambda p: p.size[0] * p.size[1]) if layouts else None
+        self._follow_half_reductions(name, args, kwargs, tensors, input_layout, results[0])
         is_attention = name in ATTENTION_FUNCTIONS or (
             name in MATRIX_PRODUCTS and untracked and len(untracked) + len(layouts) > 1
         )
@@ -242,14 +283,54 @@ class _LayoutTracker(TorchFunctionMode):
                 kind = result_kind if kind == "pointwise" else kind
                 self._set_layout(result, result_layout)
             is_product = bool(layouts) and name in MATRIX_PRODUCTS  # positions summed out: a statistic
-            if result_layout is None and (non_spatial or kind == "reduce" or is_product):
-                self.non_spatial[result] = True
+            if result_layout is None and (is_statistic or kind == "reduce" or is_product):
+                self.non_spatial[result] = input_layout or source
             elif result_layout is None and (untracked or layouts) and result.ndim > 2:
                 self.untracked[result] = True
+            if not layouts and of_strips:
+                self.strips[result] = True
             layout = layout or result_layout
-        input_layout = max(layouts.values(), key=lambda p: p.size[0] * p.size[1]) if layouts else None
+        if layouts and of_strips and kind == "pointwise":
+            kind = "other"  # strips have the original's length, the map has not
+        if source is not None and not layouts and name == "interpolate" and tuple(args[0].shape[-2:]) != (1, 1):
+            kind, input_layout = "other", source  # a map of statistics, such as a pyramid's, laid over the positions
         self.open_calls[-1].operations.append(Operation(name, kind, input_layout, layout))
         return output
+
+    def _follow_half_reductions(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        tensors: list[Tensor],
+        input_layout: SpatialLayout | None,
+        result: Tensor,
+    ) -> None:
+        """Note an operation, which is recorded next, that takes one or both axes of positions from a map."""
+        place = self.open_calls[-1], len(self.open_calls[-1].operations)
+        for tensor in tensors:
+            reduction = self.half_reduced.get(tensor)
+            if reduction is not None:
+                reduction.readers.append(place)
+                reduction.only_statistics &= tensor is args[0] and reduces_axis(name, args, kwargs, reduction.axis)
+        if input_layout is None:
+            return
+        axis = axis_after_reduction(name, args, kwargs, input_layout, result)
+        if axis is not None:
+            self.half_reduced[result] = _HalfReduction(place, axis)
+            self.half_reductions.append(self.half_reduced[result])
+        if is_strip(name, input_layout, result, axis):
+            self.strips[result] = True
+
+
+def network_state(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a network, by name."""
+    return dict((*module.named_parameters(), *module.named_buffers()))
+
+
+def run_with_state(module: nn.Module, state: dict[str, Tensor], image: Tensor) -> Any:
+    """Run a network with other parameters and buffers than its own, which it keeps."""
+    return torch.func.functional_call(module, state, (image,)) if state else module(image)
 
 
 def is_inside(name: str, parent: str) -> bool:
@@ -276,4 +357,18 @@ def enclosing_names(name: str) -> Iterator[str]:
 
 def tensor_leaves(tree: Any) -> list[Tensor]:
     """The tensors in nested lists, tuples and mappings."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, bool | int | float | str | None):
+        return []
+    if type(tree) in (tuple, list):  # by far the most, and much slower by PyTorch's own way
+        return [leaf for item in tree for leaf in tensor_leaves(item)]
+    if type(tree) is dict:
+        return [leaf for item in tree.values() for leaf in tensor_leaves(item)]
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def holds_meta_tensors(module: nn.Module) -> bool:
+    """Whether a run on the meta device left tensors in a network, such as a grid that it keeps for the next run."""
+    values = [value for layer in module.modules() for value in vars(layer).values()]
+    return any(x.is_meta for x in tensor_leaves([x for x in values if type(x) in (Tensor, list, tuple, dict)]))
