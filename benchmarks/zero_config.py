@@ -6,6 +6,7 @@ Each arm and seed is a cell that is kept in --out, `fpn-seed2.npz`: called again
 
 Arms, one after another, each in a process of its own:
     dilated        `dilated train DATA --budget B`, nothing else said: planning and validation are inside the budget
+    trial          the same with `--trial`, which tries two ways to treat the backbone inside the budget
     deeplabv3plus  segmentation_models.pytorch's DeepLabV3+ (output stride 16), trained by the loop below
     fpn            its FPN, likewise
 
@@ -48,7 +49,9 @@ from dilated.training.budget import parse_duration
 from dilated.training.losses import LossConfig, combined_loss
 from dilated.weights.catalog import BUNDLED_FILES
 
-ARMS = ("dilated", "deeplabv3plus", "fpn")
+OURS = {"dilated": [], "trial": ["--trial"]}
+PEERS = ("deeplabv3plus", "fpn")
+ARMS, DEFAULT_ARMS = (*OURS, *PEERS), ("dilated", *PEERS)
 ENCODER = "tu-tf_efficientnet_lite0"
 
 
@@ -132,10 +135,16 @@ def measured(label_of: object, data: Dataset) -> np.ndarray:
     return np.stack(counts)
 
 
-def train_ours(options: argparse.Namespace, run: Path, changes: Sequence[str] = (), quiet: bool = False) -> None:
+def train_ours(
+    options: argparse.Namespace,
+    run: Path,
+    changes: Sequence[str] = (),
+    quiet: bool = False,
+    words: Sequence[str] = (),
+) -> None:
     """`dilated train` with the benchmark's data and budget, in a process of its own."""
     command = [sys.executable, "-m", "dilated", "train", str(options.data), "--out", str(run), "--no-report"]
-    command += ["--budget", options.budget, *(["--set", *changes] if changes else [])]
+    command += ["--budget", options.budget, *words, *(["--set", *changes] if changes else [])]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL if quiet else None)
 
 
@@ -156,9 +165,9 @@ def run_arm(arm: str, seed: int, options: argparse.Namespace, seconds: float) ->
     data = open_dataset(options.data)
     began = time.monotonic()
     name = cell_name(arm, seed)
-    if arm == "dilated":
+    if arm in OURS:
         shutil.rmtree(options.out / name, ignore_errors=True)  # of a call that was killed: the time would not be right
-        train_ours(options, options.out / name, [f"seed={seed}"])
+        train_ours(options, options.out / name, [f"seed={seed}"], words=OURS[arm])
         took = time.monotonic() - began
         counts = measured_ours(options.out / name, data)
     else:
@@ -190,7 +199,13 @@ def machine() -> str:
 
 def main() -> None:
     parser = arguments(__doc__, "8m")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="those to compare, ours first")
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        choices=ARMS,
+        default=[arm for arm in ARMS if arm != "trial"],
+        help="those to compare, ours first",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
     parser.add_argument("--arm", choices=ARMS, help="train one arm alone, without the table")
     parser.add_argument("--seed", type=int, default=0, help="of that arm")

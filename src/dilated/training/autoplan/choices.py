@@ -10,6 +10,7 @@ The thresholds are from trainings of a few minutes on CamVid and nuclei, on two 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,6 +132,23 @@ def choose_batch_size(sizes: list[int], samples: float) -> tuple[int, Choice]:
     size = max((size_option for size_option in sizes if samples / size_option >= _MIN_STEPS), default=sizes[0])
     reason = f"the most that leave {_MIN_STEPS} steps" if size > sizes[0] else "few, for as many steps as there is time"
     return size, Choice("batch", str(size), f"samples a step: {reason}")
+
+
+def choose_workers(reading: float, cores: int, is_device: bool) -> int:
+    """Choose the number of processes that read samples, so that no step waits for its batch.
+
+    Args:
+        reading: seconds to read a batch in one process, as a fraction of those of a step.
+        cores: of this machine.
+        is_device: whether steps are computed elsewhere, so that processors are free to read; half more than needed then
+            make up for samples that take longer.
+
+    Example:
+        >>> choose_workers(3.77, 16, is_device=True), choose_workers(3.77, 2, True), choose_workers(0.2, 2, False)
+        (6, 1, 1)
+    """
+    needed = math.ceil(1.5 * reading) if is_device else 1 + int(reading)
+    return max(1, min(needed, cores - 1))
 
 
 def choose_ema_decay(steps: float) -> tuple[float, Choice]:

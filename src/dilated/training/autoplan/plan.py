@@ -34,6 +34,7 @@ from dilated.training.autoplan.choices import (
     choose_batch_size,
     choose_ema_decay,
     choose_from_data,
+    choose_workers,
     fill_class_priors,
     plan_stages,
     stage_table,
@@ -168,7 +169,7 @@ def make_plan(
             table["batch"] = sizes[-1]
             cost, draft = cost.scaled(sizes[-1] / draft.batch), _draft(table, overrides)
     reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)  # as a fraction of a step
-    table["workers"] = max(1, min(1 + int(reading), (os.cpu_count() or 2) - 1))
+    table["workers"] = choose_workers(reading, os.cpu_count() or 2, cuda)
     table["cache"] = summary.decoded_bytes < 0.2 * free_memory(torch.device("cpu"))
     choices += _cost_choices(cost, reading, table, summary)
     table["stage"], stage_choices = plan_stages(
