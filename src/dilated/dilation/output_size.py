@@ -4,6 +4,7 @@ Inside the network, a dense map is `rate` times as long as the original's, which
 has beyond the image is no sample, so it is taken off where the maps leave the network, and maps of one stride have
 one size.
 
+    >>> import torch
     >>> network = nn.ZeroPad2d((0, 1, 0, 1))
     >>> crop_outputs(network, 0, (2, 3), (((2, 2), (2, 3)),), output_stride=1)
     >>> network(torch.rand(1, 3, 5, 7)).shape
