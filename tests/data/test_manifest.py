@@ -44,7 +44,24 @@ def test_other_meanings_of_the_values_are_a_change(folder: Path) -> None:
     before = read(folder)
     path = folder / "classes.toml"
     path.write_text(path.read_text().replace("ignore = [9]", "ignore = [9, 200]"))
-    assert before.describe_changes(read(folder)) == ["the classes have changed"]
+    assert before.describe_changes(read(folder)) == ["the ignore of the classes ([9]) have changed"]
+    path.write_text(path.read_text().replace('name = "disc"', 'name = "plate"'))
+    assert before.describe_changes(read(folder)) == ["class 'disc' is gone", "class 'plate' is new"]
+
+
+def test_changes_of_the_listing_are_named_without_reading_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read(folder)
+    monkeypatch.setattr(manifests, "hash_file", None)
+    for kind in ("images", "labels"):
+        (folder / kind / "train" / "p3.png").rename(folder / kind / "train" / "p9.png")
+    data = open_dataset(folder)
+    samples = {split: data.samples(split) for split in ("train", "val")}
+    assert before.describe_listing_changes(samples, data.classes, data.root) == [
+        "images/train/p3.png is gone",
+        "images/train/p9.png is new",
+        "labels/train/p3.png is gone",
+        "labels/train/p9.png is new",
+    ]
 
 
 def test_an_image_that_moved_to_the_other_split_is_a_change(folder: Path) -> None:

@@ -101,7 +101,7 @@ def test_the_number_of_workers_changes_no_weight(folder: Path, recipe_file: Path
 def test_resuming_with_another_recipe_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0"]), out)
-    with pytest.raises(InputError, match="another recipe"):
+    with pytest.raises(InputError, match=r"another recipe: seed was 0, is 5\. Resume with"):
         train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0", "seed=5"]), out, resume=True)
     # What changes memory and no result may change, so that a training whose worker was killed can go on.
     train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=1", "cache=false"]), out, resume=True)
@@ -112,8 +112,25 @@ def test_resuming_on_other_data_is_refused(folder: Path, recipe_file: Path, tmp_
     train(open_dataset(folder), recipe, out)
     for kind in ("images", "labels"):
         (folder / kind / "train" / "p5.png").unlink()
-    with pytest.raises(InputError, match=r"found \{'train': 5, 'val': 2\} images; the run began"):
+    gone = r"images/train/p5\.png is gone, labels/train/p5\.png is gone\. Restore it, or give --accept-changed-data"
+    with pytest.raises(InputError, match=f"not what the run began with: {gone}"):
         train(open_dataset(folder), recipe, out, resume=True)
+    (out / "data.json").unlink()  # what is gone is then not known by name
+    with pytest.raises(InputError, match=r"found \{'train': 5, 'val': 2\} images, and it began with"):
+        train(open_dataset(folder), recipe, out, resume=True)
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+def test_resuming_with_another_number_of_classes_is_refused(
+    accepts: bool, folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    out, recipe = tmp_path / "run", load_recipe(str(recipe_file), ["workers=0"])
+    train(open_dataset(folder), recipe, out)
+    with (folder / "classes.toml").open("a") as file:
+        file.write('\n[[class]]\nname = "cone"\ncolor = [1, 2, 3]\n')
+    message = r"found 4 classes; the run began with 3: class 'cone' is new\. .*--init-from"
+    with pytest.raises(InputError, match=message):
+        train(open_dataset(folder), recipe, out, resume=True, options=RunOptions(accept_changed_data=accepts))
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_begun_anew(

@@ -64,7 +64,7 @@ class DataManifest:
 
     def describe_changes(self, current: DataManifest) -> list[str]:
         """Return what is other in the current data, one change each; empty where nothing is."""
-        changes = ["the classes have changed"] if self.classes != current.classes else []
+        changes = _describe_class_changes(self.classes, current.classes)
         for path in sorted({*self.files, *current.files}):
             before, now = self.files.get(path), current.files.get(path)
             if before != now:
@@ -78,6 +78,18 @@ class DataManifest:
                 if self.samples.get(split) != current.samples.get(split)
             ]
         return changes
+
+    def describe_listing_changes(
+        self, samples_by_split: Mapping[str, Sequence[Sample]], classes: Classes, root: Path
+    ) -> list[str]:
+        """Return what is other in the names of current files and in the classes, as if no content had changed.
+
+        Args:
+            root: the data's folder.
+        """
+        paths, samples = _list_samples(samples_by_split, root)
+        files = {name: self.files.get(name, "") for name in paths}
+        return self.describe_changes(DataManifest(_class_table(classes), samples, files))
 
 
 def make_manifest(
@@ -97,10 +109,7 @@ def make_manifest(
     Raises:
         InputError: a file that cannot be read.
     """
-    names, samples = {}, {}
-    for split, group in samples_by_split.items():
-        samples[split] = [[sample.name, *(_name(p, root) for p in (sample.image, sample.label))] for sample in group]
-        names.update({_name(path, root): path for sample in group for path in _list_files(sample)})
+    names, samples = _list_samples(samples_by_split, root)
 
     def read(name: str) -> tuple[str, list[int]]:
         stamp = stamp_file(names[name])
@@ -114,9 +123,37 @@ def make_manifest(
             files[name], stamps[name] = content, stamp
             if on_progress is not None:
                 on_progress(number, len(names))
+    return DataManifest(_class_table(classes), samples, files, stamps)
+
+
+def _list_samples(
+    samples_by_split: Mapping[str, Sequence[Sample]], root: Path
+) -> tuple[dict[str, Path], dict[str, list[list[str]]]]:
+    """The files by the names that a manifest has, and the samples of each split."""
+    paths, samples = {}, {}
+    for split, group in samples_by_split.items():
+        samples[split] = [[sample.name, *(_name(p, root) for p in (sample.image, sample.label))] for sample in group]
+        paths.update({_name(path, root): path for sample in group for path in _list_files(sample)})
+    return paths, samples
+
+
+def _class_table(classes: Classes) -> dict[str, Any]:
     compared = {field.name: getattr(classes, field.name) for field in dataclasses.fields(classes) if field.compare}
-    table = json.loads(json.dumps(compared))
-    return DataManifest(table, samples, files, stamps)
+    table: dict[str, Any] = json.loads(json.dumps(compared))
+    return table
+
+
+def _describe_class_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    names_before, names = before.get("names", []), now.get("names", [])
+    if names_before != names:
+        changes = [f"class {name!r} is gone" for name in names_before if name not in names]
+        changes += [f"class {name!r} is new" for name in names if name not in names_before]
+        return changes or ["the classes are in another order"]
+    return [
+        f"the {key.replace('_', ' ')} of the classes ({json.dumps(before.get(key))[:60]}) have changed"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _list_files(sample: Sample) -> tuple[Path, ...]:

@@ -52,7 +52,7 @@ class Journal:
         self.made_by = hashlib.sha256(made_by.encode()).hexdigest()
         self.entries: dict[str, dict[str, Any]] = {}
         self.begun: set[str] = set()
-        self.sizes: dict[str, tuple[int, int]] = {}
+        self.sizes: dict[str, tuple[int, ...]] = {}
         self.file: BinaryIO | None = None
         self.lock = Lock()
         with suppress(InputError, AttributeError):  # a damaged journal is none
@@ -155,9 +155,9 @@ def _key(source: Source) -> str:
     return InputImage(source).key
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, ...]:
     try:
         stat = path.stat()
     except OSError:
-        return 0, 0
-    return stat.st_size, stat.st_mtime_ns
+        return ()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino  # programs set mtime, and not ctime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,18 +129,34 @@ def _networks(state: TrainingState) -> list[BaseSegmenter]:
     return [state.segmenter, *([state.ema.segmenter] if state.ema else [])]
 
 
-def require_same_training(
-    values: dict[str, Any], recipe: Recipe, image_counts: dict[str, int] | None, out: Path, root: Path
-) -> None:
-    """Raise where a checkpoint is of another training."""
-    if _comparable_recipe(values["recipe"]) != _comparable_recipe(plain_values(recipe_to_table(recipe))):
-        recipe_file = out / RECIPE_FILE
-        raise InputError(f"{out}: its checkpoint was made with another recipe; resume with {recipe_file}")
-    if image_counts is not None and values["image_counts"] != image_counts:
+def require_same_recipe(values: dict[str, Any], recipe: Recipe, out: Path) -> None:
+    """Raise where a checkpoint was made with another recipe, and name what differs."""
+    before = _comparable_recipe(values["recipe"])
+    now = _comparable_recipe(plain_values(recipe_to_table(recipe)))
+    if before != now:
+        changes = _describe_changes(before, now)
         raise InputError(
-            f"{root}: found {image_counts} images; the run began with {values['image_counts']}. Resume "
-            "on the data that it began with, or start a new run with --init-from on this one."
+            f"{out}: its checkpoint was made with another recipe: {', '.join(changes[:5])}"
+            + (f" and {len(changes) - 5} more" if len(changes) > 5 else ""),
+            hint="resume with the recipe that it began with, or start a new run with --init-from on this one",
         )
+
+
+def _describe_changes(before: Any, now: Any, name: str = "") -> list[str]:
+    """Return what is other in nested tables, as "stage.0.lr was 0.1, is 0.2"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        pairs: list[tuple[object, Any, Any]] = [(key, before.get(key), now.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = [(index, *pair) for index, pair in enumerate(zip(before, now, strict=True))]
+    else:
+        return [] if before == now else [f"{name} was {_shorten(before)}, is {_shorten(now)}"]
+    return [change for key, old, new in pairs for change in _describe_changes(old, new, f"{name}.{key}".lstrip("."))]
+
+
+def _shorten(value: object) -> str:
+    text = "not given" if value is None else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _comparable_recipe(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from torch import Tensor
 from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import Dataset, require_disjoint_splits
 from dilated.data.loader import iter_batch_keys, iter_batches
-from dilated.data.manifest import make_manifest, read_manifest
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError, Interrupted
@@ -34,7 +33,7 @@ from dilated.evaluation.evaluate import evaluate, merge
 from dilated.files import plural
 from dilated.models.base import BaseSegmenter
 from dilated.progress import ProgressCallback
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, DATA_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
 from dilated.training.callbacks import CallbackList, StartEvent, StepEvent, ValidationEvent
@@ -48,6 +47,7 @@ from dilated.training.log import Log, NullLog
 from dilated.training.optim import WeightEMA
 from dilated.training.progress import TrainingProgress
 from dilated.training.run_options import RunOptions
+from dilated.training.same_data import record_data, require_same_listing
 from dilated.training.stages import build_initial_segmenter
 from dilated.training.step import TrainStep
 from dilated.training.stopping import DivergenceMonitor, catch_stop_signals
@@ -116,8 +116,8 @@ class _Trainer:
             require_disjoint_splits(data)
         values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
         if values is not None:
-            counts = None if options.accept_changed_data else self._image_counts()  # they are known at once
-            checkpoint.require_same_training(values, recipe, counts, out, data.root)
+            checkpoint.require_same_recipe(values, recipe, out)
+            require_same_listing(values, self.samples, data, out, options.accept_changed_data)
         # The network before the images: it is checked in a second, and they may take minutes.
         torch.manual_seed(recipe.seed)
         if values is None:
@@ -139,7 +139,8 @@ class _Trainer:
         self.data_digest = ""
         if self.world.is_rank_zero:
             began_with = values["data"]["digest"] if values else None
-            self.data_digest = self._record_data(began_with, options.accept_changed_data)
+            accepts = options.accept_changed_data
+            self.data_digest = record_data(self.samples, data, out, began_with, accepts, self.progress)
         size = values["log"] if values else 0
         self.log: Log | NullLog = Log(out, size) if self.world.is_rank_zero else NullLog()
         if self.log.lost_bytes:
@@ -153,24 +154,6 @@ class _Trainer:
         """The samples of a split, read as the network takes them."""
         config = self.recipe.network.input
         return [dataclasses.replace(sample, input=config) for sample in self.data.samples(split)]
-
-    def _record_data(self, began_with: str | None, accept_changes: bool) -> str:
-        """Write what the data holds, and return its digest; raise where it is not what the training began with."""
-        path = self.out / DATA_FILE
-        previous = read_manifest(path)
-        with self.progress.track(2 * sum(self._image_counts().values()), "reading the data") as report:
-            manifest = make_manifest(self.samples, self.data.classes, self.data.root, previous, report)
-        if began_with not in (None, manifest.digest):
-            is_known = previous is not None and previous.digest == began_with
-            changes = previous.describe_changes(manifest) if previous and is_known else [f"{path} does not say how"]
-            named = f"{', '.join(changes[:5])}{f' and {len(changes) - 5:,} more' if len(changes) > 5 else ''}"
-            message = f"{self.data.root}: the data is not what the run began with: {named}"
-            if not accept_changes:
-                hint = "restore it, or give --accept-changed-data to go on with the data as it is"
-                raise InputError(message, hint=hint)
-            self.progress.notify(message)
-        manifest.save(path)
-        return manifest.digest
 
     def _require_batch_per_process(self) -> None:
         smallest = min(stage.batch or self.recipe.batch for stage in self.recipe.stage)
