@@ -268,8 +268,23 @@ def test_the_work_of_another_run_is_not_mixed_in(source: Path, tmp_path: Path) -
     with pytest.raises(InputError, match=r"bands was None and is \[3, 2, 1\]"):
         predict_raster(make(), source, target, bands=(3, 2, 1))
     save(source, make_image(130, 100)[:, ::-1])
-    with pytest.raises(InputError, match=r"source\.(bytes|mtime_ns|start) was"):
+    with pytest.raises(InputError, match=r"the image was .*city.tif of SHA-256 \w{12} and is"):
         predict_raster(make(), source, target)
+
+
+@pytest.mark.usefixtures("cheap")
+def test_an_image_whose_bytes_changed_is_another_and_one_that_was_touched_or_moved_is_not(
+    source: Path, tmp_path: Path
+) -> None:
+    target, before = tmp_path / "labels.tif", source.stat()
+    stopped_after(3, make(), source, target)
+    content = source.read_bytes()
+    source.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match="the image was"):
+        predict_raster(make(), source, target)
+    source.write_bytes(content)
+    assert predict_raster(make(), source.rename(tmp_path / f"moved{source.suffix}"), target).blocks_resumed == 3
 
 
 @pytest.mark.usefixtures("cheap")

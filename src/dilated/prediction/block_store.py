@@ -6,21 +6,21 @@ blocks belong to, so that a run of another image, network or setting does not mi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dilated.data.manifest import stamp_file
 from dilated.errors import InputError
-from dilated.files import atomic_write, read_json
+from dilated.files import atomic_write, hash_file, read_json
 from dilated.prediction.views import Block, assemble_window
 
 _MANIFEST = "manifest.json"
@@ -145,12 +145,22 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def identify_source(path: Path) -> dict[str, Any]:
-    """Identify an image by its path, size, time and the hash of its first 64 KiB."""
-    stat = path.stat()
-    with path.open("rb") as file:
-        start = hashlib.sha256(file.read(1 << 16)).hexdigest()
-    return {"path": str(path.resolve()), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start": start}
+def identify_source(path: Path, folder: Path) -> dict[str, Any]:
+    """Identify an image by the hash of its content, and say where it is.
+
+    Args:
+        folder: of the blocks; what their manifest says of an image that is untouched is taken over.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    stamp = stamp_file(path)
+    identity = {"path": str(path.resolve()), "stamp": stamp}
+    with suppress(InputError, KeyError, TypeError):
+        before = read_json(folder / _MANIFEST)["source"]
+        if stamp and before["stamp"] == stamp and before["path"] == identity["path"]:
+            return {**identity, "content": str(before["content"])}
+    return {**identity, "content": hash_file(path)}
 
 
 def _check_manifest(path: Path, current: dict[str, Any]) -> None:
@@ -171,13 +181,20 @@ def _describe_differences(saved: dict[str, Any], current: dict[str, Any], prefix
     lines = []
     for key in sorted({*saved, *current}):
         before, after = saved.get(key), current.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
+        if key == "source" and isinstance(before, dict):  # the same image may have been moved or touched
+            if before.get("content") != after["content"]:
+                lines.append(f"the image was {_describe_image(before)} and is {_describe_image(after)}")
+        elif isinstance(before, dict) and isinstance(after, dict):
             lines += _describe_differences(before, after, f"{prefix}{key}.")
         elif before != after and key == "blocks":
             lines.append("blocks differ")
         elif before != after:
             lines.append(f"{prefix}{key} was {before!r} and is {after!r}")
     return lines
+
+
+def _describe_image(source: dict[str, Any]) -> str:
+    return f"{source.get('path')} of SHA-256 {str(source.get('content'))[:12]}"
 
 
 def _damaged_error(path: Path, reason: str) -> InputError:

@@ -143,7 +143,7 @@ def _label_raster(
         work_folder.mkdir(exist_ok=True)
     with _removed_if_empty(work_folder), _open_source(segmenter, source, work_folder) as raster:
         blocks = predictor.split_into_blocks(raster.height, raster.width)
-        block_store = BlockStore(work_folder, _provenance(predictor, source), blocks, dtype)
+        block_store = BlockStore(work_folder, _provenance(predictor, source, work_folder), blocks, dtype)
         resumed = _label_missing_blocks(predictor, raster, block_store, nodata, progress)
         geo_tags = raster.geo_tags
     # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
@@ -292,10 +292,10 @@ def _draw_quicklook(tiff: LabelTiffWriter, segmenter: BaseSegmenter) -> Image.Im
     return image
 
 
-def _provenance(predictor: Predictor, source: _RasterSource) -> dict[str, Any]:
+def _provenance(predictor: Predictor, source: _RasterSource, work_folder: Path) -> dict[str, Any]:
     """Return what labels depend on."""
     return {
-        "source": identify_source(source.path),
+        "source": identify_source(source.path, work_folder),
         "bands": source.bands,
         "level": source.level,
         "network": predictor.segmenter.digest(),
