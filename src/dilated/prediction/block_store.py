@@ -181,7 +181,8 @@ def _describe_differences(saved: dict[str, Any], current: dict[str, Any], prefix
     lines = []
     for key in sorted({*saved, *current}):
         before, after = saved.get(key), current.get(key)
-        if key == "source" and isinstance(before, dict):  # the same image may have been moved or touched
+        if key == "source" and isinstance(before, dict) and isinstance(after, dict):
+            # the same image may have been moved or touched
             if before.get("content") != after["content"]:
                 lines.append(f"the image was {_describe_image(before)} and is {_describe_image(after)}")
         elif isinstance(before, dict) and isinstance(after, dict):
