@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from dilated import api
+from dilated.api import make_predictor
 from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, plain
 from dilated.cli.tables import render_comparison
@@ -18,6 +20,8 @@ from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
 from dilated.evaluation.evaluate import MetricsConfig
 from dilated.files import atomic_write
+from dilated.report.differing_images import render_comparison_page
+from dilated.run_folder import find_seed_runs
 
 _Side = Annotated[str, Positional, arg(metavar="NETWORK")]
 _DEFAULT_METRICS = MetricsConfig(boundary=True)
@@ -33,11 +37,14 @@ class _Options:
     group_by: arguments.GroupBy = None
     json_file: arguments.JsonFile = None
     """write the figures there too."""
+    page: arguments.OptionalPath = None
+    """write a page there too: the images on which the two differ most, with both predictions beside the truth."""
     device: arguments.Device = None
 
     def __post_init__(self) -> None:
-        if self.json_file is not None and not self.json_file.absolute().parent.is_dir():
-            raise InputError(f"{self.json_file}: its folder is not there", hint="make the folder first")
+        for path in (self.json_file, self.page):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise InputError(f"{path}: its folder is not there", hint="make the folder first")
 
 
 def run(
@@ -65,3 +72,10 @@ def run(
     if options.json_file is not None:
         figures = {"candidate": compared.candidate.to_dict(), **compared.to_dict()}
         atomic_write(options.json_file, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    if options.page is not None:
+        first, second = (
+            make_predictor(next(iter(find_seed_runs(Path(side))), side), options.device)
+            for side in (candidate, baseline)
+        )
+        samples = dataset.samples(options.split)
+        atomic_write(options.page, render_comparison_page(compared, samples, dataset.classes, (first, second)))

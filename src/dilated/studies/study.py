@@ -12,14 +12,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation.study import StudyResult, StudySettings
 from dilated.files import atomic_write, plural
 from dilated.lock import lock_folder
 from dilated.models.segmenter import Segmenter
-from dilated.report.study_page import render_study_page, show_differing_images
+from dilated.prediction.predictor import Predictor
+from dilated.report.differing_images import show_differing_images
+from dilated.report.study_page import render_study_page
 from dilated.studies.request import CLOCK_FILE, CSV_FILE, JSON_FILE, PAGE_FILE, StudyOptions, StudyRequest
 from dilated.studies.trainings import BudgetOver, StudyTrainings
 from dilated.training.budget import parse_duration
@@ -156,11 +161,18 @@ def _write_files(result: StudyResult, trainings: StudyTrainings, notify: Callabl
     """Write the page, the figures as JSON and as a table."""
     out, data = trainings.out, trainings.folds[1]
     by_name = {arm.name: arm for arm in trainings.arms}
+    samples = [(number, sample) for number, fold in trainings.folds.items() for sample in fold.samples("val")]
+
+    @lru_cache(maxsize=len(trainings.folds))
+    def make_predictor(name: str, number: int) -> Predictor:
+        return trainings.make_predictor(by_name[name], 1, number)
+
     images = show_differing_images(
-        result,
-        [(number, sample) for number, fold in trainings.folds.items() for sample in fold.samples("val")],
+        [arm.name for arm in result.measured],
+        np.array([arm.image_means for arm in result.measured]),
+        [sample for _, sample in samples],
         data.classes,
-        lambda name, number: trainings.make_predictor(by_name[name], 1, number),
+        lambda name, i: make_predictor(name, samples[i][0]),
     )
     histories = {arm.name: trainings.history(by_name[arm.name]) for arm in result.measured}
     page = render_study_page(result, out.name or out.resolve().name, data.classes, histories, images)
