@@ -12,6 +12,7 @@ are taken to be finite and may be of float32 or float64.
 
 from __future__ import annotations
 
+from dilated.training.losses.boundary import boundary
 from dilated.training.losses.combined import LossConfig, adjust_logits, combined_loss, loss_normalizer
 from dilated.training.losses.marginal import marginal_cross_entropy
 from dilated.training.losses.overlap import dice, jaccard, lovasz
@@ -20,6 +21,7 @@ from dilated.training.losses.pixelwise import cross_entropy, focal, ohem
 __all__ = [
     "LossConfig",
     "adjust_logits",
+    "boundary",
     "combined_loss",
     "cross_entropy",
     "dice",

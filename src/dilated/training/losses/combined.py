@@ -5,9 +5,9 @@
     for logits_of_part, target_of_part in parts:
         combined_loss(logits_of_part, target_of_part, options, normalizer).backward()
 
-Cross-entropy and the focal loss of the parts add up to those of the whole batch. Hard pixels, Dice, Jaccard and
-Lovasz-Softmax are functions of a set of pixels: each part is a set of its own, weighted by its fraction of the batch.
-A term of weight 0 is not computed.
+Cross-entropy and the focal loss of the parts add up to those of the whole batch. Hard pixels, Dice, Jaccard,
+Lovasz-Softmax and boundaries are functions of a set of pixels: each part is a set of its own, weighted by its fraction
+of the batch. A term of weight 0 is not computed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from dilated.config import require_valid
 from dilated.errors import InputError
 from dilated.label_ids import ignore_id
+from dilated.training.losses.boundary import boundary
 from dilated.training.losses.overlap import dice, jaccard, lovasz
 from dilated.training.losses.pixelwise import cross_entropy, focal, ohem, weight_sum
 
@@ -60,6 +61,8 @@ class LossConfig:
     """Weight of the soft Jaccard loss, over the classes that the batch holds."""
     lovasz: float = 0.0
     """Weight of Lovasz-Softmax, over the classes that the batch holds; it sorts the pixels once for each."""
+    boundary: float = 0.0
+    """Weight of the boundary loss, over the classes that have a boundary in the batch."""
     class_weights: tuple[float, ...] = ()
     """One weight per class, of its pixels in cross-entropy and the focal loss; empty for none."""
     logit_adjustment: float = 0.0
@@ -153,8 +156,8 @@ def adjust_logits(logits: Tensor, options: LossConfig) -> Tensor:
     Example:
         >>> import torch
         >>> options = LossConfig(logit_adjustment=1.0, class_priors=(0.9, 0.1))
-        >>> adjust_logits(torch.zeros(1, 2, 1, 1), options).softmax(1).flatten().tolist()
-        [0.8999..., 0.1000...]
+        >>> adjust_logits(torch.zeros(1, 2, 1, 1), options).softmax(1)[0, 0].item()
+        0.8999...
     """
     if not options.logit_adjustment:
         return logits
@@ -216,6 +219,7 @@ _TERMS: dict[str, _Term] = {
     "dice": _set_term(dice),
     "jaccard": _set_term(jaccard),
     "lovasz": _set_term(lovasz),
+    "boundary": _set_term(boundary),
 }
 """The terms, by the key of their weight in `LossConfig`."""
 

@@ -34,7 +34,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
         0.3333...
     """
     intersection, predicted, target_area = _soft_areas(logits, target)
-    return _mean_over_present(2 * intersection, predicted + target_area, target_area)
+    return mean_over_present(2 * intersection, predicted + target_area, target_area)
 
 
 def jaccard(logits: Tensor, target: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def jaccard(logits: Tensor, target: Tensor) -> Tensor:
         0.5
     """
     intersection, predicted, target_area = _soft_areas(logits, target)
-    return _mean_over_present(intersection, predicted + target_area - intersection, target_area)
+    return mean_over_present(intersection, predicted + target_area - intersection, target_area)
 
 
 def lovasz(logits: Tensor, target: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def _soft_areas(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return intersection.to(logits.dtype), predicted, target_area
 
 
-def _mean_over_present(overlap: Tensor, area: Tensor, target_area: Tensor) -> Tensor:
+def mean_over_present(overlap: Tensor, area: Tensor, target_area: Tensor) -> Tensor:
     """Return the mean of one minus the ratio over the classes with a true area; 0 where there is none."""
     present = target_area > 0
     ratio = (overlap / area.clamp(min=1e-6)).clamp(max=1)  # rounding may carry it just beyond
