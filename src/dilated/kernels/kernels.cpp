@@ -494,6 +494,13 @@ struct Labels {
 
 INLINE float lerp(float a, float b, float w) { return w < 0.5f ? a + w * (b - a) : b - (b - a) * (1.0f - w); }
 
+INLINE vec lerp(vec a, vec b, vec w) {
+  vec difference = b - a;
+  return w < splat(0.5f) ? a + w * difference : b - difference * (splat(1.0f) - w);
+}
+
+#include "upsample.h"
+
 template <typename Label>
 static void label_rows(const Labels& a, int64_t first, int64_t last) {
   int64_t wide = a.out_width;
@@ -543,6 +550,11 @@ void dilated_labels(const Labels* a) {
   auto label = a->classes <= 255 ? label_rows<uint8_t> : label_rows<int32_t>;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(a->threads)
   for (int64_t b = 0; b < bands; b++) label(*a, b * BAND, std::min(rows, (b + 1) * BAND));
+}
+
+void dilated_upsample(const Upsample* a) {
+#pragma omp parallel for schedule(dynamic, 4) num_threads(a->threads)
+  for (int64_t index = 0; index < a->batch * a->out_height; index++) upsample_row(*a, index);
 }
 
 int64_t dilated_panel() { return P; }

@@ -38,7 +38,7 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         return _in_bands(logits, rows, columns)
     logits = logits.contiguous()
     labels = torch.empty((n, len(rows), len(columns)), dtype=label_tensor_dtype(classes))
-    (first_rows, row_weights), (first_columns, column_weights) = _split(rows), _split(columns)
+    (first_rows, row_weights), (first_columns, column_weights) = split_positions(rows), split_positions(columns)
     tensors = {
         "logits": logits, "labels": labels, "rows": first_rows, "columns": first_columns, "row_weights": row_weights,
         "column_weights": column_weights,
@@ -58,7 +58,7 @@ def _in_bands(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     n, classes, height, width = logits.shape
     dtype = label_tensor_dtype(classes)
     labels = torch.empty((n, len(rows), len(columns)), dtype=dtype, device=logits.device)
-    (first_rows, row_weights), (first_columns, column_weights) = (_split(p, logits) for p in (rows, columns))
+    (first_rows, row_weights), (first_columns, column_weights) = (split_positions(p, logits) for p in (rows, columns))
     band = max(1, _BAND_FLOATS // max(1, n * classes * len(columns)))
     bounds = rows.floor().long().tolist()
     for start in range(0, len(rows), band):
@@ -76,7 +76,7 @@ def _in_bands(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return labels
 
 
-def _split(positions: Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def split_positions(positions: Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The sample before each position, and the weight of the one after it."""
     samples = positions.floor()
     weights = (positions - samples).to(torch.float32 if like is None else like)

@@ -31,7 +31,7 @@ TRANSFORM_PAIRS = (
 """((tile, kernel) of the rows, of the columns) that are compiled in."""
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 _SOURCE = Path(__file__).with_name("kernels.cpp")
-_HEADERS = (Path(__file__).with_name("inverted_residual.h"),)
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("inverted_residual.h", "upsample.h"))
 
 
 class Layer(ctypes.Structure):
@@ -79,6 +79,18 @@ class Labels(ctypes.Structure):
         *(
             (name, ctypes.c_int64)
             for name in ("batch", "classes", "height", "width", "out_height", "out_width", "threads")
+        ),
+    )
+
+
+class Upsample(ctypes.Structure):
+    """The arguments of bilinear up-sampling, as upsample.h has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "y", "rows", "columns", "row_weights", "column_weights")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("batch", "channels", "height", "width", "out_height", "out_width", "threads")
         ),
     )
 
@@ -239,6 +251,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     residual = library.dilated_inverted_residual
     residual.restype, residual.argtypes = ctypes.c_int64, [ctypes.POINTER(Block), ctypes.c_int64]
     library.dilated_labels.restype, library.dilated_labels.argtypes = None, [ctypes.POINTER(Labels)]
+    library.dilated_upsample.restype, library.dilated_upsample.argtypes = None, [ctypes.POINTER(Upsample)]
     for name in ("dilated_panel", "dilated_rows"):
         getattr(library, name).restype = ctypes.c_int64
     return library

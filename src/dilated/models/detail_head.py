@@ -19,8 +19,8 @@ class DetailHead(nn.Module):
         layers: 3x3 convolutions, one or two.
 
     Shapes:
-        logits (N, C, H/4, W/4), features (N, channels + width, H/4, W/4) -> logits (N, C, H/4, W/4). The reduced deep
-        features come last; with `feature_channels = 0` there are none.
+        logits (N, C, H/4, W/4), features (N, channels, H/4, W/4), reduced deep features (N, width, H/4, W/4) -> logits
+        (N, C, H/4, W/4). With `feature_channels = 0` there are no deep ones.
 
     Example:
         >>> detail = DetailHead(channels=24, classes=3, width=16).eval()
@@ -40,5 +40,5 @@ class DetailHead(nn.Module):
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
 
-    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
-        return logits + self.correct(self.fuse(torch.cat([features, logits], 1)))
+    def forward(self, logits: Tensor, *features: Tensor) -> Tensor:
+        return logits + self.correct(self.fuse(torch.cat([*features, logits], 1)))

@@ -22,6 +22,7 @@ from dilated.errors import InputError
 from dilated.fields.arithmetic import conv_axes
 from dilated.fields.probing import eval_mode, temporary_hooks
 from dilated.kernels.labels import upsample_argmax
+from dilated.kernels.upsample import is_upsampled_natively, upsample_channels_last
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ def upsample(feature_maps: Tensor, source: AxisGrids, target: AxisGrids, size: t
         [0.0, 2.0, 4.0, 6.0, 8.0, 8.0]
     """
     (source_rows, source_columns), (target_rows, target_columns) = split_axes(source), split_axes(target)
+    if not torch.jit.is_tracing() and is_upsampled_natively(feature_maps):  # type: ignore[attr-defined]
+        cpu, (height, width) = torch.device("cpu"), feature_maps.shape[-2:]
+        rows = _source_positions(height, source_rows, target_rows, size[0], cpu)
+        return upsample_channels_last(
+            feature_maps, rows, _source_positions(width, source_columns, target_columns, size[1], cpu)
+        )
     return _resample_axis(
         _resample_axis(feature_maps, -1, source_columns, target_columns, size[1]), -2, source_rows, target_rows, size[0]
     )

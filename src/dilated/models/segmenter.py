@@ -291,7 +291,8 @@ class Segmenter(BaseSegmenter):
             coarse = torch.cat([logits, self.detail.reduce(feature_maps[0])], 1)
         upsampled = upsample(coarse, grids[0], grids[1], size)  # (N, C or C + width, H/4, W/4)
         classes = logits.shape[1]
-        return self.detail(upsampled[:, :classes], torch.cat([fine, upsampled[:, classes:]], 1)), grids[1]
+        parts = [fine] if self.detail.reduce is None else [fine, upsampled[:, classes:]]
+        return self.detail(upsampled[:, :classes], *parts), grids[1]
 
     def _logit_grids(self, grids: AxisGrids) -> tuple[Grid, Grid]:
         """Where the logits made of features on such grids sit, along rows and along columns."""
