@@ -193,7 +193,8 @@ def test_other_kinds_of_files_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, out: str
 ) -> None:
     text = complaint(capsys, tmp_path / source, "--network", CAMVID, "--out", tmp_path / out)
-    assert text == f"error: convert: {source} to {out} hint: give a .caffemodel, and as --out a .safetensors file"
+    kinds = ".caffemodel (or .h5, .pickle, .pkl, .pth, .pt)"
+    assert text == f"error: convert: {source} to {out} hint: give a {kinds}, and as --out a .safetensors file"
 
 
 def test_a_network_that_was_not_released_is_refused_with_those_that_were(

@@ -32,6 +32,7 @@ from dilated.models.paper import VGGConfig, VGGSegmenter, bilinear_kernel
 from dilated.models.vgg import VGG16_CONVOLUTIONS
 from dilated.palettes import CAMVID_COLORS, CITYSCAPES_COLORS, VOC_CLASSES, Color, voc_color
 from dilated.weights import caffe
+from dilated.weights.ports import read_port
 
 _UPSAMPLING_LAYER = "ctx_upsample"
 """Cityscapes' deconvolution, which was never trained: its weights must be the bilinear kernel."""
@@ -131,11 +132,12 @@ def _caffe_layer_names(name: str) -> dict[str, str]:
 
 
 def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
-    """Load a released network from the authors' `.caffemodel`.
+    """Load a released network from the authors' `.caffemodel`, or from a file that others made of it.
 
     Every layer must be there, under one of its names, with exactly its shape; nothing is skipped.
 
     Args:
+        path: a `.caffemodel`; a `.h5` of Keras, a `.pickle` of TensorFlow's arrays, or a `.pth` state dict of a port.
         name: one of `PUBLISHED_NETWORKS`.
 
     Raises:
@@ -144,14 +146,18 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
     """
     path = Path(path)
     _find_published(name)
-    file_layers = caffe.read_caffemodel(path)
+    is_caffe = path.suffix == ".caffemodel"
+    file_layers = caffe.read_caffemodel(path) if is_caffe else {}
     with torch.device("meta"):  # shapes alone: 134 million weights are not drawn for a file that does not fit
         template = published(name)
-    if template.config.upsampling == "deconvolution" and _UPSAMPLING_LAYER in file_layers:
-        _check_bilinear_kernel(file_layers.pop(_UPSAMPLING_LAYER), len(template.classes), path)
     expected = {
         n: [tuple(p.shape) for p in layer.parameters()] for n, layer in _layers_by_caffe_name(template, name).items()
     }
+    read_as = {}
+    if not is_caffe:
+        file_layers, read_as["read_as"] = read_port(path, expected)
+    elif template.config.upsampling == "deconvolution" and _UPSAMPLING_LAYER in file_layers:
+        _check_bilinear_kernel(file_layers.pop(_UPSAMPLING_LAYER), len(template.classes), path)
     blobs = caffe.match_layers(file_layers, expected, path, aliases={n: _layer_aliases(n) for n in expected})
     segmenter = published(name)
     with torch.no_grad():
@@ -160,6 +166,7 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
                 parameter.copy_(torch.tensor(np.asarray(blob)))
     require_usable(segmenter.state_dict(), path)
     segmenter.card = {"network": name, "source": path.name, "sha256": hash_file(path), "input": "BGR less its mean"}
+    segmenter.card |= read_as
     return segmenter.eval()
 
 
