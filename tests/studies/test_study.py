@@ -119,7 +119,8 @@ def test_arms_share_front_end_and_views_and_differ_in_seeds(whole: tuple[Path, S
     backbone = [key for key in states["none", 1] if key.startswith("backbone.")]
     assert all(torch.equal(state[key], states["none", 1][key]) for state in states.values() for key in backbone)
     assert not torch.equal(states["none", 1]["classifier.weight"], states["none", 2]["classifier.weight"])
-    assert len(list((out / "features").iterdir())) == 1
+    assert json.loads((out / "plan.json").read_text())["views"] == 4
+    assert not (out / "features").exists()  # removed when all was done
     assert not list(out.glob("*/seed-*/features"))
 
 
@@ -164,6 +165,7 @@ def test_killed_stopped_and_out_of_time_a_study_ends_bit_equal(
 
     with pytest.raises(Interrupted):
         run(data, out, front, stop)
+    assert len(list((out / "features").iterdir())) == 1  # one for all arms
     page = (out / "study.html").read_text()
     assert "none: not done with 1 of 2 seeds" in page
     assert "none-crf: not done with 2 of 2 seeds" in page

@@ -38,6 +38,11 @@ def test_the_budget_is_split_into_equal_steps(
     assert split_budget(seconds, costs, trainings) == expected
 
 
+def test_trainings_that_take_long_to_begin_leave_fewer_steps() -> None:
+    # page 10, fixed 2 * 2 * (12 + 1) = 52, 4 validations 16: 0.75 * (590 - 52 - 16) / (2 * 0.5)
+    assert split_budget(600.0, [ArmCost(0.25, 1.0)] * 2, 2, start_seconds=12.0) == Split(391, 4)
+
+
 def test_what_is_planned_ends_within_the_budget() -> None:
     costs, trainings = [ArmCost(0.3, 4.0), ArmCost(0.7, 5.0), ArmCost(0.0, 9.0)], 6
     split = split_budget(1200.0, costs, trainings)

@@ -13,10 +13,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from dilated.data.dataset import Dataset
-from dilated.data.sample import Sample
+from dilated.data.manifest import make_manifest
+from dilated.data.sample import Sample, require_same_size
 from dilated.errors import InputError
 from dilated.evaluation.study_cost import measure_network
 from dilated.files import atomic_write, read_json
@@ -29,7 +31,7 @@ from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
 from dilated.training.feature_views import cache_views
 from dilated.training.study_arms import Arm, ArmLength, find_arms, make_arm_recipe
-from dilated.training.study_budget import FRONT_SHARE, ArmCost, StudyClock, split_budget
+from dilated.training.study_budget import FRONT_SHARE, START_SECONDS, ArmCost, StudyClock, split_budget
 from dilated.training.study_measure import build_arm_network, choose_views, measure_step_seconds
 
 _VIEWS_SHARE = 0.1
@@ -134,8 +136,9 @@ def make_study_plan(
         measure_network(front, val[0], world.device)
         measuring = len(costs) * _MEASURE_FACTOR * (time.monotonic() - started)
         others = (request.folds - 1) * (FRONT_SHARE / request.folds * clock.budget + views_seconds)
+        start_seconds = START_SECONDS + _time_reading(data)
         left = clock.left - measuring - others
-        split = split_budget(left, list(costs.values()), request.seeds * request.folds)
+        split = split_budget(left, list(costs.values()), request.seeds * request.folds, start_seconds)
         validations = split.validations
         steps = split.steps if steps is None else steps
     assert steps is not None  # asked for where there is no budget
@@ -150,6 +153,16 @@ def _measure_refined(
         raise InputError(f"{arm.parent} cannot run", hint=f"leave out {arm.name} too")
     predictor = Predictor(front, device=str(world.device), crf=DenseCRF())
     return ArmCost(0.0, costs[arm.parent].evaluation_seconds + _time_prediction(predictor, val) * len(val))
+
+
+def _time_reading(data: Dataset) -> float:
+    """The seconds that a training takes to hash all files and to hold the sizes of labels against those of images."""
+    started = time.monotonic()
+    samples = {split: data.samples(split) for split in ("train", "val")}
+    make_manifest(samples, data.classes, data.root, None, lambda done, total: None)
+    for sample in chain.from_iterable(samples.values()):
+        require_same_size(sample)
+    return time.monotonic() - started
 
 
 def _time_prediction(predictor: Predictor, samples: list[Sample]) -> float:

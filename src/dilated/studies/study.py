@@ -4,7 +4,8 @@
     print(result)                                        # the arms, the verdict, and what is not shown
 
 Writes into the folder: `request.json` and `plan.json`, what was asked and planned; `front/`, the front end's run;
-`features/`; ARM/seed-N, runs like those of `dilated train`; `study.html`, `results.json` and `results.csv`.
+ARM/seed-N, runs like those of `dilated train`; `study.html`, `results.json` and `results.csv`; and until all is done
+`features/`, 4 GB at most for a stride and a fold.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def study(
         clock.save()
         result = _make_result(trainings, seconds, options.init_from)
         _write_files(result, trainings, notify)
+        if result.is_complete:
+            trainings.remove_features()
         clock.save()
         if stopped is not None:
             raise Interrupted from stopped

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -258,6 +259,11 @@ class StudyTrainings:
     def history(self, arm: Arm) -> History | None:
         """The curves of an arm's first training."""
         return read_history(self.network_file(arm, 1, 1).parent)
+
+    def remove_features(self) -> None:
+        """Delete the features of the frozen backbones, which nothing needs once all is done."""
+        for number in self.folds:
+            shutil.rmtree(self._fold_folder(number) / FEATURES_FOLDER, ignore_errors=True)
 
     def strip_front(self) -> None:
         """Take context module, head and correction off the front end that was given."""

@@ -23,8 +23,8 @@ FRONT_SHARE = 0.25
 """Of a budget, for the front ends."""
 PAGE_SECONDS = 5.0
 """For the page, and for each arm on it half of that."""
-_START_SECONDS = 2.0
-"""For a training to begin and to end."""
+START_SECONDS = 2.0
+"""For a training to begin and to end, without reading the data."""
 _SLACK = 0.75
 """Of the time for steps that is planned: a machine may become slower."""
 _VALIDATION_SHARE = 0.15
@@ -60,13 +60,16 @@ def page_seconds(arms: int) -> float:
     return PAGE_SECONDS * (1 + arms / 2)
 
 
-def split_budget(seconds: float, costs: Sequence[ArmCost], trainings: int) -> Split:
+def split_budget(
+    seconds: float, costs: Sequence[ArmCost], trainings: int, start_seconds: float = START_SECONDS
+) -> Split:
     """Split what is left of a budget into trainings of equally many steps.
 
     Args:
         seconds: left for all trainings, evaluations and the page.
         costs: of each arm.
         trainings: of each arm: seeds times folds.
+        start_seconds: that a training takes to begin and to end.
 
     Raises:
         InputError: too little time for ten steps each.
@@ -77,7 +80,7 @@ def split_budget(seconds: float, costs: Sequence[ArmCost], trainings: int) -> Sp
     """
     left = seconds - page_seconds(len(costs))
     steps_cost = trainings * sum(cost.step_seconds for cost in costs)
-    fixed = trainings * sum(_START_SECONDS + cost.evaluation_seconds for cost in costs)
+    fixed = trainings * sum(start_seconds + cost.evaluation_seconds for cost in costs)
     validation = trainings * sum(cost.evaluation_seconds for cost in costs if cost.step_seconds)
     validations = _MANY_VALIDATIONS if _MANY_VALIDATIONS * validation <= _VALIDATION_SHARE * left else 1
     time_for_steps = _SLACK * (left - fixed - validations * validation)
