@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from torch import nn
 
 from dilated import AdapterConfig, InputError, Predictor, Segmenter, SegmenterConfig, add_context, load
 from dilated.cli.main import main
+from dilated.deploy.check_images import find_calibration, find_images
 from dilated.deploy.export import export
 from dilated.deploy.graph import ImageGraph
 from dilated.input_config import InputConfig
@@ -219,6 +221,35 @@ def test_the_price_counts_changes_by_class_and_near_ties(tmp_path: Path, photo: 
     assert "labels differ" in str(price)
 
 
+def test_progress_is_told_after_each_image_and_slow_networks_are_timed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dilated.deploy.price._MOST_SECONDS", 0.0)
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(make_images(3, 40, 50)):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+    steps: list[tuple[int, int]] = []
+    exported = export(
+        timm_segmenter(),
+        tmp_path / "network.onnx",
+        progress=lambda done, total: steps.append((done, total)),
+        check=tmp_path / "photos",
+    )
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert len(exported.price.seconds["exported"]) == 3
+
+
+def test_of_many_images_twenty_from_beginning_to_end_are_looked_at(tmp_path: Path) -> None:
+    for i in range(45):
+        Image.new("RGB", (2, 2)).save(tmp_path / f"{i:02}.png")
+    found = find_images(tmp_path, "val")
+    assert [path.stem for path in found.images] == [f"{i:02}" for i in range(0, 40, 2)]
+    assert "is taken for a folder of images" in found.notes[0]
+    calibration = find_calibration(None, tmp_path, found.images)
+    assert calibration.images == found.images
+    assert "the same that the price is measured on" in calibration.notes[-1]
+
+
 class _Fancy(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.bessel_j0(x)
@@ -250,12 +281,15 @@ def test_logits_of_a_file_of_labels_are_refused(exported_file: tuple[BaseSegment
 @pytest.mark.parametrize("output", ["logits", "probabilities"])
 def test_a_file_carries_what_tune_fitted(output: Any, tmp_path: Path, photo: Path) -> None:
     segmenter = with_class_bias(timm_segmenter(), (0.5, 0.0, -0.25))
-    threshold = RiskThreshold(0.05, 0.45, 0.1, False)
-    record = TuningRecord(segmenter.digest(), 1.7, (0.5, 0.0, -0.25), "made", "val", 9, "image", 9, 0.995, (threshold,))
+    record = TuningRecord(segmenter.digest(), 1.7, (0.5, 0.0, -0.25), "made", "val", 9, "image", 9, 0.995, ())
+    segmenter.card["tuning"] = record.to_dict()
+    image = make_images(1, 45, 61)[0]
+    confidence = Predictor(segmenter, device="cpu", precision="fp32")(image, logits=True).confidence
+    threshold = RiskThreshold(0.05, float(np.median(confidence)), 0.1, False)  # half of the pixels are unknown
+    record = dataclasses.replace(record, risks=(threshold,))
     segmenter.card["tuning"] = record.to_dict()
     path = export(segmenter, tmp_path / "tuned.onnx", output=output, check=photo).path
     assert read_tuning(read_exported(path)) == record
-    image = make_images(1, 45, 61)[0]
     expected = Predictor(segmenter, device="cpu", precision="fp32", risk=0.05)(image, logits=True)
     given = Predictor(path, device="cpu", risk=0.05)(image, logits=True)
     assert given.temperature == 1.7

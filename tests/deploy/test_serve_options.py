@@ -41,6 +41,12 @@ def test_any_query_is_a_request_within_the_limits_or_an_error_with_a_hint(
     assert 0 <= request.top <= MOST_TOP
 
 
+@pytest.mark.parametrize("text", ["\u0663", "1_0", "\uff11.5", "1e400", "nan", "-1"])
+def test_numbers_are_plain_digits(text: str) -> None:
+    with pytest.raises(InputError, match=f"deadline: {text!r} is not a number in 0..60"):
+        parse_request([("deadline", text)], {}, NETWORKS, deadline=60)
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine is no fault
 @given(st.lists(st.text(max_size=120) | st.sampled_from(["a.png", "A.jpg", "../a.png", "a-2.png", ".."]), max_size=6))
 def test_any_names_become_names_of_different_files_of_one_folder(names: list[str]) -> None:

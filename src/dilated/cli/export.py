@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dilated.cli import arguments
-from dilated.cli.console import write_line
+from dilated.cli.console import ProgressBar, write_line
 from dilated.deploy.export import ExportOptions, export
 
 
@@ -17,7 +17,8 @@ def run(
     Args:
         out: the file to write; its name ends in .onnx or, for openvino, .xml.
     """
-    exported = export(network, out, options)
+    with ProgressBar("exporting") as bar:
+        exported = export(network, out, options, bar.update)
     for note in exported.notes:
         write_line(f"note: {note}", stderr=True)
     for line in exported.price.describe():

@@ -15,15 +15,10 @@ import dataclasses
 import shutil
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from numpy.typing import NDArray
-
-from dilated.data.dataset import Dataset, open_dataset
-from dilated.data.images import list_image_files
-from dilated.data.sample import Sample
+from dilated.deploy.check_images import find_calibration, find_checked
 from dilated.deploy.graph import ImageGraph, Output
 from dilated.deploy.onnx_file import to_onnx
 from dilated.deploy.openvino_file import write_openvino
@@ -32,7 +27,7 @@ from dilated.deploy.price import ExportPrice, measure_price
 from dilated.deploy.quantize import crop_middle, quantize
 from dilated.errors import InputError
 from dilated.evaluation.compare import compare
-from dilated.files import atomic_path, plural
+from dilated.files import atomic_path
 from dilated.label_ids import ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.exported import read_exported
@@ -40,10 +35,10 @@ from dilated.prediction.image_input import to_pixels
 from dilated.prediction.memory import measure_bytes_per_pixel
 from dilated.prediction.predictor import Predictor
 from dilated.prediction.tiling import measure_tile_plan
+from dilated.progress import ProgressCallback
 from dilated.weights.bundled import load
 
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-_MOST_IMAGES = 20
 _TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "int8": 1e-2}
 _TRIAL_SIDE = 256
 """Pixels a side of the part of an image on which each layer is tried alone."""
@@ -65,7 +60,7 @@ class ExportOptions:
     """Measure the price on these images: a data folder, of which the split is labelled and true labels are compared
     with, a folder of images or an image; the sample photographs if not given."""
     split: str = "val"
-    """The part of a data folder that is labelled, its first 20 images."""
+    """The part of a data folder that is labelled: 20 of its images, evenly spaced."""
     calibrate: Path | None = None
     """For int8, the images from which the ranges of values are taken: a data folder, of which `train` is read, a folder
     of images or an image; by default those of `check` or, of a data folder, of its `train`."""
@@ -94,7 +89,11 @@ class Export:
 
 
 def export(
-    network: BaseSegmenter | Path | str, out: Path | str, options: ExportOptions | None = None, **changes: Any
+    network: BaseSegmenter | Path | str,
+    out: Path | str,
+    options: ExportOptions | None = None,
+    progress: ProgressCallback | None = None,
+    **changes: Any,
 ) -> Export:
     """Write a network as a file for another runtime, and run it there on real images beside the network.
 
@@ -102,6 +101,7 @@ def export(
         network: a segmenter, a bundled name, a network file or a run's folder.
         out: the file; its name ends in .onnx or, for OpenVINO, .xml.
         options: what is exported, and what it may cost.
+        progress: called after each layer that int8 is tried on, and after each image that is labelled.
         changes: fields of the options.
 
     Returns:
@@ -122,28 +122,30 @@ def export(
     if path.suffix != _SUFFIXES[options.to]:
         raise InputError(f"{path}: not the name of a file for {options.to}", hint=f"end it in {_SUFFIXES[options.to]}")
     segmenter = (network if isinstance(network, BaseSegmenter) else load(network)).cpu().eval()
-    images, samples, dataset, notes = _find_images(options, segmenter)
+    found = find_checked(options.check, options.split, segmenter.input)
+    images, notes = found.images, found.notes
     content = _make_graph(segmenter, options)
     with tempfile.TemporaryDirectory() as folder:
         ours = Predictor(segmenter, device="cpu")
         if options.precision == "int8":
-            calibration, more_notes = _find_calibration(options, images, segmenter)
+            calibration = find_calibration(options.calibrate, options.check, images)
+            ranges = [to_pixels(image, segmenter.input) for image in calibration.images]
             trial = _Trial(ours, images, Path(folder, f"trial{path.suffix}"), options)
-            quantized = quantize(content, calibration, trial.changed_share, options.allowed_share)
-            content, notes = quantized.content, (*notes, *more_notes, quantized.describe())
+            quantized = quantize(content, ranges, trial.changed_share, options.allowed_share, progress)
+            content, notes = quantized.content, (*notes, *calibration.notes, quantized.describe())
         with atomic_path(path, in_folder=True) as temporary:
             _write(content, temporary, options)
             theirs = Predictor(read_exported(temporary), device="cpu")
-            price = measure_price(ours, theirs, images)
+            price = measure_price(ours, theirs, images, progress)
             if price.changed_share > options.allowed_share:
                 raise InputError(
                     f"{path}: not written, as {price.changed_share:.2e} of the labels differ, and "
                     f"{options.allowed_share:g} may; {price.near_ties:,} of {price.changed_pixels:,} are near ties",
                     hint="give a greater --tolerance, if so many may",
                 )
-            if dataset is not None:
+            if found.dataset is not None:
                 price.comparison = compare(
-                    [theirs], [ours], samples, dataset.classes, names=("the file", "the network")
+                    [theirs], [ours], found.samples, found.dataset.classes, names=("the file", "the network")
                 )
             try:
                 price.memory = _measure_memory(segmenter, temporary, price.largest, Path(folder))
@@ -227,52 +229,3 @@ def describe(segmenter: BaseSegmenter, output: Output) -> dict[str, Any]:
         "network": segmenter.digest(),
         "card": segmenter.card,
     }
-
-
-_Found = tuple[list[Path], list[Sample], Dataset | None, tuple[str, ...]]
-
-
-def _find_calibration(
-    options: ExportOptions, checked: list[Path], segmenter: BaseSegmenter
-) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
-    """The images from which ranges are taken, and a note."""
-    place = options.calibrate or options.check
-    images: list[Path] = []
-    if place is not None and place.is_dir():
-        try:
-            samples = open_dataset(place).samples("train")
-            images = [sample.image for sample in samples[:: max(1, len(samples) // _MOST_IMAGES)]][:_MOST_IMAGES]
-        except InputError:
-            images = list_image_files(place)[:_MOST_IMAGES] if options.calibrate else []
-            if options.calibrate and not images:
-                raise
-    elif options.calibrate is not None:
-        images = [options.calibrate]
-    same = not images
-    pixels = [to_pixels(image, segmenter.input) for image in images or checked]
-    note = f"ranges of int8 are from {plural(len(pixels), 'image')}"
-    return pixels, (f"{note}, the same that the price is measured on: give others as --calibrate" if same else note,)
-
-
-def _find_images(options: ExportOptions, segmenter: BaseSegmenter) -> _Found:
-    """The images that the price is measured on, and their labels if there are any."""
-    if options.check is None:
-        if segmenter.input is not None:
-            raise InputError(
-                f"export: the network reads {segmenter.input.describe()}, and the sample photographs are 8-bit RGB",
-                hint="give images of that kind as --check",
-            )
-        entries = sorted((resources.files("dilated") / "samples").iterdir(), key=lambda entry: entry.name)
-        images = [Path(str(entry)) for entry in entries if entry.name.endswith((".jpg", ".png"))]
-        return images, [], None, ("measured on the sample photographs; --check takes yours",)
-    if options.check.is_file():
-        return [options.check], [], None, ()
-    try:
-        dataset = open_dataset(options.check)
-        samples = dataset.samples(options.split)[:_MOST_IMAGES]
-    except InputError as error:
-        images = list_image_files(options.check)[:_MOST_IMAGES] if options.check.is_dir() else []
-        if not images:
-            raise
-        return images, [], None, (f"{options.check} is taken for a folder of images, as data: {error.message}",)
-    return [sample.image for sample in samples], samples, dataset, ()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from dilated.errors import InputError
 from dilated.evaluation.compare import Comparison
@@ -21,7 +22,11 @@ from dilated.models.exported import ExportedSegmenter
 from dilated.prediction.image_input import to_pixels
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
+from dilated.progress import ProgressCallback, track
 
+_ROUNDS = 3
+_MOST_SECONDS = 20.0
+"""Once the runs together took so long, an image is timed once and not thrice."""
 NEAR_TIE = 1e-3
 """Of the spread (standard deviation) of an image's logits: two greatest logits that are closer are a near tie."""
 
@@ -58,6 +63,28 @@ class ExportPrice:
         """The share of the pixels whose label differs."""
         return self.changed_pixels / max(self.pixels, 1)
 
+    def add(self, network: Predictor, ours: Prediction, theirs: Prediction) -> None:
+        """Count the labels of an image that differ.
+
+        Args:
+            network: whose logits tell near ties.
+            ours: what it predicts.
+            theirs: what the file gives for the same image.
+        """
+        differs = ours.labels != theirs.labels
+        self.images += 1
+        self.pixels += differs.size
+        if not differs.any():
+            return
+        ids, counts = np.unique(ours.labels[differs], return_counts=True)
+        for i, count in zip(ids.tolist(), counts.tolist(), strict=True):
+            name = self.classes[i] if i < len(self.classes) else "no data"
+            self.changed[name] = self.changed.get(name, 0) + count
+        logits = network(ours.image, logits=True).logits
+        assert logits is not None
+        greatest = logits[:, torch.from_numpy(differs)].topk(min(2, len(logits)), dim=0).values
+        self.near_ties += int((greatest[0] - greatest[-1] <= NEAR_TIE * float(logits.std())).sum())
+
     def describe(self) -> list[str]:
         """Lines for people to read."""
         lines = [
@@ -80,12 +107,14 @@ class ExportPrice:
         return "\n".join(self.describe())
 
 
-def measure_price(network: Predictor, exported: Predictor, images: Sequence[Path], rounds: int = 3) -> ExportPrice:
+def measure_price(
+    network: Predictor, exported: Predictor, images: Sequence[Path], progress: ProgressCallback | None = None
+) -> ExportPrice:
     """Label images by a network and by the file that was exported from it.
 
     Args:
         images: image files that both read.
-        rounds: how often each is labelled for the times.
+        progress: called after each image.
 
     Raises:
         InputError: no image, or one that cannot be read.
@@ -95,34 +124,21 @@ def measure_price(network: Predictor, exported: Predictor, images: Sequence[Path
     runtime = exported.segmenter.runtime.name if isinstance(exported.segmenter, ExportedSegmenter) else "dilated"
     price = ExportPrice(network.segmenter.classes, runtime)
     most = 0
-    for path in images:
+    timed = 0.0
+    for path in track(images, len(images), progress):
         pixels = to_pixels(path, network.segmenter.input)
         if pixels.size > most:
             most, price.largest = pixels.size, path
-        _add_changes(price, network, network(pixels), exported(pixels))
-        for _ in range(rounds):
+        price.add(network, network(pixels), exported(pixels))
+        for i in range(_ROUNDS):
+            if i and timed > _MOST_SECONDS:
+                break
             for name, predictor in (("network", network), ("exported", exported)):
                 began = time.perf_counter()
                 predictor(pixels)
                 price.seconds[name].append(time.perf_counter() - began)
+                timed += price.seconds[name][-1]
     return price
-
-
-def _add_changes(price: ExportPrice, network: Predictor, ours: Prediction, theirs: Prediction) -> None:
-    differs = ours.labels != theirs.labels
-    price.images += 1
-    price.pixels += differs.size
-    if not differs.any():
-        return
-    ids, counts = np.unique(ours.labels[differs], return_counts=True)
-    for i, count in zip(ids.tolist(), counts.tolist(), strict=True):
-        name = price.classes[i] if i < len(price.classes) else "no data"
-        price.changed[name] = price.changed.get(name, 0) + count
-    logits = network(ours.image, logits=True).logits
-    assert logits is not None
-    greatest = logits.topk(min(2, len(logits)), dim=0).values.numpy()
-    gaps = (greatest[0] - greatest[-1])[differs]
-    price.near_ties += int((gaps <= NEAR_TIE * float(logits.std())).sum())
 
 
 def percentile(seconds: Sequence[float], fraction: float) -> float:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dilated.errors import InputError
 from dilated.models.runtimes import missing_extra
+from dilated.progress import ProgressCallback, track
 
 Share = Callable[[bytes, bool], float]
 """The share of the labels that a file's content changes; where the second is true, on a small part of the images."""
@@ -45,7 +46,13 @@ class Quantized:
         return f"{text}; float32: {', '.join(self.float_layers)}" if self.float_layers else text
 
 
-def quantize(content: bytes, images: Sequence[NDArray[Any]], changed_share: Share, tolerance: float) -> Quantized:
+def quantize(
+    content: bytes,
+    images: Sequence[NDArray[Any]],
+    changed_share: Share,
+    tolerance: float,
+    progress: ProgressCallback | None = None,
+) -> Quantized:
     """Let convolutions compute in int8, but for those by which too many labels would change.
 
     Weights have a scale for each channel and 7 bits, so that processors without instructions for them do not overflow;
@@ -56,6 +63,7 @@ def quantize(content: bytes, images: Sequence[NDArray[Any]], changed_share: Shar
         images: to take ranges from, each (H, W, n).
         changed_share: runs a file's content.
         tolerance: the share of the labels that may change.
+        progress: called after each layer that was tried alone.
 
     Raises:
         InputError: not even one layer may be int8.
@@ -69,7 +77,9 @@ def quantize(content: bytes, images: Sequence[NDArray[Any]], changed_share: Shar
     everything = build(())
     if changed_share(everything, False) <= tolerance:
         return Quantized(everything, len(names))
-    alone = {name: changed_share(build([other for other in names if other != name]), True) for name in names}
+    alone = {}
+    for name in track(names, len(names), progress):
+        alone[name] = changed_share(build([other for other in names if other != name]), True)
     ranked = sorted(names, key=lambda name: (-alone[name], name))
     best: Quantized | None = None
     low, high = 1, len(names) - 1

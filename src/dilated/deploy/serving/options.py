@@ -195,7 +195,7 @@ def parse_request(
 
 def _parse_number(text: str, name: str, most: float) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         number = math.nan
     if not 0 <= number <= most:  # NaN too

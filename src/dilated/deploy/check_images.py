@@ -1,0 +1,104 @@
+"""The images that an exported file is tried on, and those that int8 takes its ranges from.
+
+found = find_images(Path("my-data"), "val")
+found.images, found.dataset                          # of a data folder; its labels are in found.samples
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from dilated.data.dataset import Dataset, open_dataset
+from dilated.data.images import list_image_files
+from dilated.data.sample import Sample
+from dilated.errors import InputError
+from dilated.files import plural
+from dilated.input_config import InputConfig
+
+_MOST_IMAGES = 20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Some of the images at a place."""
+
+    images: list[Path]
+    samples: list[Sample]
+    """The same with their labels; empty where there are none."""
+    dataset: Dataset | None = None
+    notes: tuple[str, ...] = ()
+    """What was assumed."""
+
+
+def find_images(place: Path, split: str) -> FoundImages:
+    """Choose at most 20 images, evenly spaced.
+
+    Args:
+        place: a data folder, a folder of images or an image.
+        split: the part of a data folder.
+
+    Raises:
+        InputError: no such place, or no image in it.
+    """
+    if place.is_file():
+        return FoundImages([place], [])
+    try:
+        dataset = open_dataset(place)
+        samples = _space_evenly(dataset.samples(split))
+    except InputError as error:
+        images = _space_evenly(list_image_files(place)) if place.is_dir() else []
+        if not images:
+            raise
+        return FoundImages(images, [], None, (f"{place} is taken for a folder of images, as data: {error.message}",))
+    return FoundImages([sample.image for sample in samples], samples, dataset)
+
+
+def find_checked(check: Path | None, split: str, config: InputConfig | None) -> FoundImages:
+    """Return the images that the price is measured on: the sample photographs if none are given.
+
+    Args:
+        config: what the network reads; None for 8-bit RGB.
+
+    Raises:
+        InputError: none are given, and the network reads no photographs.
+    """
+    if check is not None:
+        return find_images(check, split)
+    if config is not None:
+        raise InputError(
+            f"export: the network reads {config.describe()}, and the sample photographs are 8-bit RGB",
+            hint="give images of that kind as --check",
+        )
+    entries = sorted((resources.files("dilated") / "samples").iterdir(), key=lambda entry: entry.name)
+    images = [Path(str(entry)) for entry in entries if entry.name.endswith((".jpg", ".png"))]
+    return FoundImages(images, [], None, ("measured on the sample photographs; --check takes yours",))
+
+
+def find_calibration(calibrate: Path | None, check: Path | None, checked: list[Path]) -> FoundImages:
+    """Return the images that ranges are taken from: those given, else the training images of the data that is checked.
+
+    Args:
+        checked: the images that the price is measured on, which are taken where there are no others.
+    """
+    found: FoundImages | None = None
+    if calibrate is not None:
+        found = find_images(calibrate, "train")
+    elif check is not None and check.is_dir():
+        try:
+            found = find_images(check, "train")
+        except InputError:
+            found = None
+        found = None if found is None or found.dataset is None else found
+    images = checked if found is None else found.images
+    note = f"ranges of int8 are from {plural(len(images), 'image')}"
+    if found is None:
+        note += ", the same that the price is measured on: give others as --calibrate"
+    return FoundImages(images, [], None, (*(found.notes if found else ()), note))
+
+
+def _space_evenly(items: list[_T]) -> list[_T]:
+    return items[:: max(1, len(items) // _MOST_IMAGES)][:_MOST_IMAGES]
