@@ -91,10 +91,12 @@ def _run(words: list[str]) -> None:
     if verb not in VERBS:
         hint = suggest(verb, (*VERBS, *_EXTRA), otherwise="`dilated --help` lists the verbs")
         raise _UsageError(f"there is no verb {verb!r} (there are {', '.join(VERBS)})", hint=hint)
-    for word in rest:
+    reads_stores = verb == "predict" and any(word.partition("=")[0] == "--on" for word in rest)
+    for word in [] if reads_stores else rest:
         if _URL.match(word) and not _NETWORK_URL.search(word):
+            more = ", or add --on ray://local" if verb == "predict" else ""
             raise InputError(
-                f"{word}: a URL, and only files and folders are read", hint="download it, and give the file"
+                f"{word}: a URL, and only files and folders are read", hint=f"download it, and give the file{more}"
             )
     parse(verb, rest)()
 

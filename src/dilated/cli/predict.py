@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ from dilated.cli import arguments
 from dilated.cli.console import ProgressBar, write_error, write_line
 from dilated.data.images import exceeds_pixel_limit
 from dilated.data.raster.slide import SlideRaster, is_slide
+from dilated.deploy.cluster import Cluster
+from dilated.deploy.many_machines import LabellingPool, as_source, describe_cluster
+from dilated.deploy.object_store import RemoteImage, list_images, parse_url
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.lock import lock_file, lock_folder
@@ -35,6 +39,43 @@ from dilated.prediction.writers.base import PerRunWriter
 from dilated.training.budget import parse_duration
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """Who labels, and for how long."""
+
+    shard: Annotated[str | None, tyro.conf.arg(metavar="K/N", help_behavior_hint="")] = None
+    """label the K-th of N parts of the images, told by their names; the N parts may be labelled at the same time, by
+    several machines, into one folder."""
+    deadline: arguments.Duration = None
+    """stop after this time, such as 30m, with exit status 1 if images are left; what is begun is dropped, and
+    --skip-existing goes on."""
+    on: Annotated[str | None, tyro.conf.arg(metavar="ray://...", help_behavior_hint="")] = None
+    """label by the processes of a cluster of Ray: ray://HOST:10001, ray://auto for the cluster that this machine
+    belongs to, or ray://local for processes of this machine. All machines see the images and OUT under one path."""
+    actors: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """with --on, so many processes; one for each GPU, or else for each CPU, if not given."""
+
+    def __post_init__(self) -> None:
+        if self.on is not None and self.shard is not None:
+            raise InputError("shard: a cluster divides the images itself", hint="leave out --shard or --on")
+        if self.actors is not None and self.on is None:
+            raise InputError(f"actors: {self.actors}, of no cluster", hint="add --on ray://local")
+
+
+_ALONE = WorkOptions()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What labels, how, and where to."""
+
+    predictor: Predictor
+    out: Path
+    options: PipelineOptions
+    shard: Shard | None
+    pool: LabellingPool | None
+
+
 def run(
     network: arguments.Network,
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...", help_behavior_hint="")],
@@ -42,8 +83,7 @@ def run(
     out: arguments.RequiredPath,
     options: arguments.Options[PipelineOptions],
     predictor_options: arguments.Options[PredictorOptions],
-    shard: Annotated[str | None, tyro.conf.arg(metavar="K/N", help_behavior_hint="")] = None,
-    deadline: arguments.Duration = None,
+    work: arguments.Options[WorkOptions] = _ALONE,
 ) -> None:
     """Write one palette PNG of label ids per image, of the same size and stem; or other forms; or a server's files.
 
@@ -51,21 +91,30 @@ def run(
 
     Args:
         inputs: images; folders that are searched for images; patterns in quotes ("photos/**/*.jpg"); lists (.txt,
-            one path per line); videos, which become STEM.mp4; camera:0, until Ctrl-C or --frames.
+            one path per line); videos, which become STEM.mp4; camera:0, until Ctrl-C or --frames; with --on also
+            folders of object stores, such as s3://BUCKET/FOLDER.
         out: where the labels are written; made if missing.
-        shard: label the K-th of N parts of the images, told by their names; the N parts may be labelled at the same
-            time, by several machines, into one folder.
-        deadline: stop after this time, such as 30m, with exit status 1 if images are left; what is begun is dropped,
-            and --skip-existing goes on.
     """
-    part = None if shard is None else Shard.parse(shard)
-    seconds = None if deadline is None else parse_duration(deadline, "--deadline")
+    part = None if work.shard is None else Shard.parse(work.shard)
+    seconds = None if work.deadline is None else parse_duration(work.deadline, "--deadline")
+    urls = [url for url in map(parse_url, inputs) if url is not None]
+    if urls and work.on is None:
+        raise InputError(
+            f"{urls[0]}: a URL, and only files and folders are read", hint="download it, or add --on ray://local"
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
-    search = search_sources(inputs, exclude=out)
-    with _stop_after(seconds, str(deadline)), _lock(out, part):
-        _predict(predictor, search, out, options, part)
+    files = [path for path in inputs if parse_url(path) is None]
+    search = search_sources(files, exclude=out) if files or not urls else SourceSearch([], [])
+    with _stop_after(seconds, str(work.deadline)), _lock(out, part), contextlib.ExitStack() as stack:
+        pool = None
+        if work.on is not None:
+            cluster = stack.enter_context(Cluster(work.on, work.actors))
+            write_line(describe_cluster(cluster))
+            pool = LabellingPool(cluster, predictor, predictor_options, network)
+        remote = [image for url in urls for image in list_images(url)]
+        _predict(_Job(predictor, out, options, part, pool), search, remote)
 
 
 @contextlib.contextmanager
@@ -114,9 +163,8 @@ def _lock(out: Path, part: Shard | None) -> AbstractContextManager[bool]:
     return lock_file(out / f"predictions{part.suffix}", f"prediction of part {part.number}/{part.count}")
 
 
-def _predict(
-    predictor: Predictor, search: SourceSearch, out: Path, options: PipelineOptions, part: Shard | None
-) -> None:
+def _predict(job: _Job, search: SourceSearch, remote: Sequence[RemoteImage]) -> None:
+    predictor, out, options, part = job.predictor, job.out, job.options, job.shard
     all_sources = search.sources
     for line in search.describe_left_out():
         write_line(line)
@@ -133,20 +181,26 @@ def _predict(
         sources, rasters = part.select(sources), part.select(rasters)
         write_line(f"part {part.number} of {part.count}: {plural(len(sources) + len(rasters), 'input')}")
     journal = Journal(out, predictor, options.frames, options.slide_level, part.suffix if part else "")
-    failed_rasters = _predict_rasters(predictor, rasters, out, options, journal)
+    failed_rasters = _predict_rasters(job, rasters, journal)
     result = PipelineResult()
-    if sources:
+    if sources or remote:
         with ProgressBar("labelling") as bar, warnings.catch_warnings():
             # Images too large to be trusted are refused, in words of our own.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            result = predict_sources(predictor, sources, writers, options, bar.update, journal)
+            if job.pool is None:
+                result = predict_sources(predictor, sources, writers, options, bar.update, journal)
+            else:
+                try:
+                    result = job.pool.label_images([*sources, *remote], out, options, bar.update, journal)
+                finally:
+                    journal.close()
         for failure in result.failures:
             write_error(failure.reason, failure.hint)
         for path, frames in result.several_frames.items():
             write_line(f"{path}: holds {frames} frames or pages, of which the first is labelled")
         if result.tiles:
             write_line(_format_tiles(result.tiles, predictor.memory_use.limit))
-        write_line(_format_summary(result, sources, out))
+        write_line(_format_summary(result, [*sources, *map(as_source, remote)], out))
         if (threshold := predictor.decoder.threshold) is not None and result.pixels:
             share = result.unknown / result.pixels
             write_line(
@@ -232,13 +286,11 @@ def _check_raster_targets(sources: Sequence[Source], out: Path) -> None:
         raise InputError(f"{out}: two of the images have the same name", hint="label them into two folders")
 
 
-def _predict_rasters(
-    predictor: Predictor, sources: Sequence[Source], out: Path, options: PipelineOptions, journal: Journal
-) -> int:
+def _predict_rasters(job: _Job, sources: Sequence[Source], journal: Journal) -> int:
     """Label images to `out/NAME.tif`; says what was done, and returns how many failed."""
-    failed = 0
+    failed, options, pool = 0, job.options, job.pool
     for source in sources:
-        target = _raster_target(source, out)
+        target = _raster_target(source, job.out)
         try:
             if options.skip_existing and is_finished(target):
                 if journal.is_current(source):
@@ -248,7 +300,10 @@ def _predict_rasters(
             journal.begin([source])
             with ProgressBar(source.path.name) as bar:
                 level = options.slide_level if is_slide(source.path) else 0
-                result = predict_raster(predictor, source.path, target, level=level, progress=bar.update)
+                labeller = None if pool is None else pool.raster_labeller(source.path, target, level, bar.update)
+                result = predict_raster(
+                    job.predictor, source.path, target, level=level, progress=bar.update, label_elsewhere=labeller
+                )
             journal.record(source)
         except InputError as error:
             failed += 1

@@ -1,7 +1,7 @@
 """The images that an exported file is tried on, and those that int8 takes its ranges from.
 
-found = find_images(Path("my-data"), "val")
-found.images, found.dataset                          # of a data folder; its labels are in found.samples
+chosen = find_images(Path("my-data"), "val")
+chosen.images, chosen.dataset                          # of a data folder; its labels are in chosen.samples
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class FoundImages:
+class ChosenImages:
     """Some of the images at a place."""
 
     images: list[Path]
@@ -34,7 +34,7 @@ class FoundImages:
     """What was assumed."""
 
 
-def find_images(place: Path, split: str) -> FoundImages:
+def find_images(place: Path, split: str) -> ChosenImages:
     """Choose at most 20 images, evenly spaced.
 
     Args:
@@ -45,7 +45,7 @@ def find_images(place: Path, split: str) -> FoundImages:
         InputError: no such place, or no image in it.
     """
     if place.is_file():
-        return FoundImages([place], [])
+        return ChosenImages([place], [])
     try:
         dataset = open_dataset(place)
         samples = _space_evenly(dataset.samples(split))
@@ -53,11 +53,11 @@ def find_images(place: Path, split: str) -> FoundImages:
         images = _space_evenly(list_image_files(place)) if place.is_dir() else []
         if not images:
             raise
-        return FoundImages(images, [], None, (f"{place} is taken for a folder of images, as data: {error.message}",))
-    return FoundImages([sample.image for sample in samples], samples, dataset)
+        return ChosenImages(images, [], None, (f"{place} is taken for a folder of images, as data: {error.message}",))
+    return ChosenImages([sample.image for sample in samples], samples, dataset)
 
 
-def find_checked(check: Path | None, split: str, config: InputConfig | None) -> FoundImages:
+def find_checked(check: Path | None, split: str, config: InputConfig | None) -> ChosenImages:
     """Return the images that the price is measured on: the sample photographs if none are given.
 
     Args:
@@ -75,29 +75,29 @@ def find_checked(check: Path | None, split: str, config: InputConfig | None) -> 
         )
     entries = sorted((resources.files("dilated") / "samples").iterdir(), key=lambda entry: entry.name)
     images = [Path(str(entry)) for entry in entries if entry.name.endswith((".jpg", ".png"))]
-    return FoundImages(images, [], None, ("measured on the sample photographs; --check takes yours",))
+    return ChosenImages(images, [], None, ("measured on the sample photographs; --check takes yours",))
 
 
-def find_calibration(calibrate: Path | None, check: Path | None, checked: list[Path]) -> FoundImages:
+def find_calibration(calibrate: Path | None, check: Path | None, checked: list[Path]) -> ChosenImages:
     """Return the images that ranges are taken from: those given, else the training images of the data that is checked.
 
     Args:
         checked: the images that the price is measured on, which are taken where there are no others.
     """
-    found: FoundImages | None = None
+    chosen: ChosenImages | None = None
     if calibrate is not None:
-        found = find_images(calibrate, "train")
+        chosen = find_images(calibrate, "train")
     elif check is not None and check.is_dir():
         try:
-            found = find_images(check, "train")
+            chosen = find_images(check, "train")
         except InputError:
-            found = None
-        found = None if found is None or found.dataset is None else found
-    images = checked if found is None else found.images
+            chosen = None
+        chosen = None if chosen is None or chosen.dataset is None else chosen
+    images = checked if chosen is None else chosen.images
     note = f"ranges of int8 are from {plural(len(images), 'image')}"
-    if found is None:
+    if chosen is None:
         note += ", the same that the price is measured on: give others as --calibrate"
-    return FoundImages(images, [], None, (*(found.notes if found else ()), note))
+    return ChosenImages(images, [], None, (*(chosen.notes if chosen else ()), note))
 
 
 def _space_evenly(items: list[_T]) -> list[_T]:

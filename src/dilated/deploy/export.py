@@ -122,8 +122,8 @@ def export(
     if path.suffix != _SUFFIXES[options.to]:
         raise InputError(f"{path}: not the name of a file for {options.to}", hint=f"end it in {_SUFFIXES[options.to]}")
     segmenter = (network if isinstance(network, BaseSegmenter) else load(network)).cpu().eval()
-    found = find_checked(options.check, options.split, segmenter.input)
-    images, notes = found.images, found.notes
+    checked = find_checked(options.check, options.split, segmenter.input)
+    images, notes = checked.images, checked.notes
     content = _make_graph(segmenter, options)
     with tempfile.TemporaryDirectory() as folder:
         ours = Predictor(segmenter, device="cpu")
@@ -143,9 +143,9 @@ def export(
                     f"{options.allowed_share:g} may; {price.near_ties:,} of {price.changed_pixels:,} are near ties",
                     hint="give a greater --tolerance, if so many may",
                 )
-            if found.dataset is not None:
+            if checked.dataset is not None:
                 price.comparison = compare(
-                    [theirs], [ours], found.samples, found.dataset.classes, names=("the file", "the network")
+                    [theirs], [ours], checked.samples, checked.dataset.classes, names=("the file", "the network")
                 )
             try:
                 price.memory = _measure_memory(segmenter, temporary, price.largest, Path(folder))

@@ -34,12 +34,20 @@ class BlockStore:
         provenance: what the labels depend on, as JSON has it.
         blocks: those of a regular grid that covers the raster, row by row.
         dtype: of the labels.
+        is_shared: whether another process has made the folder, and others write to it.
 
     Raises:
         InputError: the folder holds blocks of something else; the message says how that differs.
     """
 
-    def __init__(self, folder: Path, provenance: dict[str, Any], blocks: Sequence[Block], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        provenance: dict[str, Any],
+        blocks: Sequence[Block],
+        dtype: np.dtype[Any],
+        is_shared: bool = False,
+    ) -> None:
         self.folder, self.dtype = folder, dtype.newbyteorder("<")
         self.indices = {block: i for i, block in enumerate(blocks)}
         self.block_size = blocks[0].height, blocks[0].width
@@ -47,6 +55,9 @@ class BlockStore:
         self.cache: OrderedDict[Block, NDArray[Any]] = OrderedDict()
         table = [[b.top, b.left, b.height, b.width] for b in blocks]
         manifest = json.loads(json.dumps({**provenance, "dtype": str(dtype), "blocks": table}))
+        if is_shared:
+            _check_manifest(folder / _MANIFEST, manifest)
+            return
         for leftover in (*folder.glob("*.new"), *folder.glob(".*.part")):
             leftover.unlink()
         path = folder / _MANIFEST

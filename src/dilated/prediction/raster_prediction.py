@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ from dilated.prediction.predictor import Predictor
 from dilated.prediction.views import Block
 from dilated.progress import ProgressCallback, track
 
+LabelElsewhere = Callable[[list[int]], object]
 QUICKLOOK_SIZE = 2048  # pixels along its longer side
 
 
@@ -87,6 +89,7 @@ def predict_raster(
     bands: Sequence[int] | None = None,
     level: int = 0,
     progress: ProgressCallback | None = None,
+    label_elsewhere: LabelElsewhere | None = None,
 ) -> RasterResult:
     """Label an image of any size.
 
@@ -101,6 +104,8 @@ def predict_raster(
         level: of a whole-slide image, the level of its pyramid; 0 for the full resolution.
         progress: called after each block that is labelled, and then, with another total, after each tile of the file
             that is written.
+        label_elsewhere: is given the numbers of the blocks that are missing, and has them labelled by other processes,
+            by `label_raster_blocks`.
 
     Raises:
         InputError: an image that cannot be read, a target that is not a TIFF or is the image itself, a full disk, or
@@ -112,7 +117,7 @@ def predict_raster(
     with explain_write_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(target, "labelling a raster"):
-        return _label_raster(predictor, _RasterSource(source, bands, level), target, progress)
+        return _label_raster(predictor, _RasterSource(source, bands, level), target, progress, label_elsewhere)
 
 
 def is_finished(target: Path) -> bool:
@@ -131,8 +136,39 @@ def _work_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
+def label_raster_blocks(
+    predictor: Predictor, source: Path, target: Path, indices: Collection[int], level: int = 0
+) -> None:
+    """Label some blocks for a process that waits for them in `predict_raster`, beside others that label others.
+
+    Args:
+        predictor: with the network, tile and settings of the process that waits.
+        source: the image, under the path that the process that waits knows it by.
+        target: of the process that waits, whose folder of blocks is written to.
+        indices: numbers of blocks.
+        level: of a whole-slide image, the level of its pyramid.
+
+    Raises:
+        InputError: nobody waits for such blocks, or of another image, network or setting; a full disk.
+    """
+    image, dtype = _RasterSource(source, None, level), label_dtype(len(predictor.segmenter.classes))
+    with (
+        tempfile.TemporaryDirectory(prefix="dilated-") as folder,
+        _open_source(predictor.segmenter, image, Path(folder)) as raster,
+    ):
+        blocks = predictor.split_into_blocks(raster.height, raster.width)
+        store = BlockStore(
+            _work_folder(target), _provenance(predictor, image, _work_folder(target)), blocks, dtype, is_shared=True
+        )
+        _label_missing_blocks(predictor, raster, store, Path(folder, "maps"), only=frozenset(indices))
+
+
 def _label_raster(
-    predictor: Predictor, source: _RasterSource, target: Path, progress: ProgressCallback | None
+    predictor: Predictor,
+    source: _RasterSource,
+    target: Path,
+    progress: ProgressCallback | None,
+    label_elsewhere: LabelElsewhere | None,
 ) -> RasterResult:
     work_folder = _work_folder(target)
     quicklook = target.with_name(f"{target.stem}.quicklook.png")
@@ -144,7 +180,13 @@ def _label_raster(
     with _removed_if_empty(work_folder), _open_source(segmenter, source, work_folder) as raster:
         blocks = predictor.split_into_blocks(raster.height, raster.width)
         block_store = BlockStore(work_folder, _provenance(predictor, source, work_folder), blocks, dtype)
-        resumed = _label_missing_blocks(predictor, raster, block_store, nodata, progress)
+        elsewhere = (
+            [] if label_elsewhere is None else [i for b, i in block_store.indices.items() if not block_store.has(b)]
+        )
+        if label_elsewhere is not None and elsewhere:
+            label_elsewhere(elsewhere)
+        existing = _label_missing_blocks(predictor, raster, block_store, work_folder / "maps", progress)
+        resumed = existing - len(elsewhere)
         geo_tags = raster.geo_tags
     # In the work folder, where the next run removes what a kill leaves; beside the target, it would stay for ever.
     temporary = work_folder / f"labels.{os.getpid()}.new", work_folder / f"quicklook.{os.getpid()}.new"
@@ -241,13 +283,21 @@ def _palette_tags(segmenter: BaseSegmenter, dtype: np.dtype[Any], nodata: int) -
 
 
 def _label_missing_blocks(
-    predictor: Predictor, raster: RasterFile, block_store: BlockStore, nodata: int, progress: ProgressCallback | None
+    predictor: Predictor,
+    raster: RasterFile,
+    block_store: BlockStore,
+    maps: Path,
+    progress: ProgressCallback | None = None,
+    only: frozenset[int] | None = None,
 ) -> int:
-    """Write every block that does not exist yet; return how many did."""
+    """Write every block that does not exist yet, or those of some; return how many did."""
     existing, without_data = 0, 0
+    nodata = int(np.iinfo(block_store.dtype).max)
 
     def skip(block: Block) -> bool:
         nonlocal existing, without_data
+        if only is not None and block_store.indices[block] not in only:
+            return True
         if block_store.has(block):
             existing += 1
             return True
@@ -259,7 +309,7 @@ def _label_missing_blocks(
         return True
 
     with explain_write_errors(block_store.folder):
-        labelled_blocks = predictor.label_blocks(raster, skip, block_store.folder / "maps")
+        labelled_blocks = predictor.label_blocks(raster, skip, maps)
         for labelled, (block, labels) in enumerate(labelled_blocks, 1):
             valid = raster.read_mask(block.top, block.left, block.height, block.width)
             if valid is not None:
