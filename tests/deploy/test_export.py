@@ -250,6 +250,21 @@ def test_of_many_images_twenty_from_beginning_to_end_are_looked_at(tmp_path: Pat
     assert "the same that the price is measured on" in calibration.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("to", "what"), [("pt2", "onnx"), ("executorch", "onnxruntime on the device"), ("tensorrt", "trtexec --onnx=")]
+)
+def test_other_runtimes_are_refused_with_what_to_do(
+    to: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "street", "--to", to, "--out", str(tmp_path / "street.onnx")])
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: export to {to}: ")
+    assert hint.startswith("hint: export to onnx")
+    assert what in hint
+    assert list(tmp_path.iterdir()) == []
+
+
 class _Fancy(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.bessel_j0(x)

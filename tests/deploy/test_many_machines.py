@@ -189,6 +189,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a busy machine starts processes slowly
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_killed_process_of_a_real_cluster_changes_no_byte(
     segmenter: BaseSegmenter, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,22 @@ from dilated.weights.bundled import load
 
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 _TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "int8": 1e-2}
+_REFUSED = {
+    "pt2": (
+        "torch.export reasons about free sizes in symbols, and did not end within minutes on the bundled networks",
+        "export to onnx, or call dilated.load and run the network by PyTorch",
+    ),
+    "executorch": (
+        "its programs are made by torch.export, which did not end within minutes where sizes are free",
+        "export to onnx, and run onnxruntime on the device",
+    ),
+    "tensorrt": (
+        "its engines are built on the GPU that runs them",
+        "export to onnx, and there run trtexec --onnx=FILE.onnx --minShapes=images:1x64x64x3 "
+        "--optShapes=images:1x512x1024x3 --maxShapes=images:4x1024x2048x3 --saveEngine=FILE.plan",
+    ),
+}
+"""Runtimes that are asked for and that no file is written for: why, and what to do."""
 _TRIAL_SIDE = 256
 """Pixels a side of the part of an image on which each layer is tried alone."""
 FORMAT_VERSION = 1
@@ -49,8 +65,9 @@ FORMAT_VERSION = 1
 class ExportOptions:
     """What is exported, and what it may cost."""
 
-    to: Literal["onnx", "openvino"] = "onnx"
-    """The runtime: onnx for onnxruntime and all that reads ONNX, or openvino for OpenVINO's .xml and .bin."""
+    to: Literal["onnx", "openvino", "pt2", "executorch", "tensorrt"] = "onnx"
+    """The runtime: onnx for onnxruntime and all that reads ONNX, or openvino for OpenVINO's .xml and .bin; the others
+    are refused, with what to do instead."""
     output: Output = "labels"
     """What the file gives for every pixel: labels, logits or probabilities."""
     precision: Literal["float32", "float16", "int8"] = "float32"
@@ -69,6 +86,9 @@ class ExportOptions:
     int8 1e-2."""
 
     def __post_init__(self) -> None:
+        if self.to in _REFUSED:
+            reason, hint = _REFUSED[self.to]
+            raise InputError(f"export to {self.to}: {reason}", hint=hint)
         if not 0 <= self.allowed_share <= 1:
             raise InputError(f"tolerance: {self.tolerance} is no share of the labels", hint="give a number of 0 to 1")
 
