@@ -252,7 +252,10 @@ def test_weights_of_other_types_are_refused_by_name(dtype: torch.dtype, healthy:
     tensors, metadata = read_safetensors(healthy)
     tensors["classifier.weight"] = tensors["classifier.weight"].to(dtype)
     path = tmp_path / "hostile.safetensors"
-    save_file(tensors, path, metadata=metadata)
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except KeyError:
+        pytest.skip(f"this version of safetensors does not write {dtype}")
     refuse(path, f"classifier.weight is stored as {str(dtype).removeprefix('torch.')}")
 
 
