@@ -130,6 +130,10 @@ class Recipe:
     """What is minimized."""
     aux_loss_weight: float = 0.0
     """Deep supervision: weight of the loss of a classifier on the backbone's last level but one, in training only."""
+    teacher: str = ""
+    """A network whose probabilities are learned from too: a file, a run or a bundled name; none if left out."""
+    teacher_weight: float = 1.0
+    """Weight of the divergence from the teacher's probabilities, a mean over all pixels, labelled or not."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` is bf16 autocast where the processor computes in it, else fp32; fp16 scales the loss, on GPUs only."""
     compile: bool = False
@@ -158,11 +162,17 @@ class Recipe:
             "batch": (self.batch >= 1, "give 1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "give 1 or more"),
             "workers": (self.workers >= 0, "give 0 or more"),
+            "teacher_weight": (self.teacher_weight > 0, "give more than 0"),
             "ema": (0 <= self.ema < 1, "give 0 or more and less than 1"),
         }
         require_valid(self, "recipe", rules)
         if self.fsdp and self.compile:
             raise InputError("recipe: found fsdp = true and compile = true", hint="set one of them at most")
+        if self.teacher and (self.network.has_frontend or any(stage.cache_features for stage in self.stage)):
+            raise InputError(
+                f"recipe: found teacher={self.teacher!r} with kind 'vgg' or cached features",
+                hint="leave the teacher out, which needs the images and logits of every pixel of them",
+            )
         timed = [stage for stage in self.stage if stage.share]
         if len(timed) not in (0, len(self.stage)) or bool(timed) != (self.budget > 0):
             raise InputError(

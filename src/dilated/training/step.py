@@ -25,6 +25,7 @@ from dilated.models.sampling import PIXEL_GRID, upsample
 from dilated.training import losses, optim, stages
 from dilated.training.checkpoint_schema import require_step_state
 from dilated.training.config import Recipe, StageConfig
+from dilated.training.distillation import Teacher
 from dilated.training.distributed.fsdp import shard_like, shard_module, shard_optimizer_state
 from dilated.training.distributed.sync_stats import sync_batch_statistics
 from dilated.training.distributed.world import World
@@ -56,6 +57,9 @@ class TrainStep:
         with torch.random.fork_rng(devices=[]):  # resumed, a training draws no more than one that was never stopped
             self.aux_head = (
                 AuxiliaryHead(segmenter).to(self.device) if recipe.aux_loss_weight and stage.kind != "context" else None
+            )
+            self.teacher = (
+                Teacher(recipe.teacher, segmenter.classes, self.device, segmenter.num_bands) if recipe.teacher else None
             )
         crop = stage.crop if any(stage.crop) else recipe.augment.crop
         views = PackedViews(crop) if stage.views else None
@@ -150,12 +154,15 @@ class TrainStep:
                 sync_batch_statistics(self.world, batch_size, sample_offset),
                 stages.autocast(self.precision, self.device),
             ):
-                logits, aux = self.model(image_part.to(self.device, non_blocking=True))
+                image_part = image_part.to(self.device, non_blocking=True)
+                logits, aux = self.model(image_part)
             loss = self._compute_loss(logits.float(), target, normalizer, has_ambiguous)
             if aux is not None:
                 loss = loss + self.recipe.aux_loss_weight * self._compute_loss(
                     aux.float(), target, normalizer, has_ambiguous
                 )
+            if self.teacher is not None:
+                loss = loss + self.recipe.teacher_weight * self.teacher(logits.float(), image_part, batch_size)
             # The gradients of the processes are averaged; the loss is a sum over all their pixels.
             self.scaler.scale(loss * self.world.size).backward()
             total_loss += loss.detach()

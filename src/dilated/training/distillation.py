@@ -1,0 +1,69 @@
+"""Learning from a teacher: a larger network, or an average of several, whose probabilities are targets at every pixel.
+
+    teacher = Teacher("runs/large", segmenter.classes, device)
+    loss = cross_entropy + weight * teacher(logits, images, batch_size=8)
+
+A label says what a pixel is; a teacher's probabilities also say what it could have been, and say it where nothing is
+labelled (Hinton et al. 2015; at each pixel, Liu et al., CVPR 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dilated.errors import InputError
+from dilated.weights.bundled import load
+
+
+class Teacher:
+    """A trained network that stays as it is.
+
+    Args:
+        network: a network file, a run, a bundled name or an address.
+        classes: of the network that learns; the teacher's have the same names in any order.
+        device: to compute on.
+        num_bands: of the learner's images.
+
+    Raises:
+        InputError: no such network, other classes, or images of other bands.
+    """
+
+    def __init__(self, network: str, classes: Sequence[str], device: torch.device, num_bands: int = 3) -> None:
+        self.segmenter = load(network).to(device).requires_grad_(False).eval()
+        names = self.segmenter.classes
+        if set(names) != set(classes):
+            raise InputError(
+                f"recipe.teacher: {network} has the classes {', '.join(names)[:200]}; the data has "
+                f"{', '.join(classes)[:200]}",
+                hint="give a network that was trained on data of these classes",
+            )
+        if self.segmenter.num_bands != num_bands:
+            raise InputError(
+                f"recipe.teacher: {network} reads {self.segmenter.num_bands} bands; the images have {num_bands}",
+                hint="give a network that reads the same images",
+            )
+        self.order = torch.tensor([names.index(name) for name in classes], device=device)
+
+    @torch.no_grad()
+    def log_probabilities(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) -> (N, C, H, W) in the order of the learner's classes, float32."""
+        return self.segmenter(images)[:, self.order].float().log_softmax(1)
+
+    def __call__(self, logits: Tensor, images: Tensor, batch_size: int) -> Tensor:
+        """Return the Kullback-Leibler divergence of the learner from the teacher, a mean over the batch's pixels.
+
+        Args:
+            logits: (n, C, H, W) float32, of a part of the batch.
+            images: (n, 3, H, W) of that part.
+            batch_size: samples of the whole batch; the values of its parts add up to its own.
+
+        Returns:
+            A scalar, 0 where both agree.
+        """
+        target = self.log_probabilities(images)
+        divergence = F.kl_div(logits.log_softmax(1), target, reduction="sum", log_target=True)
+        return divergence / (batch_size * logits.shape[-2] * logits.shape[-1])
