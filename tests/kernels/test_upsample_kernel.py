@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dilated.kernels import native
 from dilated.kernels import upsample as kernel
 from dilated.kernels.native import load_native
 from dilated.models import sampling
@@ -63,3 +64,11 @@ def test_a_sample_that_is_not_finite_stays_where_it_is():
     assert y[0, :8].isfinite().all()
     assert y[0, 8, 10:].isfinite().all()
     assert not y[0, 8, 6, 6].isfinite()
+
+
+def test_maps_of_any_size_can_be_written_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native, "_LARGE_MAP_BYTES", 0)
+    for shape in ((0, 3), (1, 5), (1, 3, 1000, 1500)):
+        values = native.empty_map(shape)
+        assert (tuple(values.shape), values.dtype) == (shape, torch.float32)
+        assert values.fill_(1).sum() == values.numel()

@@ -17,7 +17,7 @@ from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedRes
 from torch import Tensor, nn
 
 from dilated.kernels.layers import FastConv2d, scratch_memory, to_channels_last
-from dilated.kernels.native import Block, load_native
+from dilated.kernels.native import Block, empty_map, load_native
 
 _COLUMNS, _STRIDES = (3, 5, 7), (1, 2)
 """Depthwise kernels' widths, and strides along the columns, that are compiled in."""
@@ -80,7 +80,7 @@ class FusedInvertedResidual(nn.Module):
         n, c_in, height, width = x.shape
         out_height, out_width = geometry.output_size(height, width)
         padding = geometry.padding_before(height, width)
-        x, y = to_channels_last(x), torch.empty(n, out_height, out_width, last.weight.shape[0])
+        x, y = to_channels_last(x), empty_map((n, out_height, out_width, last.weight.shape[0]))
         lows = [-math.inf] * (3 - len(layers)) + [layer.low for layer in layers]
         highs = [math.inf] * (3 - len(layers)) + [layer.high for layer in layers]
         addresses = [None if tensor is None else tensor.data_ptr() for tensor in (x, y, *self._packed)]

@@ -9,6 +9,10 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__AVX512F__)
 constexpr int VL = 16, NP = 2, MR = 12;  // floats per vector, vectors per panel, tiles per product kernel
 #elif defined(__AVX__)
@@ -543,6 +547,15 @@ static void label_rows(const Labels& a, int64_t first, int64_t last) {
 }
 
 extern "C" {
+
+// Ask for large pages where memory has not been touched yet: clearing small ones costs as much as filling them.
+void dilated_use_large_pages(void* memory, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t PAGE = 1 << 21;
+  uintptr_t start = ((uintptr_t)memory + PAGE - 1) / PAGE * PAGE, end = ((uintptr_t)memory + bytes) / PAGE * PAGE;
+  if (end > start) madvise((void*)start, end - start, MADV_HUGEPAGE);  // refused: small pages serve as well
+#endif
+}
 
 void dilated_labels(const Labels* a) {
   constexpr int64_t BAND = 32;

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.kernels.geometry import Pair, conv_geometry
-from dilated.kernels.native import Layer, load_native
+from dilated.kernels.native import Layer, empty_map, load_native
 from dilated.kernels.polyphase import winograd_conv2d
 from dilated.kernels.winograd import transform_weight
 
@@ -173,7 +173,7 @@ class FastConv2d(nn.Module):
             self._packed[kernel] = self._pack(kernel, native.dilated_panel())
         x = to_channels_last(x)
         shape = (layer.batch, layer.out_height, layer.out_width, self.weight.shape[0])
-        y, scratch = torch.empty(shape), scratch_memory(floats)
+        y, scratch = empty_map(shape), scratch_memory(floats)
         bias = None if self.bias is None else self.bias.detach().contiguous()
         layer.x, layer.y, layer.u = x.data_ptr(), y.data_ptr(), self._packed[kernel].data_ptr()
         layer.scratch, layer.bias = scratch.data_ptr(), None if bias is None else bias.data_ptr()

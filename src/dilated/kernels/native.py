@@ -31,6 +31,8 @@ TRANSFORM_PAIRS = (
 """((tile, kernel) of the rows, of the columns) that are compiled in."""
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 _SOURCE = Path(__file__).with_name("kernels.cpp")
+_LARGE_MAP_BYTES = 8 * 2**20
+"""The least memory of a map for which large pages are asked."""
 _HEADERS = tuple(Path(__file__).with_name(name) for name in ("inverted_residual.h", "upsample.h"))
 
 
@@ -109,6 +111,14 @@ def load_native() -> ctypes.CDLL | None:
         reason = getattr(error, "stderr", None) or str(error)
         warnings.warn(f"kernels: {compiler} cannot build them, plain PyTorch is used ({reason[-300:]})", stacklevel=2)
         return None
+
+
+def empty_map(shape: Sequence[int]) -> torch.Tensor:
+    """An uninitialized float32 tensor, of large memory pages where the system grants them."""
+    memory, native = torch.empty(tuple(shape)), load_native()
+    if native is not None and memory.nbytes >= _LARGE_MAP_BYTES:
+        native.dilated_use_large_pages(memory.data_ptr(), memory.nbytes)
+    return memory
 
 
 def make_cache_folder() -> Path:
@@ -251,6 +261,8 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     residual = library.dilated_inverted_residual
     residual.restype, residual.argtypes = ctypes.c_int64, [ctypes.POINTER(Block), ctypes.c_int64]
     library.dilated_labels.restype, library.dilated_labels.argtypes = None, [ctypes.POINTER(Labels)]
+    pages = library.dilated_use_large_pages
+    pages.restype, pages.argtypes = None, [ctypes.c_void_p, ctypes.c_int64]
     library.dilated_upsample.restype, library.dilated_upsample.argtypes = None, [ctypes.POINTER(Upsample)]
     for name in ("dilated_panel", "dilated_rows"):
         getattr(library, name).restype = ctypes.c_int64

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dilated.kernels.labels import split_positions
-from dilated.kernels.native import Upsample, load_native
+from dilated.kernels.native import Upsample, empty_map, load_native
 
 
 def is_upsampled_natively(x: Tensor) -> bool:
@@ -46,7 +46,7 @@ def upsample_channels_last(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     native = load_native()
     assert native is not None
     n, channels, height, width = x.shape
-    y = torch.empty(n, len(rows), len(columns), channels)
+    y = empty_map((n, len(rows), len(columns), channels))
     (first_rows, row_weights), (first_columns, column_weights) = split_positions(rows), split_positions(columns)
     tensors = {
         "x": x, "y": y, "rows": first_rows, "columns": first_columns, "row_weights": row_weights,
