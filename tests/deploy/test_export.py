@@ -265,6 +265,13 @@ def test_other_runtimes_are_refused_with_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_would_be_lost_after_minutes_or_ignored_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its folder is not there"):
+        export("no network", tmp_path / "none" / "street.onnx")
+    with pytest.raises(InputError, match="calibrate: photos gives ranges, which float32 has none of"):
+        export("no network", tmp_path / "street.onnx", calibrate=Path("photos"))
+
+
 class _Fancy(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.bessel_j0(x)

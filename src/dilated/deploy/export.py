@@ -89,6 +89,11 @@ class ExportOptions:
         if self.to in _REFUSED:
             reason, hint = _REFUSED[self.to]
             raise InputError(f"export to {self.to}: {reason}", hint=hint)
+        if self.calibrate is not None and self.precision != "int8":
+            raise InputError(
+                f"calibrate: {self.calibrate} gives ranges, which {self.precision} has none of",
+                hint="add --precision int8, or leave out --calibrate",
+            )
         if not 0 <= self.allowed_share <= 1:
             raise InputError(f"tolerance: {self.tolerance} is no share of the labels", hint="give a number of 0 to 1")
 
@@ -141,6 +146,8 @@ def export(
     path = Path(out)
     if path.suffix != _SUFFIXES[options.to]:
         raise InputError(f"{path}: not the name of a file for {options.to}", hint=f"end it in {_SUFFIXES[options.to]}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: its folder is not there", hint="make the folder first")
     segmenter = (network if isinstance(network, BaseSegmenter) else load(network)).cpu().eval()
     checked = find_checked(options.check, options.split, segmenter.input)
     images, notes = checked.images, checked.notes
