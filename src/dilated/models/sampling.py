@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+from timm.layers.blur_pool import BlurPool2d
 from torch import Tensor, nn
 
 from dilated.environment import require_memory
 from dilated.errors import InputError
-from dilated.fields.arithmetic import conv_axes
+from dilated.fields.arithmetic import ConvAxis, conv_axes
 from dilated.fields.probing import eval_mode, temporary_hooks
 from dilated.kernels.labels import upsample_argmax
 from dilated.kernels.upsample import is_upsampled_natively, upsample_channels_last
@@ -188,7 +189,7 @@ def measure_grids(backbone: nn.Module, levels: int, channels: int = 3) -> list[G
     def make_hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             length = inputs[0].shape[-2]
-            axis = conv_axes(layer)[0]
+            axis = _blur_axis(layer) if isinstance(layer, BlurPool2d) else conv_axes(layer)[0]
             stride, shift = axis.stride, axis.start_at(length)
             if stride == 1:
                 if shift:
@@ -202,7 +203,8 @@ def measure_grids(backbone: nn.Module, levels: int, channels: int = 3) -> list[G
 
         return hook
 
-    layers = [(n, m) for n, m in backbone.named_modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
+    kinds = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, BlurPool2d)
+    layers = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, kinds)]
     handles = (layer.register_forward_hook(make_hook(name)) for name, layer in layers)
     try:
         with torch.no_grad(), eval_mode(backbone), temporary_hooks(handles):
@@ -244,6 +246,11 @@ class _Downsampling:
                 hint="choose another backbone",
             )
         return replace(self, low=low, high=high)
+
+
+def _blur_axis(layer: BlurPool2d) -> ConvAxis:
+    """The windows of a blur, which pads by reflection and then convolves."""
+    return ConvAxis(layer.filt_size, layer.stride, 1, (layer.padding[0], layer.padding[1]), False)
 
 
 def _level_grid(level: int, maps: Tensor, side: int, downsamplings: Mapping[int, _Downsampling]) -> Grid:
