@@ -115,6 +115,14 @@ def plan_for_steps(data: Dataset, steps: int, overrides: Sequence[str]) -> Recip
         table["network"]["context"] = "none"
     ema, _ = choose_ema_decay(stages[-1]["iterations"])
     table |= {"batch": batch, "stage": stages, "ema": ema, "cache": True, "workers": 0}
+    changed = [text for text in overrides if text.replace(" ", "").startswith("batch=")]
+    for text in changed:  # as many samples in steps of another size
+        apply_override(table, text, Recipe)
+        for stage in stages:
+            stage["iterations"] = max(1, round(stage["iterations"] * batch / table["batch"]))
+            stage["val_interval"] = float(stage["iterations"])
+        batch = table["batch"]
+        table["ema"], _ = choose_ema_decay(stages[-1]["iterations"])
     for text in overrides:
         apply_override(table, text, Recipe)
     return fill_class_priors(build_dataclass(Recipe, table, "plan"), summary)

@@ -52,9 +52,9 @@ def test_a_film_that_is_not_there_is_named(films: Dataset) -> None:
         lofo.leave_out(films, "filmx")
 
 
-@pytest.mark.parametrize("steps", [30, 400, 4000])
-def test_the_plan_in_steps_costs_what_it_was_given(films: Dataset, steps: int) -> None:
-    recipe = lofo.plan_for_steps(films, steps, ["loss.ohem=0.5"])
+@pytest.mark.parametrize(("steps", "changes"), [(30, []), (400, ["batch=6"]), (4000, ["batch=3"])])
+def test_the_plan_in_steps_costs_what_it_was_given(films: Dataset, steps: int, changes: list[str]) -> None:
+    recipe = lofo.plan_for_steps(films, steps, ["loss.ohem=0.5", *changes])
     costs = {16: 1.0, 8: lofo.COST_PER_HALVING}
     spent = sum(stage.iterations * costs[stage.output_stride] for stage in recipe.stage) * recipe.batch / 8
     assert spent == pytest.approx(steps, rel=0.03)
