@@ -154,7 +154,7 @@ def test_a_recipe_with_a_misspelt_key(
 ) -> None:
     recipe_file.write_text(recipe_file.read_text().replace("epochs = 1", "epohcs = 1"))
     text = complaint(capsys, "train", folder, "--out", tmp_path / "run", "--recipe", recipe_file)
-    assert f"error: {recipe_file}: stage.1: unknown key 'epohcs'\nhint: did you mean 'epochs'? Known: " in text
+    assert f"error: {recipe_file}: stage.1: unknown key 'epohcs' hint: did you mean 'epochs'? Known: " in text
 
 
 def test_a_misspelt_override(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:

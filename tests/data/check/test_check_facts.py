@@ -153,3 +153,15 @@ def test_damage_anywhere_in_a_file_is_never_a_traceback(
     report = check(root, workers=1)
     assert report.total.images == 4
     assert all(str(root) in finding.text or ": " in finding.text for finding in report.findings)
+
+
+def test_arrays_and_raw_images_beside_the_images_are_counted(tmp_path: Path) -> None:
+    root = healthy.streets(tmp_path)
+    assert not any("beside the images" in note for note in check(root).notes)
+    folder = next(root.rglob("*.png")).parent
+    (folder / "zz.npz").write_bytes(b"x")
+    (folder / "zy.NEF").write_bytes(b"x")
+    (folder / "Thumbs.db").write_bytes(b"x")
+    notes = [note for note in check(root).notes if "2 files beside the images are not read, such as" in note]
+    assert len(notes) == 1
+    assert "zy.NEF" in notes[0]

@@ -19,6 +19,7 @@ from typing import Any
 from dilated.data.check.duplicates import find_duplicates
 from dilated.data.check.finding import TRAINING_SPLITS, Finding, FindingKind, Severity, choose_severity
 from dilated.data.check.independence import describe_independence, join_alike
+from dilated.data.check.left_out import describe_left_out
 from dilated.data.check.masks import find_suspicious_labels
 from dilated.data.check.scan import SampleList, scan_samples
 from dilated.data.check.shared_groups import find_shared_groups
@@ -234,7 +235,10 @@ def check(
         scan.total,
         findings,
         contents.source,
-        (*describe_location(Path(data), root), *dataset.notes, *_describe_input(config)),
+        (
+            *(*describe_location(Path(data), root), *dataset.notes, *_describe_input(config)),
+            *describe_left_out(record_samples, root),
+        ),
         samples,
         groups,
         tuple(name_from_root(sample, root) for sample in record_samples),
