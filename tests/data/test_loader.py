@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from typing import Any, cast
 
@@ -126,3 +128,23 @@ def test_memory_that_runs_out_in_reading_is_an_error_that_says_so(workers: int, 
         list(iter_batches(_TooLarge(), [[(0, 0)]], workers))
     assert hint in raised.value.hint
     assert "--resume" in raised.value.hint
+
+
+_KEPT = """
+import torch
+from dilated.data.loader import iter_batches
+
+class Zeros:
+    def __getitem__(self, key):
+        return torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.int64)
+
+kept = iter_batches(Zeros(), iter([[(0, i)] for i in range(99)]), workers=1)
+next(kept)
+print("read", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_though_its_batches_are_not_read_to_the_end() -> None:
+    run = subprocess.run([sys.executable, "-c", _KEPT], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout) == (0, "read\n")

@@ -8,6 +8,7 @@ An error that a worker raises arrives unchanged.
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -85,7 +86,10 @@ def _iter_with_memory_errors(loader: DataLoader[Any], workers: int) -> Iterator[
     iterator: Any = None
     try:
         while True:
-            iterator = iter(loader) if iterator is None else iterator
+            if iterator is None:
+                iterator = iter(loader)
+                if workers:  # where a traceback keeps this generator to the end of the process: see below
+                    atexit.register(iterator._shutdown_workers)
             yield next(iterator)
     except StopIteration:
         return
@@ -105,6 +109,7 @@ def _iter_with_memory_errors(loader: DataLoader[Any], workers: int) -> Iterator[
         if workers and iterator is not None:
             # An error's traceback keeps the iterator, and with it workers that ignore the end of the process.
             iterator._shutdown_workers()
+            atexit.unregister(iterator._shutdown_workers)
 
 
 def _is_killed_worker(error: BaseException, workers: int) -> bool:
