@@ -125,3 +125,17 @@ def test_a_table_with_a_nul_character_is_damaged_and_check_says_so(tmp_path: Pat
     assert [f.text for f in check(tmp_path).errors if f.kind == "classes"] == [
         f"{tmp_path / 'labelmap.csv'}: found a NUL character: the file is damaged"
     ]
+
+
+def test_a_quote_that_ends_within_a_cell_is_refused_by_its_line(tmp_path: Path) -> None:
+    table = with_table(tmp_path, "class_dict.csv", 'name,r,g,b\nbg,0,0,0\nx,255,"1"0,0\n', [[(255, 10, 0)]])
+    with pytest.raises(InputError, match=r"class_dict.csv, line 3: ") as raised:
+        open_dataset(table)
+    assert "quotes around whole cells" in raised.value.hint
+
+
+def test_a_table_of_something_else_may_have_odd_quotes_and_long_cells(tmp_path: Path) -> None:
+    masks = with_table(tmp_path, "class_dict.csv", "name,r,g,b\nbg,0,0,0\nx,255,0,0\n", [[(255, 0, 0)]])
+    (tmp_path / "class_notes.csv").write_text('image,remark\na.png,"a"b\n')
+    (tmp_path / "labels_long.csv").write_text("image\n" + "a" * 200_000 + "\n")
+    assert open_dataset(masks).classes.names == ("bg", "x")

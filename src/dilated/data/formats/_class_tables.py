@@ -116,8 +116,29 @@ def _read_csv(path: Path) -> ClassTable | None:
     if "\0" in text:
         raise InputError(f"{path}: found a NUL character: the file is damaged", hint="copy it again, or remove it")
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
-    rows = [row for row in rows if any(row)]
+    try:
+        table = _parse_rows(path, list(csv.reader(text.splitlines(), delimiter=delimiter)))
+    except csv.Error:  # a cell of more than 131,072 characters: a table of something else
+        return None
+    if table is not None:
+        _check_quotes(path, text, delimiter)
+    return table
+
+
+def _check_quotes(path: Path, text: str, delimiter: str) -> None:
+    """Refuse a class table with a quote that ends within a cell: `"1"0` would be read as 10."""
+    reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}", hint='write quotes around whole cells, as "10", or none'
+        ) from error
+
+
+def _parse_rows(path: Path, cells_of: Sequence[Sequence[str]]) -> ClassTable | None:
+    rows = [row for row in ([cell.strip() for cell in cells] for cells in cells_of) if any(row)]
     columns = _find_columns(rows[0]) if rows else {}
     body = rows[1:]
     if not columns and rows:
