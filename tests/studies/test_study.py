@@ -176,6 +176,17 @@ def test_killed_stopped_and_out_of_time_a_study_ends_bit_equal(
 
 
 @pytest.mark.usefixtures("unmeasured")
+def test_time_that_is_over_while_features_are_computed_ends_in_a_page(data: Path, front: str, tmp_path: Path) -> None:
+    out, lines = tmp_path / "study", list[str]()
+    result = run(data, out, front, lines.append, budget=1.0)
+    assert not result.is_complete
+    assert "the time is over: the page says what is not done" in lines
+    assert not (out / "plan.json").exists()
+    assert "none: not done with 2 of 2 seeds" in (out / "study.html").read_text()
+    assert json.loads((out / "clock.json").read_text())["seconds"] > 0
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_arms_that_cannot_run_are_named_with_the_reason(
     data: Path, front: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """From a front end and a budget to a plan: which arms can run, what each costs, and how many steps all of them make.
 
-    plan = make_study_plan(front, front_recipe, data, request, clock)
+    plan = make_study_plan(front, front_recipe, data, request, features, clock, keep_time)
     plan.steps, plan.refused                             # (400, {"fcn-8s": "its backbone has no stride 32"})
 
 The plan is written once. A study that goes on reads it, so that an interruption changes no number.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,6 +25,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.dense_crf import DenseCRF
 from dilated.models.segmenter import Segmenter
 from dilated.prediction.predictor import Predictor
+from dilated.progress import ProgressCallback
 from dilated.studies.request import PLAN_FILE, StudyRequest
 from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
@@ -84,7 +84,7 @@ def make_study_plan(
     request: StudyRequest,
     features: Path,
     clock: StudyClock,
-    notify: Callable[[str], object],
+    keep_time: ProgressCallback,
 ) -> StudyPlan:
     """Measure what each arm costs, and split the time that is left.
 
@@ -93,12 +93,12 @@ def make_study_plan(
         recipe: that of the front end.
         data: the first fold.
         features: the folder of the frozen backbone's features, which are computed here.
-        notify: is told of arms that cannot run.
+        keep_time: called after each view that is computed; may raise to stop.
 
     Raises:
         InputError: no arm can run, or there is too little time.
     """
-    world = World(device_name=None if front is None else str(next(front.parameters()).device))
+    world = World(device_name=str(next(front.parameters()).device))
     train, val = data.samples("train"), data.samples("val")
     image_seconds = _time_prediction(Predictor(front, device=str(world.device)), val)
     views = 0
@@ -118,14 +118,13 @@ def make_study_plan(
             network = build_arm_network(data.classes, arm_recipe, front).to(world.device)
             if arm_recipe.stage[0].views:
                 started = time.monotonic()
-                cache_views(network, train, arm_recipe.augment, views, features, lambda done, total: clock.tick())
+                cache_views(network, train, arm_recipe.augment, views, features, keep_time)
                 views_seconds += time.monotonic() - started
             predictor = Predictor(network, device=str(world.device))
             seconds = _time_prediction(predictor, val) * len(val)
             costs[arm.name] = ArmCost(measure_step_seconds(network, arm_recipe, world), seconds)
         except InputError as error:
             refused[arm.name] = str(error)
-            notify(f"{arm.name}: cannot run: {error}")
         clock.tick()
     if not costs:
         name, reason = next(iter(refused.items()))

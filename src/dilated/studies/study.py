@@ -80,6 +80,7 @@ def study(
     with lock_folder(out, "a study"):
         request.save(out)
         clock = StudyClock.open(out / CLOCK_FILE, math.inf if seconds is None else float(seconds))
+        clock.save()
         trainings = StudyTrainings(request, out, clock, front, options.device, notify)
         trainings.strip_front()
         stopped: Interrupted | KeyboardInterrupt | None = None

@@ -109,8 +109,10 @@ class StudyTrainings:
                 front, data = self._fronts[number], self.folds[number]
                 features = self._fold_folder(number) / FEATURES_FOLDER
                 self.notify("measuring what a step of each arm costs")
-                self.plan = make_study_plan(front, recipe, data, self.request, features, self.clock, self.notify)
+                self.plan = make_study_plan(front, recipe, data, self.request, features, self.clock, self._keep_time)
                 self.plan.save(self.out)
+                for name, reason in self.plan.refused.items():
+                    self.notify(f"{name}: cannot run: {reason}")
                 self.notify(f"{self.plan.steps:,} steps for each training")
         assert self.plan is not None
         for seed in range(1, self.request.seeds + 1):
@@ -118,6 +120,12 @@ class StudyTrainings:
                 for arm in self.arms:
                     if arm.name not in self.plan.refused:
                         self._run_arm(arm, seed, number, recipe)
+
+    def _keep_time(self, done: int, total: int) -> None:
+        """Keep the clock, and stop what is being done when the time is over."""
+        self.clock.tick()
+        if self.clock.left < page_seconds(len(self.arms)):
+            raise BudgetOver
 
     def _fold_folder(self, number: int) -> Path:
         return self.request.fold_folder(self.out, number)
@@ -144,6 +152,7 @@ class StudyTrainings:
             if self.init_from is not None:
                 front_recipe = replace(front_recipe, network=self.init_from.config)
             atomic_write(path, to_toml(recipe_to_table(front_recipe)))
+            self.clock.save()
         return load_recipe(str(path))
 
     def _train_front(self, number: int, recipe: Recipe) -> Segmenter:
@@ -199,15 +208,9 @@ class StudyTrainings:
         """Measure a network on the validation images of a fold; returns the seconds for an image too."""
         data, crf = self.folds[number], DenseCRF() if arm.parent else None
         samples = data.samples("val")
-
-        def report(done: int, total: int) -> None:
-            self.clock.tick()
-            if self.clock.left < page_seconds(len(self.arms)):
-                raise BudgetOver
-
         started = time.perf_counter()
         predictor = Predictor(load(network), device=str(self.device), crf=crf)
-        result = evaluate(predictor, samples, data.classes, on_progress=report)
+        result = evaluate(predictor, samples, data.classes, on_progress=self._keep_time)
         return result, (time.perf_counter() - started) / len(samples)
 
     def _measure_cost(self, arm: Arm, network: Path, folder: Path, image_seconds: float) -> None:
