@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "scikit-learn")
 CORE_TESTS = ("tests/cli", "tests/dilation", "tests/evaluation", "tests/fields", "tests/models", "tests/prediction")
-_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*>=\s*(?P<version>[\w.]+)")
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+(?:\[[\w,.-]+\])?)\s*>=\s*(?P<version>[\w.]+)")
 
 
 def floor_pins(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:

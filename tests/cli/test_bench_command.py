@@ -22,5 +22,5 @@ def test_info_says_what_was_replaced_and_what_it_gains(capsys: pytest.CaptureFix
     main(["info", "street", "--speed"])
     text = capsys.readouterr().out
     assert "convolutions, image 480x360" in text
-    assert "depthwise" in text or "plain PyTorch" in text
+    assert "fused" in text or "plain PyTorch" in text
     assert "an image in memory to labels" in text

@@ -128,7 +128,7 @@ def test_an_image_without_data_keeps_its_logits() -> None:
     [
         (["bilateral_weight"], "no setting"),
         (["bilateral_weight=much"], "no number"),
-        (["bilateral_wait=3"], "did you mean 'bilateral_weight'"),
+        (["bilateral_wait=3"], "Did you mean 'bilateral_weight'"),
         (["iterations=3.5"], "no number"),
         (["iterations=1000"], "crf.iterations: found 1000"),
         (["smooth_position=0"], "crf.smooth_position: found 0"),
