@@ -319,3 +319,21 @@ def test_what_cannot_be_exact_is_refused_by_a_layers_name_with_a_hint(name: str)
 def rate(dense: Tensor, coarse: Tensor, axis: int) -> int:
     """How far apart the samples are, which is a power of two here."""
     return next(r for r in (1, 2, 4, 8) if len(range(0, dense.shape[axis], r)) == coarse.shape[axis])
+
+
+class Permuted(nn.Module):
+    """Channels in the order of a table of whole numbers that is a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = nn.Parameter(torch.arange(8).flip(0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 8, H, W) -> the same."""
+        return x[:, self.order]
+
+
+def test_a_parameter_of_whole_numbers_stays_what_it_is() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), Permuted(), nn.Conv2d(8, 8, 3, 2, 1)).double()
+    image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
+    torch.testing.assert_close(dilate(network, 2)(image)[..., ::2, ::2], network(image))

@@ -149,6 +149,9 @@ def _random_state(network: nn.Module) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, parameter in network.named_parameters():
+            if not parameter.is_floating_point():  # a table, such as one of indices
+                state[name] = parameter.detach().to("cpu", copy=True)
+                continue
             state[name] = value = parameter.detach().to("cpu", torch.float64, copy=True)
             inputs = math.prod(value.shape[1:])
             bound = math.sqrt(6 / inputs) if inputs > 1 else 0.0
