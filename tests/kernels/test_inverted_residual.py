@@ -167,3 +167,18 @@ def test_a_wide_map_that_is_read_twice_is_not_fused_away():
     net, x = Leaking().eval().requires_grad_(False), torch.randn(1, 8, 20, 20)
     fast = accelerate(net, x)
     torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+class Casting(Leaking):
+    """A block that asks a layer within it for the type of its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 8, H, W) -> the same."""
+        return self.narrow(self.depthwise(self.wide(x.to(self.wide.weight.dtype))))
+
+
+def test_a_layer_whose_weights_the_network_asks_for_is_not_fused_away():
+    torch.manual_seed(0)
+    net, x = Casting().eval().requires_grad_(False), torch.randn(1, 8, 20, 20)
+    fast = accelerate(net, x)
+    torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)

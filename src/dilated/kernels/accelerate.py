@@ -159,7 +159,7 @@ def _fuse_blocks(fast: nn.Module, example: Tensor, expected: Any, reader: dict[n
     if changes:
         try:
             _require_equal(expected, fast(example))
-        except (InputError, RuntimeError):  # RuntimeError: a map of another shape than a function expects
+        except Exception:  # a function may expect another shape, or anything of the layers that are gone
             undo(changes)
 
 
