@@ -337,3 +337,25 @@ def test_a_parameter_of_whole_numbers_stays_what_it_is() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), Permuted(), nn.Conv2d(8, 8, 3, 2, 1)).double()
     image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
     torch.testing.assert_close(dilate(network, 2)(image)[..., ::2, ::2], network(image))
+
+
+class Ramp(nn.Module):
+    """A ramp along the columns, kept for the next map of the same width, as position embeddings are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ramp: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        if self.ramp is None or self.ramp.shape[0] != x.shape[-1]:
+            self.ramp = torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)
+        return x + self.ramp
+
+
+def test_what_layers_keep_between_runs_is_not_that_of_the_check() -> None:
+    network = nn.Sequential(Ramp(), nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+    dilated = dilate(network, 2)
+    assert dilated[0].ramp is None
+    for width in (43, 96, 224):
+        assert dilated(torch.rand(1, 3, 64, width)).dtype == torch.float32

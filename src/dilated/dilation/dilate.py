@@ -96,7 +96,8 @@ def dilate(module: _M, output_stride: int = 8, *, check: bool = True, progress: 
         if not check or trace.max_stride() <= output_stride:
             return dilated
         try:
-            verify_dilation(probe, dilated, trace, plan, progress)
+            # A copy, since layers may keep what a run computes for the next one.
+            verify_dilation(probe, copy_network(dilated, share_weights=True), trace, plan, progress)
             return dilated
         except DilationError as refusal:  # what a layer does may still be exact on phases of the map around it
             layer = plan.layer_to_run_on_phases(refusal.layer, trace) if refusal.layer else ""
