@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -73,10 +72,3 @@ def _refuse_compiled_layers(module: nn.Module) -> None:
                 f"dilate the network first, then {'script' if scripted else 'compile'} the result",
                 layer=(name, type(layer)),
             )
-
-
-def uncalled_layers(module: nn.Module, called: set[str]) -> Iterator[str]:
-    """The convolutions and poolings that a run has not called."""
-    for name, layer in module.named_modules():
-        if name not in called and isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            yield name

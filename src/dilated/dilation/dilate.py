@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from dilated.dilation.copying import copy_network, uncalled_layers
+from dilated.dilation.copying import copy_network
 from dilated.dilation.output_size import crop_outputs
 from dilated.dilation.plan import DilationPlan, plan_dilation
 from dilated.dilation.trace import (
@@ -108,14 +108,17 @@ def dilate(module: _M, output_stride: int = 8, *, check: bool = True, progress: 
 
 def _refuse_training_only_layers(network: nn.Module, trace: Trace) -> None:
     """Refuse layers that run in training only, such as auxiliary heads: they would read dense maps unchecked."""
-    uncalled = set(uncalled_layers(network, set(trace.calls)))
+    uncalled = {
+        name: layer
+        for name, layer in network.named_modules()
+        if name not in trace.calls and isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
+    }
     if not uncalled:
         return
     training_only: list[str] = []
     handles = (
         layer.register_forward_pre_hook(lambda layer, inputs, name=name: training_only.append(name))
-        for name, layer in network.named_modules()
-        if name in uncalled
+        for name, layer in uncalled.items()
     )
     state = {name: x.clone() for name, x in network_state(network).items()}  # running statistics change
     image = probe_image(network, 2, trace.channels, *trace.size)
