@@ -1,7 +1,7 @@
 """What a study is asked for, and the names of the files in its folder.
 
-request = StudyRequest(("none", "basic"), seeds=3, folds=1, is_joint=False, steps=None, ...)
-request.require_same(folder)                         # raises where the folder's study was asked for something else
+request = StudyRequest("my-data", ("none", "basic"), seeds=3, folds=1, joint=False, steps=None, ...)
+request.save(folder)                                 # raises where the folder's study was asked for something else
 """
 
 from __future__ import annotations
