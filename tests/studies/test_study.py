@@ -16,7 +16,7 @@ import torch
 from conftest import CLASSES, command, draw, environment
 from safetensors.torch import load_file
 
-from dilated import InputError, Segmenter, SegmenterConfig, StudyOptions, study
+from dilated import InputError, Recipe, Segmenter, SegmenterConfig, StudyOptions, study
 from dilated.cli.main import main
 from dilated.data.labels import save_classes
 from dilated.errors import Interrupted
@@ -218,6 +218,28 @@ def test_folds_measure_each_image_once_by_networks_that_have_not_seen_it(
     assert not (out / "fold1" / "features").exists()  # whole networks are trained
     printed = capsys.readouterr().out
     assert "was given as the front end of all folds" in printed.replace("\n", " ")
+
+
+def test_steps_are_measured_where_arms_are_trained(
+    data: Path, front: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[str] = []
+    front_recipe = trainings.StudyTrainings._front_recipe
+
+    def train_elsewhere(self: trainings.StudyTrainings) -> Recipe:
+        recipe = front_recipe(self)
+        self.device = torch.device("meta")
+        return recipe
+
+    def plan(front: Segmenter, *arguments: object) -> None:
+        devices.append(next(front.parameters()).device.type)
+        raise InputError("enough")
+
+    monkeypatch.setattr(trainings.StudyTrainings, "_front_recipe", train_elsewhere)
+    monkeypatch.setattr(trainings, "make_study_plan", plan)
+    with pytest.raises(InputError, match="enough"):
+        run(data, tmp_path / "study", front)
+    assert devices == ["meta"]
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,11 @@ def make_study_plan(
     """Measure what each arm costs, and split the time that is left.
 
     Args:
-        front: the front end, from which all arms start.
+        front: the front end, from which all arms start, on the device that trains.
         recipe: that of the front end.
         data: the first fold.
         features: the folder of the frozen backbone's features, which are computed here.
+        clock: of the study.
         keep_time: called after each view that is computed; may raise to stop.
 
     Raises:

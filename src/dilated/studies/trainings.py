@@ -1,6 +1,6 @@
 """Trains and measures the arms of a study, one after the other, and goes on where it was.
 
-    trainings = StudyTrainings(request, out, clock, device, notify)
+    trainings = StudyTrainings(request, out, clock, init_from, device, notify)
     trainings.run()                                      # raises BudgetOver or Interrupted where it must stop
     arms = trainings.results()                           # of what is done by then
 
@@ -104,7 +104,7 @@ class StudyTrainings:
         """
         recipe = self._front_recipe()
         for number in self.folds:
-            self._fronts[number] = self._train_front(number, recipe)
+            self._fronts[number] = self._train_front(number, recipe).to(self.device)
             if self.plan is None:
                 front, data = self._fronts[number], self.folds[number]
                 features = self._fold_folder(number) / FEATURES_FOLDER

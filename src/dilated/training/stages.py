@@ -71,7 +71,7 @@ def _transfer_shared_classes(segmenter: BaseSegmenter, init_from: BaseSegmenter)
     for key, is_per_class_row in _class_dependent_weights(segmenter).items():
         weights[key].copy_(fresh[key])
         if is_per_class_row and key in source_weights and source_weights[key].shape[1:] == weights[key].shape[1:]:
-            weights[key][target_rows] = source_weights[key][source_rows]
+            weights[key][target_rows] = source_weights[key][source_rows].to(weights[key].device)
     return f"Of its classes, {', '.join(shared) or 'none'} keep their weights; the others start fresh"
 
 
