@@ -60,6 +60,13 @@ def test_the_questions_are_the_papers_where_the_arms_answer_them() -> None:
     assert first.verdict.startswith("basic is better than none: the interval of the difference in mean IoU")
 
 
+@pytest.mark.parametrize("others", [("aspp",), ("basic_random", "basic_undilated"), ("aspp", "basic_crf")])
+def test_two_arms_are_compared_once_without_the_front_end_too(others: tuple[str, ...]) -> None:
+    result = make_study(basic=BETTER, **dict.fromkeys(others, MIXED))
+    pairs = [frozenset((answer.candidate, answer.baseline)) for answer in result.answers]
+    assert len(pairs) == len(set(pairs)) == len(others)
+
+
 def test_an_interval_that_holds_zero_is_not_shown() -> None:
     result = make_study(none=WORSE, basic=MIXED)
     (answer,) = result.answers

@@ -11,7 +11,7 @@ All differences are paired: the same images in the same groups; the variance bet
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,9 +157,9 @@ class StudyResult:
         arms = {arm.name: arm for arm in self.measured}
         base = self.baseline
         pairs = [(q, c, b) for q, c, b in _questions(arms) if c in arms and b in arms]
-        asked = {(c, b) for _, c, b in pairs}
+        asked = [{c, b} for _, c, b in pairs]
         if base is not None:
-            others = [name for name in arms if name != base.name and (name, base.name) not in asked]
+            others = [name for name in arms if name != base.name and {name, base.name} not in asked]
             pairs += [(f"Is {name} better than {base.name}?", name, base.name) for name in others]
         return [self._answer(question, arms[c], arms[b]) for question, c, b in pairs]
 
@@ -266,7 +266,7 @@ class StudyResult:
                     writer.writerow([arm.name, None, None, None, *[None] * len(classes), *cost, arm.problem])
 
 
-def _questions(arms: Sequence[str] | dict[str, Any]) -> list[tuple[str, str, str]]:
+def _questions(arms: Collection[str]) -> list[tuple[str, str, str]]:
     """The questions of the paper, each with the arms that answer it: candidate and baseline."""
     context = ("basic", "basic-logits", "large")
     questions = [(f"Does the context module add to the front end ({name})?", name, "none") for name in context]
