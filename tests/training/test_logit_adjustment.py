@@ -12,6 +12,7 @@ from torch import Tensor
 from dilated import InputError, load_recipe, open_dataset
 from dilated.training.autoplan.choices import fill_class_priors
 from dilated.training.autoplan.measure import summarize_dataset
+from dilated.training.autoplan.plan import make_plan
 from dilated.training.losses import LossConfig, combined_loss, loss_normalizer
 
 PRIORS = (0.7, 0.25, 0.05)
@@ -75,3 +76,9 @@ def test_a_plan_fills_in_the_fractions_of_the_data_once(folder: Path) -> None:
     assert filled == pytest.approx(summary.statistics.class_fractions, rel=1e-3)
     given = replace(adjusting, loss=replace(adjusting.loss, class_priors=(0.5, 0.3, 0.2)))
     assert fill_class_priors(given, summary) is given
+
+
+def test_a_plan_measures_steps_whose_logits_are_adjusted(folder: Path) -> None:
+    settings = ["network.backbone=test_efficientnet", "weights=random", "augment.crop=[32,48]"]
+    plan = make_plan(open_dataset(folder), 0, [*settings, "loss.logit_adjustment=1"])
+    assert len(plan.recipe.loss.class_priors) == 3

@@ -65,6 +65,15 @@ def test_the_better_setting_is_planned_and_both_are_said(
     assert "moving 0.500" in why
 
 
+def test_settings_that_adjust_logits_are_tried_with_the_priors_of_the_data(
+    data: Dataset, trials: list[tuple[Mapping[str, Recipe], int]]
+) -> None:
+    plan = make_plan(data, 1200, ["loss.logit_adjustment=1"], trial=True)
+    ((recipes, _),) = trials
+    assert len(plan.recipe.loss.class_priors) == len(data.classes)
+    assert {recipe.loss for recipe in recipes.values()} == {plan.recipe.loss}
+
+
 def test_without_a_trial_nothing_is_tried(data: Dataset, trials: list[tuple[Mapping[str, Recipe], int]]) -> None:
     plan = make_plan(data, 1200)
     assert not trials

@@ -135,6 +135,8 @@ def make_plan(
     if not budget or "batch" in map(_overridden_key, overrides):
         sizes = sizes[-1:]  # there is nothing to choose
     table["batch"] = sizes[0]
+    if priors := fill_class_priors(_draft(table, overrides), summary).loss.class_priors:
+        table["loss"] = table["loss"] | {"class_priors": list(priors)}
 
     pretrained = _apply_overrides(table, overrides, include_stages=False)["weights"] != "random"
 
@@ -188,7 +190,7 @@ def make_plan(
         table |= {"budget": round(seconds, 1), "reserve": round(cost.prediction_seconds[stride] * len(samples[1]), 2)}
         rest = "for this plan and for the report" if report else "for this plan"
         stage_choices += [ema_choice, Choice("budget", f"{seconds:.0f} s", f"of {budget:.0f} s; the rest is {rest}")]
-    recipe = fill_class_priors(build_dataclass(Recipe, _apply_overrides(table, overrides), "plan"), summary)
+    recipe = build_dataclass(Recipe, _apply_overrides(table, overrides), "plan")
     override_choices = (Choice(*text.partition("=")[::2], "as --set asks") for text in overrides)
     return TrainingPlan(recipe, (*choices, *stage_choices, *override_choices))
 
