@@ -65,6 +65,14 @@ def test_the_better_setting_is_planned_and_both_are_said(
     assert "moving 0.500" in why
 
 
+def test_the_batch_that_the_moving_backbone_takes_is_the_one_that_is_said(
+    data: Dataset, trials: list[tuple[Mapping[str, Recipe], int]]
+) -> None:
+    plan = make_plan(data, 1200, trial=True)
+    assert trials
+    assert reason(plan, "batch")[0] == str(plan.recipe.batch)
+
+
 def test_settings_that_adjust_logits_are_tried_with_the_priors_of_the_data(
     data: Dataset, trials: list[tuple[Mapping[str, Recipe], int]]
 ) -> None:

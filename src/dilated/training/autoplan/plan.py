@@ -169,6 +169,8 @@ def make_plan(
         choices.append(choice)
         if is_moving and draft.batch != sizes[-1]:
             table["batch"] = sizes[-1]
+            batch_choice = Choice("batch", str(sizes[-1]), "samples a step: the most, for the moving backbone")
+            choices = [batch_choice if choice.choice == "batch" else choice for choice in choices]
             cost, draft = cost.scaled(sizes[-1] / draft.batch), _draft(table, overrides)
     reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)  # as a fraction of a step
     table["workers"] = choose_workers(reading, os.cpu_count() or 2, cuda)
