@@ -133,6 +133,18 @@ def test_images_of_an_object_store_are_labelled(segmenter: BaseSegmenter, photos
         list_images("memory://bucket/photos")
 
 
+def test_what_is_said_of_an_object_names_its_address(segmenter: BaseSegmenter, tmp_path: Path) -> None:
+    import fsspec
+
+    frames = [Image.new("L", (20, 20), 10 * i) for i in range(3)]
+    frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
+    store = fsspec.filesystem("memory")
+    store.put(str(tmp_path / "pages.tif"), "/scans/pages.tif")
+    result = make_pool(segmenter, TwiceCluster()).label_images(list_images("memory://scans"), tmp_path / "out", PALETTE)
+    store.rm("/scans", recursive=True)
+    assert result.several_frames == {Path("memory://scans/pages.tif"): 3}
+
+
 def test_an_unknown_store_is_named() -> None:
     with pytest.raises(InputError, match="nowhere://bucket") as caught:
         list_images("nowhere://bucket")

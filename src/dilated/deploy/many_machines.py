@@ -191,6 +191,9 @@ class _ImageWorker:
             writers = self.options.make_writers(self.out, sources)
             result = predict_sources(self.predictor, sources, writers, self.options) if sources else PipelineResult()
         result.failures = failures + [_with_url(failure, urls) for failure in result.failures]
+        for table in (result.several_frames, result.tiles):
+            for path in [path for path in table if str(path) in urls]:
+                table[Path(urls[str(path)])] = table.pop(path)
         return index, result
 
 
