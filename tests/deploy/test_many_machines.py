@@ -145,6 +145,13 @@ def test_what_is_said_of_an_object_names_its_address(segmenter: BaseSegmenter, t
     assert result.several_frames == {Path("memory://scans/pages.tif"): 3}
 
 
+@pytest.mark.parametrize(("gpus", "actors", "share"), [(0, 4, 0), (2, 1, 1), (2, 2, 1), (2, 3, 0.5), (1, 4, 0.25)])
+def test_processes_share_the_gpus_that_there_are(gpus: int, actors: int, share: float) -> None:
+    cluster = Cluster("ray://local", actors)
+    cluster.gpus = gpus
+    assert cluster.gpus_per_actor(actors) == share
+
+
 def test_an_unknown_store_is_named() -> None:
     with pytest.raises(InputError, match="nowhere://bucket") as caught:
         list_images("nowhere://bucket")

@@ -88,6 +88,17 @@ class Cluster:
         size = min(_MOST_IN_CHUNK, max(1, -(-len(items) // (_CHUNKS_PER_ACTOR * self.actors))))
         return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
+    def gpus_per_actor(self, actors: int) -> float:
+        """The part of a GPU that each of so many processes takes, so that all find room; 0 where there is none.
+
+        Example:
+            >>> cluster = Cluster("ray://local")
+            >>> cluster.gpus = 2
+            >>> [cluster.gpus_per_actor(actors) for actors in (1, 2, 3)]
+            [1.0, 1.0, 0.5]
+        """
+        return 1 / -(-actors // self.gpus) if self.gpus else 0.0
+
     def map(self, work: Callable[..., Work], arguments: tuple[Any, ...], items: Sequence[Any]) -> Iterator[Any]:
         """Yield what the workers make of the items, in the order in which they are done.
 
@@ -111,7 +122,7 @@ class Cluster:
             fn_constructor_args=(pickle.dumps((work, arguments)),),
             batch_size=1,
             num_cpus=1,
-            num_gpus=1 if self.gpus >= actors else 0,
+            num_gpus=self.gpus_per_actor(actors),
             compute=ray.data.ActorPoolStrategy(size=actors),
         )
         for row in results.iter_rows():
