@@ -152,6 +152,17 @@ def test_processes_share_the_gpus_that_there_are(gpus: int, actors: int, share: 
     assert cluster.gpus_per_actor(actors) == share
 
 
+def test_a_store_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    def refuse(url: str) -> None:
+        raise OSError("no credentials")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
+    with pytest.raises(InputError, match=r"s3://bucket: cannot be read \(no credentials\)"):
+        list_images("s3://bucket")
+
+
 def test_an_unknown_store_is_named() -> None:
     with pytest.raises(InputError, match="nowhere://bucket") as caught:
         list_images("nowhere://bucket")

@@ -82,6 +82,8 @@ def _open(url: str) -> tuple[Any, str]:
         system, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:  # "Install s3fs to access S3", "Protocol not known: x"
         raise InputError(f"{url}: {error}", hint="install the package of this store, such as s3fs or gcsfs") from error
+    except Exception as error:  # some stores look for credentials here
+        raise _failed(url, error) from error
     return system, str(root)
 
 
