@@ -212,9 +212,10 @@ def test_options_that_do_not_go_together_are_refused(
         ([str(photos), "--actors", "2"], "actors: 2, of no cluster"),
         (["s3://bucket/photos"], "or add --on ray://local"),
         (["az://bucket/photos"], "or add --on ray://local"),
+        ([str(photos), "--on", "ray://local", "--out", "s3://bucket/labels"], "labels are written to folders"),
     ):
         with pytest.raises(SystemExit):
-            main(["predict", "street", *arguments, *out])
+            main(["predict", "street", *arguments, *([] if "--out" in arguments else out)])
         assert words in capsys.readouterr().err
 
 

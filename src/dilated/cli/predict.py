@@ -102,6 +102,8 @@ def run(
         raise InputError(
             f"{urls[0]}: a URL, and only files and folders are read", hint="download it, or add --on ray://local"
         )
+    if parse_url(out) is not None:
+        raise InputError(f"out: {parse_url(out)}: labels are written to folders", hint="give a folder, and copy it")
     if out.exists() and not out.is_dir():
         raise InputError(f"out: {out} is a file", hint="give a folder to write the labels to, or a new name")
     predictor = predictor_options.make_predictor(network)  # before the inputs, which may be many
