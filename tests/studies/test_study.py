@@ -269,6 +269,18 @@ def test_another_study_or_anything_else_in_the_folder_is_refused(
         study(data, tmp_path / "new", options=StudyOptions(init_from=front))
 
 
+def test_a_study_that_was_refused_before_it_trained_may_be_asked_for_something_else(
+    data: Path, front: str, tmp_path: Path
+) -> None:
+    options = StudyOptions(steps=1, overrides=(*SETTINGS, "network.weights=random"), device="cpu")
+    with pytest.raises(InputError, match=r"a recipe has no key 'network\.weights'"):
+        study(data, tmp_path, budget=60, arms=("none",), seeds=1, options=options)
+    result = run(data, tmp_path, front, arms=("none",), seeds=1)
+    assert result.is_complete
+    with pytest.raises(InputError, match="its study was asked for other seeds"):
+        run(data, tmp_path, front, arms=("none",), seeds=2)
+
+
 @pytest.mark.slow
 def test_a_study_killed_by_the_system_ends_bit_equal(
     data: Path, front: str, whole: tuple[Path, StudyResult], tmp_path: Path

@@ -21,6 +21,7 @@ RECIPE_FILE = "arms.toml"
 """The samples, loss and batch of all arms, as a recipe."""
 PAGE_FILE, JSON_FILE, CSV_FILE = "study.html", "results.json", "results.csv"
 FRONT_FOLDER, FEATURES_FOLDER = "front", "features"
+_BEFORE_TRAINING = (".lock", REQUEST_FILE, CLOCK_FILE, RECIPE_FILE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class StudyRequest:
     def save(self, out: Path) -> None:
         """Write the request into a new study's folder, or hold it against that of the study that is there.
 
+        A study that has trained nothing yet, as one that was refused for its data or its recipe, may be asked for
+        something else.
+
         Raises:
             InputError: the folder holds another study, or something else.
         """
@@ -76,13 +80,16 @@ class StudyRequest:
         if path.is_file():
             existing = read_json(path)
             changes = [key for key in asked if not isinstance(existing, dict) or existing.get(key) != asked[key]]
-            if changes:
+            if not changes:
+                return
+            if any(entry.name not in _BEFORE_TRAINING for entry in out.iterdir()):
                 raise InputError(
                     f"{out}: its study was asked for other {', '.join(changes)}",
                     hint="give what it was begun with, or another --out",
                 )
-            return
-        if out.exists() and any(entry.name not in (".lock", CLOCK_FILE) for entry in out.iterdir()):
+            for name in (RECIPE_FILE, CLOCK_FILE):
+                (out / name).unlink(missing_ok=True)
+        elif out.exists() and any(entry.name not in (".lock", CLOCK_FILE) for entry in out.iterdir()):
             raise InputError(f"{out}: is not empty, and holds no study", hint="give a new folder as --out")
         atomic_write(path, json.dumps(asked, indent=1) + "\n")
 
