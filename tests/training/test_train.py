@@ -145,6 +145,22 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_anew(
     assert train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0"]), out) > 0
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.logit_adjustment=1.0", "class_priors: found 0 for 3 classes"),
+        ("teacher=no-such-network", "no-such-network: no such file"),
+        ("teacher=street", "street has the classes"),
+    ],
+)
+def test_what_a_recipe_learns_from_is_held_against_the_data_before_the_folder_is_taken(
+    override: str, message: str, folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(open_dataset(folder), load_recipe(str(recipe_file), ["workers=0", override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "the mended command would find a folder that is not empty"
+
+
 def test_a_folder_in_use_is_refused(folder: Path, recipe_file: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").touch()

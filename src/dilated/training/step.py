@@ -30,6 +30,19 @@ from dilated.training.distributed.fsdp import shard_like, shard_module, shard_op
 from dilated.training.distributed.sync_stats import sync_batch_statistics
 from dilated.training.distributed.world import World
 from dilated.training.feature_views import PackedViews
+from dilated.training.losses.combined import require_priors
+
+
+def require_sources(recipe: Recipe, segmenter: BaseSegmenter) -> None:
+    """Raise, before anything is written, where what a recipe learns from besides labels does not fit a network.
+
+    Raises:
+        InputError: class priors or a teacher of other classes or bands, or no such teacher.
+    """
+    require_priors(recipe.loss, len(segmenter.classes))
+    if recipe.teacher:
+        with torch.random.fork_rng(devices=[]):
+            Teacher(recipe.teacher, segmenter.classes, torch.device("cpu"), segmenter.num_bands)
 
 
 class TrainStep:

@@ -49,7 +49,7 @@ from dilated.training.progress import TrainingProgress
 from dilated.training.run_options import RunOptions
 from dilated.training.same_data import record_data, require_same_listing
 from dilated.training.stages import build_initial_segmenter
-from dilated.training.step import TrainStep
+from dilated.training.step import TrainStep, require_sources
 from dilated.training.stopping import DivergenceMonitor, catch_stop_signals
 from dilated.training.trackers import make_trackers
 
@@ -123,6 +123,7 @@ class _Trainer:
         if values is None:
             segmenter, description = build_initial_segmenter(data.classes, recipe, init_from)
             self.progress.notify(description)
+            require_sources(recipe, segmenter)
             self.state = TrainingState(segmenter)
         else:
             self.state = checkpoint.state_from_dict(values, data.classes, recipe.ema, out)

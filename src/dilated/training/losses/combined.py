@@ -161,12 +161,17 @@ def adjust_logits(logits: Tensor, options: LossConfig) -> Tensor:
     """
     if not options.logit_adjustment:
         return logits
-    if len(options.class_priors) != logits.shape[1]:
+    require_priors(options, logits.shape[1])
+    return logits + options.logit_adjustment * logits.new_tensor(options.class_priors).log().view(1, -1, 1, 1)
+
+
+def require_priors(options: LossConfig, num_classes: int) -> None:
+    """Raise an InputError where an adjustment of the logits lacks the prior of a class."""
+    if options.logit_adjustment and len(options.class_priors) != num_classes:
         raise InputError(
-            f"loss.class_priors: found {len(options.class_priors)} for {logits.shape[1]} classes",
+            f"loss.class_priors: found {len(options.class_priors)} for {num_classes} classes",
             hint="give the fraction of each class, which loss.logit_adjustment takes; a plan fills them in",
         )
-    return logits + options.logit_adjustment * logits.new_tensor(options.class_priors).log().view(1, -1, 1, 1)
 
 
 def loss_normalizer(target: Tensor, options: LossConfig, ignore: int = 255) -> Tensor:
