@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dilated.data.loader import _iter_with_memory_errors, iter_batch_keys, iter_batches
+from dilated.data.loader import _iter_with_memory_errors, iter_batch_keys, iter_batches, named_killed_workers
 from dilated.errors import ShortMemoryError
 
 sizes = st.integers(1, 12)
@@ -81,6 +81,14 @@ def test_a_killed_worker_is_an_error_that_names_memory_workers_and_resume() -> N
         list(batches)
     assert raised.value.hint == "continue with --resume and fewer workers, such as --set workers=1"
     assert not multiprocessing.active_children(), "the other worker would keep the process from ending"
+
+
+def test_a_worker_killed_while_something_else_is_done_is_the_same_error() -> None:
+    message = "DataLoader worker (pid 7) is killed by signal: Killed. "
+    with pytest.raises(ShortMemoryError, match="one of 2 worker processes was killed"), named_killed_workers(2):
+        raise RuntimeError(message)  # as torch's handler of a signal does, in the middle of a step
+    with pytest.raises(RuntimeError, match="other"), named_killed_workers(2):
+        raise RuntimeError("other")
 
 
 class _Handover:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol, cast
 
@@ -94,22 +95,47 @@ def _iter_with_memory_errors(loader: DataLoader[Any], workers: int) -> Iterator[
     except StopIteration:
         return
     except (MemoryError, RuntimeError, OSError, EOFError) as error:
-        hint = f"continue with --resume and fewer workers, such as --set workers={workers // 2}"
+        hint = _hint_at_workers(workers)
         if workers == 0:
             hint = "give a smaller augment.crop or batch, or free memory and continue with --resume"
         require_memory(error, f"training images: reading a batch with workers = {workers}", hint)
         if not _is_killed_worker(error, workers):
             raise
-        raise ShortMemoryError(
-            f"training images: one of {plural(workers, 'worker process')} was killed from "
-            "outside, which the system does when memory is short",
-            hint=hint,
-        ) from error
+        raise _make_killed_error(workers) from error
     finally:
         if workers and iterator is not None:
             # An error's traceback keeps the iterator, and with it workers that ignore the end of the process.
             iterator._shutdown_workers()
             atexit.unregister(iterator._shutdown_workers)
+
+
+@contextmanager
+def named_killed_workers(workers: int) -> Iterator[None]:
+    """Name a worker that the system killed while something else was done than to wait for its batch.
+
+    torch raises such an error from the handler of a signal, so in the middle of any line of the main process.
+
+    Raises:
+        ShortMemoryError: a worker was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise _make_killed_error(workers) from error
+
+
+def _hint_at_workers(workers: int) -> str:
+    return f"continue with --resume and fewer workers, such as --set workers={workers // 2}"
+
+
+def _make_killed_error(workers: int) -> ShortMemoryError:
+    return ShortMemoryError(
+        f"training images: one of {plural(workers, 'worker process')} was killed from "
+        "outside, which the system does when memory is short",
+        hint=_hint_at_workers(workers),
+    )
 
 
 def _is_killed_worker(error: BaseException, workers: int) -> bool:

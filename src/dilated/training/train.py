@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import Dataset, require_disjoint_splits
-from dilated.data.loader import iter_batch_keys, iter_batches
+from dilated.data.loader import iter_batch_keys, iter_batches, named_killed_workers
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.errors import InputError, Interrupted
@@ -168,7 +168,8 @@ class _Trainer:
         state = self.state
         start = StartEvent(self.out, self.recipe, state.total_steps)
         try:
-            with self.callbacks.running(start), catch_stop_signals() as stop:
+            killed = named_killed_workers(self.recipe.workers)
+            with killed, self.callbacks.running(start), catch_stop_signals() as stop:
                 if not self.is_resumed:
                     self._save_checkpoint()  # from here on there is something to resume, and signals are caught
                 while state.stage_index < len(self.recipe.stage):
