@@ -21,6 +21,18 @@ def shrink(channels, output_stride):
 def fail(channels, output_stride):
     return nn.Conv2d(channels + 1, channels, 1)
 
+def half(channels, output_stride):
+    class Half(nn.Identity):
+        def forward(self, features):
+            return features.half()
+    return Half()
+
+def leave(channels, output_stride):
+    raise SystemExit(3)
+
+def none_needed():
+    return nn.Identity()
+
 def nothing(channels, output_stride):
     return 3
 """
@@ -65,8 +77,11 @@ def test_a_file_with_a_head_of_ones_own_is_refused_without_trust(
     [
         ("shrink", r"shrink makes \(1, 8, 8, 9\) of features \(1, 8, 17, 19\)\. Return features"),
         ("fail", r"fail fails on features \(1, 8, 17, 19\)"),
-        ("nothing", r"nothing gave a int\. Name what gives a torch\.nn\.Module"),
-        ("missing", r"'fcn_heads_of_mine:missing' cannot be imported"),
+        ("nothing", r"network\.head: \S+:nothing gave a int\. Name what gives a torch\.nn\.Module"),
+        ("missing", r"network\.head: 'fcn_heads_of_mine:missing' cannot be imported .* Name a function or class of"),
+        ("half", r"half makes torch\.float16 of torch\.float32\. Return the type"),
+        ("leave", r"network\.head: \S+:leave failed with .*SystemExit: 3\)\. Give what it takes, or mend it"),
+        ("none_needed", r"none_needed failed with .*unexpected keyword argument 'channels'\)\. Give what it takes"),
     ],
 )
 def test_what_is_no_head_is_refused_by_name(name: str, message: str) -> None:

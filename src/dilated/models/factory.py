@@ -150,9 +150,10 @@ def _import(factory: Any, package: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"network.factory: {factory!r} cannot be imported ({error})", hint="install its library"
-        ) from error
+        hint = "install its library, or put its folder on PYTHONPATH"
+        if isinstance(error, AttributeError):
+            hint = f"name a function or class of {package}"
+        raise InputError(f"network.factory: {factory!r} cannot be imported ({error})", hint=hint) from error
 
 
 def _call(factory: Any, function: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
@@ -160,9 +161,12 @@ def _call(factory: Any, function: Any, kwargs: Mapping[str, Any], options: Mappi
         return function(**kwargs)
     except InputError:
         raise
-    except Exception as error:  # a factory can raise anything
+    except (Exception, SystemExit) as error:  # a factory can raise anything
         require_memory(error, f"network.factory: {factory}")
-        raise InputError(f"network.factory: {factory} failed with {str(dict(options))[:500]} ({error})") from error
+        raise InputError(
+            f"network.factory: {factory} failed with {str(dict(options))[:500]} ({type(error).__name__}: {error})",
+            hint="give what it takes, or mend it",
+        ) from error
 
 
 def _is_below(module: str, packages: Sequence[str]) -> bool:

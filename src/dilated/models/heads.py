@@ -115,11 +115,15 @@ class _FactoryHead(FeatureHead):
 
     def __init__(self, factory: str, channels: int, output_stride: int) -> None:
         super().__init__()
-        self.module = build_from_factory(factory, {"channels": channels, "output_stride": output_stride})
+        try:
+            self.module = build_from_factory(factory, {"channels": channels, "output_stride": output_stride})
+        except InputError as error:
+            message = error.args[0].replace("network.factory:", "network.head:")
+            raise InputError(message, hint=error.hint) from error
         try:
             with eval_mode(self.module), torch.no_grad():
                 features = self.module(torch.zeros(1, channels, 17, 19))
-        except Exception as error:  # a module of the user's can raise anything
+        except (Exception, SystemExit) as error:  # a module of the user's can raise anything
             raise InputError(
                 f"network.head: {factory} fails on features (1, {channels}, 17, 19) ({error})", hint="mend the module"
             ) from error
@@ -128,6 +132,11 @@ class _FactoryHead(FeatureHead):
             raise InputError(
                 f"network.head: {factory} makes {shape or type(features).__name__} of features (1, {channels}, 17, 19)",
                 hint="return features (N, channels of any number, h, w) of the same size",
+            )
+        if features.dtype != torch.get_default_dtype():
+            raise InputError(
+                f"network.head: {factory} makes {features.dtype} of {torch.get_default_dtype()}",
+                hint="return the type of the features that come in",
             )
         self.out_channels = shape[1]
 
