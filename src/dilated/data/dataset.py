@@ -141,7 +141,11 @@ class Dataset:
         except OSError as error:
             raise InputError(f"{error.filename or self.root}: cannot be read ({error.strerror or error})") from error
         if not samples:
-            raise InputError(f"{self.root}: the split {split!r} is empty; expected at least one image")
+            raise InputError(
+                f"{self.root}: the split {split!r} is empty; expected at least one image",
+                hint="add images and labels to it; data without folders of splits is divided by group, and "
+                "`dilated split` divides it as you say",
+            )
         return samples
 
     def __getitem__(self, split: str) -> SplitDataset:
