@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fuzz_exports_truth import READERS as EXPORT_READERS
@@ -256,9 +257,20 @@ def pasted(text: str, points: list[list[float]], size: tuple[int, int]) -> np.nd
 
 def of_coco(layout: str, root: Path, pair: Sample) -> Known:
     data = json.loads(pair.label.read_bytes())
+    names = order(root, categories_of(data))
+    return names, draw_coco(data, pair, names)
+
+
+def categories_of(data: dict[str, Any]) -> list[str]:
+    """Background first, then by id."""
     rows = sorted(data["categories"], key=lambda entry: known_as(entry["id"]))
-    category = {known_as(entry["id"]): entry["name"] for entry in rows}
-    names = order(root, ["background", *(name for name in category.values() if name != "background")])
+    return ["background", *(entry["name"] for entry in rows if entry["name"] != "background")]
+
+
+def draw_coco(data: dict[str, Any], pair: Sample, names: list[str]) -> np.ndarray:
+    category = {known_as(entry["id"]): entry["name"] for entry in data["categories"]}
+    info = data.get("info")
+    ignores_crowds = "airplane" in names or (isinstance(info, dict) and info.get("contributor") == "dilated")
     (image,) = [entry for entry in data["images"] if names_it(pair.image, entry["file_name"])]
     size = upright(pair.image)
     layers = []
@@ -266,7 +278,8 @@ def of_coco(layout: str, root: Path, pair: Sample) -> Known:
         if known_as(entry["image_id"]) != known_as(image["id"]):
             continue
         assert entry.get("iscrowd", 0) in (0, 1, None)
-        value = 255 if entry.get("iscrowd", 0) else names.index(category[known_as(entry["category_id"])])
+        is_ignored = entry.get("iscrowd", 0) and ignores_crowds
+        value = 255 if is_ignored else names.index(category[known_as(entry["category_id"])])
         shape = entry["segmentation"]
         if isinstance(shape, dict):
             counts = shape["counts"]
@@ -277,7 +290,7 @@ def of_coco(layout: str, root: Path, pair: Sample) -> Known:
             parts = [inside(np.array(flat, dtype=float).reshape(-1, 2).tolist(), size) for flat in shape]
             mask = np.logical_or.reduce(parts)
         layers.append((value, mask))
-    return names, over(layers, names.index("background"), size)
+    return over(layers, names.index("background"), size)
 
 
 VOC = (
@@ -307,9 +320,13 @@ def of_coco_itself(layout: str, root: Path, pair: Sample) -> Known:
     if pair.label.suffix != ".json":
         meaning = {255: 255, **dict.fromkeys(range(182), 0), **{c - 1: value for c, value in VOC_OF_COCO.items()}}
         return [], np.array([[meaning[v] for v in row] for row in stored(pair.label).tolist()], dtype=np.uint8)
-    names, label = of_coco(layout, root, pair)
+    data = json.loads(pair.label.read_bytes())
+    names = categories_of(data)  # classes.toml gives other names to the numbers of VOC's classes
+    label = draw_coco(data, pair, names)
     places = [0 if n not in VOC else VOC.index(n) + 1 for n in (OTHERWISE_IN_VOC.get(name, name) for name in names)]
-    return [], np.array([[255 if v == 255 else places[v] for v in row] for row in label.tolist()], dtype=np.uint8)
+    left_out = [255, *(table(root) or {}).get("ignore", [])]
+    values = np.array([[255 if v == 255 else places[v] for v in row] for row in label.tolist()], dtype=np.uint8)
+    return [], np.where(np.isin(values, left_out), 255, values).astype(np.uint8)
 
 
 READERS: dict[str, Callable[[str, Path, Sample], Known]] = {
