@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -18,7 +19,7 @@ from dilated.data.dataset import open_dataset
 from dilated.data.splitting import SplitOptions, _deal, open_divided, parse_fold, split
 from dilated.errors import InputError
 from dilated.files import atomic_write
-from dilated.lock import lock_folder
+from dilated.lock import LOCK_FILE, lock_folder
 
 
 def write_data(root: Path, groups: int = 10, frames: int = 3, folder: str = "") -> Path:
@@ -138,6 +139,18 @@ def test_a_division_of_the_data_folder_that_was_killed_is_finished_and_never_tak
     assert {path.name: path.read_text() for path in root.glob("*.txt")} == texts
     assert open_dataset(root).splits == ("train", "val")
     assert not (root / list_files.UNFINISHED_FILE).exists()
+
+
+def test_the_lock_of_a_job_that_was_killed_at_its_end_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    root, lists = write_data(tmp_path / "data"), tmp_path / "lists"
+    for place in (lists, None):  # lists that are as they would be written, and data that has splits by then
+        split(root, out=place)
+        lock = (place or root) / LOCK_FILE
+        lock.write_text("{}")
+        with contextlib.suppress(InputError):
+            split(root, out=place)
+        assert not lock.exists()
 
 
 def test_a_division_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:

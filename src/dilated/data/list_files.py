@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dilated.errors import InputError
 from dilated.files import atomic_write, hash_file, read_json, sync_folder
-from dilated.lock import lock_folder
+from dilated.lock import LOCK_FILE, lock_folder
 
 UNFINISHED_FILE = ".split-unfinished.json"
 """The name of the note, in the folder of the lists."""
@@ -48,19 +48,19 @@ def write_lists(texts: Mapping[Path, str], folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the lists that a killed call wrote before it had written all, and its note; what was edited stays.
+    """Remove the lists that a killed call wrote before it was done, its note and its lock; what was edited stays.
 
     Raises:
         InputError: a damaged note, or another job that writes there.
     """
-    if (folder / UNFINISHED_FILE).is_file():
+    if (folder / UNFINISHED_FILE).is_file() or (folder / LOCK_FILE).is_file():
         with lock_folder(folder, "splitting"):
             _remove_lists(folder, folder / UNFINISHED_FILE)
 
 
 def _remove_lists(folder: Path, note: Path) -> None:
     if not note.is_file():
-        return  # another process has just finished them
+        return  # a lock alone was left, or another process has just finished them
     entries = read_json(note)
     if not isinstance(entries, dict):
         raise InputError(f"{note}: found {type(entries).__name__}; expected the hashes of lists", hint="remove it")
