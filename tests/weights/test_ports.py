@@ -204,3 +204,14 @@ def test_vgg16_of_the_ilsvrc_with_inner_products_fills_the_front_end(tmp_path: P
     for name, layer in segmenter.frontend.convolutions().items():
         if name != "final":
             np.testing.assert_array_equal(layer.weight.detach().numpy().ravel(), layers[name][0].ravel())
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{0: torch.zeros(3)}, {"a.weight": torch.zeros(3, 3).to_sparse()}, {"a.weight": torch.zeros(3, device="meta")}],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_what_is_no_dense_tensor_by_name_is_refused(state: dict[Any, torch.Tensor], tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "port.pth")
+    with pytest.raises(InputError, match="holds something other than dense tensors by name"):
+        from_caffe(tmp_path / "port.pth", CAMVID)

@@ -179,8 +179,10 @@ def _read_state_dict(path: Path, expected: _Shapes) -> tuple[Layers, str]:
             f"{path}: not a file of PyTorch weights ({type(error).__name__})", hint="save a state_dict by torch.save"
         ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: holds something other than tensors by name", hint="save a state_dict of tensors")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and _is_dense(value) for k, value in state.items()):
+        raise InputError(
+            f"{path}: holds something other than dense tensors by name", hint="save a state_dict of tensors on the CPU"
+        )
     layers: Layers = {}
     for kind in ("weight", "bias"):
         for name, tensor in state.items():
@@ -199,3 +201,8 @@ def _read_state_dict(path: Path, expected: _Shapes) -> tuple[Layers, str]:
             hint="give the weights of this network alone",
         )
     return dict(zip(names, layers.values(), strict=True)), "PyTorch, layers in their order, since they have no names"
+
+
+def _is_dense(value: object) -> bool:
+    """Whether a value is a tensor whose numbers lie in memory one by one."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
