@@ -38,7 +38,7 @@ class NetworkCost:
     step_seconds: float | None = None
     """Of a training step, as it was trained."""
     image_seconds: float | None = None
-    """To label an image of the validation split."""
+    """To read, label and measure an image of the validation split."""
     bytes_per_pixel: float | None = None
     """Of memory, for each pixel of an image that is labelled."""
     theoretical_field: int | None = None

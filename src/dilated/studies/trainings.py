@@ -191,7 +191,7 @@ class StudyTrainings:
             features = self._fold_folder(number) / FEATURES_FOLDER
             self._train(self.folds[number], folder, arm_recipe, self._fronts[number], features)
         folder.mkdir(parents=True, exist_ok=True)
-        result, seconds = self._evaluate(arm, network, number)
+        result, seconds = self._evaluate(arm, seed, number)
         if seed == 1 and number == 1:
             self._measure_cost(arm, network, folder, seconds)
         with atomic_path(folder / _RESULT_FILE) as temporary, temporary.open("wb") as file:
@@ -204,12 +204,11 @@ class StudyTrainings:
         crf = DenseCRF() if arm.parent else None
         return Predictor(load(self.network_file(arm, seed, number)), device=str(self.device), crf=crf)
 
-    def _evaluate(self, arm: Arm, network: Path, number: int) -> tuple[EvaluationResult, float]:
+    def _evaluate(self, arm: Arm, seed: int, number: int) -> tuple[EvaluationResult, float]:
         """Measure a network on the validation images of a fold; returns the seconds for an image too."""
-        data, crf = self.folds[number], DenseCRF() if arm.parent else None
+        data, predictor = self.folds[number], self.make_predictor(arm, seed, number)
         samples = data.samples("val")
         started = time.perf_counter()
-        predictor = Predictor(load(network), device=str(self.device), crf=crf)
         result = evaluate(predictor, samples, data.classes, on_progress=self._keep_time)
         return result, (time.perf_counter() - started) / len(samples)
 
