@@ -5,7 +5,7 @@
 
 Writes into the folder: `request.json` and `plan.json`, what was asked and planned; `front/`, the front end's run;
 ARM/seed-N, runs like those of `dilated train`; `study.html`, `results.json` and `results.csv`; and until all is done
-`features/`, 4 GB at most for a stride and a fold.
+`features/`, for a stride and a fold 4 GB at most, or one view of each image where that takes more.
 """
 
 from __future__ import annotations

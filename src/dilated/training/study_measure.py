@@ -61,7 +61,7 @@ def measure_step_seconds(segmenter: BaseSegmenter, recipe: Recipe, world: World)
 
 
 def choose_views(front: Segmenter, recipe: Recipe, images: int, seconds: float, image_seconds: float) -> int:
-    """Choose how many views of each image are kept: 1 to 4, by the time and the disk that they take.
+    """Choose how many views of each image are kept: 1 to 4, by the time and the disk that they take; 1 in any case.
 
     Args:
         images: of the training split.
