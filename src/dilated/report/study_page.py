@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dilated.data.labels import Classes
 from dilated.environment import format_duration
 from dilated.evaluation.study import StudyResult
+from dilated.files import plural
 from dilated.report.charts import Chart
 from dilated.report.curves import draw_training
 from dilated.report.differing_images import ComparedImage
@@ -49,10 +50,11 @@ def render_study_page(
             drawn = draw_training(history, classes)
             curves.append(_ArmCurves(name, drawn.loss, drawn.validation))
     units = result.measured[0].runs[0].units.describe() if result.measured else ""
+    arms, seconds = plural(len(result.arms), "arm"), format_duration(result.settings.seconds)
     return render(
         "study.html",
         title=title,
-        subtitle=f"{result.settings.data}: {len(result.arms)} arms, {format_duration(result.settings.seconds)}",
+        subtitle=f"{result.settings.data}: {arms}, {seconds}",
         result=result,
         units=units,
         names_and_colors=list(zip(classes.names, classes.colors, strict=True)),
