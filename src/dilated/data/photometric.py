@@ -3,9 +3,9 @@
     transform = PhotometricChange(strength=1.0)
     transform(tv_tensors.Image(image), tv_tensors.Mask(label))       # image (3, H, W) uint8, label unchanged
 
-A network that has seen one film has seen one exposure, one white balance and one compression. In the order in which a
-scene becomes a file: a shadow falls, light is exposed and balanced, the lens blurs, the sensor adds noise, and JPEG
-loses detail. Each of the six happens to half of the samples, by an amount drawn up to the strength.
+A network that has seen one film has seen one exposure, one white balance and one compression. One after the other,
+light is exposed and balanced, a shadow falls, the lens blurs, the sensor adds noise, and JPEG loses detail. Each
+of the six happens to half of the samples, by an amount drawn up to the strength.
 """
 
 from __future__ import annotations

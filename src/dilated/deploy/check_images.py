@@ -61,10 +61,12 @@ def find_checked(check: Path | None, split: str, config: InputConfig | None) -> 
     """Return the images that the price is measured on: the sample photographs if none are given.
 
     Args:
+        check: a data folder, a folder of images or an image; None if not given.
+        split: the part of a data folder.
         config: what the network reads; None for 8-bit RGB.
 
     Raises:
-        InputError: none are given, and the network reads no photographs.
+        InputError: none are given, and the network reads no photographs; or no image at the place.
     """
     if check is not None:
         return find_images(check, split)
@@ -82,7 +84,12 @@ def find_calibration(calibrate: Path | None, check: Path | None, checked: list[P
     """Return the images that ranges are taken from: those given, else the training images of the data that is checked.
 
     Args:
+        calibrate: a data folder, of which `train` is read, a folder of images or an image; None if not given.
+        check: the place of the images that the price is measured on, where it was given.
         checked: the images that the price is measured on, which are taken where there are no others.
+
+    Raises:
+        InputError: no image at the place that was given for it.
     """
     chosen: ChosenImages | None = None
     if calibrate is not None:

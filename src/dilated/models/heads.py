@@ -99,7 +99,7 @@ class FeatureHead(nn.Module):
 
 
 class _FactoryHead(FeatureHead):
-    """A module of the user's, by the name of its factory: features in, as many or more channels of features out.
+    """A module of the user's, by the name of its factory: features in, features of any number of channels out.
 
     Args:
         factory: `package.module:name`, called with `channels` and `output_stride`; trusted as those of whole networks.

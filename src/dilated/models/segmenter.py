@@ -123,6 +123,7 @@ class SegmenterConfig(BaseConfig):
 
     @property
     def is_trusted(self) -> bool:
+        """Whether the user has named the package of the head as one whose code is called as it is."""
         return ":" in self.head and is_trusted(self.head)
 
     def expected_shapes(self, classes: int) -> dict[str, tuple[int, ...]] | None:

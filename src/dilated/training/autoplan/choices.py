@@ -223,6 +223,13 @@ def fill_class_priors(recipe: Recipe, summary: DatasetSummary) -> Recipe:
     """Fill in the class priors where the recipe adjusts logits by them and has none.
 
     A class that the images read do not hold gets a tenth of the rarest one's fraction.
+
+    Args:
+        recipe: any.
+        summary: of the data, with the fraction of each class.
+
+    Returns:
+        The recipe; the same where nothing is to be filled in.
     """
     if not recipe.loss.logit_adjustment or recipe.loss.class_priors:
         return recipe
