@@ -10,6 +10,7 @@ import torch
 from conftest import CLASSES
 
 from dilated import InputError, Recipe, Segmenter, SegmenterConfig
+from dilated.input_config import InputConfig
 from dilated.training import stages
 from dilated.training.config import StageConfig
 from dilated.training.distillation import Teacher
@@ -66,11 +67,28 @@ def test_steps_bring_the_learner_nearer_to_its_teacher(teacher: Path) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        InputConfig(("red", "green", "blue", "nir")),
+        InputConfig(("blue", "green", "red")),
+        InputConfig(dtype="uint16"),
+        InputConfig(high=(100.0,) * 3),
+        InputConfig(scaling="image"),
+    ],
+)
+def test_images_that_a_teacher_would_read_otherwise_are_refused(teacher: Path, config: InputConfig) -> None:
+    with pytest.raises(InputError, match=r"recipe\.teacher: .* reads 3 bands .*; the images have"):
+        Teacher(str(teacher), CLASSES.names, CPU, config)
+
+
+def test_a_teacher_takes_images_that_are_normalized_otherwise(teacher: Path) -> None:
+    Teacher(str(teacher), CLASSES.names, CPU, InputConfig(mean=(0.1,) * 3, is_exact=True))
+
+
 def test_other_classes_and_recipes_that_cannot_are_refused(teacher: Path) -> None:
     with pytest.raises(InputError, match=r"recipe\.teacher: .* has the classes"):
         Teacher(str(teacher), ("sky", "road"), CPU)
-    with pytest.raises(InputError, match="reads 3 bands; the images have 4"):
-        Teacher(str(teacher), CLASSES.names, CPU, num_bands=4)
     with pytest.raises(InputError, match="teacher_weight"):
         Recipe(NETWORK, stage=(StageConfig("frontend", 1),), teacher="street", teacher_weight=0.0)
     cached = replace(StageConfig("context", 1), cache_features=True)

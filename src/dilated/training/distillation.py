@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dilated.errors import InputError
+from dilated.input_config import InputConfig
 from dilated.weights.bundled import load
 
 
@@ -26,13 +27,15 @@ class Teacher:
         network: a network file, a run, a bundled name or an address.
         classes: of the network that learns; the teacher's have the same names in any order.
         device: to compute on.
-        num_bands: of the learner's images.
+        config: what the learner's images hold; None for 8-bit RGB.
 
     Raises:
-        InputError: no such network, other classes, or images of other bands.
+        InputError: no such network, other classes, or images of other bands or of another scale.
     """
 
-    def __init__(self, network: str, classes: Sequence[str], device: torch.device, num_bands: int = 3) -> None:
+    def __init__(
+        self, network: str, classes: Sequence[str], device: torch.device, config: InputConfig | None = None
+    ) -> None:
         self.segmenter = load(network).to(device).requires_grad_(False).eval()
         names = self.segmenter.classes
         if set(names) != set(classes):
@@ -41,10 +44,11 @@ class Teacher:
                 f"{', '.join(classes)[:200]}",
                 hint="give a network that was trained on data of these classes",
             )
-        if self.segmenter.num_bands != num_bands:
+        theirs, ours = self.segmenter.input or InputConfig(), config or InputConfig()
+        if _values(theirs) != _values(ours):
             raise InputError(
-                f"recipe.teacher: {network} reads {self.segmenter.num_bands} bands; the images have {num_bands}",
-                hint="give a network that reads the same images",
+                f"recipe.teacher: {network} reads {theirs.describe()}; the images have {ours.describe()}",
+                hint="give a network that was trained on the same bands, with the same [input] in classes.toml",
             )
         self.order = torch.tensor([names.index(name) for name in classes], device=device)
 
@@ -67,3 +71,8 @@ class Teacher:
         target = self.log_probabilities(images)
         divergence = F.kl_div(logits.log_softmax(1), target, reduction="sum", log_target=True)
         return divergence / (batch_size * logits.shape[-2] * logits.shape[-1])
+
+
+def _values(config: InputConfig) -> tuple[object, ...]:
+    """All that decides the values that a network is given for an image."""
+    return [name.lower() for name in config.bands], config.dtype, config.scaling == "image", config.low, config.high

@@ -42,7 +42,7 @@ def require_sources(recipe: Recipe, segmenter: BaseSegmenter) -> None:
     require_priors(recipe.loss, len(segmenter.classes))
     if recipe.teacher:
         with torch.random.fork_rng(devices=[]):
-            Teacher(recipe.teacher, segmenter.classes, torch.device("cpu"), segmenter.num_bands)
+            Teacher(recipe.teacher, segmenter.classes, torch.device("cpu"), segmenter.input)
 
 
 class TrainStep:
@@ -72,7 +72,7 @@ class TrainStep:
                 AuxiliaryHead(segmenter).to(self.device) if recipe.aux_loss_weight and stage.kind != "context" else None
             )
             self.teacher = (
-                Teacher(recipe.teacher, segmenter.classes, self.device, segmenter.num_bands) if recipe.teacher else None
+                Teacher(recipe.teacher, segmenter.classes, self.device, segmenter.input) if recipe.teacher else None
             )
         crop = stage.crop if any(stage.crop) else recipe.augment.crop
         views = PackedViews(crop) if stage.views else None
