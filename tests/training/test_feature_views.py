@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_features_are_computed_once_and_anew_when_the_data_changes(samples: list
     cache_views(network, samples, AUGMENT, 2, tmp_path / "kept")
     assert (folder / "0-0.npz").read_bytes() != before
     assert cache_views(segmenter(output_stride=16), samples, AUGMENT, 1, tmp_path / "kept") != folder
+
+
+def test_labels_that_mean_something_else_are_kept_anew(samples: list[Sample], tmp_path: Path) -> None:
+    network = segmenter()
+    cache_views(network, samples, AUGMENT, 1, tmp_path / "kept")
+    swapped = replace(CLASSES, values=tuple(reversed(CLASSES.values)))
+    changed = [replace(sample, classes=swapped) for sample in samples]
+    cache_views(network, changed, AUGMENT, 1, tmp_path / "kept")
+    _, label = ViewSamples(tmp_path / "kept", network, 2, 1)[0, 0]
+    assert torch.equal(label, TrainingSamples(changed, AUGMENT)[0, 0][1])
 
 
 def test_a_training_on_kept_features_leaves_the_backbone_and_is_the_same_twice(folder: Path, tmp_path: Path) -> None:

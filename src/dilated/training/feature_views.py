@@ -11,11 +11,10 @@ put behind the backbone, they see the same views. A folder may hold the features
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import cast
@@ -84,11 +83,14 @@ def cache_views(
 
 
 def _keep_only_current(folder: Path, samples: list[Sample], augment: AugmentConfig | ReflectCropConfig) -> None:
-    """Delete what is there of other files of the data, or of other ways to augment them."""
-    paths = dict.fromkeys(path for sample in samples for path in (sample.image, sample.label))
+    """Delete what is there of other files of the data, or of other ways to read or to augment them."""
+    paths = dict.fromkeys(path for sample in samples for path in (sample.image, sample.label, *sample.rules))
     contents = [[str(path), hash_file(path)] for path in paths if path.is_file()]
     stems = [sample.stem for sample in samples]
-    key = json.dumps({"augment": dataclasses.asdict(augment), "stems": stems, "files": contents})
+    meanings = {repr((sample.classes and replace(sample.classes, source=""), sample.input)) for sample in samples}
+    alternatives = [sample.alternatives for sample in samples]
+    read_as = hashlib.sha256(repr((sorted(meanings), alternatives)).encode()).hexdigest()
+    key = json.dumps({"augment": asdict(augment), "read_as": read_as, "stems": stems, "files": contents})
     key_file = folder / _KEY_FILE
     if key_file.is_file() and key_file.read_text(encoding="utf-8", errors="replace") == key:
         return
