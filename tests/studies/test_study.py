@@ -97,6 +97,11 @@ def test_a_study_writes_a_page_a_table_and_figures_that_agree(whole: tuple[Path,
     assert page.count("data:image/png") > 3  # images on which the arms differ
 
 
+def test_settings_of_the_network_that_a_given_front_end_decides_are_named(whole: tuple[Path, StudyResult]) -> None:
+    (note,) = whole[1].notes
+    assert note.startswith("network.backbone=test_efficientnet: without effect")
+
+
 def test_the_costs_are_those_of_the_networks(whole: tuple[Path, StudyResult]) -> None:
     arms = {arm.name: arm for arm in whole[1].arms}
     none, basic = arms["none"].cost, arms["basic"].cost

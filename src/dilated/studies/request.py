@@ -40,7 +40,8 @@ class StudyOptions:
     """The front end: a segmenter's file, a run or a bundled network; trained first, with a quarter of the budget, if
     not given."""
     overrides: tuple[str, ...] = ()
-    """Changes to the plan's recipe, such as `network.features=64`; the same for all arms."""
+    """Changes to the plan's recipe, such as `network.features=64`; the same for all arms. Those of the network have no
+    effect on a front end that is given."""
     format: str | None = None
     """The data's layout, where it is not recognized."""
     group_by: str | None = None

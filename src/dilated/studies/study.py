@@ -143,6 +143,9 @@ def _make_result(trainings: StudyTrainings, seconds: float | None, init_from: st
             f"{init_from} was given as the front end of all folds: where it has seen these images, no fold is new to "
             "it."
         )
+    settled = [text for text in request.overrides if init_from is not None and text.startswith("network.")]
+    if settled:
+        notes.append(f"{', '.join(settled)}: without effect, since {init_from} was given as the front end.")
     missing = [arm.name for arm in arms if arm.problem]
     if missing:
         notes.append(f"{plural(len(missing), 'arm')} not or not wholly measured: {', '.join(missing)}.")
