@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from dilated.files import atomic_path
 from dilated.models.paper import bilinear_kernel
 from dilated.paper import VGGSegmenter
+from dilated.weights.ports import UPSAMPLING_LAYER
 from dilated.weights.protobuf import DELIMITED, VARINT
-from dilated.weights.published import _UPSAMPLING_LAYER, _layers_by_caffe_name
+from dilated.weights.published import _layers_by_caffe_name
 
 
 def encode_varint(value: int) -> bytes:
@@ -60,7 +61,7 @@ def to_caffe(segmenter: VGGSegmenter, name: str, path: Path) -> None:
     layers = _layers_by_caffe_name(segmenter, name)
     blobs = {n: [p.detach().cpu().float().numpy() for p in layer.parameters()] for n, layer in layers.items()}
     if segmenter.config.upsampling == "deconvolution":
-        blobs[_UPSAMPLING_LAYER] = [bilinear_kernel(8).expand(len(segmenter.classes), 1, -1, -1).numpy()]
+        blobs[UPSAMPLING_LAYER] = [bilinear_kernel(8).expand(len(segmenter.classes), 1, -1, -1).numpy()]
     write_caffemodel(path, blobs, name)
 
 

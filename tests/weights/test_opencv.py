@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from dilated import published
 from dilated.paper import VGGSegmenter
 from dilated.weights import caffe
-from dilated.weights.published import _UPSAMPLING_LAYER, PUBLISHED_NETWORKS, _caffe_layer_names, from_caffe
+from dilated.weights.ports import UPSAMPLING_LAYER
+from dilated.weights.published import PUBLISHED_NETWORKS, _caffe_layer_names, from_caffe
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV")
 if not hasattr(cv2.dnn, "readNetFromCaffe"):
@@ -126,7 +127,7 @@ def prototxt(network: VGGSegmenter, name: str, height: int, width: int) -> str:
     if network.config.upsampling == "deconvolution":
         classes = len(network.classes)
         kernel = f"num_output: {classes} group: {classes} kernel_size: 16 stride: 8 pad: 4 bias_term: false"
-        add(_UPSAMPLING_LAYER, "Deconvolution", f"convolution_param {{ {kernel} }}")
+        add(UPSAMPLING_LAYER, "Deconvolution", f"convolution_param {{ {kernel} }}")
     add("prob", "Softmax")
     return "\n".join(text)
 
@@ -201,7 +202,7 @@ def test_weights_come_back_bit_for_bit(name: str, tmp_path: Path, monkeypatch: p
     network = narrow(name)
     path = tmp_path / "net.caffemodel"
     to_caffe(network, name, path)
-    stored = [*_caffe_layer_names(name).values(), *([_UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
+    stored = [*_caffe_layer_names(name).values(), *([UPSAMPLING_LAYER] if name == CITYSCAPES else [])]
     assert list(caffe.read_caffemodel(path)) == stored
     monkeypatch.setattr("dilated.weights.published.published", unlike)
     back = from_caffe(path, name)

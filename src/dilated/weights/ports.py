@@ -25,7 +25,8 @@ from dilated.errors import InputError
 
 Layers = dict[str, list[NDArray[np.float32]]]
 _Shapes = Mapping[str, Sequence[tuple[int, ...]]]
-_UPSAMPLING_LAYER = "ctx_upsample"
+UPSAMPLING_LAYER = "ctx_upsample"
+"""Cityscapes' deconvolution, which was never trained: its weights are the bilinear kernel."""
 _NO_UPSAMPLING = "; its ctx_upsample is left out, since the released network's deconvolution takes its place"
 
 
@@ -54,7 +55,7 @@ def read_port(path: Path, expected: _Shapes) -> tuple[Layers, str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file", hint="give the path of a file of weights")
     layers, note = readers[path.suffix](path, expected)
-    if layers.pop(_UPSAMPLING_LAYER, None):
+    if layers.pop(UPSAMPLING_LAYER, None):
         note += _NO_UPSAMPLING
     return layers, note
 
@@ -193,8 +194,8 @@ def _read_state_dict(path: Path, expected: _Shapes) -> tuple[Layers, str]:
     if set(expected) <= set(ends.values()):
         return {ends[layer]: arrays for layer, arrays in layers.items()}, "PyTorch, layers by name"
     if len(layers) == len(expected) + 1 and len(list(layers.values())[-1]) == 1:  # an up-sampling without bias
-        layers = {**dict(list(layers.items())[:-1]), _UPSAMPLING_LAYER: list(layers.values())[-1]}
-    names = [*expected, _UPSAMPLING_LAYER][: len(layers)]
+        layers = {**dict(list(layers.items())[:-1]), UPSAMPLING_LAYER: list(layers.values())[-1]}
+    names = [*expected, UPSAMPLING_LAYER][: len(layers)]
     if len(layers) > len(names) or len(layers) < len(expected):
         raise InputError(
             f"{path}: {len(layers)} layers with weights, where the network has {len(expected)}",

@@ -32,10 +32,7 @@ from dilated.models.paper import VGGConfig, VGGSegmenter, bilinear_kernel
 from dilated.models.vgg import VGG16_CONVOLUTIONS
 from dilated.palettes import CAMVID_COLORS, CITYSCAPES_COLORS, VOC_CLASSES, Color, voc_color
 from dilated.weights import caffe
-from dilated.weights.ports import read_port
-
-_UPSAMPLING_LAYER = "ctx_upsample"
-"""Cityscapes' deconvolution, which was never trained: its weights must be the bilinear kernel."""
+from dilated.weights.ports import UPSAMPLING_LAYER, read_port
 
 
 @dataclass(frozen=True)
@@ -156,8 +153,8 @@ def from_caffe(path: Path | str, name: str) -> VGGSegmenter:
     read_as = {}
     if not is_caffe:
         file_layers, read_as["read_as"] = read_port(path, expected)
-    elif template.config.upsampling == "deconvolution" and _UPSAMPLING_LAYER in file_layers:
-        _check_bilinear_kernel(file_layers.pop(_UPSAMPLING_LAYER), len(template.classes), path)
+    elif template.config.upsampling == "deconvolution" and UPSAMPLING_LAYER in file_layers:
+        _check_bilinear_kernel(file_layers.pop(UPSAMPLING_LAYER), len(template.classes), path)
     blobs = caffe.match_layers(file_layers, expected, path, aliases={n: _layer_aliases(n) for n in expected})
     segmenter = published(name)
     with torch.no_grad():
@@ -188,7 +185,7 @@ def _check_bilinear_kernel(blobs: list[NDArray[np.float32]], classes: int, path:
     kernel = bilinear_kernel(8).numpy()
     if len(blobs) != 1 or blobs[0].shape != (classes, 1, 16, 16) or not np.allclose(blobs[0], kernel, atol=1e-6):
         raise InputError(
-            f"{path}: {_UPSAMPLING_LAYER}: {[b.shape for b in blobs]} is not the bilinear kernel of up-sampling by 8, "
+            f"{path}: {UPSAMPLING_LAYER}: {[b.shape for b in blobs]} is not the bilinear kernel of up-sampling by 8, "
             f"({classes}, 1, 16, 16), so the deconvolution was trained",
             hint="give the released file",
         )
