@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,8 @@ def test_time_that_is_over_while_features_are_computed_ends_in_a_page(data: Path
     assert not result.is_complete
     assert "the time is over: the page says what is not done" in lines
     assert not (out / "plan.json").exists()
+    assert f"for the same {result.settings.steps} steps" in (out / "study.html").read_text()
+    assert "not planned yet" in replace(result.settings, steps=0).describe()
     assert "none: not done with 2 of 2 seeds" in (out / "study.html").read_text()
     assert json.loads((out / "clock.json").read_text())["seconds"] > 0
 

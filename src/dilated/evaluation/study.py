@@ -111,9 +111,10 @@ class StudySettings:
         """Say what was the same for all arms."""
         part = "what comes after its frozen backbone" if self.is_frozen else "the whole network but its first levels"
         over = f", in each of {self.folds} folds by group" if self.folds > 1 else ""
+        length = f"the same {self.steps:,} steps" if self.steps else "equally many steps, which are not planned yet,"
         return (
-            f"All arms start from one front end ({self.front_end}){over}, and train {part} for the same "
-            f"{self.steps:,} steps on the same samples, with {plural(self.seeds, 'seed')} each."
+            f"All arms start from one front end ({self.front_end}){over}, and train {part} for {length} on the same "
+            f"samples, with {plural(self.seeds, 'seed')} each."
         )
 
 
@@ -197,10 +198,8 @@ class StudyResult:
                 f"These are {len(self.answers)} comparisons, each with an interval of 95%: where nothing differs, one "
                 "in twenty leaves out 0 all the same."
             )
-        lines.append(
-            f"Trainings of another length than {self.settings.steps:,} steps, other front ends and other data: not "
-            "shown."
-        )
+        length = f"another length than {self.settings.steps:,} steps" if self.settings.steps else "any length"
+        lines.append(f"Trainings of {length}, other front ends and other data: not shown.")
         return lines
 
     @property

@@ -153,7 +153,7 @@ def _make_result(trainings: StudyTrainings, seconds: float | None, init_from: st
         data=request.data,
         front_end=init_from or "trained first",
         is_frozen=not request.joint,
-        steps=0 if plan is None else plan.steps,
+        steps=plan.steps if plan is not None else request.steps or 0,
         seeds=request.seeds,
         folds=request.folds,
         budget=seconds,
