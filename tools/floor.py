@@ -19,7 +19,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "scikit-learn")
+TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "scikit-learn", "torchmetrics")
 CORE_TESTS = ("tests/cli", "tests/dilation", "tests/evaluation", "tests/fields", "tests/models", "tests/prediction")
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+(?:\[[\w,.-]+\])?)\s*>=\s*(?P<version>[\w.]+)")
 

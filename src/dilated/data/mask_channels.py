@@ -35,7 +35,7 @@ def split_alpha(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.bool_
 def is_deep_png(image: Image.Image) -> bool:
     """Whether an image is a PNG of 16-bit colors, of which pillow keeps half the bits."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) and image.format == "PNG" else ()
-    return any(str(tile.args).find(";16") >= 0 for tile in tiles)
+    return any(";16" in str(tile[-1]) for tile in tiles)  # its arguments, which have no name before pillow 11.1
 
 
 def pick_channel(

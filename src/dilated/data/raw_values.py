@@ -33,8 +33,9 @@ def assert_raw_values(image: Image.Image, path: Path | str) -> None:
     """
     require_sound(image, path)
     for tile in image.tile if isinstance(image, ImageFile.ImageFile) else ():
-        is_netpbm = tile.codec_name.startswith("ppm")
-        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        codec, _, _, given = tile  # without names before pillow 11.1
+        is_netpbm = codec.startswith("ppm")
+        args = given if isinstance(given, tuple) else (given,)
         raw_mode = str(args[0]) if args else ""
         problem = None
         if raw_mode in ("L;2", "L;4", "L;2I", "L;4I"):
