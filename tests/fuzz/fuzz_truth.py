@@ -92,7 +92,7 @@ def class_table(root: Path, pair: Sample) -> list[tuple[str, int, tuple[int, ...
     if path is None:
         return None
     lines = path.read_text("utf-8").replace("\ufeff", "").splitlines()
-    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip()]
+    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip(" ,")]
     titles = {"labelmap": ["id", "name"], "class_dict": ["name", "r", "g", "b"]}.get(
         path.stem.removesuffix("_mask"), []
     )

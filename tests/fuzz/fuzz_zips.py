@@ -64,7 +64,10 @@ def pack(data: Set, random: Random, kind: str) -> Path:
         for _ in range(random.randint(1, 8)):
             content[random.randrange(len(content))] = random.randrange(256)
     elif kind == "bomb" and start >= 0:
-        content[start + 24 : start + 28] = struct.pack("<I", random.choice([2**31, 2**32 - 2]))
+        size = struct.pack("<I", random.choice([2**31, 2**32 - 2]))
+        while start >= 0:  # all entries: the first may be none of data
+            content[start + 24 : start + 28] = size
+            start = content.find(b"PK\1\2", start + 1)
     elif kind == "encrypted" and start >= 0:
         while start >= 0:  # all entries: the first may be none of data
             content[start + 8] |= 1

@@ -142,6 +142,19 @@ def test_a_json_that_is_no_file_does_not_stop_the_search_for_the_layout(what: st
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["", "{", "link"])
+def test_a_split_whose_files_are_all_damaged_is_an_error_that_names_one(content: str, tmp_path: Path) -> None:
+    labelme(tmp_path)
+    image(tmp_path / "val" / "a.png")
+    damaged = tmp_path / "val" / "a.json"
+    if content == "link":
+        damaged.symlink_to(tmp_path / "nowhere")
+    else:
+        damaged.write_text(content)
+    with pytest.raises(InputError, match=r"val/a\.json"):
+        open_dataset(tmp_path)
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_label(tmp_path: Path) -> None:
     text(tmp_path / "labels.txt", "\ufeff__ignore__\n_background_\naxon\ncell\n")
     assert open_dataset(labelme(tmp_path)).classes.names == ("background", "axon", "cell")

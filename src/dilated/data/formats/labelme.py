@@ -85,10 +85,21 @@ class LabelMe(Format):
     def _files(self) -> dict[str, list[_File]]:
         """The files of each split."""
         rules = self.classes_file.object_rules
+        self._require_no_damaged_split()
         return {
             split: [_File.read(path, rules) for folder in folders for path in list_labelme_files(folder)]
             for split, folders in self._folders.items()
         }
+
+    def _require_no_damaged_split(self) -> None:
+        """Raise where all files of a split are damaged: it would be missing without a word."""
+        for folder in list_folders(self.root, depth=2):
+            split = find_split(folder.relative_to(self.root).parts)
+            if split in SPLITS and split not in self._all_folders:
+                images = {path.stem for path in list_image_files(folder)}
+                for path in list_labelme_files(folder):
+                    if path.stem in images:
+                        read_shapes(path)
 
     @cached_property
     def _class_names(self) -> list[str]:
