@@ -11,6 +11,7 @@ tools that run the tests. Warnings are not errors there: old versions give some 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def main() -> None:
     subprocess.run([python, "-m", "pip", "install", "--quiet", *pins, *TEST_TOOLS], check=True)
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", str(ROOT)], check=True)
     tests = [python, "-m", "pytest", "-q", "-W", "default", *CORE_TESTS]
-    raise SystemExit(subprocess.run(tests, cwd=ROOT).returncode)
+    environment = {**os.environ, "TEST_WARNINGS": "default"}
+    raise SystemExit(subprocess.run(tests, cwd=ROOT, env=environment).returncode)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ class ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # before rich 14.3 the end of a bar that is not shown is an empty line
+            self._progress.stop()
 
     def restart(self, description: str) -> None:
         """Begin another pass, of unknown length until the next `update`."""

@@ -50,7 +50,11 @@ class RichTrainingProgress(LineProgress):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        self._end_bars()
+
+    def _end_bars(self) -> None:
+        if not self.bars.disable:  # before rich 14.3 the end of bars that are not shown is an empty line
+            self.bars.stop()
 
     def notify(self, line: str) -> None:
         self.console.print(plain(line), highlight=False, soft_wrap=True)
@@ -82,7 +86,7 @@ class RichTrainingProgress(LineProgress):
             self.best_mean_iou = mean_iou
 
     def on_training_end(self, mean_iou: float, run: Path) -> None:
-        self.bars.stop()
+        self._end_bars()
         super().on_training_end(mean_iou, run)
 
     @contextmanager
