@@ -92,10 +92,9 @@ def class_table(root: Path, pair: Sample) -> list[tuple[str, int, tuple[int, ...
     if path is None:
         return None
     lines = path.read_text("utf-8").replace("\ufeff", "").splitlines()
-    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line.strip(" ,")]
-    titles = {"labelmap": ["id", "name"], "class_dict": ["name", "r", "g", "b"]}.get(
-        path.stem.removesuffix("_mask"), []
-    )
+    cells = [[cell.strip() for cell in line.split(",")] for line in lines if line.replace(",", "").strip()]
+    titles_of = {"labelmap": ["id", "name"], "class_dict": ["name", "r", "g", "b"], "_classes": ["pixelvalue", "class"]}
+    titles = titles_of.get(path.stem.removesuffix("_mask"), [])
     head = [re.sub(r"[^a-z]", "", title.lower()) for title in cells[0]]
     head, cells = (head, cells[1:]) if set(titles) <= set(head) else (titles, cells)  # one may be lost
     rows = [dict(zip(head, row, strict=False)) for row in cells]
