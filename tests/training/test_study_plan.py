@@ -105,3 +105,11 @@ def test_what_is_no_arm_is_refused(name: str) -> None:
 
 def test_a_dense_crf_comes_after_what_it_refines() -> None:
     assert [arm.name for arm in find_arms(("large-crf", "none", "large", "none"))] == ["none", "large", "large-crf"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seconds": "9"}', '{"seconds": NaN}', '{"seconds": -1}'])
+def test_a_damaged_clock_is_an_error_that_names_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "clock.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"clock\.json"):
+        StudyClock.open(path)

@@ -112,9 +112,18 @@ class StudyClock:
 
     @classmethod
     def open(cls, path: Path, budget: float = math.inf) -> StudyClock:
-        """Go on with the clock of a file, or begin a new one."""
-        previous = float(read_json(path)["seconds"]) if path.is_file() else 0.0
-        return cls(path, budget, previous)
+        """Go on with the clock of a file, or begin a new one.
+
+        Raises:
+            InputError: a damaged file.
+        """
+        if not path.is_file():
+            return cls(path, budget)
+        table = read_json(path)
+        seconds = table.get("seconds") if isinstance(table, dict) else None
+        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise InputError(f"{path}: not the clock of a study", hint="remove it: the time spent so far is forgotten")
+        return cls(path, budget, float(seconds))
 
     @property
     def seconds(self) -> float:
