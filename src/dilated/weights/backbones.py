@@ -25,6 +25,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.models.network_file import read_safetensors, require_usable
 from dilated.weights import caffe
 from dilated.weights.catalog import BUNDLED_FILES
+from dilated.weights.torch_files import load_torch_file
 
 
 def load_pretrained(segmenter: BaseSegmenter, source: str) -> str:
@@ -81,13 +82,7 @@ def _read_weights(source: str, other_sources: tuple[str, ...]) -> dict[str, Tens
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch file, read without running anything in it."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling foreign bytes can raise anything
-        require_memory(error, f"{path}: reading the weights")
-        raise InputError(
-            f"{path}: not a file of PyTorch weights ({type(error).__name__})", hint="save a state_dict by torch.save"
-        ) from error
+    weights = load_torch_file(path)
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise InputError(f"{path}: holds something other than tensors by name", hint="save a state_dict of tensors")
     return weights

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dilated.environment import require_memory
 from dilated.errors import InputError
+from dilated.weights.torch_files import load_torch_file
 
 Layers = dict[str, list[NDArray[np.float32]]]
 _Shapes = Mapping[str, Sequence[tuple[int, ...]]]
@@ -172,13 +173,7 @@ def _encode_latin1(text: Any, encoding: Any = "latin1") -> bytes:
 
 def _read_state_dict(path: Path, expected: _Shapes) -> tuple[Layers, str]:
     """A state dict under the layers' own names, or, as a `Sequential` numbers them, in the order in which they run."""
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling foreign bytes can raise anything
-        require_memory(error, f"{path}: reading the weights")
-        raise InputError(
-            f"{path}: not a file of PyTorch weights ({type(error).__name__})", hint="save a state_dict by torch.save"
-        ) from error
+    loaded = load_torch_file(path)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(k, str) and _is_dense(value) for k, value in state.items()):
         raise InputError(
