@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -393,20 +391,3 @@ def test_the_writer_makes_classic_and_big_tiffs_that_others_read(big: bool, dtyp
         assert file.overviews(1) == [2]
     with open_raster(path) as raster:
         assert raster.nodata == 200
-
-
-def test_a_large_raster_is_a_big_tiff(tmp_path: Path) -> None:
-    for side, big in [(20_000, False), (60_000, True)]:
-        with closing(LabelTiffWriter(tmp_path / "a.tif", side, side, np.dtype(np.uint8))) as writer:
-            assert writer.bigtiff is big
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**20))
-def test_an_overview_has_the_most_frequent_of_each_four(height: int, width: int, seed: int) -> None:
-    labels = np.random.default_rng(seed).integers(0, 3, (height, width))
-    small = _downscale_by_mode(labels)
-    assert small.shape == (-(-height // 2), -(-width // 2))
-    for (y, x), found in np.ndenumerate(small):
-        four = labels[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel().tolist()
-        assert found == max(four, key=lambda value: (four.count(value), -four.index(value)))
