@@ -1,8 +1,9 @@
 """Several networks on the same images: each one's mean IoU, and its difference from the first with a 95% interval.
 
     python benchmarks/compare.py CAMVID CONTROL.safetensors OTHER.safetensors ... --json benchmarks/results/joint.json
+    python benchmarks/compare.py CAMVID A-seed0,A-seed1,A-seed2 B-seed0,B-seed1,B-seed2
 
-The interval is over groups of images or blocks of one film, paired.
+The interval is over groups of images or blocks of one film, paired, and over the trainings where a comma joins several.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from intervals import mean_iou_difference
+import numpy as np
+from intervals import mean_iou_difference_of_seeds
+from numpy.typing import NDArray
 
 import dilated
 from dilated.evaluation.evaluate import evaluate
@@ -27,24 +31,30 @@ def main() -> None:
 
     data = dilated.open_dataset(options.data)
     pairs = data.samples(options.split)
-    rows, reference = [], None
-    for name in options.networks:
-        result = evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes)
-        reference = reference or result
-        interval = result.intervals["mean_iou"][0]
-        gain = mean_iou_difference(result.class_counts, reference.class_counts, result.names)
+    rows: list[dict[str, Any]] = []
+    reference: list[NDArray[np.int64]] = []
+    for names in options.networks:
+        results = [evaluate(dilated.Predictor(dilated.load(name)), pairs, data.classes) for name in names.split(",")]
+        counts = [result.class_counts for result in results]
+        reference = reference or counts
+        interval = results[0].intervals["mean_iou"][0]
+        gain = mean_iou_difference_of_seeds(counts, reference, results[0].names)
+        value = float(np.mean([result.confusion.mean_iou for result in results]))
         rows.append(
             {
-                "network": name,
-                "mean_iou": interval.value,
-                "interval": [interval.low, interval.high],
+                "network": names,
+                "mean_iou": value,
+                "interval_of_the_first": [interval.low, interval.high],
                 "difference": [gain.value, gain.low, gain.high],
-                "iou": result.confusion.iou,
-                "pixel_accuracy": result.confusion.pixel_accuracy,
+                "iou": {
+                    name: float(np.mean([result.confusion.iou[name] for result in results]))
+                    for name in results[0].confusion.iou
+                },
+                "pixel_accuracy": float(np.mean([result.confusion.pixel_accuracy for result in results])),
             }
         )
         print(
-            f"{name:<50} {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]   "
+            f"{names:<50} {value:.4f} [{interval.low:.4f}, {interval.high:.4f}]   "
             f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points",
             flush=True,
         )

@@ -10,7 +10,8 @@ from the same front-end weights and trains what comes after the backbone for the
     basic, ...       the same layers and a context module, which differs by one thing from arm to arm
 
 Differences are of mean IoU on the whole validation split at full resolution, against the first arm, with a paired 95%
-interval over the groups of the images, or over blocks of one film. "at the start" is mean IoU before the first step.
+interval over the groups of the images, or over blocks of one film, and over the seeds of both. "at the start" is mean
+IoU before the first step. The counts of each image lie beside the JSON, with `.npz` for its ending.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervals import mean_iou_difference, mean_iou_interval
+from intervals import mean_iou_difference_of_seeds, mean_iou_interval
 from torch import Tensor
 
 import dilated
@@ -34,16 +35,15 @@ from dilated.data.torch_dataset import TrainingSamples
 from dilated.environment import describe_machine
 from dilated.evaluation.confusion import ConfusionMatrix
 from dilated.models.sampling import PIXEL_GRID, upsample
-from dilated.training import losses
 from dilated.training.config import Recipe, StageConfig
+from dilated.training.losses import LossConfig, combined_loss
 from dilated.training.optim import build_optimizer, set_learning_rate
 from dilated.training.stages import autocast, resolve_precision
 
 
-def computing(recipe: Recipe) -> torch.autocast:
-    """A context in which this processor computes as the recipe says."""
-    cpu = torch.device("cpu")
-    return autocast(resolve_precision(recipe, cpu), cpu)
+def computing(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """A context in which a device computes as the recipe says."""
+    return autocast(resolve_precision(recipe, device), device)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Head:
 
     def __init__(self, segmenter: dilated.Segmenter) -> None:
         self.segmenter = segmenter
+        self.device = next(segmenter.parameters()).device
         self.kept = [*segmenter.fused_levels, segmenter.fine_level]
 
     def keep(self, maps: list[Tensor]) -> list[Tensor]:
@@ -85,7 +86,7 @@ class Head:
         """Maps that were kept, (N, ., h, w) each -> logits (N, C, H, W)."""
         maps: list[Any] = [None] * len(self.segmenter.backbone_grids)
         for i, values in zip(self.kept, kept, strict=True):
-            maps[i] = values
+            maps[i] = values if torch.is_autocast_enabled(self.device.type) else values.float()
         maps[-1] = kept[len(self.segmenter.fused_levels) - 1]
         logits, places = self.segmenter.decode(self.segmenter.forward_neck(maps), self.segmenter.feature_grids)
         return upsample(logits.float(), places, PIXEL_GRID, size)
@@ -96,9 +97,9 @@ def cache(head: Head, samples: TrainingSamples, keys: list[tuple[int, int]], rec
     kept = []
     for key in keys:
         image, label = samples[key]
-        with torch.inference_mode(), computing(recipe):
-            maps = head.segmenter.extract_backbone_features(image[None])
-        kept.append(([m.clone() for m in head.keep(maps)], label.to(torch.uint8)))
+        with torch.inference_mode(), computing(recipe, head.device):
+            maps = head.segmenter.extract_backbone_features(image[None].to(head.device))
+        kept.append(([m.clone() for m in head.keep(maps)], label.to(head.device, torch.uint8)))
     return kept
 
 
@@ -113,9 +114,9 @@ def train(segmenter: dilated.Segmenter, views: list[Cached], steps: int, batch: 
         chosen = [views[i] for i, _ in keys]
         maps = [torch.cat([view[0][level] for view in chosen]) for level in range(len(head.kept))]
         label = torch.stack([view[1] for view in chosen]).long()
-        with computing(recipe):
+        with computing(recipe, head.device):
             logits = head(maps, (label.shape[-2], label.shape[-1]))
-        loss = losses.combined_loss(logits, label, recipe.loss)
+        loss = combined_loss(logits, label, recipe.loss)
         descent.zero_grad(set_to_none=True)
         loss.backward()
         descent.step()
@@ -127,10 +128,10 @@ def measure(segmenter: dilated.Segmenter, views: list[Cached], recipe: Recipe) -
     segmenter.eval()
     head, counts = Head(segmenter), []
     for maps, label in views:
-        with computing(recipe):
+        with computing(recipe, head.device):
             logits = head(maps, (label.shape[-2], label.shape[-1]))
         confusion = ConfusionMatrix(segmenter.classes)
-        confusion.update(logits[0].argmax(0).numpy(), label.numpy())
+        confusion.update(logits[0].argmax(0).cpu().numpy(), label.cpu().numpy())
         counts.append(confusion.counts)
     return np.stack(counts)
 
@@ -145,11 +146,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--arms", nargs="*", help="names of the arms beside the first; all if not given")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
-    front = dilated.load(options.front_end)
+    device = torch.device(options.device)
+    front = dilated.load(options.front_end).to(device)
     data = dilated.open_dataset(options.data)
-    recipe = Recipe(stage=(StageConfig("frontend", 1),), loss=losses.Loss(jaccard=0.3))
+    recipe = Recipe(stage=(StageConfig("frontend", 1),), loss=LossConfig(jaccard=0.3))
     augment = AugmentConfig(scale=(0.6, 1.8), brightness=0.4, contrast=0.4, saturation=0.4)
     pairs = data.samples("train")
     began = time.perf_counter()
@@ -161,44 +164,73 @@ def main() -> None:
     steps = options.epochs * len(train_views) // options.batch
     print(f"{len(train_views)} views, {steps} steps of {options.batch}; cached in {time.perf_counter() - began:.0f} s")
 
-    rows: list[dict[str, Any]] = []
     names = [sample.name for sample in val]
+    facts = {
+        "front_end": options.front_end.name,
+        "steps": steps,
+        "batch": options.batch,
+        "machine": describe_machine(str(device)),
+    }
+    counts: dict[str, list[np.ndarray]] = {arm.name: [] for arm in arms}
+    starts: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    parameters: dict[str, int] = {}
     for seed in range(options.seeds):
-        control: np.ndarray | None = None
         for arm in arms:
             torch.manual_seed(seed)
-            segmenter = front.rebuild(**arm.network)
-            at_start = mean_iou_interval(measure(segmenter, val_views, recipe), names).value
+            segmenter = front.rebuild(**arm.network).to(device)
+            starts[arm.name].append(mean_iou_interval(measure(segmenter, val_views, recipe), names).value)
             began = time.perf_counter()
             train(segmenter, train_views, steps, options.batch, seed, recipe)
-            counts = measure(segmenter, val_views, recipe)
-            control = counts if control is None else control
-            gain = mean_iou_difference(counts, control, names)
-            extra = 0 if segmenter.context is None else sum(p.numel() for p in segmenter.context.parameters())
-            row = {
-                "arm": arm.name,
-                "seed": seed,
-                "parameters": extra,
-                "at_start": at_start,
-                "mean_iou": mean_iou_interval(counts, names).value,
-                "difference": [gain.value, gain.low, gain.high],
-                "seconds": round(time.perf_counter() - began, 1),
-            }
-            rows.append(row)
-            print(
-                f"{arm.name:<42} {extra:>9,}  start {at_start:.4f}  end {row['mean_iou']:.4f}  "
-                f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points  {row['seconds']} s",
-                flush=True,
+            counts[arm.name].append(measure(segmenter, val_views, recipe))
+            parameters[arm.name] = (
+                0 if segmenter.context is None else sum(p.numel() for p in segmenter.context.parameters())
             )
+            print(f"{arm.name}, seed {seed}: {time.perf_counter() - began:.1f} s", flush=True)
             if options.json:
-                facts = {
-                    "front_end": options.front_end.name,
-                    "steps": steps,
-                    "batch": options.batch,
-                    "machine": describe_machine("cpu"),
-                }
+                rows = summarize([a for a in arms if counts[a.name]], counts, starts, parameters, names)
                 options.json.parent.mkdir(parents=True, exist_ok=True)
                 options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+                np.savez_compressed(
+                    options.json.with_suffix(".npz"), **{name: np.stack(c) for name, c in counts.items() if c}
+                )
+    print("\n".join(to_markdown(summarize(arms, counts, starts, parameters, names))))
+
+
+def summarize(
+    arms: list[Arm],
+    counts: dict[str, list[np.ndarray]],
+    starts: dict[str, list[float]],
+    parameters: dict[str, int],
+    names: list[str],
+) -> list[dict[str, Any]]:
+    """A row for each arm: means over the seeds so far, and the difference from the first arm."""
+    rows, control = [], counts[arms[0].name]
+    for arm in arms:
+        gain = mean_iou_difference_of_seeds(counts[arm.name], control, names)
+        ends = [mean_iou_interval(c, names).value for c in counts[arm.name]]
+        row = {
+            "arm": arm.name,
+            "seeds": len(ends),
+            "parameters": parameters[arm.name],
+            "at_start": float(np.mean(starts[arm.name])),
+            "mean_iou": float(np.mean(ends)),
+            "mean_iou_of_each_seed": ends,
+            "difference": [gain.value, gain.low, gain.high],
+        }
+        rows.append(row)
+    return rows
+
+
+def to_markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as docs/context.md has them."""
+    lines = ["| arm | extra parameters | start | end | difference, points |", "|---|---|---|---|---|"]
+    for number, row in enumerate(rows):
+        value, low, high = (100 * x for x in row["difference"])
+        difference = f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" if number else ""
+        lines.append(
+            f"| {row['arm']} | {row['parameters']:,} | {row['at_start']:.4f} | {row['mean_iou']:.4f} | {difference} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 
 Every variant is trained by the recipe's first stage from the same seed on samples of the same size in pixels, and
 measured on val; differences are against the paper's front end, with a paired 95% interval over the groups of the
-images, or over blocks of one film. Variants that pad inside answer for every pixel of a sample, the others for its
-middle, so they learn from more labels a step; that is part of what is compared. What is finished is not trained again.
+images, or over blocks of one film, and over the seeds. Variants that pad inside answer for every pixel of a sample, the
+others for its middle, so they learn from more labels a step; that is part of what is compared. What is finished is not
+trained again; `--part 1/3` to `--part 3/3` in three processes train a third each, and a call without it measures.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from intervals import mean_iou_difference
+from intervals import mean_iou_difference_of_seeds
+from numpy.typing import NDArray
 
 import dilated
 from dilated.evaluation.evaluate import evaluate
@@ -40,39 +44,52 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", default="paper-camvid")
     parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--part", default="", help="K/N: train this part of the networks, and measure nothing")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
     data = dilated.open_dataset(options.data)
-    rows, first = [], None
-    for number, (name, changes) in enumerate(VARIANTS.items()):
-        run = options.out / f"variant-{number}"
+    cells = [(number, seed) for seed in range(options.seeds) for number in range(len(VARIANTS))]
+    if options.part:
+        part, parts = map(int, options.part.split("/"))
+        cells = cells[part - 1 :: parts]
+    for number, seed in cells:
+        run = options.out / f"variant-{number}-seed{seed}"
         if not (run / "stage-0.safetensors").is_file():
-            recipe = dilated.load_recipe(options.recipe, [*options.set, *settings(options, changes)])
+            changes = settings(options, list(VARIANTS.values())[number])
+            recipe = dilated.load_recipe(options.recipe, [*options.set, *changes, f"seed={seed}"])
             recipe = replace(recipe, stage=recipe.stage[:1])
             train(data, recipe, run, resume=(run / "checkpoint.pt").is_file())
-        network = dilated.load(run / "stage-0.safetensors")
-        result = evaluate(dilated.Predictor(network), data.samples("val"), data.classes)
-        first = result if first is None else first
-        bounds = result.intervals["mean_iou"][0]
-        change = mean_iou_difference(result.class_counts, first.class_counts, result.names)
-        parameters = sum(p.numel() for p in network.parameters())
+    if options.part:
+        return
+    rows: list[dict[str, Any]] = []
+    paper: list[NDArray[np.int64]] = []
+    for number, name in enumerate(VARIANTS):
+        counts, values = [], []
+        for seed in range(options.seeds):
+            network = dilated.load(options.out / f"variant-{number}-seed{seed}" / "stage-0.safetensors")
+            result = evaluate(dilated.Predictor(network), data.samples("val"), data.classes)
+            counts.append(result.class_counts)
+            values.append(result.confusion.mean_iou)
+        paper = paper or counts
+        change = mean_iou_difference_of_seeds(counts, paper, result.names)
         row = {
             "variant": name,
-            "parameters": parameters,
-            "mean_iou": result.confusion.mean_iou,
-            "interval": [bounds.low, bounds.high],
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "mean_iou": float(np.mean(values)),
+            "mean_iou_of_each_seed": values,
             "difference": [change.value, change.low, change.high],
         }
         rows.append(row)
         print(
-            f"| {name} | {parameters:,} | {row['mean_iou']:.4f} | {100 * change.value:+.2f} "
+            f"| {name} | {row['parameters']:,} | {row['mean_iou']:.4f} | {100 * change.value:+.2f} "
             f"[{100 * change.low:+.2f}, {100 * change.high:+.2f}] |",
             flush=True,
         )
     if options.json:
-        facts = {"recipe": options.recipe, "set": options.set, "torch": torch.__version__, "rows": rows}
-        options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        facts = {"recipe": options.recipe, "set": options.set, "seeds": options.seeds, "torch": torch.__version__}
+        options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def settings(options: argparse.Namespace, changes: dict[str, str]) -> list[str]:
