@@ -9,7 +9,15 @@ killed goes on with the training where it was; so run it unattended, and again w
 
 `--budget` lets `dilated train` plan and train in that time, on an idle machine. `--steps N` needs no idle machine: the
 plan's own rules for time for N coarse steps of 8 samples, with the stages' shares turned into steps at the costs that
-steps usually have; the same numbers on any machine, whatever else it does.
+steps usually have; the same numbers on any machine, whatever else it does. Ten minutes on two cores are some 500 such
+steps. `--shorten` makes all stages shorter, for a first look.
+
+On a machine that is lent for minutes, cells run side by side, each with its share of the cores, until the time is up:
+
+    python benchmarks/lofo.py CAMVID --out cells --steps 500 --shorten 0.75 --jobs 16 --device cuda --seconds 250 \\
+        --changes benchmarks/recipes/lofo.toml --set batch=8 --every 2 --json lofo.json
+
+The arms are begun in their order, for one seed after the other, and each is compared on the seeds that it has.
 
 Nothing is chosen on the film that is left out: a training validates on a few frames that its own films give up, and the
 network at the end of the last stage is measured. A change is `better` where the 95% interval of the paired difference,
@@ -21,9 +29,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import shutil
+import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,36 +44,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from plan_for_steps import plan_for_steps
+from side_by_side import Failure, run_side_by_side
 
 from dilated import Predictor, load
 from dilated.api import TrainOptions, train
-from dilated.config import build_dataclass
 from dilated.data.dataset import Dataset, DatasetDivision, open_dataset
+from dilated.data.images import read_image
+from dilated.data.labels import read_values
 from dilated.environment import describe_machine
 from dilated.errors import InputError
 from dilated.evaluation.compare import MIN_RUNS
 from dilated.evaluation.evaluate import MetricsConfig, evaluate
 from dilated.evaluation.intervals import Interval, MetricIntervals, compute_differences
 from dilated.evaluation.metrics import compute_metrics
+from dilated.evaluation.variance import student_quantile
 from dilated.files import atomic_path, atomic_write
 from dilated.run_folder import CHECKPOINT_FILE, stage_file
-from dilated.training.autoplan.choices import (
-    candidate_batch_sizes,
-    choose_batch_size,
-    choose_ema_decay,
-    choose_from_data,
-    fill_class_priors,
-    plan_stages,
-)
-from dilated.training.autoplan.measure import Cost, summarize_dataset
-from dilated.training.budget import COST_PER_HALVING, parse_duration
-from dilated.training.config import Recipe
-from dilated.training.recipe_files import apply_override
+from dilated.training.budget import parse_duration
 
 PLAN = "plan"
 _INNER_VALIDATION = 16
 """One of so many frames of the films that are trained on is given up for a training's own validations."""
-_NOMINAL_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,27 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.arm}-{self.film}-seed{self.seed}"
+
+
+_read_image, _read_values = cache(read_image), cache(read_values)
+"""A process that trains many times decodes each file once."""
+
+
+@cache
+def open_cached(folder: Path) -> Dataset:
+    """Open a data set whose images and labels are kept in memory once they are read."""
+    data = open_dataset(folder)
+    parts = {
+        "train": [
+            replace(
+                sample,
+                image_reader=_read_image if sample.image_reader is read_image else sample.image_reader,
+                label_reader=_read_values if sample.label_reader is read_values else sample.label_reader,
+            )
+            for sample in data.samples("train")
+        ]
+    }
+    return replace(data, division=DatasetDivision(parts, {}))
 
 
 def leave_out(data: Dataset, film: str, every: int = 1) -> tuple[Dataset, list[int]]:
@@ -98,40 +124,10 @@ def leave_out(data: Dataset, film: str, every: int = 1) -> tuple[Dataset, list[i
     return replace(data, division=DatasetDivision(parts, {})), left_out
 
 
-def plan_for_steps(data: Dataset, steps: int, overrides: Sequence[str]) -> Recipe:
-    """The plan for time for so many coarse steps of 8 samples, in steps instead of seconds."""
-    summary = summarize_dataset(data.samples("train"), data.classes)
-    table, _ = choose_from_data(summary, cuda=False)
-    batch, _ = choose_batch_size(candidate_batch_sizes(summary, False, 1), steps * _NOMINAL_BATCH)
-    coarse = batch / _NOMINAL_BATCH  # seconds of a step, where one of 8 samples takes one
-    cost = Cost({16: coarse, 8: coarse * COST_PER_HALVING}, {16: 0.0, 8: 0.0}, 0.0, 0, 0, 1)
-    stages, _ = plan_stages(summary, cost, float(steps), batch, 0, pretrained=True)
-    total = sum(stage["share"] for stage in stages)
-    for stage in stages:
-        seconds = steps * stage.pop("share") / total
-        stage["iterations"] = max(1, round(seconds / cost.step_seconds[stage["output_stride"]]))
-        stage["val_interval"] = float(stage["iterations"])
-    if stages[-1]["kind"] == "frontend":
-        table["network"]["context"] = "none"
-    ema, _ = choose_ema_decay(stages[-1]["iterations"])
-    table |= {"batch": batch, "stage": stages, "ema": ema, "cache": True, "workers": 0}
-    changed = [text for text in overrides if text.replace(" ", "").startswith("batch=")]
-    for text in changed:  # as many samples in steps of another size
-        apply_override(table, text, Recipe)
-        for stage in stages:
-            stage["iterations"] = max(1, round(stage["iterations"] * batch / table["batch"]))
-            stage["val_interval"] = float(stage["iterations"])
-        batch = table["batch"]
-        table["ema"], _ = choose_ema_decay(stages[-1]["iterations"])
-    for text in overrides:
-        apply_override(table, text, Recipe)
-    return fill_class_priors(build_dataclass(Recipe, table, "plan"), summary)
-
-
 def run_cell(cell: Cell, data: Dataset, overrides: Sequence[str], options: argparse.Namespace) -> NDArray[np.int64]:
     """Train and measure, or read what was measured before: (P, 5 C) counts of the film's frames."""
     path = options.out / f"{cell.name}.npz"
-    settings = json.dumps([list(overrides), options.steps, options.budget, options.every])
+    settings = json.dumps([list(overrides), options.steps, options.shorten, options.budget, options.every])
     if path.is_file():
         kept = np.load(path)
         if str(kept["settings"]) != settings:
@@ -143,15 +139,14 @@ def run_cell(cell: Cell, data: Dataset, overrides: Sequence[str], options: argpa
     is_begun = (run / CHECKPOINT_FILE).is_file()
     if not is_begun:
         shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to resume
-    recipe = None if is_begun or options.budget else plan_for_steps(divided, options.steps, seeded)
-    training = TrainOptions(overrides=() if is_begun or recipe else seeded, report=False)
+    recipe = None if is_begun or options.budget else plan_for_steps(divided, options.steps, seeded, options.shorten)
+    training = TrainOptions(overrides=() if is_begun or recipe else seeded, report=False, device=options.device)
     budget = None if is_begun else options.budget
     finished = train(divided, run, budget=budget, recipe=recipe, resume=is_begun, options=training)
     last = run / stage_file(len(finished.recipe.stage) - 1)
     samples = data.samples("train")
-    result = evaluate(
-        Predictor(load(str(last))), [samples[i] for i in left_out], data.classes, MetricsConfig(boundary=True)
-    )
+    predictor = Predictor(load(str(last)), device=options.device)
+    result = evaluate(predictor, [samples[i] for i in left_out], data.classes, MetricsConfig(boundary=True))
     if result.classes != data.classes.names:
         raise InputError(f"{last}: the classes are in another order than the data's")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -159,6 +154,28 @@ def run_cell(cell: Cell, data: Dataset, overrides: Sequence[str], options: argpa
     if not options.keep:
         shutil.rmtree(run)
     return result.image_counts
+
+
+def measure_cell(work: tuple[Cell, list[str]], options: argparse.Namespace) -> NDArray[np.int64]:
+    """`run_cell` in a process of its own."""
+    torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) // options.jobs))
+    cell, overrides = work
+    return run_cell(cell, open_cached(options.data), overrides, options)
+
+
+def iter_results(
+    cells: Sequence[Cell], data: Dataset, arms: dict[str, list[str]], options: argparse.Namespace
+) -> Iterator[tuple[Cell, NDArray[np.int64] | Failure]]:
+    """Yield each cell as soon as it is measured: one after the other, or in --jobs processes until --seconds are up."""
+    if options.jobs == 1:
+        for cell in cells:
+            yield cell, run_cell(cell, data, arms[cell.arm], options)
+        return
+    work = [(cell, arms[cell.arm]) for cell in cells]
+    for (cell, _), result in run_side_by_side(
+        partial(measure_cell, options=options), work, options.jobs, options.seconds
+    ):
+        yield cell, result
 
 
 def compare_arms(
@@ -214,9 +231,29 @@ def describe_arm(
                 for film, rows in counts.items()
             },
             "over": over_films.units.describe(),
+            "cells_less_the_plan": compare_cells(counts, baseline, number),
             "verdict": verdict(difference, len(pooled)),
         }
     return entry
+
+
+def compare_cells(
+    counts: dict[str, NDArray[np.int64]], baseline: dict[str, NDArray[np.int64]], classes: int
+) -> dict[str, Any]:
+    """The paired differences of the cells, one for each film and seed, with Student's 95% interval of their mean.
+
+    The cells of a film are no independent films: this says whether other trainings would show the same on these films.
+    """
+    sides = (
+        {film: compute_metrics(rows.sum(1), classes) for film, rows in side.items()} for side in (counts, baseline)
+    )
+    ours, theirs = sides
+    differences = np.concatenate([(ours[film]["mean_iou"] - theirs[film]["mean_iou"]).ravel() for film in ours])
+    mean, number = float(differences.mean()), len(differences)
+    half = math.inf
+    if number > 1:
+        half = float(student_quantile(np.array(number - 1.0)) * differences.std(ddof=1) / math.sqrt(number))
+    return {"value": mean, "low": mean - half, "high": mean + half, "cells": differences.round(4).tolist()}
 
 
 def print_arm(entry: dict[str, Any]) -> None:
@@ -227,6 +264,9 @@ def print_arm(entry: dict[str, Any]) -> None:
         return
     print(f"  less the plan {Interval(**entry['less_the_plan']):+.4f}: {entry['verdict']}; {entry['over']}")
     films = (f"{film} {Interval(**values):+.4f}" for film, values in entry["film_less_the_plan"].items())
+    cells = entry["cells_less_the_plan"]
+    print(f"  over {len(cells['cells'])} cells {cells['value']:+.4f} [{cells['low']:+.4f}, {cells['high']:+.4f}]")
+    print(f"  boundary IoU {Interval(**entry['boundary_less_the_plan']):+.4f}")
     print(f"  by film, over blocks: {'; '.join(films)}")
     print("  by class: " + ", ".join(f"{name} {value:+.3f}" for name, value in entry["class_less_the_plan"].items()))
 
@@ -234,7 +274,8 @@ def print_arm(entry: dict[str, Any]) -> None:
 def read_changes(options: argparse.Namespace) -> dict[str, list[str]]:
     """The overrides of each arm by its name, the plan's first."""
     arms = {PLAN: list(options.set)}
-    for name, *overrides in options.change:
+    tables = [tomllib.loads(path.read_text(encoding="utf-8")) for path in options.changes]
+    for name, *overrides in [*([name, *keys] for table in tables for name, keys in table.items()), *options.change]:
         if not overrides or name in arms or "/" in name:
             raise InputError(f"--change {name}: give a new name, then KEY=VALUE of the recipe")
         arms[name] = [*options.set, *overrides]
@@ -242,28 +283,37 @@ def read_changes(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def iter_cells(arms: Sequence[str], films: Sequence[str], seeds: int) -> Iterator[Cell]:
-    """Yield the cells so that whatever is done has all arms of a film and a seed."""
-    for seed, film, arm in product(range(seeds), films, arms):
+    """Yield the cells so that whatever is done are whole arms, the first ones first, of one seed after the other."""
+    for seed, arm, film in product(range(seeds), arms, films):
         yield Cell(arm, film, seed)
 
 
 def report(
     options: argparse.Namespace, data: Dataset, arms: dict[str, list[str]], done: dict[Cell, NDArray[np.int64]]
-) -> None:
-    """Print and write the verdicts on the seeds of which all films and arms are done."""
-    films = list(dict.fromkeys(cell.film for cell in done))
-    seeds = [s for s in range(options.seeds) if all(Cell(a, f, s) in done for a in arms for f in films)]
-    if not seeds:
-        return
-    counts = {arm: {film: np.stack([done[Cell(arm, film, s)] for s in seeds]) for film in films} for arm in arms}
-    entries = [describe_arm(arm, by_film, counts[PLAN], data, options.every) for arm, by_film in counts.items()]
-    for entry in entries:
-        print_arm(entry)
-    if options.json:
-        about = {"data": data.root.name, "steps": options.steps, "budget": options.budget, "every": options.every}
-        about |= {"machine": ", ".join(describe_machine("cpu").values()), "seeds": seeds, "films": films}
-        table = [{**entry, "set": arms[entry["arm"]]} for entry in entries]
-        atomic_write(options.json, json.dumps({**about, "arms": table}, indent=1) + "\n")
+) -> list[dict[str, Any]]:
+    """Write the verdict on each arm, on the seeds of which it and the plan have every film."""
+    films = options.films or list(data.groups("train").indices)
+    seeds = {arm: [s for s in range(options.seeds) if all(Cell(arm, f, s) in done for f in films)] for arm in arms}
+    entries = []
+    for arm in arms:
+        shared = [seed for seed in seeds[arm] if seed in seeds[PLAN]]
+        if shared:
+            ours, plan = (
+                {film: np.stack([done[Cell(side, film, seed)] for seed in shared]) for film in films}
+                for side in (arm, PLAN)
+            )
+            entry = describe_arm(arm, ours, plan, data, options.every)
+            entries.append({**entry, "seeds": shared, "set": arms[arm]})
+    if options.json and done:
+        about = {"data": data.root.name, "steps": options.steps, "shorten": options.shorten, "budget": options.budget}
+        about |= {"every": options.every, "machine": ", ".join(describe_machine(options.device or "cpu").values())}
+        cells = {
+            cell.name: float(compute_metrics(counts.sum(0), len(data.classes))["mean_iou"].item())
+            for cell, counts in sorted(done.items(), key=lambda item: item[0].name)
+        }
+        table = {**about, "films": films, "arms": entries, "mean_iou_of_cells": cells}
+        atomic_write(options.json, json.dumps(table, indent=1) + "\n")
+    return entries
 
 
 def main() -> None:
@@ -278,22 +328,36 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="measure one of so many frames")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all arms, the plan's too")
     parser.add_argument("--change", nargs="+", action="append", default=[], metavar="NAME KEY=VALUE")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for as many as there are cores")
+    parser.add_argument("--changes", type=Path, nargs="+", default=[], help="TOML files of NAME = ['KEY=VALUE', ...]")
+    parser.add_argument("--shorten", type=float, default=1.0, help="with --steps: the part of each stage that is made")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for a job's share of the cores")
+    parser.add_argument("--jobs", type=int, default=1, help="cells that are trained side by side; with --steps")
+    parser.add_argument("--device", help="such as cuda; by default CUDA where there is one")
+    parser.add_argument("--seconds", type=float, help="with --jobs: when to stop and report what is done")
     parser.add_argument("--keep", action="store_true", help="keep the runs of the trainings, networks and all")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.budget:
         parse_duration(options.budget)
+        if options.jobs > 1:
+            raise InputError("--jobs: cells with a --budget share no machine", hint="give --steps instead")
     if options.threads:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     data, arms = open_dataset(options.data), read_changes(options)
     films = options.films or list(data.groups("train").indices)
     done: dict[Cell, NDArray[np.int64]] = {}
-    for cell in iter_cells(list(arms), films, options.seeds):
-        done[cell] = run_cell(cell, data, arms[cell.arm], options)
-        if cell == Cell(list(arms)[-1], films[-1], cell.seed):
-            report(options, data, arms, done)
+    started = time.monotonic()
+    for cell, result in iter_results(list(iter_cells(list(arms), films, options.seeds)), data, arms, options):
+        if isinstance(result, Failure):
+            print(f"{cell.name}: not done: {result.reason}", flush=True)
+            continue
+        done[cell] = result
+        value = compute_metrics(result.sum(0), len(data.classes))["mean_iou"].item()
+        print(f"{cell.name}: {value:.4f} after {time.monotonic() - started:.0f} s", flush=True)
+        report(options, data, arms, done)
+    for entry in report(options, data, arms, done):
+        print_arm(entry)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dilated import Segmenter, SegmenterConfig
+from dilated import InputError, Segmenter, SegmenterConfig
 from dilated.models.detail_head import DetailHead
 
 
@@ -45,3 +45,40 @@ def test_a_fresh_correction_with_deep_features_changes_nothing_and_can_learn(lay
     segmenter(images).square().sum().backward()
     assert segmenter.detail.reduce is not None
     assert segmenter.detail.reduce[0][0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("reads", ["logits", "features"])
+def test_a_second_correction_gives_logits_at_stride_2_changes_nothing_fresh_and_can_learn(reads: str) -> None:
+    torch.manual_seed(0)
+    network = SegmenterConfig("test_efficientnet", features=8, detail=4, detail_reads=reads, detail_fine=3)
+    segmenter = Segmenter(["a", "b"], [(0, 0, 0), (9, 9, 9)], network).eval()
+    torch.nn.init.normal_(segmenter.detail.correct.weight)
+    images = torch.rand(1, 3, 41, 56)
+    logits, grid = segmenter.decode(segmenter.extract_features(images), segmenter.feature_grids)
+    assert (tuple(logits.shape), grid.stride) == ((1, 2, 24, 28), 2)
+    coarser = segmenter.rebuild(detail_fine=0)
+    coarse, coarse_grid = coarser.decode(coarser.extract_features(images), coarser.feature_grids)
+    assert coarse_grid.stride == 4
+    torch.testing.assert_close(logits, segmenter.upsample(coarse, coarse_grid, grid, (24, 28)))
+    assert segmenter.detail_fine is not None
+    assert segmenter.logit_bias is segmenter.detail_fine.correct.bias
+    segmenter(images).square().sum().backward()
+    assert segmenter.detail_fine.correct.weight.grad.abs().max() > 0
+
+
+def test_a_second_correction_reads_features_that_the_first_does_not() -> None:
+    torch.manual_seed(0)
+    network = SegmenterConfig("test_efficientnet", features=8, detail=4, detail_fine=3)
+    segmenter = Segmenter(["a", "b"], [(0, 0, 0), (9, 9, 9)], network).eval()
+    torch.nn.init.normal_(segmenter.detail_fine.correct.weight)
+    maps = segmenter.extract_features(torch.rand(1, 3, 40, 56))
+    before, _ = segmenter.decode(maps, segmenter.feature_grids)
+    after, _ = segmenter.decode([*maps[:2], maps[2] + 1], segmenter.feature_grids)
+    assert not torch.allclose(before, after)
+
+
+def test_a_second_correction_needs_the_first_and_features_at_stride_2() -> None:
+    with pytest.raises(InputError, match="detail_fine"):
+        SegmenterConfig("test_efficientnet", detail_fine=8)
+    with pytest.raises(InputError, match="stride 4, not 2"):
+        Segmenter(["a"], [(0, 0, 0)], SegmenterConfig("test_convnext", detail=4, detail_fine=4, output_stride=32))

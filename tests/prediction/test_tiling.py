@@ -24,6 +24,7 @@ RESNETS = {
     "detail": {"levels": 3, "context": "basic", "detail": 8},
     "deep detail": {"levels": 3, "context": "basic", "detail": 8, "detail_reads": "features", "detail_layers": 2},
     "four levels": {"levels": 4, "detail": 8},
+    "fine detail": {"levels": 3, "context": "basic", "detail": 8, "detail_reads": "features", "detail_fine": 6},
 }
 COARSE = {"levels": 4, "output_stride": 16, "context": "basic", "detail": 8}
 VGGS = {

@@ -96,8 +96,9 @@ def resnet(**changes: object) -> Segmenter:
             nn.init.uniform_(module.weight, 0.5, 1.5)  # timm's are 0 where a block ends: it would see nothing
             nn.init.normal_(module.bias, std=0.1)
     settled(segmenter)
-    if segmenter.detail is not None:
-        nn.init.normal_(segmenter.detail.correct.weight, std=0.5)
+    for head in (segmenter.detail, segmenter.detail_fine):
+        if head is not None:
+            nn.init.normal_(head.correct.weight, std=0.5)
     return segmenter
 
 

@@ -13,6 +13,7 @@ from dilated import InputError, open_dataset
 from dilated.data.dataset import Dataset
 from dilated.data.labels import save_classes
 from dilated.evaluation.intervals import Interval
+from dilated.training.budget import COST_PER_HALVING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import lofo
@@ -55,7 +56,7 @@ def test_a_film_that_is_not_there_is_named(films: Dataset) -> None:
 @pytest.mark.parametrize(("steps", "changes"), [(30, []), (400, ["batch=6"]), (4000, ["batch=3"])])
 def test_the_plan_in_steps_costs_what_it_was_given(films: Dataset, steps: int, changes: list[str]) -> None:
     recipe = lofo.plan_for_steps(films, steps, ["loss.ohem=0.5", *changes])
-    costs = {16: 1.0, 8: lofo.COST_PER_HALVING}
+    costs = {16: 1.0, 8: COST_PER_HALVING}
     spent = sum(stage.iterations * costs[stage.output_stride] for stage in recipe.stage) * recipe.batch / 8
     assert spent == pytest.approx(steps, rel=0.03)
     assert recipe.loss.ohem == 0.5

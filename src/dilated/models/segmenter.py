@@ -38,7 +38,7 @@ from dilated.models.decoders import (
     decoder_rules,
 )
 from dilated.models.dense_crf import DenseCRF
-from dilated.models.detail_head import DetailHead
+from dilated.models.detail_head import DetailHead, build_details, correct_logits
 from dilated.models.factory import is_trusted
 from dilated.models.heads import HeadName, build_head, conv_norm_relu, head_rules
 from dilated.models.network_file import hash_network
@@ -85,6 +85,9 @@ class SegmenterConfig(BaseConfig):
     """What the correction reads beside the fine features: the logits, or the F features too."""
     detail_layers: Literal[1, 2] = 1
     """Number of 3x3 convolutions of the correction."""
+    detail_fine: int = 0
+    """Channels of a second correction, which brings logits to stride 2 with the backbone's stride-2 features; 0 for
+    none."""
     dropout: float = 0.0
     """Fraction of the feature channels dropped before the classifier while training."""
     crf: Literal["none", "rnn"] = "none"
@@ -104,6 +107,10 @@ class SegmenterConfig(BaseConfig):
             "features": (1 <= self.features <= _MOST_CHANNELS, f"give 1 to {_MOST_CHANNELS:,}"),
             "detail": (0 <= self.detail <= _MOST_CHANNELS, f"give 0 for none, or up to {_MOST_CHANNELS:,}"),
             "detail_layers": (self.detail_layers in (1, 2), "give 1 or 2"),
+            "detail_fine": (
+                0 <= self.detail_fine <= (_MOST_CHANNELS if self.detail else 0),
+                f"give 0 for none, or up to {_MOST_CHANNELS:,} with network.detail above 0",
+            ),
             "dropout": (0 <= self.dropout <= 1, "give 0 to 1"),
         }
         rules |= decoder_rules(self.head, self.output_stride, self.detail, self.context, self.context_on)
@@ -188,12 +195,15 @@ class Segmenter(BaseSegmenter):
                 f"network.output_stride: {config.backbone} has stride {grids[-1].stride}, not {config.output_stride}",
                 hint=f"set network.output_stride = {grids[-1].stride:g}, or network.dilation = 'exact'",
             )
-        self.fused_levels, self.fine_level = layout.fused_levels, layout.fine_level
+        self.fused_levels = layout.fused_levels
         head = _Head(config, layout, len(classes))
         self.neck, self.head, self.context, self.dropout = head.neck, head.head, head.context, head.dropout
-        self.classifier, self.detail, self.decoder = head.classifier, head.detail, head.decoder
+        self.classifier, self.decoder = head.classifier, head.decoder
+        self.detail, self.detail_fine = head.detail, head.detail_fine
         grid = grids[-1] if self.decoder is None else self.decoder.output_grid(grids)
-        self.feature_grids = (grid, grids[self.fine_level]) if config.detail else (grid,)
+        self.fine_levels = [layout.fine_level] if config.detail else []
+        self.fine_levels += [layout.finest_level] if config.detail_fine else []
+        self.feature_grids = (grid, *(grids[level] for level in self.fine_levels))
         self.grid, _ = self._logit_grids(grid)
 
         default = self.backbone.default_cfg if config.input is None else vars(config.input)
@@ -211,14 +221,14 @@ class Segmenter(BaseSegmenter):
     def logit_bias(self) -> Tensor | None:
         if self.crf is not None:
             return None
-        if self.detail is not None:
-            return self.detail.correct.bias
+        if self._details:
+            return self._details[-1].correct.bias
         if self.context is not None and self.config.context_on == "logits":
             return self.context.final.bias
         return self.classifier.bias if isinstance(self.classifier, nn.Conv2d) else None
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
-        """The F features, (N, F, ceil(H/r), ceil(W/r)), and with `detail` the backbone's features at stride 4."""
+        """The F features, (N, F, ceil(H/r), ceil(W/r)), and with `detail` the backbone's at stride 4, then at 2."""
         size = images.shape[-2], images.shape[-1]
         return self._crop(self.forward_neck(self.extract_backbone_features(images)), size)
 
@@ -280,20 +290,18 @@ class Segmenter(BaseSegmenter):
         features = self.neck(torch.cat(resampled, 1))  # (N, F, H/r, W/r), not negative
         if self.head is not None:
             features = self.head(features)
-        return [features] if self.detail is None else [features, feature_maps[self.fine_level]]
+        return [features, *(feature_maps[level] for level in self.fine_levels)]
 
     def decode(self, feature_maps: list[Tensor], grids: Sequence[AxisGrids]) -> tuple[Tensor, AxisGrids]:
         logits = self._logits(feature_maps[0])  # (N, C, H/r, W/r)
         if self.detail is None:
             return logits, self._logit_grids(grids[0]) if isinstance(self.classifier, LogitUpsampling) else grids[0]
-        size = feature_maps[1].shape[-2], feature_maps[1].shape[-1]
-        fine, coarse = feature_maps[1], logits
-        if self.detail.reduce is not None:
-            coarse = torch.cat([logits, self.detail.reduce(feature_maps[0])], 1)
-        upsampled = upsample(coarse, grids[0], grids[1], size)  # (N, C or C + width, H/4, W/4)
-        classes = logits.shape[1]
-        parts = [fine] if self.detail.reduce is None else [fine, upsampled[:, classes:]]
-        return self.detail(upsampled[:, :classes], *parts), grids[1]
+        return correct_logits(logits, self._details, feature_maps, grids)
+
+    @property
+    def _details(self) -> list[DetailHead]:
+        """The corrections, the coarser one first."""
+        return [head for head in (self.detail, self.detail_fine) if head is not None]
 
     def _logit_grids(self, grids: AxisGrids) -> tuple[Grid, Grid]:
         """Where the logits made of features on such grids sit, along rows and along columns."""
@@ -380,11 +388,7 @@ class _Head(nn.Module):
         self.classifier = upsampling or nn.Conv2d(width, classes, 1)
         if isinstance(self.classifier, nn.Conv2d):
             nn.init.zeros_(self.classifier.bias)  # type: ignore[arg-type]
-        self.detail: DetailHead | None = None
-        if config.detail:
-            feature_channels = width if config.detail_reads == "features" else 0
-            channels = layout.channels[layout.fine_level]
-            self.detail = DetailHead(channels, classes, config.detail, feature_channels, config.detail_layers)
+        self.detail, self.detail_fine = build_details(config, layout, classes, width)
 
 
 def make_non_negative(logits: Tensor) -> Tensor:

@@ -58,6 +58,20 @@ class BackboneLayout:
         """The last level of at most stride 4."""
         return max((level for level, stride in enumerate(self.strides) if stride <= 4), default=0)
 
+    @property
+    def finest_level(self) -> int:
+        """The last level of at most stride 2.
+
+        Raises:
+            InputError: a backbone that begins with a coarser one.
+        """
+        if self.strides[0] > 2:
+            raise InputError(
+                f"network.detail_fine: the backbone's finest features have stride {self.strides[0]}, not 2",
+                hint="set network.detail_fine = 0, or choose another backbone",
+            )
+        return max(level for level, stride in enumerate(self.strides) if stride <= 2)
+
 
 @functools.lru_cache(maxsize=8)
 def inspect_backbone(name: str, levels: int, bands: int) -> BackboneLayout:

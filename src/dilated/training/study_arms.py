@@ -148,7 +148,7 @@ def _rival_network(name: str) -> dict[str, Any]:
 
 def strip_network(config: SegmenterConfig) -> SegmenterConfig:
     """The settings of a front end: without context module, head, CRF and correction at stride 4."""
-    return replace(config, context="none", head="none", rates=(), crf="none", crf_kernels=None, detail=0)
+    return replace(config, context="none", head="none", rates=(), crf="none", crf_kernels=None, detail=0, detail_fine=0)
 
 
 def make_front_recipe(recipe: Recipe) -> Recipe:
