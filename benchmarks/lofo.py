@@ -64,6 +64,7 @@ from dilated.run_folder import CHECKPOINT_FILE, stage_file
 from dilated.training.budget import parse_duration
 
 PLAN = "plan"
+_SECONDS_BETWEEN_REPORTS = 20.0
 _INNER_VALIDATION = 16
 """One of so many frames of the films that are trained on is given up for a training's own validations."""
 
@@ -347,7 +348,7 @@ def main() -> None:
     data, arms = open_dataset(options.data), read_changes(options)
     films = options.films or list(data.groups("train").indices)
     done: dict[Cell, NDArray[np.int64]] = {}
-    started = time.monotonic()
+    started = written = time.monotonic()
     for cell, result in iter_results(list(iter_cells(list(arms), films, options.seeds)), data, arms, options):
         if isinstance(result, Failure):
             print(f"{cell.name}: not done: {result.reason}", flush=True)
@@ -355,7 +356,9 @@ def main() -> None:
         done[cell] = result
         value = compute_metrics(result.sum(0), len(data.classes))["mean_iou"].item()
         print(f"{cell.name}: {value:.4f} after {time.monotonic() - started:.0f} s", flush=True)
-        report(options, data, arms, done)
+        if time.monotonic() - written > _SECONDS_BETWEEN_REPORTS:
+            report(options, data, arms, done)
+            written = time.monotonic()
     for entry in report(options, data, arms, done):
         print_arm(entry)
 
