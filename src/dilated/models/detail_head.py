@@ -54,8 +54,8 @@ class DetailHead(nn.Module):
 
     def find(self, logits: Tensor, *features: Tensor) -> Tensor:
         """What the correction is made of: (N, width, H/4, W/4)."""
-        found: Tensor = self.fuse(torch.cat([*features, logits], 1))
-        return found
+        features_inside: Tensor = self.fuse(torch.cat([*features, logits], 1))
+        return features_inside
 
 
 def build_details(config: Any, layout: BackboneLayout, classes: int, width: int) -> list[DetailHead | None]:
