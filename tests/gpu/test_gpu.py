@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from dilated import Predictor, load
+from dilated.data.augment import AugmentConfig
+from dilated.data.batch_augment import BatchAugmentation
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -73,3 +75,22 @@ def test_a_finished_training_on_a_gpu_is_measured_there(
         assert done.returncode == 0, done.stderr
         measured[device] = json.loads(figures.read_text())["pixel_accuracy"]
     assert measured["cuda"] == pytest.approx(measured["cpu"], abs=5e-3)
+
+
+def test_batches_augmented_on_a_gpu_are_those_of_the_cpu() -> None:
+    augmentation = BatchAugmentation(AugmentConfig(crop=(40, 56)))
+    draws = [augmentation.draw(0, number, (70, 90)) for number in range(4)]
+    images = torch.from_numpy(noise(70, 90)).permute(2, 0, 1).expand(4, -1, -1, -1)
+    labels = images[:, 0] % 5
+    expected_images, expected_labels = augmentation(images, labels, draws)
+    ours_images, ours_labels = augmentation(images.cuda(), labels.cuda(), draws)
+    assert torch.equal(ours_labels.cpu(), expected_labels)
+    assert (ours_images.cpu() - expected_images).abs().max() < 1e-2
+
+
+def test_a_training_on_a_gpu_augments_there_without_a_word(
+    dilated: Command, folder: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    done = dilated("train", folder, "--out", tmp_path / "run", "--recipe", recipe_file, "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert "augmentation: whole batches on cuda" in done.stdout

@@ -64,7 +64,9 @@ def whole(
 
 def log(out: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "wait", "val_seconds")} for line in lines
+    ]
 
 
 def test_all_three_stages_run_and_leave_their_networks(whole: tuple[Path, Observer]) -> None:

@@ -36,7 +36,8 @@ def finish(process: subprocess.Popen[str]) -> str:
 def result(out: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], list[dict[str, Any]]]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     for line in lines:
-        line.pop("seconds", None)
+        for key in ("seconds", "wait", "val_seconds"):
+            line.pop(key, None)
     state = torch.load(out / "checkpoint.pt", weights_only=True)
     return load_file(out / "best.safetensors"), state["weights"], lines
 

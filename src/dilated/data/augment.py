@@ -60,6 +60,9 @@ class AugmentConfig:
     """Cut again, up to ten times, while one class has more than this fraction of the labelled pixels; 1 for never."""
     paste_rare: float = 0.0
     """Fraction of the samples onto which the rare classes of another one are pasted, those with at most 5% of it."""
+    batched: Literal["auto", "always", "never"] = "auto"
+    """Whether whole batches are augmented where the network computes, from decoded images kept there, instead of sample
+    by sample in reading processes. `auto` does so on a GPU with room for the images, for settings that it knows."""
     kind: Literal["scale"] = "scale"
     """The kind of augmentation: this one; `reflect` is the paper's, with the settings of `ReflectCropConfig`."""
 
@@ -70,6 +73,23 @@ class AugmentConfig:
             "paste_rare": (0 <= self.paste_rare <= 1, "give 0 for none, or up to 1"),
         }
         require_valid(self, "augment", rules)
+        if self.batched == "always" and self.batch_obstacle:
+            raise InputError(
+                f"augment.batched: found 'always' with {self.batch_obstacle}",
+                hint="set augment.batched = 'auto', which augments such samples in the reading processes",
+            )
+
+    @property
+    def batch_obstacle(self) -> str:
+        """The setting that whole batches cannot be augmented with; empty if there is none.
+
+        Example:
+            >>> AugmentConfig().batch_obstacle, AugmentConfig(photometric=1.0).batch_obstacle
+            ('', 'augment.photometric = 1')
+        """
+        defaults = {"photometric": 0.0, "most_of_class": 1.0, "paste_rare": 0.0}
+        differing = (key for key, value in defaults.items() if getattr(self, key) != value)
+        return next((f"augment.{key} = {getattr(self, key):g}" for key in differing), "")
 
     def build(self, config: InputConfig | None = None, ignore: int = 255) -> Augmentation:
         """Build the augmentation of image and label.

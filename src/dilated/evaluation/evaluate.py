@@ -44,8 +44,11 @@ from dilated.input_config import BandArray, InputConfig
 from dilated.label_ids import LabelArray, ignore_id, ignore_id_of, label_dtype
 from dilated.prediction.prediction import Prediction
 from dilated.prediction.predictor import Predictor
+from dilated.prediction.prefetch import map_ordered
 from dilated.progress import ProgressCallback, track
 
+_MOST_READERS = 8
+"""Threads that read images ahead of a network on a GPU; on a CPU, reading would take the network's own processors."""
 _MOST_NAMES = 10
 """Classes that an error names."""
 
@@ -279,9 +282,14 @@ def iter_predictions(
         InputError: an unreadable image or label.
     """
     to_network_ids = build_class_id_lut(classes.names, predictors[0].segmenter.classes)
-    for sample in samples:
-        inputs = dict.fromkeys(predictor.segmenter.input for predictor in predictors)
-        read = {config: _read_for_network(sample, config) for config in inputs}
+    inputs = list(dict.fromkeys(predictor.segmenter.input for predictor in predictors))
+
+    def read_sample(sample: Sample) -> dict[InputConfig | None, tuple[BandArray, LabelArray]]:
+        return {config: _read_for_network(sample, config) for config in inputs}
+
+    is_on_cpu = all(predictor.device.type == "cpu" for predictor in predictors)
+    threads = 0 if is_on_cpu else max(1, min(_MOST_READERS, (os.cpu_count() or 2) - 1))
+    for read in map_ordered(read_sample, samples, threads, 2 * threads) if threads else map(read_sample, samples):
         predictions = [predictor(read[predictor.segmenter.input][0], logits=logits) for predictor in predictors]
         target = next(iter(read.values()))[1]
         for _, label in read.values():  # a pixel counts where all networks have data

@@ -136,6 +136,9 @@ class Recipe:
     """Weight of the divergence from the teacher's probabilities, a mean over all pixels, labelled or not."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` is bf16 autocast where the processor computes in it, else fp32; fp16 scales the loss, on GPUs only."""
+    channels_last: bool = False
+    """Keep the channels of a pixel side by side in memory, which tensor cores of GPUs read faster; a plan measures it.
+    Changes results by rounding only."""
     compile: bool = False
     """Compile the training step: minutes at the start of each stage, then faster steps on GPUs."""
     fsdp: bool = False

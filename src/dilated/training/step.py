@@ -154,7 +154,8 @@ class TrainStep:
     def _step(self, image: Tensor, label: Tensor, batch_size: int, sample_offset: int) -> Tensor:
         stage, options = self.stage, self.recipe.loss
         self.optimizer.zero_grad(set_to_none=True)
-        has_ambiguous = bool((label < 0).any())  # asked of the CPU's tensor: the device is not waited for
+        # Asked of the CPU's tensor: a GPU is not waited for, and batches that are made there have no such labels.
+        has_ambiguous = label.device.type == "cpu" and bool((label < 0).any())
         label = label.to(self.device, non_blocking=True)
         normalizer = self.world.all_reduce(losses.loss_normalizer(label, options, self.ignore)).float()
         total_loss = torch.zeros((), device=self.device)
@@ -168,6 +169,8 @@ class TrainStep:
                 stages.autocast(self.precision, self.device),
             ):
                 image_part = image_part.to(self.device, non_blocking=True)
+                if self.recipe.channels_last and image_part.ndim == 4:
+                    image_part = image_part.contiguous(memory_format=torch.channels_last)
                 logits, aux = self.model(image_part)
             loss = self._compute_loss(logits.float(), target, normalizer, has_ambiguous)
             if aux is not None:

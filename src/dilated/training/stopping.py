@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from dilated.errors import InputError
+from dilated.errors import InputError, Interrupted
+from dilated.progress import ProgressCallback
 from dilated.training.config import StageConfig
 
 _MAX_CHANCE_RATIO = 4
@@ -41,6 +42,13 @@ def catch_stop_signals() -> Iterator[threading.Event]:
     finally:
         for signal_number, handler in previous_handlers.items():
             signal.signal(signal_number, handler)
+
+
+def report_or_interrupt(stop: threading.Event, report: ProgressCallback, done: int, total: int) -> None:
+    """Report how far a long pass is; raise Interrupted where the process has been asked to stop."""
+    report(done, total)
+    if stop.is_set():
+        raise Interrupted
 
 
 @dataclass

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import Dataset, require_disjoint_splits
+from dilated.data.device_batches import DeviceBatches
 from dilated.data.loader import iter_batch_keys, iter_batches, named_killed_workers
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
@@ -32,9 +33,9 @@ from dilated.errors import InputError, Interrupted
 from dilated.evaluation.evaluate import evaluate, merge
 from dilated.files import plural
 from dilated.models.base import BaseSegmenter
-from dilated.progress import ProgressCallback
 from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
 from dilated.training import checkpoint, features, optim, stages
+from dilated.training.batch_source import DeviceImageCache
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
 from dilated.training.callbacks import CallbackList, StartEvent, StepEvent, ValidationEvent
 from dilated.training.checkpoint import TrainingState
@@ -50,7 +51,8 @@ from dilated.training.run_options import RunOptions
 from dilated.training.same_data import record_data, require_same_listing
 from dilated.training.stages import build_initial_segmenter
 from dilated.training.step import TrainStep, require_sources
-from dilated.training.stopping import DivergenceMonitor, catch_stop_signals
+from dilated.training.step_timer import StepTimer
+from dilated.training.stopping import DivergenceMonitor, catch_stop_signals, report_or_interrupt
 from dilated.training.trackers import make_trackers
 
 
@@ -104,6 +106,7 @@ class _Trainer:
         callbacks = (*make_trackers(options.log), *options.callbacks) if self.world.is_rank_zero else ()
         self.callbacks = CallbackList(callbacks, self.progress.notify)
         self.device = self.world.device
+        self.device_images = DeviceImageCache(self.device, self.progress.notify, self.progress.track)
         self.fsdp = recipe.fsdp and self.world.size > 1
         # A network may need sharding because it does not fit into one device.
         self.staging_device = torch.device("cpu") if self.fsdp else self.device
@@ -209,8 +212,9 @@ class _Trainer:
         self.progress.on_stage_start(state.stage_index, stage, state.step, limit)
         progress_before, _ = self._gather_progress(limit, stop)
         iteration_started, iteration_seconds = math.nan, 0.0
+        timer = StepTimer()
         for image, label in self._batches(stage, limit, stop):
-            started = time.perf_counter()
+            timer.on_batch()
             lr_factor = optim.set_learning_rate(step.optimizer, stage, state.step, progress_before)
             loss = step(image, label, batch, sample_offset)
             state.step, state.total_steps = state.step + 1, state.total_steps + 1
@@ -222,15 +226,14 @@ class _Trainer:
             is_last_step = progress_after >= 1
             validation_due = any(progress_before < point <= progress_after for point in validation_points)
             checkpoint_due = stop_requested or state.step % recipe.checkpoint_every == 0
+            timer.on_step()
             if state.step % 10 == 0 or is_last_step:
-                value = float(loss)
-                seconds = round(time.perf_counter() - started, 3)
+                value, lr = float(loss), stage.lr * lr_factor
+                seconds, wait = timer.pop_means()
                 self.log.write(
-                    state.total_steps, stage=state.stage_index, loss=value, lr=stage.lr * lr_factor, seconds=seconds
+                    state.total_steps, stage=state.stage_index, loss=value, lr=lr, seconds=seconds, wait=wait
                 )
-                self.callbacks.on_step(
-                    StepEvent(state.total_steps, state.stage_index, value, stage.lr * lr_factor, seconds)
-                )
+                self.callbacks.on_step(StepEvent(state.total_steps, state.stage_index, value, lr, seconds))
                 self.progress.on_loss(value)
                 monitor.record_loss(state.step, value)
             self.progress.on_step_end(state.step, progress_after)
@@ -244,6 +247,7 @@ class _Trainer:
             if stop_requested:
                 raise Interrupted
             progress_before, iteration_started = progress_after, time.monotonic()
+            timer.resume()
             if is_last_step:
                 break
 
@@ -307,7 +311,13 @@ class _Trainer:
         event = ValidationEvent(state.total_steps, state.stage_index, result, improved, predictor, samples)
         self.callbacks.on_validation(event)
         state.validation_seconds = time.monotonic() - started
-        self.log.write(state.total_steps, stage=state.stage_index, val_mean_iou=mean_iou, val_iou=result.confusion.iou)
+        self.log.write(
+            state.total_steps,
+            stage=state.stage_index,
+            val_mean_iou=mean_iou,
+            val_iou=result.confusion.iou,
+            val_seconds=round(state.validation_seconds, 2),
+        )
         self.progress.on_validation_end(mean_iou, improved)
 
     def _full_eval_segmenter(self) -> BaseSegmenter:
@@ -324,11 +334,13 @@ class _Trainer:
         samples, batch = self._open_training_set(stage, seed, stop), stage.batch or recipe.batch
         all_keys = iter_batch_keys(len(samples), batch, seed, state.step, limit.total_steps)
         keys = (self.world.chunk(batch_keys) for batch_keys in all_keys)
+        if isinstance(samples, DeviceBatches):
+            return samples.iterate(keys)
         return iter_batches(samples, keys, recipe.workers, pin_memory=self.device.type == "cuda")
 
     def _open_training_set(
         self, stage: StageConfig, seed: int, stop: threading.Event
-    ) -> TrainingSamples | FeatureSamples | ViewSamples:
+    ) -> TrainingSamples | DeviceBatches | FeatureSamples | ViewSamples:
         samples, augment = self.samples[stage.split], self.recipe.augment
         segmenter = self.state.segmenter
         if any(stage.crop):
@@ -340,7 +352,7 @@ class _Trainer:
             full = self.gatherer(segmenter) if self.gatherer else segmenter
             if self.world.is_rank_zero:
                 with self.progress.track(len(samples) * max(1, stage.views), "front end") as report_step:
-                    report = partial(_report_or_interrupt, stop, report_step)
+                    report = partial(report_or_interrupt, stop, report_step)
                     if stage.views:
                         cache_views(full, samples, augment, stage.views, folder, report)
                     else:
@@ -352,6 +364,10 @@ class _Trainer:
             return FeatureSamples(folder, samples, segmenter.output_stride, augment.flip, seed)
         if isinstance(augment, ReflectCropConfig):
             stages.require_same_grid(segmenter, augment)
+        else:
+            images = self.device_images.find(stage.split, samples, augment, stop)
+            if images is not None:
+                return DeviceBatches(images, augment, seed)
         return TrainingSamples(samples, augment, seed, self.recipe.cache)
 
     def _save_checkpoint(self, step: TrainStep | None = None) -> None:
@@ -377,9 +393,3 @@ class _Trainer:
 
     def _image_counts(self) -> dict[str, int]:
         return {split: len(samples) for split, samples in self.samples.items()}
-
-
-def _report_or_interrupt(stop: threading.Event, report: ProgressCallback, done: int, total: int) -> None:
-    report(done, total)
-    if stop.is_set():
-        raise Interrupted

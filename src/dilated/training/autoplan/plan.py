@@ -23,6 +23,7 @@ import torch
 
 from dilated.config import build_dataclass, to_toml
 from dilated.data.dataset import Dataset, require_disjoint_splits
+from dilated.environment import has_bf16
 from dilated.errors import InputError
 from dilated.files import atomic_write, plural, printable
 from dilated.input_config import InputConfig
@@ -54,6 +55,7 @@ from dilated.training.autoplan.trial import (
     choose_setting,
     try_settings,
 )
+from dilated.training.batch_source import batching_obstacle
 from dilated.training.budget import Deadline
 from dilated.training.config import Recipe, recipe_to_table
 from dilated.training.distributed.world import World
@@ -173,7 +175,11 @@ def make_plan(
             choices = [batch_choice if choice.choice == "batch" else choice for choice in choices]
             cost, draft = cost.scaled(sizes[-1] / draft.batch), _draft(table, overrides)
     reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)  # as a fraction of a step
-    table["workers"] = choose_workers(reading, os.cpu_count() or 2, cuda)
+    obstacle = batching_obstacle(draft.augment, samples[0], world.device)
+    table["workers"] = choose_workers(reading, os.cpu_count() or 2, cuda) if obstacle else 1
+    if cuda:
+        table["channels_last"] = cost.channels_last
+        choices += _device_choices(cost, obstacle, world.device)
     table["cache"] = summary.decoded_bytes < 0.2 * free_memory(torch.device("cpu"))
     choices += _cost_choices(cost, reading, table, summary)
     table["stage"], stage_choices = plan_stages(
@@ -251,6 +257,21 @@ def _require_time_for_a_step(budget: float, started: float, cost: Cost, images: 
             f"{cost.step_seconds[16]:.1f} s and the validation of {plural(images, 'image')} {validation:.0f} s",
             hint=f"give {math.ceil(needed)}s or more",
         )
+
+
+def _device_choices(cost: Cost, obstacle: str, device: torch.device) -> list[Choice]:
+    """What is chosen on a GPU alone."""
+    seconds = f"{cost.step_seconds[16] * 1000:.0f} ms per step, {cost.other_step_seconds * 1000:.0f} ms otherwise"
+    precision = "bf16" if has_bf16(device) else "fp32"
+    return [
+        Choice(
+            "augmentation",
+            "in processes" if obstacle else "on the GPU",
+            obstacle or "all images fit there decoded: they are read once, and whole batches are augmented",
+        ),
+        Choice("layout", "channels last" if cost.channels_last else "channels first", seconds),
+        Choice("precision", precision, "autocast, as the device computes in it" if precision == "bf16" else "no bf16"),
+    ]
 
 
 def _cost_choices(cost: Cost, reading: float, table: dict[str, Any], summary: DatasetSummary) -> list[Choice]:

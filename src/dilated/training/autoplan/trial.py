@@ -15,12 +15,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import numpy as np
 import torch
 
+from dilated.data.augment import AugmentConfig
 from dilated.data.dataset import Dataset
+from dilated.data.device_batches import DeviceBatches
 from dilated.data.groups import Groups
 from dilated.data.loader import iter_batch_keys, iter_batches
 from dilated.data.sample import Sample
@@ -28,6 +31,7 @@ from dilated.data.torch_dataset import TrainingSamples
 from dilated.data.units import MIN_GROUPS
 from dilated.evaluation.evaluate import evaluate
 from dilated.training import optim, stages
+from dilated.training.batch_source import DeviceImageCache
 from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
 from dilated.training.optim import WeightEMA
@@ -129,9 +133,15 @@ def _run(
     stages.set_modes(segmenter, stage, stages.should_freeze_norm(stage, recipe))
     step = TrainStep(segmenter, stage, recipe, world, notify=lambda line: None)
     average = WeightEMA(segmenter, recipe.ema)
-    samples = TrainingSamples(parts[0], recipe.augment, recipe.seed, cache=recipe.cache)
-    keys = iter_batch_keys(len(samples), recipe.batch, recipe.seed, 0, steps)
-    for number, (image, label) in enumerate(iter_batches(samples, keys, workers=0)):
+    keys = iter_batch_keys(len(parts[0]), recipe.batch, recipe.seed, 0, steps)
+    images = DeviceImageCache(world.device).find("train", parts[0], recipe.augment, Event())
+    if images is not None:
+        assert isinstance(recipe.augment, AugmentConfig)
+        batches = DeviceBatches(images, recipe.augment, recipe.seed).iterate(keys)
+    else:
+        samples = TrainingSamples(parts[0], recipe.augment, recipe.seed, cache=recipe.cache)
+        batches = iter_batches(samples, keys, workers=0)
+    for number, (image, label) in enumerate(batches):
         optim.set_learning_rate(step.optimizer, stage, number, number / steps)
         step(image, label, recipe.batch, 0)
         average.update(segmenter)
