@@ -203,6 +203,8 @@ def test_a_network_that_was_not_released_is_refused_with_those_that_were(
     text = complaint(capsys, model, "--network", "dilation9_camvid", "--out", tmp_path / "b.safetensors")
     assert "network: 'dilation9_camvid' is not one of dilation8_pascal_voc, dilation8_camvid" in text
     assert "did you mean dilation8_camvid?" in text
+    text = complaint(capsys, model, "--network", "resnet", "--out", tmp_path / "b.safetensors")
+    assert "hint: give one of them" in text
     assert not (tmp_path / "b.safetensors").exists()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from conftest import CLASSES, draw
 from PIL import Image
@@ -73,8 +76,16 @@ def test_compare_writes_a_page_with_both_predictions(folder: Path, network_file:
     config = SegmenterConfig(backbone="test_efficientnet", features=8)
     Segmenter(CLASSES.names, CLASSES.colors, config).save(tmp_path / "other.safetensors")
     page = tmp_path / "page.html"
-    main(["compare", str(network_file), str(tmp_path / "other.safetensors"), str(folder), "--page", str(page)])
+    other, figures = tmp_path / "other.safetensors", tmp_path / "figures.json"
+    main(["compare", str(network_file), str(other), str(folder), "--page", str(page), "--json", str(figures)])
     text = page.read_text()
+    table = json.loads(figures.read_text())
+    for name in CLASSES.names:
+        (row,) = re.findall(rf"<th scope=\"row\">.{{1,120}}<span>{name}</span>.*", text)
+        ours, theirs, *rest = map(float, re.findall(r'<data value="([^"]+)"', row))
+        assert ours == pytest.approx(table["candidate"]["iou"][name])
+        assert theirs == pytest.approx(table["baseline"]["iou"][name])
+        assert rest == pytest.approx([table["difference"]["iou"][name]["value"]])
     assert "Images on which the two differ most" in text
     assert text.count("<figcaption>truth") == text.count("<figcaption>A: ") == text.count("<figcaption>B: ") >= 1
     assert "cannot be told apart" in text or "is not shown" in text

@@ -199,18 +199,52 @@ def test_arms_that_cannot_run_are_named_with_the_reason(
     data: Path, front: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "heads_of_a_study.py").write_text(
-        "from torch import nn\n\ndef wide(channels, output_stride):\n    return nn.Conv2d(channels, 9, 1)\n"
+        "from torch import nn\n\ndef wide(channels, output_stride):\n    return nn.Conv2d(channels, 9, 1)\n\n"
+        "def narrowing(channels, output_stride, widths=[5]):\n    widths[0] += 1\n"
+        "    return nn.Conv2d(channels, widths[0], 1)\n\n"
+        "def small(channels, output_stride):\n    return nn.MaxPool2d(2)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("DILATED_TRUST", "heads_of_a_study")
-    arms = ("none", "heads_of_a_study:wide", "stranger:head")
+    arms = ("none", *(f"heads_of_a_study:{name}" for name in ("wide", "narrowing", "small")))
     result = run(data, tmp_path / "study", front, arms=arms, seeds=1)
-    assert [len(arm.runs) for arm in result.arms] == [1, 1, 0]
-    (problem,) = result.problems
-    assert "stranger:head: cannot run" in problem
-    assert "DILATED_TRUST=stranger" in problem
-    assert "DILATED_TRUST=stranger" in (tmp_path / "study" / "study.html").read_text()
+    assert [len(arm.runs) for arm in result.arms] == [1, 1, 0, 0]
+    changing, small = result.problems
+    assert changing.startswith(("heads_of_a_study:narrowing: cannot run", "heads_of_a_study:narrowing: failed with"))
+    assert "makes (1, 8, 8, 9) of features (1, 8, 17, 19)" in small
+    assert "of features (1, 8, 17, 19)" in (tmp_path / "study" / "study.html").read_text()
     assert result.is_complete
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_training_that_fails_is_named_and_the_others_go_on(
+    data: Path, front: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, lines = trainings.StudyTrainings._train, list[str]()
+
+    def fail(self: trainings.StudyTrainings, samples: object, folder: Path, *rest: object) -> None:
+        if folder.parent.name == "basic" and folder.name == "seed-2":
+            raise InputError("step 40 of stage 0: the loss is nan", hint="give a lower rate")
+        if folder.parent.name == "large":
+            raise RuntimeError("a module\nof mine")
+        train(self, samples, folder, *rest)  # type: ignore[arg-type]
+
+    out, arms = tmp_path / "study", ("none", "basic", "large", "large-crf")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings.StudyTrainings, "_train", fail)
+        result = run(data, out, front, lines.append, arms=arms)
+    assert [len(arm.runs) for arm in result.arms] == [2, 1, 0, 0]
+    problems = dict(problem.split(": ", 1) for problem in result.problems)
+    assert problems["basic"].startswith("failed with seed 2: step 40 of stage 0: the loss is nan")
+    assert "failed with seed 1: RuntimeError: a module of mine; failed with seed 2" in problems["large"]
+    assert problems["large-crf"] == problems["large"]
+    assert result.is_complete
+    assert not (out / "features").exists()
+    page = (out / "study.html").read_text()
+    assert "basic: failed with seed 2: step 40 of stage 0: the loss is nan" in page
+    assert any(line.startswith("basic, seed 2: failed: step 40") for line in lines)
+    again = run(data, out, front, arms=arms)  # nothing is trained: `_train` would not fail now
+    assert again.problems == result.problems
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -256,6 +290,7 @@ def test_steps_are_measured_where_arms_are_trained(
         ({"arms": ("none", "bsic")}, "arms: 'bsic' is unknown.*did you mean basic"),
         ({"arms": ("none", "large-crf")}, "large-crf refines the networks of large.*Give large too"),
         ({"seeds": 0}, "found seeds=0"),
+        ({"arms": ("none", "stranger:head")}, "arms: 'stranger:head' would run code.*DILATED_TRUST=stranger"),
     ],
 )
 def test_what_cannot_be_studied_is_refused(

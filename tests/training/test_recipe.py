@@ -38,6 +38,22 @@ def test_a_context_stage_needs_a_context_module() -> None:
 @pytest.mark.parametrize(
     "override", ["batch=0", "stage.0.epochs=0", "stage.0.output_stride=4", "stage.0.kind=forntend"]
 )
+def test_a_wrong_override_is_named_and_not_the_file_that_it_changes(override: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe("quick", ["seed=7", override, "workers=0"])
+    assert caught.value.message.startswith(f"--set {override}: ")
+    assert "quick.toml" not in str(caught.value)
+
+
+def test_a_wrong_value_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('batch = 0\n[[stage]]\nkind = "frontend"\nepochs = 1\n')
+    with pytest.raises(InputError, match=r"mine\.toml: recipe\.batch"):
+        load_recipe(str(tmp_path / "mine.toml"), ["seed=7"])
+
+
+@pytest.mark.parametrize(
+    "override", ["batch=0", "stage.0.epochs=0", "stage.0.output_stride=4", "stage.0.kind=forntend"]
+)
 def test_values_out_of_range_are_refused(override: str) -> None:
     with pytest.raises(InputError, match=override.split("=")[0].split(".")[-1]):
         load_recipe("quick", [override])

@@ -143,6 +143,12 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
         from_caffe(path, CAMVID)
 
 
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(tmp_path: Path) -> None:
+    torch.save({"conv1_1.weight": torch.zeros(3)}, tmp_path / "new.pth", pickle_protocol=4)
+    with pytest.raises(InputError, match=r"new\.pth: not a file of PyTorch weights.*without pickle_protocol"):
+        from_caffe(tmp_path / "new.pth", CAMVID)  # a warning would be an error here
+
+
 def test_state_dicts_are_read_by_name_and_by_order(tmp_path: Path) -> None:
     layers = layers_of(CAMVID)
     named = {

@@ -53,6 +53,22 @@ def build_from_factory(factory: str, options: Mapping[str, Any]) -> nn.Module:
     return built
 
 
+def require_importable(factory: str) -> None:
+    """Import the module of a factory, which must be of a package that `DILATED_TRUST` names.
+
+    Raises:
+        InputError: a package that is not trusted or not there, or that has nothing of that name.
+    """
+    package, _, name = factory.partition(":")
+    if not is_trusted(package):
+        raise InputError(
+            f"network.factory: {factory!r} would run code of {package!r}, which is not trusted",
+            hint=f"if you trust it, set the environment variable DILATED_TRUST={package}",
+        )
+    with permit_side_effects():
+        _import(factory, package, name)
+
+
 def find_shapes(factory: str, options: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
     """Find the shapes of the tensors of a network's state dict on the meta device, which takes no memory for them.
 
@@ -154,6 +170,11 @@ def _import(factory: Any, package: str, name: str) -> Any:
         if isinstance(error, AttributeError):
             hint = f"name a function or class of {package}"
         raise InputError(f"network.factory: {factory!r} cannot be imported ({error})", hint=hint) from error
+    except Exception as error:  # a module of the user's can raise anything
+        raise InputError(
+            f"network.factory: {package} fails while it is imported ({type(error).__name__}: {error})",
+            hint="mend the module",
+        ) from error
 
 
 def _call(factory: Any, function: Any, kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from dilated.data.labels import Classes
 from dilated.data.sample import Sample
 from dilated.evaluation.compare import Comparison
 from dilated.evaluation.evaluate import build_class_id_lut
+from dilated.evaluation.intervals import Interval
 from dilated.input_config import to_display
 from dilated.prediction.predictor import Predictor
 from dilated.report.images import colorize, encode_data_uri, shrink
@@ -88,6 +89,23 @@ def show_differing_images(
     ]
 
 
+@dataclass(frozen=True)
+class _ClassRow:
+    """The IoU of a class on both sides, means over the trainings, and the difference."""
+
+    candidate: float
+    baseline: float
+    difference: Interval
+
+
+def _compare_classes(compared: Comparison) -> dict[str, _ClassRow]:
+    """The rows of the table by class, by the class's name."""
+    return {
+        name: _ClassRow(*compared.mean_values("iou", index), compared.differences["iou"][index])
+        for index, name in enumerate(compared.candidate.classes)
+    }
+
+
 def render_comparison_page(
     compared: Comparison, samples: Sequence[Sample], classes: Classes, predictors: tuple[Predictor, Predictor]
 ) -> str:
@@ -107,6 +125,8 @@ def render_comparison_page(
         title=f"{compared.names[0]} and {compared.names[1]}",
         subtitle=f"{len(samples):,} images, {len(classes)} classes",
         lines=str(compared).splitlines(),
+        by_class=_compare_classes(compared),
+        has_seeds=max(map(len, compared.sides)) > 1,
         names_and_colors=list(zip(classes.names, classes.colors, strict=True)),
         images=images,
     )

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
+from dilated.config import build_dataclass
 from dilated.data.dataset import Dataset
 from dilated.data.manifest import make_manifest
 from dilated.data.sample import Sample, require_same_size
-from dilated.errors import InputError
+from dilated.errors import InputError, Interrupted
 from dilated.evaluation.study_cost import measure_network
 from dilated.files import atomic_write, read_json
 from dilated.models.base import BaseSegmenter
@@ -26,6 +27,7 @@ from dilated.models.dense_crf import DenseCRF
 from dilated.models.segmenter import Segmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
+from dilated.studies.records import describe_failure
 from dilated.studies.request import PLAN_FILE, StudyRequest
 from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
@@ -71,9 +73,12 @@ def read_study_plan(out: Path) -> StudyPlan | None:
         return None
     table = read_json(path)
     try:
-        costs = {name: ArmCost(**cost) for name, cost in table.pop("costs").items()}
-        return StudyPlan(costs=costs, **table)
-    except (TypeError, KeyError, AttributeError) as error:
+        costs = {name: build_dataclass(ArmCost, cost, name) for name, cost in table.pop("costs").items()}
+        plan = StudyPlan(costs=costs, **table)
+        if min(plan.steps, plan.validations) < 1 or plan.views < 0 or not isinstance(plan.refused, dict):
+            raise ValueError("lengths or reasons that no plan has")
+        return plan
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: not the plan of a study", hint="give another --out") from error
 
 
@@ -124,8 +129,10 @@ def make_study_plan(
             predictor = Predictor(network, device=str(world.device))
             seconds = _time_prediction(predictor, val) * len(val)
             costs[arm.name] = ArmCost(measure_step_seconds(network, arm_recipe, world), seconds)
-        except InputError as error:
-            refused[arm.name] = str(error)
+        except (Interrupted, OSError):
+            raise
+        except Exception as error:  # a module of the user's can raise anything
+            refused[arm.name] = describe_failure(error)
         clock.tick()
     if not costs:
         name, reason = next(iter(refused.items()))

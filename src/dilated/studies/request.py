@@ -15,13 +15,14 @@ from dilated.data.dataset import Dataset
 from dilated.data.splitting import open_divided
 from dilated.errors import InputError
 from dilated.files import atomic_write, read_json
+from dilated.run_folder import DATA_FILE
 
 REQUEST_FILE, PLAN_FILE, CLOCK_FILE = "request.json", "plan.json", "clock.json"
 RECIPE_FILE = "arms.toml"
 """The samples, loss and batch of all arms, as a recipe."""
 PAGE_FILE, JSON_FILE, CSV_FILE = "study.html", "results.json", "results.csv"
 FRONT_FOLDER, FEATURES_FOLDER = "front", "features"
-_BEFORE_TRAINING = (".lock", REQUEST_FILE, CLOCK_FILE, RECIPE_FILE)
+_BEFORE_TRAINING = (".lock", REQUEST_FILE, CLOCK_FILE, RECIPE_FILE, DATA_FILE)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class StudyRequest:
                     f"{out}: its study was asked for other {', '.join(changes)}",
                     hint="give what it was begun with, or another --out",
                 )
-            for name in (RECIPE_FILE, CLOCK_FILE):
+            for name in (RECIPE_FILE, CLOCK_FILE, DATA_FILE):
                 (out / name).unlink(missing_ok=True)
         elif out.exists() and any(entry.name not in (".lock", CLOCK_FILE) for entry in out.iterdir()):
             raise InputError(f"{out}: is not empty, and holds no study", hint="give a new folder as --out")

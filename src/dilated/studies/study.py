@@ -3,7 +3,8 @@
     result = dilated.study("my-data", "runs/study", budget="2h", arms=("none", "basic", "aspp"), seeds=3)
     print(result)                                        # the arms, the verdict, and what is not shown
 
-Writes into the folder: `request.json` and `plan.json`, what was asked and planned; `front/`, the front end's run;
+Writes into the folder: `request.json` and `plan.json`, what was asked and planned; `data.json`, the hashes of the
+images and labels, since a study that goes on must find the same; `front/`, the front end's run;
 ARM/seed-N, runs like those of `dilated train`; `study.html`, `results.json` and `results.csv`; and until all is done
 `features/`, for a stride and a fold 4 GB at most, or one view of each image where that takes more.
 """
@@ -29,7 +30,7 @@ from dilated.report.study_page import render_study_page
 from dilated.studies.request import CLOCK_FILE, CSV_FILE, JSON_FILE, PAGE_FILE, StudyOptions, StudyRequest
 from dilated.studies.trainings import BudgetOver, StudyTrainings
 from dilated.training.budget import parse_duration
-from dilated.training.study_arms import DEFAULT_ARMS, find_arms
+from dilated.training.study_arms import DEFAULT_ARMS, find_arms, require_factory
 from dilated.training.study_budget import StudyClock
 from dilated.weights.bundled import load
 
@@ -64,7 +65,8 @@ def study(
         The result, which is also in `study.html`, `results.json` and `results.csv`.
 
     Raises:
-        InputError: wrong data, arms or folder, no arm that can run, or too little time.
+        InputError: wrong or changed data, arms or folder, a module of yours that is not there or not trusted, no arm
+            that can run, or too little time.
         Interrupted: Ctrl-C; the page of what is done has been written.
 
     Example:
@@ -117,6 +119,8 @@ def _make_request(
 ) -> StudyRequest:
     """What is asked for, checked before anything is read."""
     names = tuple(arm.name for arm in find_arms(arms))
+    for arm in find_arms(arms):
+        require_factory(arm)
     rules = {"seeds": (seeds, 1), "folds": (options.folds, 2), "steps": (options.steps, 1)}
     for key, (value, least) in rules.items():
         if value is not None and value < least:
@@ -160,7 +164,10 @@ def _make_result(trainings: StudyTrainings, seconds: float | None, init_from: st
         seconds=round(trainings.clock.seconds, 1),
     )
     refused = {} if plan is None else plan.refused
-    is_complete = plan is not None and all(len(arm.runs) == request.seeds for arm in arms if arm.name not in refused)
+    ended = {arm.name: trainings.count_failed_seeds(arm) for arm in trainings.arms}
+    is_complete = plan is not None and all(
+        len(arm.runs) + ended[arm.name] == request.seeds for arm in arms if arm.name not in refused
+    )
     return StudyResult(settings, arms, is_complete, tuple(notes))
 
 

@@ -5,37 +5,47 @@
     arms = trainings.results()                           # of what is done by then
 
 All arms of one seed come before those of the next, so that time that runs out costs a seed and no arm. A budget that is
-over stops a training as a kill does: at its last checkpoint, from which more time goes on.
+over stops a training as a kill does: at its last checkpoint, from which more time goes on. A training that fails is
+recorded with its reason, `failed.json`, and the others go on.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
-
-import numpy as np
 
 from dilated.api import TrainOptions
 from dilated.config import to_toml
 from dilated.cross_validation import pool_results, train_fold
 from dilated.data.dataset import Dataset
-from dilated.errors import InputError, Interrupted
+from dilated.errors import Interrupted
 from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.result import EvaluationResult
-from dilated.evaluation.study import ArmResult, NetworkCost
+from dilated.evaluation.study import ArmResult
 from dilated.evaluation.study_cost import measure_network
-from dilated.files import atomic_path, atomic_write, read_json
+from dilated.files import atomic_write, plural
 from dilated.models.dense_crf import DenseCRF
 from dilated.models.segmenter import Segmenter
 from dilated.prediction.predictor import Predictor
 from dilated.run_folder import BEST_FILE, seed_folder, stage_file
 from dilated.studies.planning import StudyPlan, make_study_plan, read_study_plan
+from dilated.studies.records import (
+    COST_FILE,
+    RESULT_FILE,
+    describe_failure,
+    read_cost,
+    read_failure,
+    read_result,
+    record_study_data,
+    save_cost,
+    save_failure,
+    save_result,
+)
 from dilated.studies.request import FEATURES_FOLDER, FRONT_FOLDER, RECIPE_FILE, StudyRequest
 from dilated.training.autoplan.plan import make_plan
 from dilated.training.config import Recipe, load_recipe, recipe_to_table
@@ -45,8 +55,6 @@ from dilated.training.progress import TrainingProgress
 from dilated.training.study_arms import Arm, find_arms, make_arm_recipe, make_front_recipe, strip_network
 from dilated.training.study_budget import FRONT_SHARE, StudyClock, page_seconds
 from dilated.weights.bundled import load
-
-_RESULT_FILE, _COST_FILE = "result.npz", "cost.json"
 
 
 class BudgetOver(Interrupted):
@@ -102,6 +110,7 @@ class StudyTrainings:
             BudgetOver: the time is over.
             Interrupted: asked to stop.
         """
+        record_study_data(self.folds[1], self.out)
         recipe = self._front_recipe()
         for number in self.folds:
             self._fronts[number] = self._train_front(number, recipe).to(self.device)
@@ -177,27 +186,37 @@ class StudyTrainings:
         return f", fold {number}" if len(self.folds) > 1 else ""
 
     def _run_arm(self, arm: Arm, seed: int, number: int, recipe: Recipe) -> None:
-        """Train an arm with a seed in a fold, and measure it; nothing where that is done."""
+        """Train an arm with a seed in a fold, and measure it; nothing where that is done, or has failed."""
         assert self.plan is not None
         folder, network = self.run_folder(arm, seed, number), self.network_file(arm, seed, number)
-        if (folder / _RESULT_FILE).is_file():
+        if (folder / RESULT_FILE).is_file() or read_failure(folder):
+            return
+        if arm.parent and read_failure(network.parent):
             return
         cost = self.plan.costs[arm.name]
         needed = 0.0 if network.is_file() else self.plan.steps * cost.step_seconds
         if self.clock.left < page_seconds(len(self.arms)) + needed + cost.evaluation_seconds:
             raise BudgetOver
-        if not network.is_file():
-            arm_recipe = make_arm_recipe(recipe, arm, self.plan.length, seed, self._fronts[number].backbone_levels)
-            features = self._fold_folder(number) / FEATURES_FOLDER
-            self._train(self.folds[number], folder, arm_recipe, self._fronts[number], features)
-        folder.mkdir(parents=True, exist_ok=True)
-        result, seconds = self._evaluate(arm, seed, number)
-        if seed == 1 and number == 1:
-            self._measure_cost(arm, network, folder, seconds)
-        with atomic_path(folder / _RESULT_FILE) as temporary, temporary.open("wb") as file:
-            np.savez(file, pooled=result.pooled, class_counts=result.class_counts)
+        name = f"{arm.name}, seed {seed}{self._name_fold(number)}"
+        try:
+            if not network.is_file():
+                arm_recipe = make_arm_recipe(recipe, arm, self.plan.length, seed, self._fronts[number].backbone_levels)
+                features = self._fold_folder(number) / FEATURES_FOLDER
+                self._train(self.folds[number], folder, arm_recipe, self._fronts[number], features)
+            folder.mkdir(parents=True, exist_ok=True)
+            result, seconds = self._evaluate(arm, seed, number)
+            if seed == 1 and number == 1:
+                self._measure_cost(arm, network, folder, seconds)
+        except (Interrupted, OSError):  # a disk that is full is no fault of the arm
+            raise
+        except Exception as error:  # a module of the user's can raise anything
+            reason = describe_failure(error)
+            save_failure(folder, reason)
+            self.notify(f"{name}: failed: {reason}")
+            return
+        save_result(folder, result)
         self.clock.save()
-        self.notify(f"{arm.name}, seed {seed}{self._name_fold(number)}: mean IoU {result.value('mean_iou'):.4f}")
+        self.notify(f"{name}: mean IoU {result.value('mean_iou'):.4f}")
 
     def make_predictor(self, arm: Arm, seed: int, number: int) -> Predictor:
         """A predictor of the network of a training."""
@@ -219,7 +238,7 @@ class StudyTrainings:
         history = read_history(network.parent)
         step_seconds = history.seconds / history.steps if history and history.steps and not arm.parent else None
         cost = replace(cost, image_seconds=image_seconds, step_seconds=step_seconds)
-        atomic_write(folder / _COST_FILE, json.dumps(asdict(cost)) + "\n")
+        save_cost(folder, cost)
 
     def results(self) -> tuple[ArmResult, ...]:
         """The results of all arms by now: of the seeds that are done in all folds."""
@@ -229,34 +248,28 @@ class StudyTrainings:
         refused = {} if self.plan is None else self.plan.refused
         if arm.name in refused:
             return ArmResult(arm.name, arm.description, problem=f"cannot run: {refused[arm.name]}")
-        runs = []
+        runs, problems = [], []
         for seed in range(1, self.request.seeds + 1):
-            parts = [self._read_result(arm, seed, number) for number in self.folds]
+            failures = {number: self._find_failure(arm, seed, number) for number in self.folds}
+            problems += [f"failed with seed {seed}{self._name_fold(n)}: {why}" for n, why in failures.items() if why]
+            parts = [read_result(self.run_folder(arm, seed, number), data) for number, data in self.folds.items()]
             if all(part is not None for part in parts):
                 runs.append(pool_results([part for part in parts if part is not None]))
-        missing = self.request.seeds - len(runs)
-        problem = f"not done with {missing} of {self.request.seeds} seeds" if missing else ""
-        return ArmResult(arm.name, arm.description, tuple(runs), problem, self._read_cost(arm))
+        missing = self.request.seeds - len(runs) - self.count_failed_seeds(arm)
+        if missing:
+            problems.append(f"not done with {missing} of {plural(self.request.seeds, 'seed')}")
+        cost = read_cost(self.run_folder(arm, 1, 1) / COST_FILE)
+        return ArmResult(arm.name, arm.description, tuple(runs), "; ".join(problems), cost)
 
-    def _read_result(self, arm: Arm, seed: int, number: int) -> EvaluationResult | None:
-        path, data = self.run_folder(arm, seed, number) / _RESULT_FILE, self.folds[number]
-        if not path.is_file():
-            return None
-        samples = data.samples("val")
-        with np.load(path) as arrays:
-            pooled, class_counts = arrays["pooled"], arrays["class_counts"]
-        if class_counts.shape != (len(samples), 3 * len(data.classes)):
-            raise InputError(f"{path}: not of the images of {data.root}", hint="give the data that it was begun with")
-        names, indices = tuple(sample.name for sample in samples), tuple(range(len(samples)))
-        result = EvaluationResult(data.classes.names, names, indices, len(samples), pooled, class_counts)
-        return result.with_groups(data.groups("val"))
+    def _find_failure(self, arm: Arm, seed: int, number: int) -> str:
+        """Why a training failed, or that of the networks that a dense CRF refines; empty where none did."""
+        parent = self.network_file(arm, seed, number).parent
+        return read_failure(self.run_folder(arm, seed, number)) or read_failure(parent)
 
-    def _read_cost(self, arm: Arm) -> NetworkCost | None:
-        path = self.run_folder(arm, 1, 1) / _COST_FILE
-        if not path.is_file():
-            return None
-        table = read_json(path)
-        return NetworkCost(**{**table, "macs_size": tuple(table["macs_size"]), "notes": tuple(table["notes"])})
+    def count_failed_seeds(self, arm: Arm) -> int:
+        """The number of seeds with which an arm failed in some fold."""
+        seeds = range(1, self.request.seeds + 1)
+        return sum(any(self._find_failure(arm, seed, number) for number in self.folds) for seed in seeds)
 
     def history(self, arm: Arm) -> History | None:
         """The curves of an arm's first training."""

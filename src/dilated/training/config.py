@@ -8,7 +8,9 @@ the run and in its network files.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -250,19 +252,57 @@ def load_recipe(name: str, overrides: list[str] | None = None, init_from: AnyCon
         1.0
     """
     path = find_recipe(name)
-    table = read_toml(path, f"a recipe, or one of {', '.join(list_recipes())}")
-    for override_text in overrides or []:
-        apply_override(table, override_text, Recipe)
-    network = table.get("network")
-    if isinstance(network, dict) and network.get("kind") == "init-from":
-        if init_from is None:
-            raise InputError(
-                f"{path}: network.kind = 'init-from' takes the config of a trained network",
-                hint="give it as --init-from NETWORK",
-            )
-        changes = {key: value for key, value in network.items() if key != "kind"}
-        table["network"] = dataclasses.asdict(init_from) | changes
-    return build_dataclass(Recipe, table, str(path))
+    contents = read_toml(path, f"a recipe, or one of {', '.join(list_recipes())}")
+
+    def build(texts: Sequence[str]) -> Recipe:
+        table = copy.deepcopy(contents)
+        for text in texts:
+            apply_override(table, text, Recipe)
+        network = table.get("network")
+        if isinstance(network, dict) and network.get("kind") == "init-from":
+            if init_from is None:
+                raise InputError(
+                    f"{path}: network.kind = 'init-from' takes the config of a trained network",
+                    hint="give it as --init-from NETWORK",
+                )
+            changes = {key: value for key, value in network.items() if key != "kind"}
+            table["network"] = dataclasses.asdict(init_from) | changes
+        recipe: Recipe = build_dataclass(Recipe, table, str(path))
+        return recipe
+
+    return build_with_overrides(build, overrides or (), str(path))
+
+
+def build_with_overrides(build: Callable[[Sequence[str]], Recipe], overrides: Sequence[str], where: str) -> Recipe:
+    """Build a recipe with overrides; one whose value is wrong is named, and not the file that it changes.
+
+    Args:
+        build: makes the recipe with the overrides that it is given.
+        overrides: `a.b=c` each.
+        where: what errors of `build` begin with.
+
+    Raises:
+        InputError: of `build`; where it has none without one of the overrides, as one of that.
+
+    Example:
+        >>> load_recipe("quick", ["seed=7", "batch=many"])
+        Traceback (most recent call last):
+        dilated.errors.InputError: --set batch=many: batch: found 'many'; expected int
+    """
+    try:
+        return build(overrides)
+    except InputError as error:
+        prefix = f"{where}: "
+        if not error.message.startswith(prefix):
+            raise
+        for i, text in enumerate(overrides):
+            try:
+                build([*overrides[:i], *overrides[i + 1 :]])
+            except InputError:
+                continue
+            message = f"--set {text}: {error.message.removeprefix(prefix)}"
+            raise InputError(message, error.hint, error.details) from error
+        raise
 
 
 def recipe_to_table(recipe: Recipe) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def require_same_listing(
     if previous is not None and previous.digest == checkpoint["data"]["digest"]:
         changes = previous.describe_listing_changes(samples, data.classes, data.root)
         if (before := len(previous.classes.get("names", ()))) != len(data.classes.names):
+            named = describe_difference(changes)
             raise InputError(
-                f"{data.root}: found {len(data.classes.names)} classes; the run began with {before}: {_name(changes)}",
+                f"{data.root}: found {len(data.classes.names)} classes; the run began with {before}: {named}",
                 hint="restore them, or start a new run with --init-from on this one",
             )
         if changes and not accept_changes:
@@ -93,11 +94,17 @@ def _describe(previous: DataManifest | None, manifest: DataManifest, began_with:
 
 def _changed(root: Path, changes: list[str]) -> InputError:
     return InputError(
-        f"{root}: the data is not what the run began with: {_name(changes)}",
+        f"{root}: the data is not what the run began with: {describe_difference(changes)}",
         hint="restore it, or give --accept-changed-data to go on with the data as it is",
     )
 
 
-def _name(changes: list[str]) -> str:
+def describe_difference(changes: list[str]) -> str:
+    """Name the first few changes of data.
+
+    Example:
+        >>> describe_difference(["a.png is gone", *"bcdefg"])
+        'a.png is gone, b, c, d, e and 2 more'
+    """
     more = len(changes) - _MOST_NAMED
     return ", ".join(changes[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

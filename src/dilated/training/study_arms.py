@@ -24,6 +24,7 @@ from typing import Any, get_args
 from dilated.errors import InputError, suggest
 from dilated.models.context import DILATIONS
 from dilated.models.decoders import DecoderName
+from dilated.models.factory import require_importable
 from dilated.models.heads import HeadName
 from dilated.models.segmenter import SegmenterConfig
 from dilated.training.autoplan.choices import choose_ema_decay
@@ -123,6 +124,30 @@ def find_arm(name: str) -> Arm:
     )
 
 
+def require_factory(arm: Arm) -> None:
+    """Refuse a module of the user's that cannot be called, before anything is trained.
+
+    Raises:
+        InputError: its package is not trusted or not there, or has nothing of that name.
+    """
+    factory = str(arm.network.get("head", ""))
+    if ":" in factory:
+        try:
+            require_importable(factory)
+        except InputError as error:
+            raise InputError(f"arms: {error.message.removeprefix('network.factory: ')}", hint=error.hint) from error
+
+
+def choose_warmup(steps: int) -> int:
+    """The steps in which the learning rate rises: 20, or a quarter of a short training.
+
+    Example:
+        >>> choose_warmup(400), choose_warmup(12)
+        (20, 3)
+    """
+    return max(1, min(_WARMUP, steps // 4))
+
+
 def find_arms(names: tuple[str, ...]) -> list[Arm]:
     """Find arms by their names, each once; a dense CRF comes after the arms that are trained.
 
@@ -185,7 +210,7 @@ def make_arm_recipe(front: Recipe, arm: Arm, length: ArmLength, seed: int, level
         backbone_lr_factor=0.2,
         freeze=levels if is_frozen else min(2, levels),
         freeze_norm="always",
-        warmup=max(1, min(_WARMUP, length.steps // 10)),
+        warmup=choose_warmup(length.steps),
         val_interval=length.steps / length.validations,
         cache_features=keeps_features,
         views=length.views if keeps_features else 0,

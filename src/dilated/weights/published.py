@@ -105,7 +105,8 @@ def published(name: str, classes: Sequence[str] | int | None = None) -> VGGSegme
 def _find_published(name: str) -> _PublishedNetwork:
     if name not in PUBLISHED_NETWORKS:
         known = ", ".join(PUBLISHED_NETWORKS)
-        raise InputError(f"network: {name!r} is not one of {known}", hint=suggest(name, PUBLISHED_NETWORKS, ""))
+        hint = suggest(name, PUBLISHED_NETWORKS, "give one of them")
+        raise InputError(f"network: {name!r} is not one of {known}", hint=hint)
     return PUBLISHED_NETWORKS[name]
 
 

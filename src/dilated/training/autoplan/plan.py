@@ -57,7 +57,7 @@ from dilated.training.autoplan.trial import (
 )
 from dilated.training.batch_source import batching_obstacle
 from dilated.training.budget import Deadline
-from dilated.training.config import Recipe, recipe_to_table
+from dilated.training.config import Recipe, build_with_overrides, recipe_to_table
 from dilated.training.distributed.world import World
 from dilated.training.recipe_files import apply_override
 
@@ -198,7 +198,9 @@ def make_plan(
         table |= {"budget": round(seconds, 1), "reserve": round(cost.prediction_seconds[stride] * len(samples[1]), 2)}
         rest = "for this plan and for the report" if report else "for this plan"
         stage_choices += [ema_choice, Choice("budget", f"{seconds:.0f} s", f"of {budget:.0f} s; the rest is {rest}")]
-    recipe = build_dataclass(Recipe, _apply_overrides(table, overrides), "plan")
+    recipe = build_with_overrides(
+        lambda texts: build_dataclass(Recipe, _apply_overrides(table, texts), "plan"), overrides, "plan"
+    )
     override_choices = (Choice(*text.partition("=")[::2], "as --set asks") for text in overrides)
     return TrainingPlan(recipe, (*choices, *stage_choices, *override_choices))
 
@@ -211,12 +213,16 @@ def _add_input(table: dict[str, Any], config: InputConfig | None) -> dict[str, A
 
 def _draft(table: dict[str, Any], overrides: Sequence[str]) -> Recipe:
     """Return the recipe of a table that has no stages yet, with one stage that trains everything."""
-    pretrained = _apply_overrides(table, overrides, include_stages=False)["weights"] != "random"
-    joint = stage_table("joint", 8, pretrained, epochs=1)
-    draft: Recipe = build_dataclass(
-        Recipe, _apply_overrides(table | {"stage": [joint]}, overrides, include_stages=False), "plan"
-    )
-    return draft
+
+    def build(texts: Sequence[str]) -> Recipe:
+        pretrained = _apply_overrides(table, texts, include_stages=False)["weights"] != "random"
+        joint = stage_table("joint", 8, pretrained, epochs=1)
+        draft: Recipe = build_dataclass(
+            Recipe, _apply_overrides(table | {"stage": [joint]}, texts, include_stages=False), "plan"
+        )
+        return draft
+
+    return build_with_overrides(build, overrides, "plan")
 
 
 def _try_backbones(
