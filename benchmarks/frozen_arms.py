@@ -147,7 +147,7 @@ class ArmTraining:
         parts = []
         for frame in range(0, len(labels), every):
             images, _ = frames[frame // EVALUATION_BATCH]
-            image = (255 * images[frame % EVALUATION_BATCH]).round().byte().permute(1, 2, 0).numpy()
+            image = (255 * images[frame % EVALUATION_BATCH]).round().byte().permute(1, 2, 0).cpu().numpy()
             refined = crf.refine(self.logits(slice(frame, frame + 1))[0], image)
             parts.append(count_classes(refined.argmax(0)[None], labels[frame : frame + 1], classes))
         return torch.cat(parts).cpu().numpy()

@@ -1,17 +1,17 @@
-"""The arms of a study by leave-one-film-out in minutes: frozen features stay in the memory of a GPU.
+"""The arms of a study by leave-one-film-out in minutes: images and frozen features stay in the memory of a GPU.
 
-    python benchmarks/study_films.py CAMVID --out runs/films --seconds 230 --json runs/films.json
-    python benchmarks/study_films.py CAMVID --out runs/narrow --levels 0 4 --json films.json
+    python benchmarks/study_films.py CAMVID --out runs/films --json films.json --levels 4 0 --seconds 200
     python benchmarks/study_films_table.py films.json --levels 4
 
-One process for each film that is left out. Each trains front ends on the other films for `--front-seconds`, computes
-its features of a few augmented views of each image and of the whole images of the film that is left out, and trains
-every arm on them with `dilated study`'s recipe of it: the same views, batches, steps and start for all arms of a seed.
-Nothing is chosen on the film that is left out. Without `--steps`, the seconds that are left are divided by what a step
-of each arm takes. `dilated study` does the same with runs that can be looked at; it takes longer for each training.
+One process for each film that is left out. Each trains a front end on the other films for `--front-steps`, first at
+stride 16, computes its features of a few augmented views of each image and of the images of the film that is left out,
+and trains every arm on them with `dilated study`'s recipe of it: the same views, batches, steps and start for all arms
+of a seed. Nothing is chosen on the film that is left out. `dilated study` does the same with runs that can be looked
+at; it takes longer for each training.
 
-A dense CRF is measured on one of `--crf-every` frames, and compared with its parent on these. What is done is in --out:
-the same command goes on. `--json` gets the counts of all frames, from which the last line prints the verdicts.
+All seeds of an arm come before the next arm, in the order in which the arms are given; the steps of all arms are cut so
+that the first `--first` arms take four fifths of the seconds that are left. Dense CRFs come last, on few frames,
+`--crf-every`. What is done is in --out: the same command goes on. `--json` gets the counts of all frames.
 """
 
 from __future__ import annotations
@@ -25,86 +25,118 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from frozen_arms import EVALUATION_BATCH, ArmTraining, Batches, FoldFeatures, extract, pack
 
 from dilated.data.augment import AugmentConfig
-from dilated.data.dataset import Dataset, DatasetDivision
-from dilated.data.loader import iter_batches
-from dilated.data.sample import Sample
-from dilated.data.splitting import open_divided
-from dilated.data.torch_dataset import TrainingSamples
+from dilated.data.dataset import Dataset, DatasetDivision, open_dataset
+from dilated.data.device_batches import DeviceBatches, DeviceImages, decode_to_device
+from dilated.data.loader import iter_batch_keys
 from dilated.environment import describe_machine
 from dilated.errors import InputError
 from dilated.files import atomic_write
 from dilated.models.segmenter import Segmenter, SegmenterConfig
-from dilated.run_folder import CHECKPOINT_FILE, stage_file
+from dilated.training import optim, stages
 from dilated.training.config import Recipe, StageConfig
 from dilated.training.distributed.world import World
-from dilated.training.run_options import RunOptions
-from dilated.training.study_arms import DEFAULT_ARMS, Arm, ArmLength, find_arms, make_arm_recipe
+from dilated.training.step import TrainStep
+from dilated.training.study_arms import Arm, ArmLength, find_arms, make_arm_recipe
 from dilated.training.study_measure import build_arm_network
-from dilated.training.train import train
 from dilated.weights.bundled import load
 
-_INNER_VALIDATION = 32
-"""One of so many training images is given up for the front end's own validation, of which nothing is used."""
-_MEASURED_STEPS, _SLACK = 12, 0.85
-_CLOSING_SECONDS = 6.0
-_CUT_ARMS = ("none", "basic", "basic-random", "basic-undilated", "basic-logits", "large", "large-random", "none-crf")
+_MEASURED_STEPS, _LEAST_STEPS, _FIRST_SHARE = 15, 60, 0.8
+_CLOSING_SECONDS, _CRF_SECONDS, _PATIENCE = 6.0, 20.0, 30.0
+_ARMS = (
+    *("none", "basic", "basic-undilated", "basic-random", "large", "aspp", "psp", "unet", "basic-logits", "largefov"),
+    *("large-random", "aspp-v2", "hdc", "degridding", "duc", "fcn-8s", "fcn-16s", "fcn-32s", "none-crf"),
+)
 
 
-def train_front(data: Dataset, options: argparse.Namespace, levels: int, folder: Path) -> tuple[Segmenter, Recipe]:
-    """Train the front end of a film, or load what was trained before."""
-    samples = data.samples("train")
-    inner = set(range(_INNER_VALIDATION // 2, len(samples), _INNER_VALIDATION))
+def open_fold(folder: Path, number: int) -> Dataset:
+    """The images of the splits train and val, of which one film is measured and the others are learned from."""
+    data = open_dataset(folder)
+    pairs = [
+        pair for split in ("train", "val") for pair in zip(data.samples(split), data.groups(split).labels, strict=True)
+    ]
+    left_out = sorted({film for _, film in pairs})[number - 1]
     parts = {
-        "train": [sample for i, sample in enumerate(samples) if i not in inner],
-        "val": [samples[i] for i in sorted(inner)],
+        "train": [sample for sample, film in pairs if film != left_out],
+        "val": [sample for sample, film in pairs if film == left_out],
     }
-    stage = StageConfig(
-        "frontend",
-        share=1.0,
-        output_stride=8,
-        lr=3e-3,
-        backbone_lr_factor=0.2,
-        freeze=min(2, levels or 2),
-        val_interval=1e9,
-    )
-    recipe = Recipe(
+    return replace(data, division=DatasetDivision(parts, {}))
+
+
+def front_recipe(levels: int, options: argparse.Namespace) -> Recipe:
+    """The recipe of a front end: a coarse stage, then a fine one."""
+    lengths = {16: max(1, options.front_steps * 4 // 5), 8: max(1, options.front_steps // 5)}
+    rates = {16: 4e-3, 8: 1e-3}
+    return Recipe(
         network=SegmenterConfig(backbone=options.backbone, levels=levels, features=options.features),
         augment=AugmentConfig(crop=tuple(options.crop), scale=(0.6, 1.8)),
-        stage=(stage,),
+        stage=tuple(
+            StageConfig(
+                "frontend",
+                iterations=steps,
+                output_stride=stride,
+                lr=rates[stride],
+                backbone_lr_factor=0.2,
+                freeze=2,
+                freeze_norm="always",
+            )
+            for stride, steps in lengths.items()
+        ),
         weights="bundled" if options.backbone == SegmenterConfig().backbone else "random",
         batch=options.batch,
-        budget=float(options.front_seconds),
-        workers=options.workers,
-        cache=True,
-        checkpoint_every=10**6,
     )
-    if not (folder / stage_file(0)).is_file():
-        is_begun = (folder / CHECKPOINT_FILE).is_file()
-        divided = replace(data, division=DatasetDivision(parts, {}))
-        train(divided, recipe, folder, is_begun, options=RunOptions(device=options.device))
-    return cast(Segmenter, load(folder / stage_file(0))), recipe
 
 
-def read_views(samples: list[Sample], recipe: Recipe, options: argparse.Namespace) -> Batches:
+def train_front(
+    data: Dataset, images: DeviceImages, recipe: Recipe, path: Path, seconds: float
+) -> tuple[Segmenter, int]:
+    """Train the front end of a fold, or load what was trained before; returns the steps made too.
+
+    Args:
+        seconds: after which a stage ends at the latest.
+    """
+    if path.is_file():
+        network = cast(Segmenter, load(path))
+        return network, int(str(network.card["steps"]))
+    device, total = images.images[0].device, 0
+    torch.manual_seed(0)
+    segmenter, _ = stages.build_initial_segmenter(data.classes, recipe, None)
+    for number, stage in enumerate(recipe.stage):
+        segmenter = stages.rebuild_for_stage(segmenter, stage, recipe).to(device)
+        stages.set_modes(segmenter, stage, freeze_norm=True)
+        step = TrainStep(segmenter, stage, recipe, World(device_name=str(device)), notify=lambda line: None)
+        batches = DeviceBatches(images, recipe.augment, seed=number)
+        keys = iter_batch_keys(len(images), recipe.batch, number, 0, stage.iterations)
+        started, progress = time.monotonic(), 0.0
+        for index, (image, label) in enumerate(batches.iterate(keys)):
+            optim.set_learning_rate(step.optimizer, stage, index, progress)
+            loss = step(image, label, recipe.batch, 0)
+            if index % 10 == 9:
+                float(loss)  # waits for the device, so that the clock is right
+            elapsed = (time.monotonic() - started) / seconds
+            progress, total = max((index + 1) / stage.iterations, elapsed), total + 1
+            if progress >= 1:
+                break
+    segmenter.card = {"steps": total}
+    segmenter.save(path)
+    return cast(Segmenter, load(path)), total
+
+
+def make_views(images: DeviceImages, recipe: Recipe, views: int) -> Batches:
     """All views of each image, in batches."""
-    draws = [(index, view * len(samples) + index) for view in range(options.views) for index in range(len(samples))]
+    draws = [(index, view * len(images) + index) for view in range(views) for index in range(len(images))]
     keys = [draws[i : i + recipe.batch] for i in range(0, len(draws), recipe.batch)]
-    return list(iter_batches(TrainingSamples(samples, recipe.augment, 0, True), keys, options.workers))
+    return list(DeviceBatches(images, recipe.augment, 100).iterate(keys))
 
 
-def read_images(samples: list[Sample]) -> Batches:
+def batch_images(images: DeviceImages) -> Batches:
     """The images as they are, which have one size, in batches."""
-    batches = []
-    for start in range(0, len(samples), EVALUATION_BATCH):
-        pairs = [sample.read() for sample in samples[start : start + EVALUATION_BATCH]]
-        images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
-        batches.append((images, torch.from_numpy(np.stack([label for _, label in pairs]))))
-    return batches
+    starts = range(0, len(images), EVALUATION_BATCH)
+    ranges = [slice(start, start + EVALUATION_BATCH) for start in starts]
+    return [(torch.stack(images.images[r]).float() / 255, torch.stack(images.labels[r]).long()) for r in ranges]
 
 
 @dataclass
@@ -130,8 +162,8 @@ class FoldTrainings:
         if self.path.is_file():
             self.record = json.loads(self.path.read_text())
         self.device = World(device_name=options.device).device
-        self.data = open_divided(options.data, None, None, None, f"{number}/{options.folds}")
-        self.fronts: list[FrontEnd] = []
+        self.data = open_fold(options.data, number)
+        self.refined: list[tuple[FrontEnd, Arm, int, ArmTraining]] = []
 
     def run(self) -> None:
         """Train and measure what is not done yet."""
@@ -141,29 +173,36 @@ class FoldTrainings:
             "names": [sample.name for sample in samples],
             "classes": list(self.data.classes.names),
         }
+        self._note("reading the images")
+        self.learned = decode_to_device(self.data.samples("train"), self.device, options.workers)
+        self.images = batch_images(decode_to_device(samples, self.device, options.workers))
+        self.views = make_views(self.learned, front_recipe(0, options), options.views)
         for levels in options.levels:
-            self._note(f"training a front end of {levels or 'all'} levels")
-            network, recipe = train_front(self.data, options, levels, options.out / f"front{self.number}-{levels}")
-            names = options.arms if levels == options.levels[0] else options.cut_arms
-            arms = [arm for arm in find_arms(tuple(names)) if not arm.reads_images]
-            record = self.record["fronts"].setdefault(str(levels), {"arms": {}, "failed": {}})
-            record["front_steps"] = network.card.get("step")
-            self.fronts.append(FrontEnd(network.to(self.device), recipe, arms, record))
-        self._note("reading views and images")
-        self.views = read_views(self.data.samples("train"), self.fronts[0].recipe, options)
-        self.images = read_images(samples)
-        steps = options.steps or self._divide_seconds()
-        self.record["steps"] = steps
-        self._note(f"{steps} steps for each training")
-        for seed in range(1, options.seeds + 1):
-            for front in self.fronts:
-                for arm in front.arms:
+            front = self._make_front(levels)
+            if "steps" not in self.record:
+                self.record["steps"] = options.steps if options.fixed else self._cut_steps(front)
+            self._note(f"{self.record['steps']} steps for each training")
+            for arm in front.arms:
+                for seed in range(1, options.seeds + 1):
                     if arm.parent or str(seed) in front.record["arms"].get(arm.name, {}):
                         continue
-                    if time.time() > options.deadline - _CLOSING_SECONDS:
+                    if time.time() > options.deadline - _CLOSING_SECONDS - _CRF_SECONDS * bool(self.refined):
                         self._note("the time is over")
-                        return
-                    self._run_arm(front, arm, seed, steps)
+                        return self._refine()
+                    self._run_arm(front, arm, seed, self.record["steps"])
+            front.features.clear()
+        return self._refine()
+
+    def _make_front(self, levels: int) -> FrontEnd:
+        options = self.options
+        self._note(f"training a front end of {levels or 'all'} levels")
+        recipe = front_recipe(levels, options)
+        path = options.out / f"front{self.number}-{levels}.safetensors"
+        network, steps = train_front(self.data, self.learned, recipe, path, options.front_seconds)
+        arms = [arm for arm in find_arms(tuple(options.arms)) if not arm.reads_images]
+        record = self.record["fronts"].setdefault(str(levels), {"arms": {}, "failed": {}})
+        record["front_steps"] = steps
+        return FrontEnd(network.to(self.device), recipe, arms, record)
 
     def _training(self, front: FrontEnd, arm: Arm, seed: int, steps: int) -> ArmTraining:
         length = ArmLength(steps, views=self.options.views)
@@ -182,22 +221,11 @@ class FoldTrainings:
         entry: dict[str, Any] = {}
         try:
             training = self._training(front, arm, seed, steps)
-            if self.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(self.device)
-                before = torch.cuda.memory_allocated(self.device)
             entry["step_seconds"] = round(training.run(steps, steps), 6)
-            if self.device.type == "cuda":
-                entry["train_bytes"] = torch.cuda.max_memory_allocated(self.device) - before
             training.take_average()
             started = time.perf_counter()
             entry["counts"] = pack(training.evaluate())
             entry["evaluation_seconds"] = round(time.perf_counter() - started, 3)
-            for child in (other for other in front.arms if other.parent == arm.name):
-                started = time.perf_counter()
-                refined = pack(training.evaluate_crf(self.images, self.options.crf_every))
-                seconds = round(time.perf_counter() - started, 3)
-                table = {"counts": refined, "every": self.options.crf_every, "evaluation_seconds": seconds}
-                front.record["arms"].setdefault(child.name, {})[str(seed)] = table
         except (InputError, RuntimeError, FloatingPointError) as error:
             if "CUDA error" in str(error):
                 raise  # nothing more can be done in this process
@@ -206,48 +234,44 @@ class FoldTrainings:
             return
         front.record["arms"].setdefault(arm.name, {})[str(seed)] = entry
         self._note(f"{arm.name}, seed {seed}: {1000 * entry['step_seconds']:.1f} ms a step")
+        self.refined += [(front, child, seed, training) for child in front.arms if child.parent == arm.name]
 
-    def _divide_seconds(self) -> int:
+    def _refine(self) -> None:
+        """Measure the dense CRFs, on few frames, since they take much longer than a network."""
+        for front, arm, seed, training in self.refined:
+            if time.time() > self.options.deadline:
+                return
+            started = time.perf_counter()
+            refined = pack(training.evaluate_crf(self.images, self.options.crf_every))
+            seconds = round(time.perf_counter() - started, 3)
+            table = {"counts": refined, "every": self.options.crf_every, "evaluation_seconds": seconds}
+            front.record["arms"].setdefault(arm.name, {})[str(seed)] = table
+            self._note(f"{arm.name}, seed {seed}: {seconds:.1f} s")
+
+    def _cut_steps(self, front: FrontEnd) -> int:
         """As many steps as all films have time for; the films tell each other by files."""
-        path = self.options.out / f"seconds{self.number}.json"
+        options, trained = self.options, [arm for arm in front.arms if not arm.parent]
+        path = options.out / f"seconds{self.number}.json"
         if not path.is_file():
-            fixed = steps = 0.0
-            for front in self.fronts:
-                for arm in front.arms:
-                    if not arm.parent:
-                        costs = self._measure_arm(front, arm)
-                        fixed, steps = fixed + costs[0], steps + costs[1]
-            left = self.options.deadline - time.time() - _CLOSING_SECONDS
-            atomic_write(path, json.dumps({"left": left, "fixed": fixed, "steps": steps}))
-        paths = [self.options.out / f"seconds{number}.json" for number in range(1, self.options.folds + 1)]
-        patience = time.time() + 30
+            self._training(front, trained[0], 1, 1000)  # the features
+            started = time.perf_counter()
+            training = self._training(front, trained[min(1, len(trained) - 1)], 1, 1000)
+            built = time.perf_counter()
+            step = training.run(_MEASURED_STEPS, 1000)
+            training.network.eval()
+            evaluated = time.perf_counter()
+            training.logits(slice(0, EVALUATION_BATCH)).argmax(1).cpu()
+            fixed = built - started + len(self.images) * (time.perf_counter() - evaluated)
+            left = options.deadline - time.time()
+            atomic_write(path, json.dumps({"left": left, "fixed": fixed, "step": step}))
+        paths = [options.out / f"seconds{number}.json" for number in range(1, options.folds + 1)]
+        patience = time.time() + _PATIENCE
         while not all(other.is_file() for other in paths) and time.time() < patience:
             time.sleep(0.2)
         tables = [json.loads(other.read_text()) for other in paths if other.is_file()]
-        seeds = self.options.seeds
-        return max(20, min(int((_SLACK * t["left"] / seeds - t["fixed"]) / t["steps"]) for t in tables))
-
-    def _measure_arm(self, front: FrontEnd, arm: Arm) -> tuple[float, float]:
-        """The seconds of a training without its steps, and those of a step."""
-        frames = len(self.images) * EVALUATION_BATCH
-        try:
-            self._training(front, arm, 1, 1000)  # whose features are computed once
-            started = time.perf_counter()
-            training = self._training(front, arm, 1, 1000)
-            fixed = time.perf_counter() - started
-            step = training.run(_MEASURED_STEPS, 1000)
-            training.network.eval()
-            started = time.perf_counter()
-            training.logits(slice(0, EVALUATION_BATCH)).argmax(1).cpu()
-            fixed += len(self.images) * (time.perf_counter() - started)
-            if any(other.parent == arm.name for other in front.arms):
-                started = time.perf_counter()
-                training.evaluate_crf(self.images, frames // 2)
-                fixed += frames / self.options.crf_every * (time.perf_counter() - started) / 2
-        except (InputError, FloatingPointError) as error:
-            self._note(f"{arm.name}: {error}")
-            return 0.0, 0.0
-        return fixed, step
+        trainings = options.first * options.seeds
+        possible = [(_FIRST_SHARE * t["left"] / trainings - t["fixed"]) / t["step"] for t in tables]
+        return max(_LEAST_STEPS, min(options.steps, int(min(possible))))
 
     def close(self) -> None:
         self._note("done")
@@ -264,7 +288,7 @@ def merge(options: argparse.Namespace) -> None:
         path = options.out / f"film{number}.json"
         if path.is_file():
             films[str(number)] = json.loads(path.read_text())
-    keys = ("levels", "features", "backbone", "crop", "batch", "views", "seeds", "front_seconds")
+    keys = ("levels", "features", "backbone", "crop", "batch", "views", "seeds", "front_steps", "first")
     settings = {key: getattr(options, key) for key in keys}
     device = World(device_name=options.device).device
     machine = ", ".join(describe_machine(str(device)).values())
@@ -297,22 +321,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=1e9, help="for everything")
-    parser.add_argument("--front-seconds", type=float, default=40)
-    parser.add_argument("--steps", type=int, default=0, help="of each training; what there is time for by default")
-    parser.add_argument("--arms", nargs="+", default=[*DEFAULT_ARMS, "none-crf"])
+    parser.add_argument("--front-steps", type=int, default=300)
+    parser.add_argument("--front-seconds", type=float, default=30, help="after which a stage of it ends at the latest")
+    parser.add_argument("--steps", type=int, default=400, help="of each training, at most")
+    parser.add_argument("--fixed", action="store_true", help="make so many steps, however long they take")
+    parser.add_argument("--first", type=int, default=6, help="arms that four fifths of the time must be enough for")
+    parser.add_argument("--arms", nargs="+", default=list(_ARMS), help="the most important first")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=3, help="as many as there are films")
     parser.add_argument("--backbone", default=SegmenterConfig().backbone)
     parser.add_argument(
         "--levels", type=int, nargs="+", default=[0], help="of the backbone, of each front end; 0 for all"
     )
-    parser.add_argument("--cut-arms", nargs="+", default=list(_CUT_ARMS), help="behind the second front end")
     parser.add_argument("--features", type=int, default=128)
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--crop", type=int, nargs=2, default=[288, 384])
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--crf-every", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=4, help="threads that decode images")
+    parser.add_argument("--crf-every", type=int, default=16)
     parser.add_argument("--device")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--film", type=int, default=0, help=argparse.SUPPRESS)
