@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dilated.models.crf_rnn import CRFRNN
 from dilated.models.dense_crf import DenseCRF
 from dilated.models.segmenter import Segmenter
 from dilated.training import losses, optim, stages
@@ -141,14 +143,34 @@ class ArmTraining:
             parts.append(count_classes(self.logits(frames).argmax(1), labels[frames], classes))
         return torch.cat(parts).cpu().numpy()
 
-    def evaluate_crf(self, frames: Batches, every: int) -> Counts:
-        """The counts of some frames, refined by a dense CRF on the images."""
+    def train_crf_rnn(self, views: Batches, steps: int) -> CRFRNN:
+        """Train a CRF-RNN alone on the logits of the network as it is, one view a step."""
+        crf, size = CRFRNN(len(self.network.classes)).to(self.device), len(views[0][0])
+        optimizer = torch.optim.AdamW(crf.parameters(), 0.02, weight_decay=0.0)
+        for index in torch.randperm(len(self.features.train.labels), generator=self.order)[:steps].tolist():
+            with torch.no_grad():
+                maps, target = self.features.train.select(slice(index, index + 1))
+                logits = self.network.logits_from_backbone(maps, self.features.train.size)
+            image = views[index // size][0][index % size]
+            loss = F.cross_entropy(crf(logits, image[None]), target, ignore_index=255)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        return crf.eval()
+
+    @torch.no_grad()
+    def evaluate_crf(self, frames: Batches, every: int, layer: CRFRNN | None = None) -> Counts:
+        """The counts of some frames, refined by a dense CRF on the images, or by a CRF-RNN."""
         labels, classes, crf = self.features.val.labels, len(self.network.classes), DenseCRF()
         parts = []
         for frame in range(0, len(labels), every):
-            images, _ = frames[frame // EVALUATION_BATCH]
-            image = (255 * images[frame % EVALUATION_BATCH]).round().byte().permute(1, 2, 0).cpu().numpy()
-            refined = crf.refine(self.logits(slice(frame, frame + 1))[0], image)
+            image = frames[frame // EVALUATION_BATCH][0][frame % EVALUATION_BATCH]
+            logits = self.logits(slice(frame, frame + 1))
+            if layer is not None:
+                refined = layer(logits, image[None])[0]
+            else:
+                pixels = (255 * image).round().byte().permute(1, 2, 0).cpu().numpy()
+                refined = crf.refine(logits[0], pixels)
             parts.append(count_classes(refined.argmax(0)[None], labels[frame : frame + 1], classes))
         return torch.cat(parts).cpu().numpy()
 

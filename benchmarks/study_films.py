@@ -45,7 +45,8 @@ from dilated.training.study_measure import build_arm_network
 from dilated.weights.bundled import load
 
 _MEASURED_STEPS, _LEAST_STEPS, _FIRST_SHARE = 15, 60, 0.8
-_CLOSING_SECONDS, _CRF_SECONDS, _PATIENCE = 6.0, 20.0, 30.0
+_CLOSING_SECONDS, _CRF_SECONDS, _PATIENCE = 6.0, 30.0, 30.0
+_CRF_RNN_STEPS = 12
 _ARMS = (
     *("none", "basic", "basic-undilated", "basic-random", "large", "aspp", "psp", "unet", "basic-logits", "largefov"),
     *("large-random", "aspp-v2", "hdc", "degridding", "duc", "fcn-8s", "fcn-16s", "fcn-32s", "none-crf"),
@@ -238,15 +239,22 @@ class FoldTrainings:
 
     def _refine(self) -> None:
         """Measure the dense CRFs, on few frames, since they take much longer than a network."""
-        for front, arm, seed, training in self.refined:
-            if time.time() > self.options.deadline:
-                return
-            started = time.perf_counter()
-            refined = pack(training.evaluate_crf(self.images, self.options.crf_every))
-            seconds = round(time.perf_counter() - started, 3)
-            table = {"counts": refined, "every": self.options.crf_every, "evaluation_seconds": seconds}
-            front.record["arms"].setdefault(arm.name, {})[str(seed)] = table
-            self._note(f"{arm.name}, seed {seed}: {seconds:.1f} s")
+        for is_rnn in (False, True):
+            for front, arm, seed, training in self.refined:
+                if time.time() > self.options.deadline:
+                    return
+                started, name = time.perf_counter(), f"{arm.name}rnn" if is_rnn else arm.name
+                try:
+                    layer = training.train_crf_rnn(self.views, _CRF_RNN_STEPS) if is_rnn else None
+                    refined = pack(training.evaluate_crf(self.images, self.options.crf_every, layer))
+                except RuntimeError as error:
+                    front.record["failed"][f"{name} {seed}"] = f"{type(error).__name__}: {error}"[:500]
+                    self._note(f"{name}, seed {seed}: failed: {error}")
+                    continue
+                seconds = round(time.perf_counter() - started, 3)
+                table = {"counts": refined, "every": self.options.crf_every, "evaluation_seconds": seconds}
+                front.record["arms"].setdefault(name, {})[str(seed)] = table
+                self._note(f"{name}, seed {seed}: {seconds:.1f} s")
 
     def _cut_steps(self, front: FrontEnd) -> int:
         """As many steps as all films have time for; the films tell each other by files."""

@@ -39,6 +39,11 @@ def read_counts(record: dict[str, Any], name: str, seed: str) -> list[Counts]:
     return [unpack(film["arms"][name][seed]["counts"]) for film in record["films"].values()]
 
 
+def parent_of(name: str) -> str:
+    """The arm whose networks a CRF refines; empty for an arm that is trained."""
+    return find_arm(name.removesuffix("rnn")).parent if name.endswith("-crfrnn") else find_arm(name).parent
+
+
 def make_result(record: dict[str, Any], names: list[str], every: int) -> StudyResult:
     """The arms as `dilated study` has them, on one of so many frames of each film."""
     films = list(record["films"].values())
@@ -116,8 +121,8 @@ def main() -> None:
     for film in record["films"].values():
         film |= film["fronts"][str(options.levels)]
     names = [name for name in next(iter(record["films"].values()))["arms"] if seeds_of(record, name)]
-    trained = [name for name in names if not find_arm(name).parent]
-    refined = [name for name in names if find_arm(name).parent]
+    trained = [name for name in names if not parent_of(name)]
+    refined = [name for name in names if parent_of(name)]
     films = {number: film["film"] for number, film in record["films"].items()}
     print(record["settings"], record["machine"], films)
     result = make_result(record, trained, 1)
@@ -133,11 +138,14 @@ def main() -> None:
     results = [result]
     if refined:
         every = next(iter(next(iter(record["films"].values()))["arms"][refined[0]].values()))["every"]
-        results.append(make_result(record, sorted({find_arm(name).parent for name in refined} | set(refined)), every))
-        print(f"On one of {every} frames, refined by a dense CRF:")
+        parents = dict.fromkeys(map(parent_of, refined))
+        results.append(make_result(record, [*parents, *refined], every))
+        print(f"On one of {every} frames, refined by a dense CRF, and by a CRF-RNN that was trained behind it alone:")
+        for arm in results[-1].measured:
+            print(f"- {arm.name}: mean IoU {arm.mean_iou:.4f}")
     for measured in results:
         for answer in measured.answers:
-            is_crf = find_arm(answer.candidate).parent == answer.baseline
+            is_crf = parent_of(answer.candidate) == answer.baseline
             if measured is result or is_crf:
                 verdict = "shown" if answer.is_shown else "not shown"
                 print(f"- {answer.question} {format_points(answer.difference)}: {verdict}")

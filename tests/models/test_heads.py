@@ -52,6 +52,18 @@ def test_aspp_is_torchvisions_from_the_same_weights() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("rates", [(12, 24, 36), (6, 12, 18)])
+def test_aspp_is_smps_from_the_same_weights(rates: tuple[int, ...]) -> None:
+    decoder = pytest.importorskip("segmentation_models_pytorch.decoders.deeplabv3.decoder")
+    theirs = decoder.DeepLabV3Decoder(16, 16, rates, aspp_separable=False, aspp_dropout=0.5).eval()
+    fill(theirs)
+    ours = AtrousPyramidHead(16, rates, dropout=0.5).eval()
+    copy_in_order(theirs, ours)
+    features = torch.rand(2, 16, 17, 22)
+    torch.testing.assert_close(ours(features), theirs([features]), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("size", [(17, 22), (6, 12), (3, 5)])
 def test_psp_is_smps_from_the_same_weights(size: tuple[int, int]) -> None:
     decoder = pytest.importorskip("segmentation_models_pytorch.decoders.pspnet.decoder")
