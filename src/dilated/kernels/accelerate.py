@@ -78,17 +78,10 @@ def accelerate(
             "accelerate: the network is not in evaluation mode, in float32 and on the CPU",
             hint="call .cpu().float().eval()",
         )
-    shared: dict[int, Any] = {id(t): t for t in (*parameters, *module.buffers())}
-    fast = copy.deepcopy(module, shared)
     with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode have no versions
         if example is None:
-            generator = torch.Generator().manual_seed(0)
-            size = (97, 130) if len(getattr(module, "classes", ())) <= 255 else (33, 42)  # whose logits are compared
-            example = torch.rand(1, getattr(module, "num_bands", 3), *size, generator=generator)
-        trace, expected = _trace(fast, example)
-        for name, conv in trace.convolutions.items():
-            _replace(fast, name, conv, trace)
-        reader = _check(fast, example, expected)
+            example = make_example(module)
+        fast, expected, reader = fold(module, example)
         if load_native() is not None:
             _fuse_blocks(fast, example, expected, reader)
     for layer in fast.modules():
@@ -96,6 +89,30 @@ def accelerate(
             layer.kernel = chooser or partial(choose_by_count, max_error=max_error)
     chain_pointwise(fast)
     return fast
+
+
+def make_example(module: nn.Module, device: str | torch.device = "cpu") -> Tensor:
+    """Make one image on which the layers of a network are found, of random values of 0 to 1."""
+    generator = torch.Generator().manual_seed(0)
+    size = (97, 130) if len(getattr(module, "classes", ())) <= 255 else (33, 42)  # whose logits are compared
+    return torch.rand(1, getattr(module, "num_bands", 3), *size, generator=generator).to(device)
+
+
+def fold(module: Module, example: Tensor) -> tuple[Module, Any, dict[nn.Module, nn.Module]]:
+    """Copy a network, with FastConv2d in the place of convolutions and of the batch norms and clamps after them.
+
+    Returns:
+        The copy, its expected output for the example, and what alone reads the output of each of its layers, run once.
+
+    Raises:
+        InputError: the copy gives something else.
+    """
+    shared: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    fast = copy.deepcopy(module, shared)
+    trace, expected = _trace(fast, example)
+    for name, conv in trace.convolutions.items():
+        _replace(fast, name, conv, trace)
+    return fast, expected, _check(fast, example, expected)
 
 
 @dataclass

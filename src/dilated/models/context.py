@@ -101,14 +101,15 @@ class ContextModule(nn.Module):
             nn.Conv2d(c_in, c_out, 3, padding=d if padding == "same" else 0, dilation=d)
             for (c_in, c_out), d in zip(pairwise(channel_counts), dilations, strict=True)
         )
+        self.activations = nn.ModuleList(nn.ReLU() for _ in dilations)  # layers, so that accelerate() can fuse them
         self.final = nn.Conv2d(channel_counts[-1], channels, 1)
         self.reset_parameters(init, sigma)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w)
         if self.input_padding:
             x = F.pad(x, (self.input_padding,) * 4)
-        for layer in self.layers:
-            x = F.relu(layer(x))
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            x = activation(layer(x))
         return self.final(x)
 
     @torch.no_grad()

@@ -11,6 +11,8 @@ from torch import Tensor
 from dilated.errors import InputError
 from dilated.kernels.accelerate import accelerate
 from dilated.kernels.dispatch import MAX_ERROR
+from dilated.kernels.gpu import accelerate_on_gpu, choose_half_precision
+from dilated.kernels.gpu_layers import choose_cudnn
 from dilated.models.base import BaseSegmenter
 
 Precision = Literal["auto", "fp32", "fast", "bf16"]
@@ -21,12 +23,19 @@ class ComputingNetwork:
     """What computes in place of a segmenter: itself, or an accelerated copy, made anew when its weights have changed.
 
     Args:
-        precision: `auto` and `fast` ask for the copy where the device is a CPU.
+        precision: `auto` and `fast` ask for the copy where the device is a CPU, `fast` for one in half precision where
+            it is a GPU.
     """
 
     def __init__(self, segmenter: BaseSegmenter, precision: Precision, device: torch.device) -> None:
         self.segmenter, self.precision = segmenter, precision
-        self.is_accelerated = device.type == "cpu" and precision in ("auto", "fast") and segmenter.runs_in_torch
+        is_fast = precision == "fast" and segmenter.runs_in_torch
+        self.half_precision = choose_half_precision(device) if is_fast else None
+        """The type of a copy on a GPU."""
+        self.autocast_dtype = torch.bfloat16 if precision == "bf16" else self.half_precision
+        """The type that the network is to run in; None for float32."""
+        is_exact = device.type == "cpu" and precision in ("auto", "fast") and segmenter.runs_in_torch
+        self.is_accelerated = is_exact or self.half_precision is not None
         self._copy: BaseSegmenter | None = None
         self._versions: list[tuple[int, int]] = []
 
@@ -44,6 +53,8 @@ class ComputingNetwork:
         return self._copy
 
     def _accelerate(self) -> BaseSegmenter:
+        if self.half_precision is not None:
+            return accelerate_on_gpu(self.segmenter, self.half_precision, choose_cudnn)
         if self.precision == "fast":
             return accelerate(self.segmenter, max_error=MAX_ERROR)
         try:

@@ -63,9 +63,9 @@ class Predictor:
         device: `cpu`, `cuda`, `mps`, ...; by default CUDA if it is available, else the CPU.
         precision: `auto` computes in fp32, on a CPU by an accelerated copy of the network (`dilated.accelerate`), whose
             logits differ by no more than rounding; `fast` admits Winograd's kernels for 7x7 layers too: logits change
-            by up to 5e-5 of their spread, with the tile as well, so labels do where the two greatest are as close;
-            `fp32` uses the network itself; `bf16` is autocast, which is faster on new processors, changes a few pixels
-            and is refused on a CPU that only emulates it.
+            by up to 5e-5 of their spread, with the tile as well, so labels do where the two greatest are as close; on a
+            GPU it is a copy in half precision, which changes a few pixels; `fp32` uses the network itself; `bf16` is
+            autocast, which changes a few pixels and is refused on a CPU that only emulates it.
         flips: also predict the image flipped from left to right.
         scales: the sizes in which the image is predicted; the probabilities of all are averaged.
         blend: for a network with layers that see the whole image, of which no tile can give the same labels: let
@@ -223,7 +223,7 @@ class Predictor:
     @property
     def is_plain(self) -> bool:
         """Whether logits are those of the network on the image itself: no averaged views, blended tiles, CRF."""
-        return self.scales == (1.0,) and not (self.flips or self.blend or self.crf or self.precision == "bf16")
+        return self.scales == (1.0,) and not (self.flips or self.blend or self.crf or self._computing.autocast_dtype)
 
     def fit(self, height: int, width: int) -> Predictor:
         """Return the predictor for images of a size: this one, or one with the largest tile that fits in memory.
@@ -268,7 +268,8 @@ class Predictor:
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the network runs."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        dtype = self._computing.autocast_dtype
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
     def make_tiler(self, source: TileSource) -> Tiler:
         """Return what computes the logits of a view, block by block, exactly or blended."""
