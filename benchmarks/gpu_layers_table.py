@@ -81,46 +81,28 @@ LAYERS = (
 
 _WIDE = (
     "128x256x64 s3 w8 g8 e2 p",
-    "128x256x64 s4 w8 g8 e2 p",
     "128x256x64 s3 w8 g8 e1",
+    "256x128x64 s3 w8 g8 e1 p",
     "128x256x64 s3 w8 g8 e2 pf",
-    "256x128x64 s3 w8 g8 e1 p",
-    "256x128x64 s3 w8 g4 e2 pf",
-    "128x256x64 s4 w8 g16 e2 p",
-    "128x128x64 s4 w4 g8 e1 p",
     "128x128x64 s3 w4 g8 e2",
-    "256x128x64 s4 w8 g8 e2 p",
-    "128x128x64 s4 w8 g8 e1 p",
-    "128x128x128 s3 w8 g8 e2 p",
 )
-_MIDDLE = (
-    "128x128x64 s4 w4 g8 e1 p",
-    "128x128x64 s3 w4 g8 e2",
-    "256x128x64 s3 w8 g8 e1 p",
-    "128x128x64 s4 w8 g8 e1",
-    "256x128x64 s3 w8 g8 e2 pf",
-)
-_NARROW = (
-    "128x64x64 s4 w4 g8 e1 p",
-    "128x64x64 s3 w4 g8 e1",
-    "256x64x64 s3 w8 g8 e1 p",
-    "256x64x64 s3 w8 g8 e1",
-    "256x64x64 s4 w8 g8 e1 pf",
-)
-_THIN = ("128x32x32 s4 w4 g8 e1", "64x32x32 s4 w4 g8 e1", "64x64x64 s3 w4 g8 e1", "128x64x64 s3 w4 g8 e1")
-_GATHER = ("128x64x32 s2 w4 g8 e1", "256x64x32 s2 w8 g8 e1", "128x64x32 s2 w8 g8 e1", "64x64x32 s2 w4 g8 e1")
+_WIDEST = (*_WIDE, "128x256x64 s4 w8 g8 e2 p", "256x128x64 s4 w8 g8 e2 p", "128x256x64 s4 w8 g16 e2 p")
+_MIDDLE = ("128x128x64 s3 w4 g8 e2", "128x128x64 s4 w4 g8 e1 p", "256x128x64 s3 w8 g8 e1 p", "128x128x64 s4 w8 g8 e1")
+_NARROW = ("128x64x64 s3 w4 g8 e1", "256x64x64 s3 w8 g8 e1", "128x64x64 s4 w4 g8 e1 p", "256x64x64 s4 w8 g8 e1 pf")
+_THIN = ("128x32x32 s4 w4 g8 e1", "64x64x64 s3 w4 g8 e1", "64x32x32 s4 w4 g8 e1")
+_GATHER = ("128x64x32 s2 w4 g8 e1", "128x64x32 s2 w8 g8 e1", "64x64x32 s2 w4 g8 e1")
 
 
 def list_kernels(spec: LayerSpec) -> list[GPUKernel]:
     """The kernels that are tried, those that are expected to be best first."""
-    texts = ["cudnn relu", "cudnn"]
-    if spec.kernel == 1:
-        texts.append("matmul")
-    elif spec.c_in >= 128:
-        texts.append("columns")
+    texts = ["matmul"] if spec.kernel == 1 else ["columns"] if spec.c_in >= 128 else []
+    texts += ["cudnn"]
     if spec.c_in >= 16:
-        tiles = _WIDE if spec.c_out >= 256 else _MIDDLE if spec.c_out >= 128 else _NARROW
+        tiles = (
+            _WIDEST if spec.name == "fc6" else _WIDE if spec.c_out >= 256 else _MIDDLE if spec.c_out >= 128 else _NARROW
+        )
         tiles = tiles if spec.c_in >= 64 else _THIN
+        tiles = tiles[:3] if spec.name in ("fc7", "conv3_1", "conv4_1", "conv2_1") or "context" in spec.name else tiles
         kinds = ["rows"]
         if spec.name == "fc6" or spec.padding:
             kinds = ["slabs"]
@@ -129,4 +111,5 @@ def list_kernels(spec: LayerSpec) -> list[GPUKernel]:
             texts += [f"slabs {tile}" for tile in tiles[:2]]
     if spec.c_in < 8:
         texts += [f"gather {tile}" for tile in _GATHER]
+    texts += ["cudnn relu"]  # last: its plans may take long to build
     return [GPUKernel.parse(text) for text in texts]

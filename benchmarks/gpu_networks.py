@@ -12,14 +12,18 @@ Without a GPU, TRITON_INTERPRET=1 has it run tiny layers in Triton's interpreter
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,110 +32,38 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from gpu_layers_table import LAYERS, LayerSpec, list_kernels  # noqa: E402
+from gpu_tables import make_tables  # noqa: E402
+from gpu_timing import (  # noqa: E402
+    DEVICE,
+    DTYPE,
+    IS_GPU,
+    SHRINK,
+    Report,
+    capture,
+    elapsed,
+    in_one_line,
+    say,
+    show,
+    synchronize,
+    time_all,
+)
 from torch import Tensor  # noqa: E402
 
-IS_GPU = torch.cuda.is_available()
-DEVICE = "cuda" if IS_GPU else "cpu"
-DTYPE = torch.bfloat16 if IS_GPU else torch.float16  # Triton's interpreter cannot multiply bf16
-SHRINK = 1 if IS_GPU else 32
 _WRONG = 1e-2
 """Relative error, root mean square, from which a result counts as wrong; rounding to bf16 takes 2e-3."""
-_began = time.perf_counter()
 
 
-def elapsed() -> float:
-    return time.perf_counter() - _began
-
-
-def say(text: str) -> None:
-    print(f"[{elapsed():5.1f}s] {text}", flush=True)
-
-
-def in_one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
-class Report:
-    """What has been measured, written to a file whenever it grows."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.content: dict[str, Any] = {"layers": {}, "networks": {}, "labels": {}, "errors": []}
-
-    def put(self, section: str, key: str, value: object) -> None:
-        self.content[section][key] = value
-        self.save()
-
-    def save(self) -> None:
-        if self.path is not None:
-            self.path.write_text(json.dumps(self.content, indent=1))
-
-
-def capture(run: Callable[[], object], repeats: int = 1) -> Callable[[], object]:
-    """Record some runs in a CUDA graph; what replays it."""
-    if not IS_GPU:
-        return lambda: [run() for _ in range(repeats)]
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(repeats):
-            kept = run()
-    del kept
-    return graph.replay
-
-
-def time_once(run: Callable[[], object]) -> float:
-    """Milliseconds."""
-    if not IS_GPU:
-        began = time.perf_counter()
-        run()
-        return 1e3 * (time.perf_counter() - began)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end)
-
-
-def synchronize() -> None:
-    if IS_GPU:
-        torch.cuda.synchronize()
-
-
-def time_all(ways: dict[str, Callable[[], object]], rounds: int, repeats: int = 1) -> dict[str, float]:
-    """The median milliseconds of one run of each, taken in turns."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds if IS_GPU else 1):
-        for name, run in ways.items():
-            times[name].append(time_once(run) / repeats)
-    return {name: median(values) for name, values in times.items()}
-
-
-def compile_kernels(spec: LayerSpec, names: list[str]) -> list[str]:
-    """Run some kernels once, so that their code lies in Triton's cache on disk; in a process of its own."""
+def compile_kernel(spec: LayerSpec, name: str) -> str:
+    """Run a kernel once, so that its code lies in Triton's cache on disk; in a process of its own. What failed."""
     from dilated.kernels.gpu_layers import GPUKernel
 
-    failures = []
-    layer, x = spec.build(DEVICE, DTYPE), spec.make_input(DEVICE, DTYPE)
-    for name in names:
-        try:
-            layer.run(layer.prepare(x), GPUKernel.parse(name))
-            synchronize()
-        except Exception as error:
-            failures.append(f"{spec.name} {name}: {in_one_line(error)}")
-            if "CUDA error" in str(error):
-                break
-    return failures
+    try:
+        layer, x = spec.build(DEVICE, DTYPE), spec.make_input(DEVICE, DTYPE)
+        layer.run(layer.prepare(x), GPUKernel.parse(name))
+        synchronize()
+    except Exception as error:
+        return in_one_line(error)
+    return ""
 
 
 def reference_rows(spec: LayerSpec, layer: Any, x: Tensor, last: bool) -> Tensor:
@@ -153,39 +85,42 @@ def error_of(y: Tensor, exact: list[Tensor]) -> float:
     )
 
 
-def measure_layer(spec: LayerSpec, report: Report, deadline: float, skip: set[str]) -> str:
-    """Time a layer by every kernel; the name of the best."""
+def measure_layer(spec: LayerSpec, report: Report, deadline: float, compiled: dict[str, Future[str]]) -> None:
+    """Time a layer by every kernel, as it is compiled; then the best once more, in turns."""
     layer, x = spec.build(DEVICE, DTYPE), spec.make_input(DEVICE, DTYPE)
     x = layer.prepare(x)
     exact = [reference_rows(spec, layer, x, last) for last in (False, True)]
     ways: dict[str, Callable[[], object]] = {}
-    errors = {}
+    rows: dict[str, list[float]] = {}
     repeats = max(1, min(8, int(1e12 / spec.flops))) if IS_GPU else 1
+    say(f"{spec.name}: {spec.c_in} to {spec.c_out}, kernel {spec.kernel}, dilation {spec.dilation}, {spec.out_side}^2")
     for kernel in list_kernels(spec):
         name = str(kernel)
-        if f"{spec.name} {name}" in skip or not layer.can_run(kernel) or (len(ways) > 2 and elapsed() > deadline):
+        if not layer.can_run(kernel) or (ways and elapsed() > deadline):
             continue
         try:
+            problem = compiled[name].result(max(1.0, deadline - elapsed())) if name in compiled else ""
+            if problem:
+                raise RuntimeError(problem)
             error = error_of(layer.run(x, kernel), exact)
             if not error < _WRONG:
-                say(f"{spec.name} {name}: WRONG, error {error:.1e}")
-                continue
+                raise ValueError(f"WRONG, error {error:.1e}")
             ways[name] = capture(lambda kernel=kernel: layer.run(x, kernel), repeats)
-            errors[name] = error
+            ms = time_all({name: ways[name]}, rounds=3, repeats=repeats)[name]
+            rows[name] = [ms, spec.flops / ms / 1e9, error]
+            show(f"      {ms:8.4f} ms {rows[name][1]:6.0f} TFLOP/s  error {error:.1e}  {name}")
         except Exception as problem:
-            report.content["errors"].append(f"{spec.name} {name}: {in_one_line(problem)}")
-            say(report.content["errors"][-1])
-    times = time_all(ways, rounds=7, repeats=repeats)
-    order = sorted(times, key=lambda name: times[name])
-    rows = [(name, times[name], spec.flops / times[name] / 1e9, errors[name]) for name in order]
-    say(f"{spec.name} {spec.c_in}-{spec.c_out} k{spec.kernel} d{spec.dilation} {spec.out_side}^2")
-    for name, ms, rate, error in rows:
-        print(f"      {ms:8.4f} ms {rate:6.0f} TFLOP/s  error {error:.1e}  {name}", flush=True)
-    report.put("layers", spec.name, {"flops": spec.flops, "kernels": [list(row) for row in rows]})
-    del ways
+            report.fail(f"{spec.name} {name}", problem)
+        report.put("layers", spec.name, {"flops": spec.flops, "key": spec.key, "kernels": rows})
+    best = sorted(rows, key=lambda name: rows[name][0])[:4]
+    for name, ms in time_all({name: ways[name] for name in best}, rounds=9, repeats=repeats).items():
+        rows[name][:2] = [ms, spec.flops / ms / 1e9]
+    best = sorted(best, key=lambda name: rows[name][0])
+    show("   in turns: " + "; ".join(f"{name} {rows[name][1]:.0f}" for name in best))
+    report.put("layers", spec.name, {"flops": spec.flops, "key": spec.key, "best": best[0], "kernels": rows})
+    ways.clear()
     if IS_GPU:
         torch.cuda.empty_cache()
-    return order[0]
 
 
 def measure_matrix_rate() -> float:
@@ -242,62 +177,103 @@ def count_flops(network: Any, image: Tensor) -> int:
 
 
 @torch.no_grad()
-def compile_network(name: str) -> list[str]:
-    """Compile a network once, so that inductor's cache holds it; in a process of its own."""
+def warm_compiler(name: str) -> None:
+    """Compile a network once, so that inductor's cache holds it."""
     network, image = build_network(name)
     torch.compile(to_half(network).logits)(image)
     synchronize()
-    return []
+    say(f"{name} is in the cache of torch.compile")
 
 
-def measure_network(name: str, choices: dict[tuple[int, ...], str], report: Report, with_compile: list[str]) -> None:
-    """Time a whole network: plain torch, torch.compile, ours."""
-    from dilated.kernels.gpu import accelerate_on_gpu
-    from dilated.kernels.gpu_layers import CUDNN, GPUConv2d, GPUKernel
+def choose_from(layers: dict[str, Any]) -> Callable[[Any, Tensor], Any]:
+    """What chooses the best measured kernel of a layer, or that of the layer most like it."""
+    from dilated.kernels.gpu_layers import CUDNN, GPUConv2d, GPUKernel, choose_cudnn
 
-    network, image = build_network(name)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        flops, exact = count_flops(network, image), network.logits(image)
-    half = to_half(network)
+    choices = {tuple(layer["key"]): layer["best"] for layer in layers.values() if "best" in layer}
 
     def choose(layer: GPUConv2d, x: Tensor) -> GPUKernel:
         geometry = layer.geometry
         key = x.shape[1], layer.weight.shape[0], geometry.kernel[0], geometry.dilation[0]
-        near = [choices[k] for k in choices if k[:3] == key[:3]] or [choices[k] for k in choices if k[0] == key[0]]
-        kernel = GPUKernel.parse(choices.get(key) or (near[0] if near else "cudnn"))
+        similar = [choices[k] for k in choices if k[:3] == key[:3]]
+        name = choices.get(key) or (similar[0] if similar else str(choose_cudnn(layer, x)))
+        kernel = GPUKernel.parse(name)
         return kernel if layer.can_run(kernel) else CUDNN
 
-    fast = accelerate_on_gpu(network, DTYPE, choose)
-    runs: dict[str, Callable[[], Tensor]] = {
-        "cuDNN channels_last": lambda: half.logits(image),
-        "ours": lambda: fast.logits(image),
-    }
-    for mode in with_compile:
-        compiled = torch.compile(half.logits, mode=None if mode == "default" else mode)
-        runs[f"torch.compile {mode}"] = lambda compiled=compiled: compiled(image)
-    ways: dict[str, Callable[[], object]] = {}
-    outcome: dict[str, Any] = {"flops": flops, "image": list(image.shape), "ways": {}}
-    for way, run in runs.items():
+    return choose
+
+
+class NetworkBench:
+    """A network, and the ways in which it is run."""
+
+    def __init__(self, name: str, report: Report) -> None:
+        self.name, self.report = name, report
+        self.network, self.image = build_network(name)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            self.flops, self.exact = count_flops(self.network, self.image), self.network.logits(self.image)
+        self.half = to_half(self.network)
+        self.ways: dict[str, Callable[[], object]] = {}
+        self.outcome: dict[str, Any] = {"flops": self.flops, "image": list(self.image.shape), "ways": {}}
+
+    def add(self, way: str, run: Callable[[], Tensor]) -> None:
+        """Run once, compare with float32, and record a graph."""
         try:
-            logits = run().float()
-            difference = (logits - exact).square().mean().sqrt() / exact.square().mean().sqrt()
-            changed = (logits.argmax(1) != exact.argmax(1)).float().mean()
-            outcome["ways"][way] = {"error": float(difference), "changed": float(changed)}
-            say(f"{name} {way}: error {float(difference):.1e}, labels changed {float(changed):.3%}")
-            ways[way] = run
-            ways[f"{way}, CUDA graph"] = capture(run)
+            logits, exact = run().float(), self.exact
+            error = float((logits - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+            changed = float((logits.argmax(1) != exact.argmax(1)).float().mean())
+            self.outcome["ways"][way] = {"error": error, "changed": changed}
+            say(f"{self.name} {way}: error {error:.1e}, labels changed {changed:.3%}")
+            self.ways[way] = run
+            self.ways[f"{way}, CUDA graph"] = capture(run)
+            self.outcome["ways"][f"{way}, CUDA graph"] = {"error": error, "changed": changed}
         except Exception as problem:
-            report.content["errors"].append(f"{name} {way}: {in_one_line(problem)}")
-            say(report.content["errors"][-1])
+            self.report.fail(f"{self.name} {way}", problem)
             traceback.print_exc(limit=-3)
-    for way, ms in time_all(ways, rounds=15).items():
-        known = outcome["ways"].get(way.removesuffix(", CUDA graph"), {})
-        outcome["ways"][way] = known | {"ms": ms, "tflops": flops / ms / 1e9}
-        share = flops / ms / 1e9 / report.content["matrix_rate"]
-        print(f"      {ms:8.3f} ms {flops / ms / 1e9:6.0f} TFLOP/s, {share:.1%} of the matrix rate  {way}", flush=True)
-    report.put("networks", name, outcome)
-    if IS_GPU:
-        profile_network(fast, image)
+
+    def time(self, rounds: int = 11) -> None:
+        """Time all ways in turns."""
+        for way, ms in time_all(self.ways, rounds).items():
+            rate = self.flops / ms / 1e9
+            self.outcome["ways"][way] |= {"ms": ms, "tflops": rate}
+            share = rate / self.report.content["matrix_rate"]
+            show(f"      {ms:8.3f} ms {rate:6.0f} TFLOP/s, {share:.1%} of the matrix rate  {way}")
+        self.report.put("networks", self.name, self.outcome)
+
+
+@torch.no_grad()
+def measure_networks(args: argparse.Namespace) -> None:
+    """The whole networks: built at once, measured when the layers are; torch.compile last."""
+    from dilated.kernels.gpu import accelerate_on_gpu
+
+    report = Report(args.json)
+    benches = []
+    for name in NETWORKS:
+        benches.append(NetworkBench(name, report))
+        say(f"{name} built, {benches[-1].flops / 1e12:.2f} TFLOP")
+    faulthandler.cancel_dump_traceback_later()
+    while not args.flag.exists():
+        time.sleep(0.05)
+    report.content = json.loads(args.json.read_text())
+    chooser = choose_from(report.content["layers"])
+    for bench in benches:
+        try:
+            fast = accelerate_on_gpu(bench.network, DTYPE, chooser)
+            bench.add("ours", lambda fast=fast, image=bench.image: fast.logits(image))
+            bench.add("cuDNN channels_last", lambda bench=bench: bench.half.logits(bench.image))
+            bench.time()
+            if IS_GPU:
+                profile_network(fast, bench.image)
+        except Exception as problem:
+            report.fail(bench.name, problem)
+            traceback.print_exc(limit=-5)
+    measure_labels(report)
+    for bench in benches if args.compile else ():
+        compiled = torch.compile(bench.half.logits)
+        bench.add("torch.compile", lambda compiled=compiled, bench=bench: compiled(bench.image))
+        bench.time()
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 4
+    for bench in benches:  # at the very end: some of cuDNN's plans take seconds
+        bench.add("cuDNN benchmark", lambda bench=bench: bench.half.logits(bench.image))
+        bench.time()
 
 
 def profile_network(fast: Any, image: Tensor) -> None:
@@ -309,7 +285,7 @@ def profile_network(fast: Any, image: Tensor) -> None:
         synchronize()
     events = sorted(profiler.key_averages(), key=lambda e: -e.self_device_time_total)
     for event in events[:14]:
-        print(f"      {event.self_device_time_total / 1e3:8.3f} ms x{event.count:3} {event.key[:90]}", flush=True)
+        show(f"      {event.self_device_time_total / 1e3:8.3f} ms x{event.count:3} {event.key[:90]}")
 
 
 def measure_labels(report: Report) -> None:
@@ -339,74 +315,97 @@ def measure_labels(report: Report) -> None:
         say(f"labels of {classes} classes {pixels}^2: {times}, changed {changed:.4%}")
 
 
-def compile_all(workers: int, seconds: float, with_networks: bool) -> set[str]:
-    """Compile all kernels side by side; the layers and kernels that failed."""
-    failed: set[str] = set()
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    tasks = [pool.submit(compile_network, name) for name in NETWORKS if with_networks]
-    for spec in LAYERS:
-        names = [str(kernel) for kernel in list_kernels(spec) if kernel.is_triton]
-        tasks += [pool.submit(compile_kernels, spec, names[i : i + 3]) for i in range(0, len(names), 3)]
-    try:
-        for task in as_completed(tasks, timeout=seconds):
-            problem = task.exception()
-            lines = [f"compiling: {in_one_line(problem)}"] if problem else task.result()
-            for line in lines:
-                say(line)
-                failed.add(line.partition(":")[0])
-    except TimeoutError:
-        say("compiling takes long; going on")
-    pool.shutdown(wait=False, cancel_futures=True)
-    return failed
-
-
 @torch.no_grad()
-def measure(args: argparse.Namespace) -> None:
+def measure_layers(args: argparse.Namespace) -> None:
+    """Every layer, while its kernels are compiled by other processes."""
     report = Report(args.json)
+    layers = LAYERS if IS_GPU else [spec.shrink() for spec in LAYERS]
+    compiled: dict[str, dict[str, Future[str]]] = {spec.name: {} for spec in layers}
+    if IS_GPU:
+        pool = ProcessPoolExecutor(args.workers, mp_context=multiprocessing.get_context("spawn"))
+        for spec in layers:
+            for kernel in list_kernels(spec):
+                if kernel.tile is not None:
+                    compiled[spec.name][str(kernel)] = pool.submit(compile_kernel, spec, str(kernel))
     import triton
 
     name = torch.cuda.get_device_properties(0).name if IS_GPU else "none, Triton's interpreter"
     facts = {"gpu": name, "torch": torch.__version__, "triton": triton.__version__}
-    report.content |= facts | {"cudnn": torch.backends.cudnn.version()}
-    torch.backends.cudnn.benchmark = True
-    report.content["matrix_rate"] = measure_matrix_rate()
+    report.content |= facts | {"cudnn": torch.backends.cudnn.version(), "matrix_rate": measure_matrix_rate()}
     say(f"{facts}, matrix rate {report.content['matrix_rate']:.0f} TFLOP/s")
-    workers = max(1, (os.cpu_count() or 2) - 1)
-    failed: set[str] = set()
-    if IS_GPU:
-        failed = compile_all(workers, 0.5 * args.seconds, args.compile)
-    say("compiled")
-    choices: dict[tuple[int, ...], str] = {}
-    for spec in LAYERS if IS_GPU else map(LayerSpec.shrink, LAYERS):
+    report.save()
+    for spec in layers:
         try:
-            choices[spec.key] = measure_layer(spec, report, 0.7 * args.seconds, failed)
+            measure_layer(spec, report, args.seconds, compiled[spec.name])
         except Exception as problem:
-            say(f"{spec.name}: {in_one_line(problem)}")
+            report.fail(spec.name, problem)
             traceback.print_exc(limit=-3)
-    for name in NETWORKS:
-        modes = ["default"] if args.compile and elapsed() < 0.85 * args.seconds else []
-        modes += ["max-autotune-no-cudagraphs"] if args.autotune else []
-        try:
-            measure_network(name, choices, report, modes)
-        except Exception as problem:
-            say(f"{name}: {in_one_line(problem)}")
-            traceback.print_exc(limit=-5)
-    measure_labels(report)
+    say("layers done")
+
+
+def run_stages(args: argparse.Namespace) -> None:
+    """Each stage in processes of its own, so that none can hold up another for longer than its time."""
+    args.json.unlink(missing_ok=True)
+    args.flag.unlink(missing_ok=True)
+    script = [sys.executable, __file__, "--json", str(args.json), "--workers", str(args.workers)]
+    script += [] if args.compile else ["--no-compile"]
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
+
+    def start(*stage: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*script, *stage], start_new_session=True)
+
+    layer_seconds = 0.55 * args.seconds
+    layers = start("--stage", "layers", "--seconds", str(layer_seconds - 3))
+    others = [start("--stage", "networks")]
+    if args.compile:
+        others += [start("--stage", "warm", "--network", name) for name in NETWORKS]
+    try:
+        wait_for(layers, layer_seconds - elapsed())
+        end(layers)
+        args.flag.touch()
+        wait_for(others[0], args.seconds - elapsed())
+    finally:
+        for process in (layers, *others):
+            end(process)
+        args.flag.unlink(missing_ok=True)
     say("done")
+
+
+def wait_for(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(max(1.0, seconds))
+    except subprocess.TimeoutExpired:
+        say(f"{process.args[-3:]} takes long; going on")  # type: ignore[index]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a stage and its own processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=75, help="time in all, about")
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--seconds", type=float, default=75, help="time in all")
+    parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="file to write")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
-    parser.add_argument(
-        "--autotune", action="store_true", help="also torch.compile's max-autotune, which takes minutes"
-    )
+    parser.add_argument("--table", type=Path, metavar="JSON", help="print the tables of a file, and measure nothing")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 6), help="that compile kernels")
+    parser.add_argument("--stage", choices=("layers", "networks", "warm"), help=argparse.SUPPRESS)
+    parser.add_argument("--network", default=NETWORKS[0], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.table:
+        print(make_tables(json.loads(args.table.read_text())))
+        return
+    args.flag = args.json.with_suffix(".flag")
     if not IS_GPU and os.environ.get("TRITON_INTERPRET") != "1":
         sys.exit("no GPU: set TRITON_INTERPRET=1 to try the script at tiny size")
-    measure(args)
+    if args.stage is None:
+        run_stages(args)
+        return
+    stages = {"layers": lambda: measure_layers(args), "networks": lambda: measure_networks(args)}
+    stages.get(args.stage, lambda: warm_compiler(args.network))()
     sys.stdout.flush()
     os._exit(0)  # without waiting for what is still compiled
 

@@ -108,7 +108,11 @@ def _store_rows(
         tl.store(y_ptr + row[:, None] * c_out + columns[None, :], value, mask=mask)
 
 
-@triton.jit
+_SIZES = ["images", "rows", "image_rows", "pitch", "out_h", "out_w", "step_i", "step_j"]
+"""Arguments that a kernel is not compiled anew for, so that images of many sizes share one."""
+
+
+@triton.jit(do_not_specialize=_SIZES)
 def _conv_rows(
     x_desc, w_desc, y_desc, y_ptr, bias_ptr, images, rows, image_rows, pitch, out_h, out_w, c_out, step_i, step_j,
     low, high,
@@ -151,7 +155,7 @@ def _conv_rows(
             )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["images", "height", "width", "out_h", "out_w"])
 def _conv_gather(
     x_ptr, w_ptr, y_ptr, bias_ptr, images, height, width, out_h, out_w, c_out, stride_h, stride_w, dilation_h,
     dilation_w, padding_h, padding_w, low, high,

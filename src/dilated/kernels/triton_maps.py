@@ -12,36 +12,52 @@ from torch import Tensor
 
 from dilated.kernels.geometry import Pair
 
-_VALUES = 1024
+_VALUES = 2048
 """Values that one program moves."""
+_VECTOR = 8
+"""Values that one thread moves at once: 16 bytes of half precision."""
 
 
-@triton.jit
+def _index_type(*tensors: Tensor) -> tl.dtype:
+    """The type that holds the position of every element."""
+    return tl.int32 if max(tensor.numel() for tensor in tensors) < 2**30 else tl.int64
+
+
+@triton.jit(do_not_specialize=["total", "height", "width", "rows", "columns"])
 def _unfold(
-    x_ptr, y_ptr, total, height, width, c_in, slabs_h, slabs_w, rows, columns, c_out, padding_h, padding_w, step_h,
-    step_w, stride_row, stride_slab, stride_image, BLOCK: tl.constexpr, VECTOR: tl.constexpr,
+    x_ptr, y_ptr, total, height, width, c_in, slabs_h, slabs_w, rows, columns, in_chunks, chunks, padding_h, padding_w,
+    step_h, step_w, BLOCK: tl.constexpr, VECTOR: tl.constexpr, ALIGNED: tl.constexpr, COLUMN: tl.constexpr,
+    INDEX: tl.constexpr,
 ):  # fmt: skip
-    """Copy every element of the output (image, row, column, slab, channel) from where its slab reads the input."""
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    chunks = c_out // VECTOR
+    """Copy vectors of channels of the output from where their slab reads the input."""
+    index = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     chunk = index % chunks
     rest = index // chunks
-    j = rest % slabs_w
-    rest = rest // slabs_w
-    i = rest % slabs_h
-    rest = rest // slabs_h
+    slabs = slabs_h * slabs_w
+    if COLUMN:  # (image, row, column, slab)
+        slab = rest % slabs
+        rest = rest // slabs
     column = rest % columns
     rest = rest // columns
     row = rest % rows
     image = rest // rows
-    h = row + i * step_h - padding_h
-    w = column + j * step_w - padding_w
-    c = chunk[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
+    if not COLUMN:  # (image, slab, row, column)
+        slab = image % slabs
+        image = image // slabs
+    h = row + slab // slabs_w * step_h - padding_h
+    w = column + slab % slabs_w * step_w - padding_w
+    lanes = tl.arange(0, VECTOR)[None, :]
+    c = chunk[:, None] * VECTOR + lanes
     is_inside = (h >= 0) & (h < height) & (w >= 0) & (w < width) & (index < total)
-    source = ((image * height + h) * width + w) * c_in
-    value = tl.load(x_ptr + source[:, None] + c, mask=is_inside[:, None] & (c < c_in), other=0.0)
-    target = image * stride_image + (i * slabs_w + j) * stride_slab + (row * columns + column) * stride_row
-    tl.store(y_ptr + target[:, None] + c, value, mask=(index < total)[:, None])
+    place = (image * height + h) * width + w
+    if ALIGNED:
+        source = x_ptr + ((place * in_chunks + chunk) * VECTOR)[:, None] + lanes
+        mask = (is_inside & (chunk < in_chunks))[:, None]
+    else:
+        source = x_ptr + (place * c_in)[:, None] + c
+        mask = is_inside[:, None] & (c < c_in)
+    value = tl.load(source, mask=mask, other=0.0)
+    tl.store(y_ptr + (index * VECTOR)[:, None] + lanes, value, mask=(index < total)[:, None])
 
 
 def unfold(
@@ -65,39 +81,37 @@ def unfold(
     rows, count = size[0] * size[1], slabs[0] * slabs[1]
     shape = (n, rows, count * channels) if is_column else (n, count, rows, channels)
     y = x.new_empty(shape)
-    vector = 8 if channels % 8 == 0 else 1
-    total = y.numel() // vector
-    row_stride = channels * (count if is_column else 1)
-    slab_stride = channels * (1 if is_column else rows)
-    block = _VALUES // vector
+    total, block = y.numel() // _VECTOR, _VALUES // _VECTOR
     _unfold[(-(-total // block),)](
-        x, y, total, height, width, c_in, *slabs, *size, channels, *padding, *steps, row_stride, slab_stride,
-        rows * count * channels, BLOCK=block, VECTOR=vector,
+        x, y, total, height, width, c_in, *slabs, *size, c_in // _VECTOR, channels // _VECTOR, *padding, *steps,
+        BLOCK=block, VECTOR=_VECTOR, ALIGNED=c_in % _VECTOR == 0, COLUMN=is_column, INDEX=_index_type(x, y),
     )  # fmt: skip
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total", "height", "width", "out_h", "out_w"])
 def _max_pool(
-    x_ptr, y_ptr, total, height, width, channels, out_h, out_w, BLOCK: tl.constexpr
+    x_ptr, y_ptr, total, height, width, chunks, out_h, out_w, BLOCK: tl.constexpr, VECTOR: tl.constexpr,
+    INDEX: tl.constexpr,
 ):  # fmt: skip
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    c = index % channels
-    rest = index // channels
+    index = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
+    chunk = index % chunks
+    rest = index // chunks
     w = rest % out_w * 2
     rest = rest // out_w
     h = rest % out_h * 2
     image = rest // out_h
-    base = ((image * height + h) * width + w) * channels + c
-    inside = index < total
+    base = ((((image * height + h) * width + w) * chunks + chunk) * VECTOR)[:, None] + tl.arange(0, VECTOR)[None, :]
+    inside = (index < total)[:, None] & (base >= 0)
     best = tl.load(x_ptr + base, mask=inside, other=0.0)
     lowest = float("-inf")
-    right, below = inside & (w + 1 < width), inside & (h + 1 < height)
-    best = tl.maximum(best, tl.load(x_ptr + base + channels, mask=right, other=lowest), tl.PropagateNan.ALL)
-    base += width * channels
+    step = chunks * VECTOR  # a multiple that the compiler sees, unlike the number of channels
+    right, below = inside & (w + 1 < width)[:, None], inside & (h + 1 < height)[:, None]
+    best = tl.maximum(best, tl.load(x_ptr + base + step, mask=right, other=lowest), tl.PropagateNan.ALL)
+    base += width * step
     best = tl.maximum(best, tl.load(x_ptr + base, mask=below, other=lowest), tl.PropagateNan.ALL)
-    best = tl.maximum(best, tl.load(x_ptr + base + channels, mask=right & below, other=lowest), tl.PropagateNan.ALL)
-    tl.store(y_ptr + index, best, mask=inside)
+    best = tl.maximum(best, tl.load(x_ptr + base + step, mask=right & below, other=lowest), tl.PropagateNan.ALL)
+    tl.store(y_ptr + (index * VECTOR)[:, None] + tl.arange(0, VECTOR)[None, :], best, mask=inside)
 
 
 def max_pool(x: Tensor) -> Tensor:
@@ -112,11 +126,16 @@ def max_pool(x: Tensor) -> Tensor:
     n, channels, height, width = x.shape
     out_h, out_w = -(-height // 2), -(-width // 2)
     y = x.new_empty((n, out_h, out_w, channels))
-    _max_pool[(triton.cdiv(y.numel(), _VALUES),)](x, y, y.numel(), height, width, channels, out_h, out_w, BLOCK=_VALUES)
+    vector = _VECTOR if channels % _VECTOR == 0 else 1
+    total, block = y.numel() // vector, _VALUES // _VECTOR
+    _max_pool[(triton.cdiv(total, block),)](
+        x, y, total, height, width, channels // vector, out_h, out_w, BLOCK=block, VECTOR=vector,
+        INDEX=_index_type(x),
+    )  # fmt: skip
     return y.permute(0, 3, 1, 2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total", "height", "width", "out_h", "out_w", "stride_image", "stride_row"])
 def _upsample_argmax(
     logits_ptr, labels_ptr, row_ptr, row_weight_ptr, column_ptr, column_weight_ptr, total, height, width, classes,
     out_h, out_w, stride_image, stride_class, stride_row, stride_column, BLOCK: tl.constexpr,
