@@ -42,7 +42,7 @@ def step_of(parts: int = 1, **options: object) -> tuple[Segmenter, TrainStep]:
 def test_the_divergence_is_that_of_the_definition_in_the_learners_order(teacher: Path) -> None:
     images, logits = torch.rand(2, 3, 32, 40), torch.randn(2, 3, 32, 40)
     distill = Teacher(str(teacher), CLASSES.names, CPU)
-    p = distill.segmenter(images).softmax(1).flip(1).double()
+    p = distill.members[0].segmenter(images).softmax(1).flip(1).double()
     q = logits.softmax(1).double()
     expected = (p * (p / q).log()).sum(1).mean().item()
     assert distill(logits, images, 2).item() == pytest.approx(expected, rel=1e-4)
@@ -94,3 +94,14 @@ def test_other_classes_and_recipes_that_cannot_are_refused(teacher: Path) -> Non
     cached = replace(StageConfig("context", 1), cache_features=True)
     with pytest.raises(InputError, match="cached features"):
         Recipe(replace(NETWORK, context="basic"), stage=(cached,), teacher="street")
+
+
+def test_the_probabilities_of_several_teachers_are_averaged(teacher: Path, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    other = tmp_path / "other.safetensors"
+    Segmenter(CLASSES.names, CLASSES.colors, NETWORK).save(other)
+    images = torch.rand(2, 3, 32, 40)
+    singly = [Teacher(str(path), CLASSES.names, CPU).log_probabilities(images).exp() for path in (teacher, other)]
+    together = Teacher(f"{teacher}, {other}", CLASSES.names, CPU).log_probabilities(images).exp()
+    torch.testing.assert_close(together, (singly[0] + singly[1]) / 2)
+    assert not torch.allclose(singly[0], singly[1])

@@ -133,7 +133,8 @@ class Recipe:
     aux_loss_weight: float = 0.0
     """Deep supervision: weight of the loss of a classifier on the backbone's last level but one, in training only."""
     teacher: str = ""
-    """A network whose probabilities are learned from too: a file, a run or a bundled name; none if left out."""
+    """A network whose probabilities are learned from too: a file, a run or a bundled name; or several, with commas
+    between them, whose probabilities are averaged; none if left out."""
     teacher_weight: float = 1.0
     """Weight of the divergence from the teacher's probabilities, a mean over all pixels, labelled or not."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -1,6 +1,6 @@
 """Learning from a teacher: a larger network, or an average of several, whose probabilities are targets at every pixel.
 
-    teacher = Teacher("runs/large", segmenter.classes, device)
+    teacher = Teacher("runs/large", segmenter.classes, device)        # or several: "runs/seed1, runs/seed2"
     loss = cross_entropy + weight * teacher(logits, images, batch_size=8)
 
 A label says what a pixel is; a teacher's probabilities also say what it could have been, and say it where nothing is
@@ -9,6 +9,7 @@ labelled (Hinton et al. 2015; at each pixel, Liu et al., CVPR 2019).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,10 +22,10 @@ from dilated.weights.bundled import load
 
 
 class Teacher:
-    """A trained network that stays as it is.
+    """A trained network that stays as it is, or several whose probabilities are averaged.
 
     Args:
-        network: a network file, a run, a bundled name or an address.
+        networks: a network file, a run, a bundled name or an address; or several, with commas between them.
         classes: of the network that learns; the teacher's have the same names in any order.
         device: to compute on.
         config: what the learner's images hold; None for 8-bit RGB.
@@ -34,28 +35,15 @@ class Teacher:
     """
 
     def __init__(
-        self, network: str, classes: Sequence[str], device: torch.device, config: InputConfig | None = None
+        self, networks: str, classes: Sequence[str], device: torch.device, config: InputConfig | None = None
     ) -> None:
-        self.segmenter = load(network).to(device).requires_grad_(False).eval()
-        names = self.segmenter.classes
-        if set(names) != set(classes):
-            raise InputError(
-                f"recipe.teacher: {network} has the classes {', '.join(names)[:200]}; the data has "
-                f"{', '.join(classes)[:200]}",
-                hint="give a network that was trained on data of these classes",
-            )
-        theirs, ours = self.segmenter.input or InputConfig(), config or InputConfig()
-        if _values(theirs) != _values(ours):
-            raise InputError(
-                f"recipe.teacher: {network} reads {theirs.describe()}; the images have {ours.describe()}",
-                hint="give a network that was trained on the same bands, with the same [input] in classes.toml",
-            )
-        self.order = torch.tensor([names.index(name) for name in classes], device=device)
+        self.members = [_Member(name.strip(), classes, device, config or InputConfig()) for name in networks.split(",")]
 
     @torch.no_grad()
     def log_probabilities(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> (N, C, H, W) in the order of the learner's classes, float32."""
-        return self.segmenter(images)[:, self.order].float().log_softmax(1)
+        logs = [member.log_probabilities(images) for member in self.members]
+        return logs[0] if len(logs) == 1 else torch.stack(logs).logsumexp(0) - math.log(len(logs))
 
     def __call__(self, logits: Tensor, images: Tensor, batch_size: int) -> Tensor:
         """Return the Kullback-Leibler divergence of the learner from the teacher, a mean over the batch's pixels.
@@ -71,6 +59,30 @@ class Teacher:
         target = self.log_probabilities(images)
         divergence = F.kl_div(logits.log_softmax(1), target, reduction="sum", log_target=True)
         return divergence / (batch_size * logits.shape[-2] * logits.shape[-1])
+
+
+class _Member:
+    """One of the networks of a teacher."""
+
+    def __init__(self, network: str, classes: Sequence[str], device: torch.device, config: InputConfig) -> None:
+        self.segmenter = load(network).to(device).requires_grad_(False).eval()
+        names = self.segmenter.classes
+        if set(names) != set(classes):
+            raise InputError(
+                f"recipe.teacher: {network} has the classes {', '.join(names)[:200]}; the data has "
+                f"{', '.join(classes)[:200]}",
+                hint="give a network that was trained on data of these classes",
+            )
+        theirs = self.segmenter.input or InputConfig()
+        if _values(theirs) != _values(config):
+            raise InputError(
+                f"recipe.teacher: {network} reads {theirs.describe()}; the images have {config.describe()}",
+                hint="give a network that was trained on the same bands, with the same [input] in classes.toml",
+            )
+        self.order = torch.tensor([names.index(name) for name in classes], device=device)
+
+    def log_probabilities(self, images: Tensor) -> Tensor:
+        return self.segmenter(images)[:, self.order].float().log_softmax(1)
 
 
 def _values(config: InputConfig) -> tuple[object, ...]:
