@@ -7,20 +7,18 @@ Each arm and seed is a cell that is kept in --out, `fpn-seed2.npz`: called again
 Arms, one after another, each in a process of its own:
     dilated        `dilated train DATA --budget B`, nothing else said: planning and validation are inside the budget
     trial          the same with `--trial`, which tries two ways to treat the backbone inside the budget
-    deeplabv3plus  segmentation_models.pytorch's DeepLabV3+ (output stride 16), trained by the loop below
-    fpn            its FPN, likewise
+    fpn, deeplabv3plus, unet       of segmentation_models.pytorch
+    fpn-careful, ...               the same with our batch, frozen normalization and a slow encoder
+    torchvision, segformer         torchvision's recipe, and transformers' SegFormer head on the same encoder
 
-The loop of the peers is a competent one, and is given what ours has: the same ImageNet weights of EfficientNet-lite0,
-the same augmented samples, batch and crop, bf16, AdamW with a head ten times as fast as the encoder, warm-up and a poly
-schedule that ends with the budget, cross-entropy + dice, a moving average of the weights. Its one validation is not
-counted. All arms are measured by the same code at the images' own resolution; 95% intervals are over groups of
-images, or blocks of one film, those of differences paired.
+`benchmarks/peers.py` says what each is given; the one validation of a peer is not counted. All arms are measured by
+the same code at the images' own resolution; 95% intervals are over groups of images, or blocks of one film, those of
+differences paired.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import shutil
 import subprocess
@@ -30,98 +28,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from intervals import mean_iou_difference_of_seeds, mean_iou_interval
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from peers import LOOPS, Peer, train_peer
 
 from dilated import ConfusionMatrix, Predictor, load
-from dilated.data.augment import AugmentConfig
 from dilated.data.dataset import Dataset, open_dataset
-from dilated.data.loader import iter_batch_keys, iter_batches
-from dilated.data.torch_dataset import TrainingSamples
-from dilated.environment import describe_machine, has_bf16
+from dilated.environment import describe_machine
 from dilated.files import atomic_path
-from dilated.training.autoplan.choices import MAX_SAMPLE_PIXELS, _choose_crop
-from dilated.training.autoplan.measure import summarize_dataset
 from dilated.training.budget import parse_duration
-from dilated.training.losses import LossConfig, combined_loss
-from dilated.weights.catalog import BUNDLED_FILES
 
 OURS = {"dilated": [], "trial": ["--trial"]}
-PEERS = ("deeplabv3plus", "fpn")
-ARMS, DEFAULT_ARMS = (*OURS, *PEERS), ("dilated", *PEERS)
-ENCODER = "tu-tf_efficientnet_lite0"
-
-
-def peer(arm: str, classes: int) -> nn.Module:
-    """The peer's network with the ImageNet weights that ours begins with."""
-    import segmentation_models_pytorch as smp
-
-    kind = {"deeplabv3plus": smp.DeepLabV3Plus, "fpn": smp.FPN}[arm]
-    network = kind(ENCODER, encoder_weights=None, classes=classes)
-    weights = load_file(str(BUNDLED_FILES / "tf_efficientnet_lite0.safetensors"))
-    missing = network.encoder.model.load_state_dict(weights, strict=False).missing_keys
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing:
-        raise SystemExit(f"{arm}: {len(missing)} encoder weights are missing, first {missing[0]}")
-    return network
-
-
-class Peer:
-    """A peer's network as `Predictor` is used: an image in, labels out."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network.eval()
-
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        x = normalised(torch.tensor(image).permute(2, 0, 1)[None].float() / 255)
-        height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % 32, 0, -height % 32))
-        return self.network(x)[0, :, :height, :width].argmax(0).numpy()
-
-
-def normalised(x: Tensor) -> Tensor:
-    return (x - 0.5) / 0.5  # tf_efficientnet_lite0's own
-
-
-def train_peer(arm: str, data: Dataset, budget: float, seed: int = 0) -> nn.Module:
-    """The hand-written loop."""
-    began = time.monotonic()
-    torch.manual_seed(seed)
-    network = peer(arm, len(data.classes)).train()
-    pairs = data.samples("train")
-    # The peers get our crop too: choosing one is not what is compared.
-    crop, _ = _choose_crop(summarize_dataset(pairs, data.classes), MAX_SAMPLE_PIXELS["cpu"])
-    samples = TrainingSamples(pairs, AugmentConfig(crop=crop, scale=(0.6, 1.8)), seed=seed, cache=True)
-    encoder = set(network.encoder.parameters())
-    groups = [(list(encoder), 1e-4 * 5), ([p for p in network.parameters() if p not in encoder], 1e-3 * 5)]
-    optimizer = torch.optim.AdamW([{"params": p, "lr": r, "peak": r} for p, r in groups], weight_decay=0.01)
-    average = copy.deepcopy(network).eval()
-    options = LossConfig(dice=1.0)
-    for step, (image, label) in enumerate(
-        iter_batches(samples, iter_batch_keys(len(samples), 8, seed, 0, None), workers=1)
-    ):
-        progress = (time.monotonic() - began) / budget
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * min(1, (step + 1) / 50) * (1 - progress) ** 0.9
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16(torch.device("cpu"))):
-            logits = network(normalised(image))
-        optimizer.zero_grad(set_to_none=True)
-        combined_loss(logits.float(), label, options).backward()
-        optimizer.step()
-        decay = min(0.998, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for average_value, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                average_value.lerp_(value, 1 - decay) if average_value.is_floating_point() else average_value.copy_(
-                    value
-                )
-    print(f"{arm}: {step} steps in {time.monotonic() - began:.0f} s", flush=True)
-    return average
+ARMS = (*OURS, *LOOPS)
 
 
 def measured(label_of: object, data: Dataset) -> np.ndarray:
@@ -203,7 +120,7 @@ def main() -> None:
         "--arms",
         nargs="+",
         choices=ARMS,
-        default=[arm for arm in ARMS if arm != "trial"],
+        default=["dilated", "deeplabv3plus", "fpn"],
         help="those to compare, ours first",
     )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
