@@ -8,6 +8,7 @@
 | `fcn-32s`, `fcn-16s`, `fcn-8s` | FCN (Long et al. 2015): logits at stride 32, to which finer ones are added |
 | `duc` | dense up-sampling convolution (Wang et al. 2018): a 1x1 makes the logits of all r x r pixels of a feature |
 | `unet` | U-Net's (Ronneberger et al. 2015): per level nearest neighbors, the backbone's map, two 3x3 |
+| `pup` | progressive up-sampling (SETR, Zheng et al. 2021): twice bilinear doubling and a 3x3, for plain transformers |
 
 FCN's deconvolutions are learned and start as bilinear interpolation; those that double have a kernel for each pair of
 classes, as the authors' have, and the last one, which the authors keep fixed, a kernel for each class. At the border
@@ -31,7 +32,7 @@ from dilated.models.paper import bilinear_kernel
 from dilated.models.sampling import Grid, upsample
 from dilated.models.timm_backbone import BackboneLayout
 
-DecoderName = Literal["fcn-32s", "fcn-16s", "fcn-8s", "duc", "unet"]
+DecoderName = Literal["fcn-32s", "fcn-16s", "fcn-8s", "duc", "unet", "pup"]
 _FCN_NAMES = ("fcn-32s", "fcn-16s", "fcn-8s")
 _MOST_CLASSES = 1_024
 
@@ -97,6 +98,8 @@ def build_decoder(name: str, layout: BackboneLayout, width: int, classes: int, d
     """
     if name == "unet":
         return UNetDecoder(layout.channels, width)
+    if name == "pup":
+        return ProgressiveDecoder(layout, width)
     if name in _FCN_NAMES:
         return FCNDecoder(name, layout, width, classes, dropout)
     return None
@@ -282,3 +285,35 @@ class UNetDecoder(Decoder):
     def output_grid(self, grids: Sequence[Grid]) -> Grid:
         stride = grids[0].stride / 2
         return Grid(stride, (stride - 1) / 2)
+
+
+class ProgressiveDecoder(Decoder):
+    """A 1x1 over the maps of the last level's stride, then bilinear doubling and a 3x3: twice, so that 16 becomes 4.
+
+    Args:
+        layout: of the backbone.
+        width: F, the channels of its maps.
+
+    Shapes:
+        maps of which the last have stride r -> (N, F, 4 H / r, 4 W / r), or of 2 H / r where 4 does not divide r.
+    """
+
+    def __init__(self, layout: BackboneLayout, width: int) -> None:
+        super().__init__()
+        stride = layout.strides[-1]
+        self.levels = [level for level, other in enumerate(layout.strides) if other == stride]
+        self.out_channels = width
+        self.neck = conv_norm_relu(sum(layout.channels[level] for level in self.levels), width, 1)
+        doublings = 2 if stride % 4 == 0 else 1
+        self.blocks = nn.ModuleList(conv_norm_relu(width, width, 3) for _ in range(doublings))
+
+    def forward(self, feature_maps: Sequence[Tensor], grids: Sequence[Grid]) -> Tensor:
+        features: Tensor = self.neck(torch.cat([feature_maps[level] for level in self.levels], 1))
+        for block in self.blocks:
+            features = block(F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False))
+        return features
+
+    def output_grid(self, grids: Sequence[Grid]) -> Grid:
+        full = grids[self.levels[-1]]
+        stride = full.stride / 2 ** len(self.blocks)
+        return Grid(stride, full.start - (full.stride - stride) / 2)

@@ -56,9 +56,9 @@ class SegmenterConfig(BaseConfig):
     """What a segmenter is built of."""
 
     backbone: str = "tf_efficientnet_lite0"
-    """A convolutional network of timm, by its name there."""
+    """A network of timm, by its name there: convolutional, or a plain transformer (ViT, DeiT, DINOv2, DINOv3)."""
     output_stride: int = 8
-    """Pixels per logit along each axis: 8, 16 or 32."""
+    """Pixels per logit along each axis: 8, 16 or 32; of a plain transformer the side of its patches, 14 or 16."""
     dilation: Literal["timm", "exact"] = "timm"
     """What turns strides into dilation: timm, or `dilated.dilate`, which is exact and can dilate more backbones."""
     levels: int = 0
@@ -102,7 +102,7 @@ class SegmenterConfig(BaseConfig):
     def __post_init__(self) -> None:
         rules = {
             "head": (":" in self.head or self.head in _HEADS, f"give one of {', '.join(_HEADS)}, or a module:name"),
-            "output_stride": (self.output_stride in (8, 16, 32), "give 8, 16 or 32"),
+            "output_stride": (self.output_stride in (8, 14, 16, 32), "give 8, 16 or 32"),
             "levels": (0 <= self.levels <= 16, "give 0 for all, or the number of levels"),
             "features": (1 <= self.features <= _MOST_CHANNELS, f"give 1 to {_MOST_CHANNELS:,}"),
             "detail": (0 <= self.detail <= _MOST_CHANNELS, f"give 0 for none, or up to {_MOST_CHANNELS:,}"),
@@ -144,7 +144,8 @@ class SegmenterConfig(BaseConfig):
         return backbone | {name: tuple(value.shape) for name, value in head.state_dict().items()}
 
     def with_output_stride(self, output_stride: int) -> SegmenterConfig:
-        return replace(self, output_stride=output_stride)
+        patch = inspect_backbone(self.backbone, self.levels, self.num_bands).patch
+        return replace(self, output_stride=patch or output_stride)  # nothing changes the stride of a transformer
 
 
 class Segmenter(BaseSegmenter):
@@ -394,7 +395,6 @@ class _Head(nn.Module):
 def make_non_negative(logits: Tensor) -> Tensor:
     """Subtract the minimum over the classes: the same softmax and argmax, and nothing for a ReLU to cut.
 
-    (N, C, h, w) -> (N, C, h, w). A context module on raw logits starts as relu(logits), which drops all that is
-    negative; on these it starts as the identity.
+    (N, C, h, w) -> (N, C, h, w). A context module on raw logits starts as relu(logits); on these, as the identity.
     """
     return logits - logits.amin(1, keepdim=True)

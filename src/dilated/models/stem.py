@@ -16,7 +16,7 @@ from dilated.input_config import RGB, InputConfig
 def adapt_stem(
     weights: Mapping[str, Tensor], state: Mapping[str, Tensor], config: InputConfig | None
 ) -> Mapping[str, Tensor]:
-    """Give every kernel that reads RGB as many channels as the network has bands.
+    """Give every kernel that reads RGB as many channels as the network has bands, and every weight the network's name.
 
     Args:
         weights: those of a network that reads RGB, by name.
@@ -24,8 +24,10 @@ def adapt_stem(
         config: what its images hold; None for 8-bit RGB, which changes nothing.
 
     Returns:
-        The weights; kernels (O, 3, k, k) whose counterpart has n channels instead are (O, n, k, k).
+        The weights, with `model.` before the names of transformers that timm wraps; kernels (O, 3, k, k) whose
+        counterpart has n channels instead are (O, n, k, k).
     """
+    weights = _name_as_wrapped(weights, state)
     if config is None:
         return weights
     stems = {
@@ -34,6 +36,18 @@ def adapt_stem(
         if name in state and kernel.ndim == 4 and kernel.shape[1] == 3 and _reads_bands(state[name], kernel, config)
     }
     return {**weights, **stems}
+
+
+def _name_as_wrapped(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Name a transformer's weights as those of the wrapper by which timm gives its feature maps; others stay.
+
+    Args:
+        weights: of a network of timm, by name.
+        state: the tensors of the backbone that takes them.
+    """
+    if any(key in state for key in weights):
+        return weights
+    return {f"model.{key}": value for key, value in weights.items()}
 
 
 def _reads_bands(target: Tensor, kernel: Tensor, config: InputConfig) -> bool:

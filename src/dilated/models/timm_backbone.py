@@ -2,6 +2,9 @@
 
 layout = inspect_backbone("resnet18", levels=0, bands=3)      # on the meta device: no memory for weights
 backbone, grids = build_backbone(SegmenterConfig(backbone="resnet18"))
+
+A plain vision transformer (ViT, DeiT, DINOv2, DINOv3) has one stride, that of its patches, which nothing dilates; four
+of its blocks, evenly spaced, are its levels, and images may have any size.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ from dilated.dilation.dilate import dilate
 from dilated.environment import require_memory
 from dilated.errors import InputError
 from dilated.models.sampling import Grid, measure_grids
+
+_TRANSFORMERS = ("vision_transformer", "eva", "deit")
+"""The modules of timm whose networks take images of any size as plain transformers."""
+_TRANSFORMER_LEVELS = 4
 
 
 class _BackboneConfig(Protocol):
@@ -47,6 +54,11 @@ class BackboneLayout:
     """Of each level."""
     shapes: dict[str, tuple[int, ...]]
     """Of each tensor of its state dict, by name."""
+
+    @property
+    def patch(self) -> int:
+        """Pixels of a side of the patches of a plain vision transformer; 0 for a pyramid of strides."""
+        return self.strides[0] if self.strides[0] >= 8 and len(set(self.strides)) == 1 else 0
 
     @property
     def fused_levels(self) -> list[int]:
@@ -104,6 +116,8 @@ def build_backbone(config: _BackboneConfig) -> tuple[nn.Module, list[Grid]]:
     Raises:
         InputError: a backbone that timm cannot build at this stride, or whose levels sit on no common grid.
     """
+    if patch := inspect_backbone(config.backbone, config.levels, config.num_bands).patch:
+        return _build_plain(config, patch)
     stride = {} if config.dilation == "exact" else {"output_stride": config.output_stride}
     backbone = _create(config.backbone, config.levels, config.num_bands, **stride)
     grids = measure_grids(backbone, len(backbone.feature_info.channels()), config.num_bands)
@@ -113,8 +127,41 @@ def build_backbone(config: _BackboneConfig) -> tuple[nn.Module, list[Grid]]:
     return use_polyphase(_drop_unused_modules(backbone)), grids
 
 
+def _build_plain(config: _BackboneConfig, patch: int) -> tuple[nn.Module, list[Grid]]:
+    """Build a plain vision transformer; its levels sit in the middles of its patches."""
+    if _transformer_options(config.backbone, config.levels) is None:
+        raise InputError(
+            f"network.backbone: {config.backbone} takes images of one size only",
+            hint="use a ViT, DeiT, DINOv2 or DINOv3 of timm, or a convolutional backbone",
+        )
+    if config.dilation == "exact" or config.output_stride != patch:
+        found = "dilation = 'exact'" if config.dilation == "exact" else f"output_stride = {config.output_stride}"
+        raise InputError(
+            f"network: found {found} with {config.backbone}, a transformer of {patch}x{patch} patches, which nothing "
+            "dilates",
+            hint=f"set network.output_stride = {patch} and network.dilation = 'timm'; network.head = 'pup' makes finer "
+            "logits",
+        )
+    backbone = _create(config.backbone, config.levels, config.num_bands)
+    grids = [Grid(patch, (patch - 1) / 2) for _ in backbone.feature_info.channels()]
+    return backbone, grids
+
+
+def _transformer_options(name: str, levels: int) -> dict[str, Any] | None:
+    """Return what a plain vision transformer is created with: images of any size, four blocks; None for others."""
+    if timm.models.model_entrypoint(name).__module__.rpartition(".")[2] not in _TRANSFORMERS:
+        return None
+    with torch.device("meta"):
+        last = timm.create_model(name, features_only=True).feature_info.module_name()[-1]
+    depth = int(last.rpartition(".")[2]) + 1
+    count = min(_TRANSFORMER_LEVELS, depth)
+    blocks = tuple((i + 1) * depth // count - 1 for i in range(count))
+    return {"dynamic_img_size": True, "out_indices": blocks[: levels or count]}
+
+
 def _create(name: str, levels: int, bands: int, **stride: int) -> Any:
     options: dict[str, Any] = {"out_indices": tuple(range(levels))} if levels else {}
+    options = _transformer_options(name, levels) or options
     options |= {"in_chans": bands} if bands != 3 else {}
     try:
         return timm.create_model(name, features_only=True, **stride, **options)
@@ -144,4 +191,5 @@ def level_module_name(backbone: Any, level: int) -> str:
     """The name of the module of a backbone with which a level ends."""
     name: str = backbone.feature_info.module_name()[level]
     module_names = {name for name, _ in backbone.named_modules()}
-    return name if name in module_names else name.replace(".", "_")  # timm flattens the names in some families
+    names = name, f"model.{name}", name.replace(".", "_")  # timm wraps transformers, and flattens in some families
+    return next((candidate for candidate in names if candidate in module_names), names[-1])
