@@ -23,6 +23,7 @@ from pathlib import Path
 
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.splitting import open_divided, select_fold
+from dilated.data.unlabelled import name_in_recipe
 from dilated.errors import InputError, Interrupted
 from dilated.evaluation import compare as comparison
 from dilated.evaluation import evaluate as evaluation
@@ -35,7 +36,7 @@ from dilated.models.base import BaseSegmenter
 from dilated.prediction.predictor import Predictor
 from dilated.progress import ProgressCallback
 from dilated.report import write_report
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE, find_seed_runs
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, RECIPE_FILE, find_seed_runs, free_run_folder
 from dilated.training import train as training
 from dilated.training.autoplan.plan import TrainingPlan, make_plan
 from dilated.training.budget import parse_duration, with_budget
@@ -155,6 +156,7 @@ def train(
     recipe: str | Path | Recipe | None = None,
     init_from: str | Path | BaseSegmenter | None = None,
     resume: bool = False,
+    unlabelled: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     options: TrainOptions = TrainOptions(),
 ) -> Run:
@@ -170,6 +172,7 @@ def train(
         recipe: the name of a recipe of the package, a .toml file, or a recipe.
         init_from: a network whose weights are taken where they fit: a segmenter, a bundled name, a file or a run.
         resume: continue the run in `out` exactly where it was.
+        unlabelled: a folder of images without labels to learn from too; with a budget, where a trial says it helps.
         callbacks: listeners of yours, besides those of `options`; see `dilated.Callback`.
         options: overrides of the recipe, device, report, and the listener that shows the progress: by default a line
             for each stage and validation; `dilated.cli.training_progress.RichTrainingProgress()` draws bars, in
@@ -189,6 +192,8 @@ def train(
     started = time.monotonic()
     seconds = _to_seconds(budget)
     options = replace(options, callbacks=(*options.callbacks, *callbacks))
+    if unlabelled is not None:
+        options = replace(options, overrides=(*options.overrides, name_in_recipe(unlabelled)))
     with join_process_group(options.device) as world:
         progress = (options.progress or LineProgress()) if world.is_rank_zero else TrainingProgress()
         with progress, ExitStack() as stack:
@@ -201,7 +206,7 @@ def train(
             initial = load(str(init_from)) if isinstance(init_from, str | Path) else init_from
             dataset = _open_for_training(data, options)
             progress.on_dataset(dataset)
-            folder = world.broadcast(Path(out) if out is not None else _free_run_folder(dataset.root))
+            folder = world.broadcast(Path(out) if out is not None else free_run_folder(dataset.root))
             if world.is_rank_zero:
                 stack.enter_context(lock_folder(folder, "training"))
             remaining = max(1.0, seconds - (time.monotonic() - started)) if seconds else 0.0
@@ -350,16 +355,6 @@ def _write_run_report(folder: Path, data: Dataset, options: TrainOptions, progre
         progress.notify(f"`{shlex.join(['dilated', 'report', str(folder), str(data.root)])}` tries again")
     else:
         progress.on_report(page)
-
-
-def _free_run_folder(data: Path) -> Path:
-    """Return `runs/NAME` for the data folder's name, with a number from 2 on where that is taken."""
-    name = data.resolve().name or "run"
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
 
 
 def _to_seconds(budget: str | float | None) -> float:

@@ -47,3 +47,13 @@ def find_seed_runs(run: Path) -> list[Path]:
     """The runs of all seeds in a folder that have a network, by seed; none where it is no folder of seeds."""
     seeds = [path for path in run.glob("seed-*") if path.name[5:].isdecimal() and (path / BEST_FILE).is_file()]
     return sorted(seeds, key=lambda path: int(path.name[5:]))
+
+
+def free_run_folder(data: Path) -> Path:
+    """Return `runs/NAME` for the data folder's name, with a number from 2 on where that is taken."""
+    name = data.resolve().name or "run"
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder

@@ -13,7 +13,9 @@ import torch
 from dilated import Predictor, Segmenter, SegmenterConfig, load
 from dilated.data.dataset import open_dataset
 from dilated.errors import InputError
+from dilated.models.decoders import ProgressiveDecoder
 from dilated.models.sampling import Grid
+from dilated.models.timm_backbone import BackboneLayout
 from dilated.training.config import load_recipe
 from dilated.training.run_options import RunOptions
 from dilated.training.train import train
@@ -111,3 +113,17 @@ def test_a_training_goes_through_stages_of_any_stride(folder: Path, recipe_file:
     segmenter = load(tmp_path / "run")
     assert segmenter.output_stride == 16
     assert Predictor(segmenter, device="cpu")(np.zeros((33, 47, 3), np.uint8)).labels.shape == (33, 47)
+
+
+def test_doubled_features_sit_where_their_grid_says() -> None:
+    """A ramp over the image stays that ramp, away from the border, if each block but the doubling is left out."""
+    layout = BackboneLayout((16,), (1,), {})
+    decoder = ProgressiveDecoder(layout, 1)
+    decoder.neck = torch.nn.Identity()
+    decoder.blocks = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+    coarse = Grid(16, 7.5)
+    ramp = coarse.start + coarse.stride * torch.arange(6.0)
+    features = decoder([ramp.expand(1, 1, 6, 6)], [coarse])
+    fine = decoder.output_grid([coarse])
+    positions = fine.start + fine.stride * torch.arange(24.0)
+    assert torch.allclose(features[0, 0, 0, 4:-4], positions[4:-4])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from dilated.cli.console import write_line
 from dilated.cli.tables import render_evaluation
 from dilated.cli.training_progress import RichTrainingProgress, print_plan
 from dilated.cross_validation import FOLDS_FILE, train_folds
+from dilated.data.unlabelled import name_in_recipe
 from dilated.errors import InputError, Interrupted
 from dilated.lock import lock_folder
 from dilated.run_folder import CHECKPOINT_FILE, RECIPE_FILE, seed_folder
@@ -51,6 +53,8 @@ class _Options:
     format: arguments.Format = None
     group_by: arguments.GroupBy = None
     lists: arguments.Lists = None
+    unlabelled: arguments.OptionalFolder = None
+    """a folder of images without labels, other than those of val and test, to learn from too where it helps."""
     fold: arguments.Fold = None
     folds: arguments.OptionalCount = None
     """train once for each of so many folds by group, into --out/fold1 and so on, and pool their figures; the budget is
@@ -75,12 +79,13 @@ def run(data: arguments.Data, /, options: arguments.Options[_Options]) -> None:
     out, budget = options.out, options.budget
     if options.seeds < 1 or (options.seeds > 1 and options.plan_only):
         raise InputError(f"seeds: {options.seeds} trainings cannot be run", hint="give 1 or more, and no --plan-only")
+    unlabelled = [] if options.unlabelled is None else [name_in_recipe(options.unlabelled)]
     train_options = api.TrainOptions(
         device=options.device,
         log=options.log,
         accept_changed_data=options.accept_changed_data,
         progress=RichTrainingProgress(),
-        overrides=tuple(override for group in options.set for override in group),
+        overrides=(*chain.from_iterable(options.set), *unlabelled),
         format=options.format,
         group_by=options.group_by,
         lists=options.lists,

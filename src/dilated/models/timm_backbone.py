@@ -135,9 +135,9 @@ def _build_plain(config: _BackboneConfig, patch: int) -> tuple[nn.Module, list[G
             hint="use a ViT, DeiT, DINOv2 or DINOv3 of timm, or a convolutional backbone",
         )
     if config.dilation == "exact" or config.output_stride != patch:
-        found = "dilation = 'exact'" if config.dilation == "exact" else f"output_stride = {config.output_stride}"
+        setting = "dilation = 'exact'" if config.dilation == "exact" else f"output_stride = {config.output_stride}"
         raise InputError(
-            f"network: found {found} with {config.backbone}, a transformer of {patch}x{patch} patches, which nothing "
+            f"network: found {setting} with {config.backbone}, a transformer of {patch}x{patch} patches, which nothing "
             "dilates",
             hint=f"set network.output_stride = {patch} and network.dilation = 'timm'; network.head = 'pup' makes finer "
             "logits",

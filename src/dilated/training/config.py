@@ -137,6 +137,13 @@ class Recipe:
     between them, whose probabilities are averaged; none if left out."""
     teacher_weight: float = 1.0
     """Weight of the divergence from the teacher's probabilities, a mean over all pixels, labelled or not."""
+    unlabelled: str = ""
+    """A folder of images without labels, which the moving average of the weights, or the teacher, labels where it is
+    confident; none if left out."""
+    unlabelled_threshold: float = 0.9
+    """Probability from which a pixel of the surest class counts; that of other classes is lower as their mean is."""
+    unlabelled_share: float = 0.5
+    """Unlabelled samples per labelled one in a batch."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` is bf16 autocast where the processor computes in it, else fp32; fp16 scales the loss, on GPUs only."""
     channels_last: bool = False
@@ -170,14 +177,23 @@ class Recipe:
             "workers": (self.workers >= 0, "give 0 or more"),
             "teacher_weight": (self.teacher_weight > 0, "give more than 0"),
             "ema": (0 <= self.ema < 1, "give 0 or more and less than 1"),
+            "unlabelled_threshold": (0 < self.unlabelled_threshold < 1, "give more than 0 and less than 1"),
+            "unlabelled_share": (0 < self.unlabelled_share <= 4, "give more than 0, up to 4"),
         }
         require_valid(self, "recipe", rules)
         if self.fsdp and self.compile:
             raise InputError("recipe: found fsdp = true and compile = true", hint="set one of them at most")
-        if self.teacher and (self.network.has_frontend or any(stage.cache_features for stage in self.stage)):
+        if self.network.has_frontend or any(stage.cache_features for stage in self.stage):
+            for key in ("teacher", "unlabelled"):
+                if value := getattr(self, key):
+                    raise InputError(
+                        f"recipe: found {key}={value!r} with kind 'vgg' or cached features",
+                        hint=f"leave {key} out, which needs the images and logits of every pixel of them",
+                    )
+        if self.unlabelled and not (self.ema or self.teacher):
             raise InputError(
-                f"recipe: found teacher={self.teacher!r} with kind 'vgg' or cached features",
-                hint="leave the teacher out, which needs the images and logits of every pixel of them",
+                f"recipe: found unlabelled={self.unlabelled!r} with ema = 0 and no teacher",
+                hint="set ema = 0.998, whose network labels the images, or a teacher",
             )
         timed = [stage for stage in self.stage if stage.share]
         if len(timed) not in (0, len(self.stage)) or bool(timed) != (self.budget > 0):

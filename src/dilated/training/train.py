@@ -49,6 +49,7 @@ from dilated.training.optim import WeightEMA
 from dilated.training.progress import TrainingProgress
 from dilated.training.run_options import RunOptions
 from dilated.training.same_data import record_data, require_same_listing
+from dilated.training.self_training import SelfTraining, open_unlabelled
 from dilated.training.stages import build_initial_segmenter
 from dilated.training.step import TrainStep, require_sources
 from dilated.training.step_timer import StepTimer
@@ -117,6 +118,7 @@ class _Trainer:
         self.samples: dict[str, list[Sample]] = {split: self._read_samples(split) for split in splits}
         if "train" in splits:
             require_disjoint_splits(data)
+        self.unlabelled = open_unlabelled(recipe, data, self.world.size, self.progress.notify)
         values = checkpoint.load_checkpoint(out / CHECKPOINT_FILE) if resume else None
         if values is not None:
             checkpoint.require_same_recipe(values, recipe, out)
@@ -213,10 +215,13 @@ class _Trainer:
         progress_before, _ = self._gather_progress(limit, stop)
         iteration_started, iteration_seconds = math.nan, 0.0
         timer = StepTimer()
-        for image, label in self._batches(stage, limit, stop):
+        batches = self._batches(stage, limit, stop)
+        if self.unlabelled:
+            batches = SelfTraining(self.unlabelled, stage, recipe, state).extend_all(batches, step, limit)
+        for image, label in batches:
             timer.on_batch()
             lr_factor = optim.set_learning_rate(step.optimizer, stage, state.step, progress_before)
-            loss = step(image, label, batch, sample_offset)
+            loss = step(image, label, batch if self.world.size > 1 else len(image), sample_offset)
             state.step, state.total_steps = state.step + 1, state.total_steps + 1
             if state.ema:
                 state.ema.update(state.segmenter)
@@ -385,11 +390,8 @@ class _Trainer:
                     "digest": self.data_digest,
                     **(self.data.division.source if self.data.division else {}),
                 },
-                "image_counts": self._image_counts(),
+                "image_counts": {split: len(samples) for split, samples in self.samples.items()},
                 "log": self.log.sync(),
             }
             checkpoint.save_checkpoint(self.out / CHECKPOINT_FILE, values | extra)
         self.world.barrier()
-
-    def _image_counts(self) -> dict[str, int]:
-        return {split: len(samples) for split, samples in self.samples.items()}

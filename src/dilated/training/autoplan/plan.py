@@ -55,6 +55,7 @@ from dilated.training.autoplan.trial import (
     choose_setting,
     try_settings,
 )
+from dilated.training.autoplan.unlabelled import try_unlabelled
 from dilated.training.batch_source import batching_obstacle
 from dilated.training.budget import Deadline
 from dilated.training.config import Recipe, build_with_overrides, recipe_to_table
@@ -174,6 +175,13 @@ def make_plan(
             batch_choice = Choice("batch", str(sizes[-1]), "samples a step: the most, for the moving backbone")
             choices = [batch_choice if choice.choice == "batch" else choice for choice in choices]
             cost, draft = cost.scaled(sizes[-1] / draft.batch), _draft(table, overrides)
+    if draft.unlabelled and budget:
+        room = TRIAL_SHARE * budget / cost.step_seconds[16] * draft.batch / (1 + 1.5 * draft.unlabelled_share)
+        helps, choice = try_unlabelled(draft, data, int(room), world)
+        choices.append(choice)
+        if not helps:
+            overrides = [text for text in overrides if _overridden_key(text) != "unlabelled"]
+            draft = _draft(table, overrides)
     reading = cost.sample_seconds * draft.batch / max(cost.step_seconds[16], 1e-3)  # as a fraction of a step
     obstacle = batching_obstacle(draft.augment, samples[0], world.device)
     table["workers"] = choose_workers(reading, os.cpu_count() or 2, cuda) if obstacle else 1

@@ -30,11 +30,15 @@ from dilated.data.sample import Sample
 from dilated.data.torch_dataset import TrainingSamples
 from dilated.data.units import MIN_GROUPS
 from dilated.evaluation.evaluate import evaluate
+from dilated.evaluation.result import EvaluationResult
 from dilated.training import optim, stages
 from dilated.training.batch_source import DeviceImageCache
+from dilated.training.budget import StepLimit
+from dilated.training.checkpoint import TrainingState
 from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
 from dilated.training.optim import WeightEMA
+from dilated.training.self_training import SelfTraining, open_unlabelled
 from dilated.training.step import TrainStep
 
 TRIAL_SHARE = 0.08
@@ -57,6 +61,8 @@ class TrialResult:
     steps: int
     batch: int
     seconds: float
+    result: EvaluationResult | None = None
+    """All that was measured."""
 
     def __str__(self) -> str:
         return f"{self.setting} {self.mean_iou:.3f} after {self.steps} steps of {self.batch}"
@@ -141,10 +147,16 @@ def _run(
     else:
         samples = TrainingSamples(parts[0], recipe.augment, recipe.seed, cache=recipe.cache)
         batches = iter_batches(samples, keys, workers=0)
-    for number, (image, label) in enumerate(batches):
-        optim.set_learning_rate(step.optimizer, stage, number, number / steps)
-        step(image, label, recipe.batch, 0)
+    state = TrainingState(segmenter, average)
+    if recipe.unlabelled:
+        unlabelled = open_unlabelled(recipe, data, 1, lambda line: None)
+        batches = SelfTraining(unlabelled, stage, recipe, state).extend_all(batches, step, StepLimit(steps))
+    for image, label in batches:
+        optim.set_learning_rate(step.optimizer, stage, state.step, state.step / steps)
+        step(image, label, len(image), 0)
         average.update(segmenter)
+        state.step += 1
     predictor = stages.build_predictor(average.segmenter, recipe, world.device)
-    mean_iou = evaluate(predictor, parts[1], data.classes).confusion.mean_iou
-    return TrialResult(setting, mean_iou, steps, recipe.batch, time.monotonic() - started)
+    result = evaluate(predictor, parts[1], data.classes)
+    seconds = time.monotonic() - started
+    return TrialResult(setting, result.confusion.mean_iou, steps, recipe.batch, seconds, result)
