@@ -70,7 +70,9 @@ export function describeShares(network, labels) {
   return network.description.classes.map((name, i) => `${((100 * counts[i]) / labels.length).toFixed(1)}%  ${name}`);
 }
 
-async function main(file, source, target) {
+async function main(words) {
+  if (words.length !== 3) throw new Error('usage: node run_onnx.mjs NETWORK.onnx IMAGE.ppm LABELS.ppm');
+  const [file, source, target] = words;
   const { readFileSync, writeFileSync } = await import('node:fs');
   const ort = await import('onnxruntime-web');
   ort.env.logLevel = 'error';
@@ -84,4 +86,11 @@ async function main(file, source, target) {
   console.log(describeShares(network, labels).join('\n'));
 }
 
-if (typeof process !== 'undefined' && process.argv?.[1]?.endsWith('run_onnx.mjs')) await main(...process.argv.slice(2));
+if (typeof process !== 'undefined' && process.argv?.[1]?.endsWith('run_onnx.mjs')) {
+  try {
+    await main(process.argv.slice(2));
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 1;
+  }
+}

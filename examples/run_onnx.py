@@ -24,4 +24,6 @@ def main(network: str, source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: python run_onnx.py NETWORK.onnx IMAGE LABELS.png")
     main(*sys.argv[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +98,17 @@ def test_the_program_in_cpp_gives_the_networks_labels(folder: Path, labels: Labe
     failed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
     assert failed.returncode == 1
     assert failed.stderr.strip() == f"{folder / 'photo.png'}: not a PPM of 8 bits"
+
+
+def test_the_programs_say_what_they_take() -> None:
+    commands = [[sys.executable, str(EXAMPLES / "run_onnx.py")]]
+    if (node := shutil.which("node")) is not None:
+        commands.append([node, str(EXAMPLES / "run_onnx.mjs"), "network.onnx"])
+    for command in commands:
+        failed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
+        assert failed.returncode == 1
+        assert failed.stderr.strip().startswith("usage: ")
+        assert "NETWORK.onnx IMAGE" in failed.stderr
 
 
 @needs_web

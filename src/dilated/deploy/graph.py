@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dilated.deploy.banded_labels import label_in_bands
 from dilated.errors import InputError
 from dilated.input_config import SCALED_RANGE, InputConfig
 from dilated.models.base import BaseSegmenter
@@ -19,6 +20,8 @@ from dilated.tensors import label_tensor_dtype
 
 Output = Literal["labels", "logits", "probabilities"]
 """What an exported network gives for every pixel."""
+_PLAIN_CLASSES = 32
+"""Up to so many classes a graph without a loop needs about as little, and suits more runtimes."""
 
 
 class ImageGraph(nn.Module):
@@ -47,7 +50,13 @@ class ImageGraph(nn.Module):
         values, grids = segmenter.decode(segmenter.extract_features(x), segmenter.feature_grids)
         values = values.float()
         if self.output == "labels":  # as `label_pixels` has it: of probabilities no logarithms are taken
-            labels = upsample(values, grids, PIXEL_GRID, size).argmax(1)
+            is_loop_kept = not torch.compiler.is_exporting() and grids != PIXEL_GRID
+            is_banded = is_loop_kept and len(segmenter.classes) > _PLAIN_CLASSES
+            labels = (
+                label_in_bands(values, grids, size)
+                if is_banded
+                else upsample(values, grids, PIXEL_GRID, size).argmax(1)
+            )
             return labels.to(label_tensor_dtype(len(segmenter.classes)))
         logits = segmenter.upsample(values, grids, PIXEL_GRID, size)
         return logits if self.output == "logits" else logits.softmax(1)

@@ -78,7 +78,7 @@ def upsample(feature_maps: Tensor, source: AxisGrids, target: AxisGrids, size: t
         [0.0, 2.0, 4.0, 6.0, 8.0, 8.0]
     """
     (source_rows, source_columns), (target_rows, target_columns) = split_axes(source), split_axes(target)
-    if not torch.jit.is_tracing() and is_upsampled_natively(feature_maps):  # type: ignore[attr-defined]
+    if not torch.jit.is_tracing() and not torch.compiler.is_exporting() and is_upsampled_natively(feature_maps):  # type: ignore[attr-defined]
         cpu, (height, width) = torch.device("cpu"), feature_maps.shape[-2:]
         rows = _source_positions(height, source_rows, target_rows, size[0], cpu)
         return upsample_channels_last(
@@ -109,7 +109,7 @@ def upsample_labels(logits: Tensor, source: AxisGrids, target: AxisGrids, size: 
 
 def _resample_axis(feature_maps: Tensor, axis: int, source: Grid, target: Grid, size: int) -> Tensor:
     """Interpolation along one of the last two axes."""
-    if torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined]
         return _resample_any_size(feature_maps, axis, source, target, size)
     samples = feature_maps.shape[axis]
     shift = (target.start - source.start) / source.stride
@@ -137,15 +137,20 @@ def _resample_any_size(feature_maps: Tensor, axis: int, source: Grid, target: Gr
     """
     if source == target:
         return feature_maps.narrow(axis, 0, size)
-    samples = torch.arange(feature_maps.shape[axis], dtype=torch.float32)
-    pixels = target.start + target.stride * torch.arange(size, dtype=torch.float32)
-    last = samples[-1:]
-    position = torch.minimum(((pixels - source.start) / source.stride).clamp(min=0), last)
+    last = torch.arange(feature_maps.shape[axis], dtype=torch.float32)[-1:]
+    position = positions_any_size(feature_maps.shape[axis], source, target, size)
     lower = position.floor()
     weight = (position - lower).to(feature_maps)
     first, second = lower.long(), torch.minimum(lower + 1, last).long()
     weight = weight if axis == -1 else weight[:, None]
     return torch.lerp(feature_maps.index_select(axis, first), feature_maps.index_select(axis, second), weight)
+
+
+def positions_any_size(samples: int, source: Grid, target: Grid, size: int) -> Tensor:
+    """Where each target lies between the samples, by operations on tensors alone: (size,) float32, in samples."""
+    pixels = target.start + target.stride * torch.arange(size, dtype=torch.float32)
+    last = torch.arange(samples, dtype=torch.float32)[-1:]
+    return torch.minimum(((pixels - source.start) / source.stride).clamp(min=0), last)
 
 
 def _source_positions(samples: int, source: Grid, target: Grid, size: int, device: torch.device) -> Tensor:
