@@ -1,11 +1,13 @@
 """Labels that change in other runtimes, at five sizes and up to three images at once, and the time: a table.
 
-python benchmarks/export_table.py [NETWORK ...]        # street cells resnet50 dilation8_pascal_voc
+    python benchmarks/export_table.py [--rows FILE] [NETWORK ...]    # street cells resnet50 dilation8_pascal_voc
+
+Each row is appended to the file as soon as it is measured; rows that are there are not measured again.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from dilated.deploy.price import ExportPrice
 from dilated.models.base import BaseSegmenter
 
 SIZES = ((1, 240, 320), (3, 241, 319), (1, 97, 130), (1, 333, 217), (1, 7, 300))
+RUNTIMES = {"onnx": ".onnx", "openvino": ".xml"}
 SAMPLES = Path(str(resources.files("dilated") / "samples"))
 
 
@@ -66,20 +69,36 @@ def _time(predictor: Predictor, image: NDArray[np.uint8]) -> float:
     return min(seconds)
 
 
-def main(names: list[str]) -> None:
-    print("| network | runtime | labels that differ | near ties | ms, ours | ms, file |\n|---|---|---|---|---|---|")
-    for name in names or NETWORKS:
+def measure_row(name: str, segmenter: BaseSegmenter, to: str, suffix: str) -> str:
+    """The row of a network in a runtime."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, f"network{suffix}")
+        export(segmenter, out, to=to, check=sorted(SAMPLES.glob("*.jpg"))[0], tolerance=1e-3)
+        price, ours, theirs = compare_at_sizes(segmenter, out)
+    differing = f"{price.changed_pixels:,} of {price.pixels:,}"
+    cells = (name, to, differing, f"{price.near_ties:,}", f"{1000 * ours:.0f}", f"{1000 * theirs:.0f}")
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--rows", type=Path, default=Path("export_table.md"), help="where rows are kept")
+    options = parser.parse_args()
+    kept = options.rows.read_text(encoding="utf-8").splitlines() if options.rows.is_file() else []
+    for name in options.networks:
+        todo = [(to, suffix) for to, suffix in RUNTIMES.items() if not any(f"| {name} | {to} |" in row for row in kept)]
+        if not todo:
+            continue
         torch.manual_seed(0)
         segmenter = NETWORKS[name]().eval()
-        for to, suffix in (("onnx", ".onnx"), ("openvino", ".xml")):
-            with tempfile.TemporaryDirectory() as folder:
-                out = Path(folder, f"network{suffix}")
-                export(segmenter, out, to=to, check=sorted(SAMPLES.glob("*.jpg"))[0], tolerance=1e-3)
-                price, ours, theirs = compare_at_sizes(segmenter, out)
-            differing = f"{price.changed_pixels:,} of {price.pixels:,}"
-            cells = (name, to, differing, f"{price.near_ties:,}", f"{1000 * ours:.0f}", f"{1000 * theirs:.0f}")
-            print(f"| {' | '.join(cells)} |", flush=True)
+        for to, suffix in todo:
+            row = measure_row(name, segmenter, to, suffix)
+            with options.rows.open("a", encoding="utf-8") as file:
+                file.write(f"{row}\n")
+    print("| network | runtime | labels that differ | near ties | ms, ours | ms, file |\n|---|---|---|---|---|---|")
+    print(options.rows.read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

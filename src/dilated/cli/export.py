@@ -12,10 +12,11 @@ def run(
 ) -> None:
     """Write a network as a file for another runtime, and run it there on real images beside the network.
 
-    The file takes (N, H, W, 3) uint8 RGB, or what the network's images hold, of any N, H and W.
+    The file takes (N, H, W, 3) uint8 RGB, or what the network's images hold, of any N, H and W; a pt2 takes
+    those of one --size.
 
     Args:
-        out: the file to write; its name ends in .onnx or, for openvino, .xml.
+        out: the file to write; its name ends in .onnx, for openvino in .xml, for pt2 in .pt2.
     """
     with ProgressBar("exporting") as bar:
         exported = export(network, out, options, bar.update)

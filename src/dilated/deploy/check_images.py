@@ -11,12 +11,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from dilated.data.dataset import Dataset, open_dataset
 from dilated.data.images import list_image_files
 from dilated.data.sample import Sample
 from dilated.errors import InputError
 from dilated.files import plural
 from dilated.input_config import InputConfig
+from dilated.prediction.image_input import to_pixels
 
 _MOST_IMAGES = 20
 _T = TypeVar("_T")
@@ -105,6 +108,31 @@ def find_calibration(calibrate: Path | None, check: Path | None, checked: list[P
     if chosen is None:
         note += ", the same that the price is measured on: give others as --calibrate"
     return ChosenImages(images, [], None, (*(chosen.notes if chosen else ()), note))
+
+
+def cut_images(images: list[Path], size: tuple[int, int], config: InputConfig | None, folder: Path) -> list[Path]:
+    """Save the middle part of each image as an array, for files that take images of one size.
+
+    Args:
+        size: height and width of the part.
+        config: what the network reads; None for 8-bit RGB.
+        folder: where the arrays go.
+
+    Raises:
+        InputError: an image that is smaller.
+    """
+    parts = []
+    for i, path in enumerate(images):
+        pixels = to_pixels(path, config)
+        top, left = ((have - want) // 2 for have, want in zip(pixels.shape[:2], size, strict=True))
+        if min(top, left) < 0:
+            raise InputError(
+                f"{path}: {pixels.shape[0]}x{pixels.shape[1]} pixels, less than the file's {size[0]}x{size[1]}",
+                hint="give a smaller --size, or larger images as --check",
+            )
+        parts.append(folder / f"part{i}.npy")
+        np.save(parts[-1], pixels[top : top + size[0], left : left + size[1]])
+    return parts
 
 
 def _space_evenly(items: list[_T]) -> list[_T]:

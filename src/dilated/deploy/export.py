@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dilated.deploy.check_images import find_calibration, find_checked
+from dilated.deploy.check_images import cut_images, find_calibration, find_checked
 from dilated.deploy.graph import ImageGraph, Output
 from dilated.deploy.onnx_file import to_onnx
 from dilated.deploy.openvino_file import write_openvino
 from dilated.deploy.peak import measure_peak
 from dilated.deploy.price import ExportPrice, measure_price
+from dilated.deploy.pt2_file import open_pt2, write_pt2
 from dilated.deploy.quantize import crop_middle, quantize
 from dilated.errors import InputError
 from dilated.evaluation.compare import compare
@@ -38,16 +39,13 @@ from dilated.prediction.tiling import measure_tile_plan
 from dilated.progress import ProgressCallback
 from dilated.weights.bundled import load
 
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 _TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "int8": 1e-2}
 _REFUSED = {
-    "pt2": (
-        "torch.export reasons about free sizes in symbols, and did not end within minutes on the bundled networks",
-        "export to onnx, or call dilated.load and run the network by PyTorch",
-    ),
     "executorch": (
-        "its programs are made by torch.export, which did not end within minutes where sizes are free",
-        "export to onnx, and run onnxruntime on the device",
+        "its programs need its own compiler, which is not part of this package",
+        "export to onnx, and run onnxruntime on the device; or export to pt2, and give torch.export.load(FILE) to "
+        "executorch.exir",
     ),
     "tensorrt": (
         "its engines are built on the GPU that runs them",
@@ -66,8 +64,10 @@ class ExportOptions:
     """What is exported, and what it may cost."""
 
     to: Literal["onnx", "openvino", "pt2", "executorch", "tensorrt"] = "onnx"
-    """The runtime: onnx for onnxruntime and all that reads ONNX, or openvino for OpenVINO's .xml and .bin; the others
-    are refused, with what to do instead."""
+    """The runtime: onnx for onnxruntime and all that reads ONNX, openvino for OpenVINO's .xml and .bin, or pt2 for
+    PyTorch without this package, at one size; the others are refused, with what to do instead."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images that a pt2 takes, any number of them; files of the others take all sizes."""
     output: Output = "labels"
     """What the file gives for every pixel: labels, logits or probabilities."""
     precision: Literal["float32", "float16", "int8"] = "float32"
@@ -89,6 +89,7 @@ class ExportOptions:
         if self.to in _REFUSED:
             reason, hint = _REFUSED[self.to]
             raise InputError(f"export to {self.to}: {reason}", hint=hint)
+        _require_size(self)
         if self.calibrate is not None and self.precision != "int8":
             raise InputError(
                 f"calibrate: {self.calibrate} gives ranges, which {self.precision} has none of",
@@ -101,6 +102,21 @@ class ExportOptions:
     def allowed_share(self) -> float:
         """The share of the labels that may differ."""
         return _TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
+
+
+def _require_size(options: ExportOptions) -> None:
+    """Raise an InputError where sizes are not what the runtime takes."""
+    if options.to != "pt2":
+        if options.size is not None:
+            raise InputError(f"size: a file for {options.to} takes images of all sizes", hint="leave out --size")
+        return
+    if options.size is None or min(options.size) < 1:
+        raise InputError(
+            "export to pt2: torch.export did not end within minutes where sizes are free",
+            hint="give the height and width of your images, such as --size 512 1024, or export to onnx for all sizes",
+        )
+    if options.precision != "float32":
+        raise InputError(f"export to pt2: in {options.precision} is not offered", hint="leave out --precision")
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ def export(
 
     Args:
         network: a segmenter, a bundled name, a network file or a run's folder.
-        out: the file; its name ends in .onnx or, for OpenVINO, .xml.
+        out: the file; its name ends in .onnx, for OpenVINO in .xml and for pt2 in .pt2.
         options: what is exported, and what it may cost.
         progress: called after each layer that int8 is tried on, and after each image that is labelled.
         changes: fields of the options.
@@ -151,8 +167,11 @@ def export(
     segmenter = (network if isinstance(network, BaseSegmenter) else load(network)).cpu().eval()
     checked = find_checked(options.check, options.split, segmenter.input)
     images, notes = checked.images, checked.notes
-    content = _make_graph(segmenter, options)
+    content = b"" if options.to == "pt2" else _make_graph(segmenter, options)
     with tempfile.TemporaryDirectory() as folder:
+        if options.size is not None:
+            images = cut_images(images, options.size, segmenter.input, Path(folder))
+            notes = (*notes, f"measured on the middle {options.size[0]}x{options.size[1]} pixels of each image")
         ours = Predictor(segmenter, device="cpu")
         if options.precision == "int8":
             calibration = find_calibration(options.calibrate, options.check, images)
@@ -161,8 +180,12 @@ def export(
             quantized = quantize(content, ranges, trial.changed_share, options.allowed_share, progress)
             content, notes = quantized.content, (*notes, *calibration.notes, quantized.describe())
         with atomic_path(path, in_folder=True) as temporary:
-            _write(content, temporary, options)
-            theirs = Predictor(read_exported(temporary), device="cpu")
+            if options.size is not None:
+                description = describe(segmenter, options.output) | {"size": options.size, "margin": None}
+                write_pt2(ImageGraph(segmenter, options.output), description, temporary, options.size)
+            else:
+                _write(content, temporary, options)
+            theirs = Predictor((open_pt2 if options.to == "pt2" else read_exported)(temporary), device="cpu")
             price = measure_price(ours, theirs, images, progress)
             if price.changed_share > options.allowed_share:
                 raise InputError(
@@ -170,7 +193,7 @@ def export(
                     f"{options.allowed_share:g} may; {price.near_ties:,} of {price.changed_pixels:,} are near ties",
                     hint="give a greater --tolerance, if so many may",
                 )
-            if checked.dataset is not None:
+            if checked.dataset is not None and options.size is None:
                 price.comparison = compare(
                     [theirs], [ours], checked.samples, checked.dataset.classes, names=("the file", "the network")
                 )

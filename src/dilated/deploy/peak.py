@@ -50,11 +50,12 @@ class _Sampler(threading.Thread):
 
 
 def _main(network: str, image: str) -> None:
+    from dilated.deploy.pt2_file import open_pt2
     from dilated.prediction.predictor import Predictor  # with all that an idle process would have imported
 
     sampler = _Sampler()
     sampler.start()
-    Predictor(network, device="cpu")(image)
+    Predictor(open_pt2(Path(network)) if network.endswith(".pt2") else network, device="cpu")(image)
     sampler.done.set()
     sampler.join()
     print(sampler.most - sampler.first)

@@ -178,11 +178,19 @@ def read_exported(path: Path) -> ExportedSegmenter:
     Raises:
         InputError: no such file, none that `dilated export` wrote, or a runtime that is not installed.
     """
-    runtime = open_runtime(path)
+    return wrap_runtime(open_runtime(path))
+
+
+def wrap_runtime(runtime: Runtime) -> ExportedSegmenter:
+    """Make a segmenter of an opened file.
+
+    Raises:
+        InputError: a description that is damaged.
+    """
     description = runtime.description
     keys = ("output", "alignment", "margin", "bytes_per_pixel", "output_stride", "input")
     table = {key: description[key] for key in keys if description.get(key) is not None}
-    config = build_dataclass(ExportedConfig, table, f"{path}")
+    config = build_dataclass(ExportedConfig, table, f"{runtime.path}")
     if config.input is not None:
         config = dataclasses.replace(config, input=_RawInput(**vars(config.input)))
     return ExportedSegmenter(runtime, config)

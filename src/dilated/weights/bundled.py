@@ -46,6 +46,11 @@ def load(name_or_path: Path | str) -> BaseSegmenter:
     path = find_network(name_or_path)
     if path.suffix in RUNTIME_SUFFIXES:
         return read_exported(path)
+    if path.suffix == ".pt2":
+        raise InputError(
+            f"{path}: reading a .pt2 can run code that lies in it, so it is not opened here",
+            hint="give the network that it was exported from, or call torch.export.load if you trust the file",
+        )
     description = read_description(path)
     config = read_config(description.config, str(path))
     build = functools.partial(
