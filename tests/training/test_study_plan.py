@@ -24,12 +24,12 @@ from dilated.training.study_budget import ArmCost, Split, StudyClock, page_secon
 @pytest.mark.parametrize(
     ("seconds", "costs", "trainings", "expected"),
     [
-        # page 10, fixed 2 * (2 + 1) * 2 = 12, 4 validations 16 of 578 s: 0.75 * (590 - 12 - 16) / (2 * 0.5)
-        (600.0, [ArmCost(0.25, 1.0)] * 2, 2, Split(421, 4)),
-        # 4 validations of 2 arms of 10 s are 80 of 90 s: one, 0.75 * (290 - 24 - 20) / 0.5
-        (300.0, [ArmCost(0.25, 10.0)] * 2, 1, Split(369, 1)),
-        # an arm that trains nothing takes its evaluation and its start: page 10, fixed 3 + 7, 4 * 1: 0.75 * 176 / 0.1
-        (200.0, [ArmCost(0.1, 1.0), ArmCost(0.0, 5.0)], 1, Split(1320, 4)),
+        # page 20, fixed 2 * (2 + 1) * 2 = 12, 4 validations 16 of 568 s: 0.75 * (580 - 12 - 16) / (2 * 0.5)
+        (600.0, [ArmCost(0.25, 1.0)] * 2, 2, Split(414, 4)),
+        # 4 validations of 2 arms of 10 s are 80 of 90 s: one, 0.75 * (280 - 24 - 20) / 0.5
+        (300.0, [ArmCost(0.25, 10.0)] * 2, 1, Split(354, 1)),
+        # an arm that trains nothing takes its evaluation and its start: page 20, fixed 3 + 7, 4 * 1: 0.75 * 166 / 0.1
+        (200.0, [ArmCost(0.1, 1.0), ArmCost(0.0, 5.0)], 1, Split(1245, 4)),
     ],
 )
 def test_the_budget_is_split_into_equal_steps(
@@ -39,8 +39,8 @@ def test_the_budget_is_split_into_equal_steps(
 
 
 def test_trainings_that_take_long_to_begin_leave_fewer_steps() -> None:
-    # page 10, fixed 2 * 2 * (12 + 1) = 52, 4 validations 16: 0.75 * (590 - 52 - 16) / (2 * 0.5)
-    assert split_budget(600.0, [ArmCost(0.25, 1.0)] * 2, 2, start_seconds=12.0) == Split(391, 4)
+    # page 20, fixed 2 * 2 * (12 + 1) = 52, 4 validations 16: 0.75 * (580 - 52 - 16) / (2 * 0.5)
+    assert split_budget(600.0, [ArmCost(0.25, 1.0)] * 2, 2, start_seconds=12.0) == Split(384, 4)
 
 
 def test_what_is_planned_ends_within_the_budget() -> None:
@@ -54,10 +54,10 @@ def test_what_is_planned_ends_within_the_budget() -> None:
 
 
 def test_too_little_time_is_refused_with_what_it_takes() -> None:
-    # page 10, fixed 2 * 2 * (2 + 1) = 12, a validation 4, 10 steps of 4 trainings of 1 s over 0.75: 53.3
-    with pytest.raises(InputError, match=r"60 s are left for 2 arms of 2 trainings.* take 79 s"):
+    # page 20, fixed 2 * 2 * (2 + 1) = 12, a validation 4, 10 steps of 4 trainings of 1 s over 0.75: 53.3
+    with pytest.raises(InputError, match=r"60 s are left for 2 arms of 2 trainings.* take 89 s"):
         split_budget(60.0, [ArmCost(1.0, 1.0)] * 2, 2)
-    assert split_budget(80.0, [ArmCost(1.0, 1.0)] * 2, 2).steps == 10
+    assert split_budget(90.0, [ArmCost(1.0, 1.0)] * 2, 2).steps == 10
 
 
 def test_the_clock_counts_the_seconds_of_all_processes(tmp_path: Path) -> None:

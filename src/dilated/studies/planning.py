@@ -14,12 +14,15 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from dilated.config import build_dataclass
 from dilated.data.dataset import Dataset
+from dilated.data.labels import Classes
 from dilated.data.manifest import make_manifest
 from dilated.data.sample import Sample, require_same_size
 from dilated.errors import InputError, Interrupted
+from dilated.evaluation.evaluate import evaluate
 from dilated.evaluation.study_cost import measure_network
 from dilated.files import atomic_write, read_json
 from dilated.models.base import BaseSegmenter
@@ -31,7 +34,7 @@ from dilated.studies.records import describe_failure
 from dilated.studies.request import PLAN_FILE, StudyRequest
 from dilated.training.config import Recipe
 from dilated.training.distributed.world import World
-from dilated.training.feature_views import cache_views
+from dilated.training.feature_views import ViewSamples, cache_views
 from dilated.training.study_arms import Arm, ArmLength, find_arms, make_arm_recipe
 from dilated.training.study_budget import FRONT_SHARE, START_SECONDS, ArmCost, StudyClock, split_budget
 from dilated.training.study_measure import build_arm_network, choose_views, measure_step_seconds
@@ -107,6 +110,7 @@ def make_study_plan(
     world = World(device_name=str(next(front.parameters()).device))
     train, val = data.samples("train"), data.samples("val")
     image_seconds = _time_prediction(Predictor(front, device=str(world.device)), val)
+    reading_seconds = 0.0
     views = 0
     if not request.joint:
         budget = _VIEWS_SHARE * clock.left / request.folds
@@ -126,9 +130,11 @@ def make_study_plan(
                 started = time.monotonic()
                 cache_views(network, train, arm_recipe.augment, views, features, keep_time)
                 views_seconds += time.monotonic() - started
+                kept = ViewSamples(features, cast(Segmenter, network), len(train), views)
+                reading_seconds = _time_batch(kept, arm_recipe.batch)
             predictor = Predictor(network, device=str(world.device))
-            seconds = _time_prediction(predictor, val) * len(val)
-            costs[arm.name] = ArmCost(measure_step_seconds(network, arm_recipe, world), seconds)
+            seconds = _time_evaluation(predictor, val, data.classes)
+            costs[arm.name] = ArmCost(measure_step_seconds(network, arm_recipe, world) + reading_seconds, seconds)
         except (Interrupted, OSError):
             raise
         except Exception as error:  # a module of the user's can raise anything
@@ -170,6 +176,23 @@ def _time_reading(data: Dataset) -> float:
     for sample in chain.from_iterable(samples.values()):
         require_same_size(sample)
     return time.monotonic() - started
+
+
+def _time_batch(samples: ViewSamples, batch: int) -> float:
+    """The seconds to read a batch of kept features, which a machine without a core to spare does between the steps."""
+    started = time.perf_counter()
+    for draw in range(batch):
+        samples[draw % samples.num_samples, draw]
+    return time.perf_counter() - started
+
+
+def _time_evaluation(predictor: Predictor, samples: list[Sample], classes: Classes) -> float:
+    """The seconds to read, label and count all images of a split, from three of them; the first warms up."""
+    chosen = [samples[index] for index in (0, len(samples) // 2, len(samples) - 1)]
+    evaluate(predictor, chosen[:1], classes)
+    started = time.perf_counter()
+    evaluate(predictor, chosen[1:], classes)
+    return (time.perf_counter() - started) / 2 * len(samples)
 
 
 def _time_prediction(predictor: Predictor, samples: list[Sample]) -> float:

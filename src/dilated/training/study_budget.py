@@ -21,7 +21,7 @@ from dilated.files import atomic_write, read_json
 
 FRONT_SHARE = 0.25
 """Of a budget, for the front ends."""
-PAGE_SECONDS = 5.0
+PAGE_SECONDS = 10.0
 """For the page, and for each arm on it half of that."""
 START_SECONDS = 2.0
 """For a training to begin and to end, without reading the data."""
@@ -37,9 +37,9 @@ class ArmCost:
     """What one training of an arm takes, in seconds."""
 
     step_seconds: float
-    """Of a step; 0 for an arm that trains nothing."""
+    """Of a step, the reading of its batch included; 0 for an arm that trains nothing."""
     evaluation_seconds: float
-    """Of a pass over the validation images."""
+    """Of a pass over the validation images, from reading them to counting their pixels."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def page_seconds(arms: int) -> float:
 
     Example:
         >>> page_seconds(4)
-        15.0
+        30.0
     """
     return PAGE_SECONDS * (1 + arms / 2)
 
@@ -76,7 +76,7 @@ def split_budget(
 
     Example:
         >>> split_budget(415.0, [ArmCost(0.1, 1.0), ArmCost(0.2, 1.0), ArmCost(0.0, 2.0)], trainings=2)
-        Split(steps=458, validations=4)
+        Split(steps=442, validations=4)
     """
     left = seconds - page_seconds(len(costs))
     steps_cost = trainings * sum(cost.step_seconds for cost in costs)
