@@ -3,6 +3,7 @@
     python benchmarks/compatibility.py                       # measures what is not yet in the results, small ones first
     python benchmarks/compatibility.py --only 'timm/resnet*'
     python benchmarks/compatibility.py --table               # writes docs/networks.md
+    python benchmarks/compatibility.py --merge OTHER.jsonl   # takes over what was measured elsewhere, by name
 
 Weights are random and other than those of `dilate`'s own check, so are the images. A network is "exact" if, at output
 stride 8, every sample is the original's within 1e-10 in float64 (relative to the greatest value), and the float32 error
@@ -22,7 +23,8 @@ import sys
 import threading
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,25 @@ def leaves(output: Any) -> list[Any]:
     return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
+def describe_versions() -> str:
+    """What a record was measured with: the day and the versions."""
+    import timm
+    import torch
+
+    from dilated import __version__
+
+    return f"{date.today().isoformat()}, dilated {__version__}, timm {timm.__version__}, torch {torch.__version__}"
+
+
+def merge(out: Path, other: Path) -> None:
+    """Take over the records of another file that are not of networks that were only out of time there."""
+    records = read(out)
+    for name, record in read(other).items():
+        if not str(record.get("reason", "")).startswith("took longer"):
+            records[name] = record
+    out.write_text("".join(json.dumps(record) + "\n" for record in records.values()), encoding="utf-8")
+
+
 def error(outputs: Any, wanted: Any) -> float:
     """By the definition: at every k-th position, the original's value."""
     if not wanted.isfinite().all() or outputs.ndim != wanted.ndim:
@@ -183,12 +204,15 @@ def work(todo: list[str], big: bool) -> None:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    versions = describe_versions()
     for name in todo:
         print(json.dumps({"begin": name}), flush=True)
         try:
             record = measure(name, big)
         except Exception as failure:  # whatever it is, it is this network's result
             record = {"name": name, "verdict": "failed", "reason": f"{type(failure).__name__}: {failure}"[:500]}
+            record["family"] = family(name)
+        record["measured"] = versions
         print(json.dumps(record), flush=True)
 
 
@@ -269,6 +293,7 @@ def table(records: dict[str, dict[str, Any]], total: int) -> str:
     convolutional = [record for record in kept if not record.get("attention") and record["verdict"] != "failed"]
     good = [record for record in convolutional if record["verdict"] in ("exact", "nothing to do")]
     exact = [record for record in kept if record["verdict"] == "exact"]
+    versions = Counter(record.get("measured", "before versions were kept") for record in kept)
     lines = [
         "# Which networks `dilate` takes",
         "",
@@ -281,7 +306,8 @@ def table(records: dict[str, dict[str, Any]], total: int) -> str:
         f"- greatest relative error among the exact: {max((r['float64'] for r in exact), default=0):.0e} in float64, "
         f"{max((r['float32'] for r in exact), default=0):.0e} in float32;",
         f"- measured from the smallest on: {total - len(kept)} of the {total} architectures are not measured yet, most",
-        "  of them larger ones.",
+        "  of them larger ones;",
+        f"- measured with: {'; '.join(f'{count} {version}' for version, count in versions.items())}.",
         "",
         "| family | networks | exact | nothing to do | refused | other | float64 | float32 |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -303,7 +329,8 @@ def table(records: dict[str, dict[str, Any]], total: int) -> str:
     lines += ["", "## Refused or failed, without attention", ""]
     for record in kept:
         if record["verdict"] not in ("exact", "nothing to do") and not record.get("attention"):
-            lines.append(f"- {record['name']}: {record['verdict']}: {record.get('reason', '')}")
+            reason = record.get("reason") or f"{record['float64']:.0e} in float64, {record['float32']:.0e} in float32"
+            lines.append(f"- {record['name']}: {record['verdict']}: {reason}")
     return "\n".join(lines) + "\n"
 
 
@@ -318,10 +345,14 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=12, help="GiB for one process")
     parser.add_argument("--big", action="store_true", help="networks of more than 350 M parameters too")
     parser.add_argument("--table", action="store_true", help="write docs/networks.md from the results")
+    parser.add_argument("--merge", type=Path, help="results to take over into --out")
     parser.add_argument("--work", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.big)
+        return
+    if options.merge:
+        merge(options.out, options.merge)
         return
     done = read(options.out)
     if options.table:

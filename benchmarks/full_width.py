@@ -1,7 +1,7 @@
 """All stages of a recipe of the paper at full width, a few steps of each: the seconds and the memory of a step.
 
-    python benchmarks/paper_stages.py CAMVID --json stages.json                         # paper-camvid at 640x480
-    python benchmarks/paper_stages.py CAMVID --json stages.json --set network.width=0.0625   # elsewhere
+    python benchmarks/full_width.py CAMVID --json stages.json                         # paper-camvid at 640x480
+    python benchmarks/full_width.py CAMVID --json stages.json --set network.width=0.0625   # elsewhere
 
 Images of 480x360 are resized by 4/3, as for the paper's Table 5. The weights are random unless `--set weights=FILE`.
 """
