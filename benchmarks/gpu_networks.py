@@ -47,7 +47,7 @@ from gpu_timing import (  # noqa: E402
     synchronize,
     time_all,
 )
-from torch import Tensor  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 _WRONG = 1e-2
 """Relative error, root mean square, from which a result counts as wrong; rounding to bf16 takes 2e-3."""
@@ -256,7 +256,7 @@ def measure_networks(args: argparse.Namespace) -> None:
     chooser = choose_from(report.content["layers"])
     for bench in benches:
         try:
-            fast = accelerate_on_gpu(bench.network, DTYPE, chooser)
+            fast = accelerate_on_gpu(bench.network, DTYPE, chooser, has_fused_context=False)
             bench.add("ours", lambda fast=fast, image=bench.image: fast.logits(image))
             bench.add("cuDNN channels_last", lambda bench=bench: bench.half.logits(bench.image))
             bench.time()
@@ -270,10 +270,38 @@ def measure_networks(args: argparse.Namespace) -> None:
         compiled = torch.compile(bench.half.logits)
         bench.add("torch.compile", lambda compiled=compiled, bench=bench: compiled(bench.image))
         bench.time()
+    measure_context(report)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 4
     for bench in benches:  # at the very end: some of cuDNN's plans take seconds
         bench.add("cuDNN benchmark", lambda bench=bench: bench.half.logits(bench.image))
         bench.time()
+
+
+def measure_context(report: Report) -> None:
+    """The basic context module: layer by layer by cuDNN and by Triton, and as one kernel."""
+    from dilated.kernels.gpu import accelerate_on_gpu
+    from dilated.kernels.gpu_layers import GPUKernel, choose_cudnn
+    from dilated.models.context import ContextModule
+
+    tile = "rows 128x32x32 s4 w4 g8 e1"
+    kernels = {"cuDNN": choose_cudnn, "Triton": GPUKernel.parse(tile), "one kernel": choose_cudnn}
+    for channels, side in ((11, 45), (19, 128), (21, 113)) if IS_GPU else ((11, 15),):
+        module = ContextModule(channels, init="random").to(DEVICE).eval().requires_grad_(False)
+        x = torch.randn(1, channels, side, side, device=DEVICE).relu()
+        exact, key = module.double()(x.double()), f"{channels} channels {side}x{side}"
+        module.float()
+        ways, errors = {}, {}
+        for way, kernel in kernels.items():
+            try:
+                net = nn.Sequential(nn.Identity(), module).eval()
+                fast = accelerate_on_gpu(net, DTYPE, kernel, x, has_fused_context=way == "one kernel")
+                errors[way] = float((fast(x) - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+                ways[way] = capture(lambda fast=fast, x=x: fast(x))
+            except Exception as problem:
+                report.fail(f"context {key} {way}", problem)
+        times = time_all(ways, rounds=15)
+        report.put("contexts", key, {way: [ms, errors[way]] for way, ms in times.items()})
+        say(f"basic context, {key}: " + ", ".join(f"{w} {ms:.4f} ms, error {errors[w]:.0e}" for w, ms in times.items()))
 
 
 def profile_network(fast: Any, image: Tensor) -> None:

@@ -38,6 +38,12 @@ def make_tables(content: dict[str, Any]) -> str:
         for name, measured in content["labels"].items():
             times = f"{measured['torch']:.3f}", f"{measured['fused']:.3f}"
             lines += _row(name, *times, f"{measured['changed']:.4%}")
+    if content.get("contexts"):
+        lines += ["", *_row("basic context module", "cuDNN, ms", "Triton by layers, ms", "one kernel, ms")]
+        lines += _row("---", *["--:"] * 3)
+        for name, ways in content["contexts"].items():
+            columns = [f"{ways[way][0]:.4f}" if way in ways else "" for way in ("cuDNN", "Triton", "one kernel")]
+            lines += _row(name, *columns)
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ class Report:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.content: dict[str, Any] = {"layers": {}, "networks": {}, "labels": {}, "errors": []}
+        self.content: dict[str, Any] = {"layers": {}, "networks": {}, "labels": {}, "contexts": {}, "errors": []}
 
     def put(self, section: str, key: str, value: object) -> None:
         self.content[section][key] = value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dilated.kernels.gpu_layers import GPUConv2d, GPUKernel
+from dilated.kernels.dispatch import KernelChooser
+from dilated.kernels.gpu import accelerate_on_gpu
+from dilated.kernels.gpu_dispatch import GPUKernelChooser, list_gpu_kernels, measure_on_gpu
+from dilated.kernels.gpu_layers import CUDNN, GPUConv2d, GPUKernel
 from dilated.kernels.layers import FastConv2d
+from dilated.kernels.triton_context import GPUContext
 from dilated.kernels.triton_conv import TileConfig
 from dilated.kernels.triton_maps import max_pool, unfold, upsample_argmax
+from dilated.models.context import ContextModule
 
 DTYPE = torch.float16  # the interpreter cannot multiply bf16
 TILES = (TileConfig(16, 32, 32), TileConfig(32, 16, 16, is_persistent=False), TileConfig(16, 32, 16, parts=2))
@@ -91,9 +98,47 @@ def check_labels(height, width, classes, n, is_last):
     assert is_clear.double().mean() > 0.9
 
 
+@settings(max_examples=4, deadline=None, database=None, derandomize=True)
+@given(side, side, st.integers(1, 20), st.integers(1, 2), st.lists(st.integers(1, 5), min_size=1, max_size=3))
+def check_context(height, width, channels, n, dilations):
+    module = nn.Sequential(nn.Identity(), ContextModule(channels, dilations=dilations, init="random")).eval()
+    module.requires_grad_(False)
+    x = torch.randn(n, channels, height, width).relu()
+    fast = accelerate_on_gpu(module, DTYPE, CUDNN, x)
+    assert isinstance(fast[1], GPUContext)
+    y, exact = fast(x), module.double()(x.double())
+    assert (y - exact).abs().max() <= 5e-3 * exact.abs().max().clamp(min=1)
+
+
+def check_a_module_of_another_shape_runs_by_layers():
+    module = (
+        nn.Sequential(nn.Identity(), ContextModule(2, width="large", dilations=[1, 2])).eval().requires_grad_(False)
+    )
+    x = torch.rand(1, 2, 9, 9)
+    fast = accelerate_on_gpu(module, DTYPE, CUDNN, x)
+    assert not any(isinstance(part, GPUContext) for part in fast.modules())
+    assert torch.allclose(fast(x).float(), module(x), atol=1e-2)
+
+
+def check_the_chooser_drops_what_fails_and_keeps_times():
+    layer = GPUConv2d(FastConv2d(nn.Conv2d(16, 24, 3, padding=1).requires_grad_(False), low=0.0), DTYPE)
+    x = layer.prepare(torch.rand(1, 16, 6, 7))
+    names = [str(kernel) for kernel in list_gpu_kernels(layer, (9, 0))]
+    assert names[:2] == ["cudnn", "cudnn relu"]  # of which the second needs a GPU
+    assert any(name.startswith("rows") for name in names)
+    times = measure_on_gpu(layer, x, list_gpu_kernels(layer, (9, 0)))
+    assert [name for name in names if times[name] == math.inf] == ["cudnn relu"]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "times.json"
+        chosen = GPUKernelChooser(KernelChooser(path=path))(layer, x)
+        assert GPUKernelChooser(KernelChooser(path=path))(layer, x) == chosen
+        assert len(path.read_text()) > 0
+    assert [str(kernel) for kernel in list_gpu_kernels(layer, (8, 0))] == ["cudnn", "cudnn relu"]
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
-    for check in (check_convolutions, check_pooling, check_pooling_keeps_nan, check_unfolding, check_labels):
+    for check in [check for name, check in globals().items() if name.startswith("check_")]:
         check()
         print(check.__name__)
     print("passed")

@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.files import atomic_write
-from dilated.kernels.geometry import Pair
+from dilated.kernels.geometry import ConvGeometry, Pair
 from dilated.kernels.layers import TORCH, FastConv2d, Kernel
 from dilated.kernels.native import TRANSFORM_PAIRS, describe_processor, load_native, make_cache_folder, native_version
 from dilated.kernels.winograd import MAX_SIZE
@@ -120,33 +121,34 @@ class KernelChooser:
 
     def times(self, layer: FastConv2d, x: Tensor) -> dict[str, float]:
         """Seconds of each kernel that has been timed for a shape; empty if none has."""
-        return dict(self._load().get(shape_key(layer, x), {}))
+        return dict(self.load().get(shape_key(layer, x), {}))
 
     def _choose(self, key: str, layer: FastConv2d, x: Tensor) -> Kernel:
         kernels = {str(k): k for k in candidates(layer, self.max_error) if layer.kernel_bytes(k) <= self.max_bytes}
         if len(kernels) == 1:
             return TORCH
-        times = self._load().setdefault(key, {})
+        times = self.load().setdefault(key, {})
         missing = [kernel for name, kernel in kernels.items() if name not in times]
         if missing:
             times |= {str(kernel): seconds for kernel, seconds in measure(layer, x, missing).items()}
-            self._save()
+            self.save()
         best = str(TORCH)
         for name in kernels:  # from torch's to the largest tile: what takes more memory or precision must gain time
             if times[name] < _MARGIN * times[best]:
                 best = name
         return kernels[best]
 
-    def _load(self) -> dict[str, dict[str, float]]:
+    def load(self) -> dict[str, dict[str, float]]:
+        """The times of all shapes, seconds by kernel, of the file as it was first read and of what is new."""
         if self._times is None:
             self._times = _read_times(self._file())
         return self._times
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the times, with those that other processes have written since; or none, where that is impossible."""
         with contextlib.suppress(OSError):
             path = self._file()
-            self._times = _read_times(path) | self._load()
+            self._times = _read_times(path) | self.load()
             atomic_write(path, json.dumps(self._times, indent=1, sort_keys=True))
 
     def _file(self) -> Path:
@@ -158,7 +160,16 @@ class KernelChooser:
         )
 
 
-def shape_key(layer: FastConv2d, x: Tensor) -> str:
+class _Convolution(Protocol):
+    """What times depend on: a layer for a CPU or a GPU."""
+
+    geometry: ConvGeometry
+
+    @property
+    def weight(self) -> Tensor: ...
+
+
+def shape_key(layer: _Convolution, x: Tensor) -> str:
     """What the times of a layer depend on, as text."""
     geometry, (c_out, c_in) = layer.geometry, layer.weight.shape[:2]
     n, _, height, width = x.shape

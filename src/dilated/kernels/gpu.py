@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.kernels.accelerate import fold, make_example
-from dilated.kernels.gpu_layers import GPUChooser, GPUConv2d, GPUKernel, has_triton
+from dilated.kernels.gpu_layers import GPUChooser, GPUConv2d, GPUKernel
 from dilated.kernels.layers import FastConv2d, to_channels_last
+from dilated.kernels.native import has_triton
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -30,7 +31,11 @@ class _GPUMaxPool(nn.Module):
 
 
 def accelerate_on_gpu(
-    module: Module, dtype: torch.dtype, kernel: GPUKernel | GPUChooser, example: Tensor | None = None
+    module: Module,
+    dtype: torch.dtype,
+    kernel: GPUKernel | GPUChooser,
+    example: Tensor | None = None,
+    has_fused_context: bool = True,
 ) -> Module:
     """Make a copy of a network whose convolutions run in half precision, channels last.
 
@@ -40,6 +45,7 @@ def accelerate_on_gpu(
         module: a network in evaluation mode whose parameters are float32 on the GPU.
         dtype: torch.bfloat16 or torch.float16.
         kernel: the kernel of all convolutions, or what chooses one for each input.
+        has_fused_context: run a basic context module as one kernel.
         example: an input on which the layers are found and the folding is verified; see `dilated.accelerate`.
 
     Returns:
@@ -58,6 +64,8 @@ def accelerate_on_gpu(
         if example is None:
             example = make_example(module, device)
         fast, _, _ = fold(module, example)
+    for name, part in list(fast.named_modules()) if has_triton() and has_fused_context else ():
+        _fuse_context(fast, name, part, dtype)
     for name, layer in list(fast.named_modules()):
         replacement: Any = None
         if isinstance(layer, FastConv2d):
@@ -68,6 +76,16 @@ def accelerate_on_gpu(
             parent, _, child = name.rpartition(".")
             setattr(fast.get_submodule(parent), child, replacement)
     return fast
+
+
+def _fuse_context(module: nn.Module, name: str, part: nn.Module, dtype: torch.dtype) -> None:
+    """Put one kernel in the place of a basic context module."""
+    from dilated.kernels.triton_context import GPUContext, find_basic_context
+
+    found = find_basic_context(part) if name else None
+    if found is not None:
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, GPUContext(*found, dtype).eval())
 
 
 def _is_halving(layer: nn.Module) -> bool:

@@ -9,11 +9,9 @@ unfused kernel.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from dilated.kernels.geometry import Pair
 from dilated.kernels.layers import FastConv2d, to_channels_last
+from dilated.kernels.native import has_triton
 
 if TYPE_CHECKING:
     from dilated.kernels.triton_conv import TileConfig
@@ -30,12 +29,6 @@ _COLUMN_BYTES = 2**30
 """Memory that the columns of a convolution may take at a time."""
 _LANE = 8
 """Channels of half precision in the 16 bytes that boxes are aligned to."""
-
-
-@lru_cache(maxsize=1)
-def has_triton() -> bool:
-    """Whether Triton is installed."""
-    return importlib.util.find_spec("triton") is not None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from dilated.kernels.native import Labels, load_native
+from dilated.kernels.native import Labels, has_triton, load_native
 from dilated.tensors import label_tensor_dtype
 
 _BAND_FLOATS = 2**22
@@ -31,6 +32,11 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         >>> upsample_argmax(logits, torch.zeros(1), torch.linspace(0, 1, 5)).tolist()
         [[[1, 1, 0, 0, 0]]]
     """
+    if logits.is_cuda and logits.numel() and has_triton():
+        from dilated.kernels.triton_maps import upsample_argmax as upsample_argmax_on_gpu
+
+        down, across = (_positions_on(logits.device, p.double().numpy().tobytes()) for p in (rows, columns))
+        return upsample_argmax_on_gpu(logits, down, across, label_tensor_dtype(logits.shape[1]))
     native = load_native()
     n, classes, height, width = logits.shape
     is_compiled = native is not None and logits.device.type == "cpu" and logits.dtype == torch.float32
@@ -74,6 +80,13 @@ def _in_bands(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         low, high = samples - top, (samples + 1).clamp(max=height - 1) - top
         labels[:, part] = torch.lerp(wide.index_select(2, low), wide.index_select(2, high), weights).argmax(1).to(dtype)
     return labels
+
+
+@lru_cache(maxsize=64)
+def _positions_on(device: torch.device, positions: bytes) -> tuple[Tensor, Tensor]:
+    """What `split_positions` gives, on a GPU, where it stays for the next image of the size."""
+    samples, weights = split_positions(torch.frombuffer(bytearray(positions), dtype=torch.float64))
+    return samples.to(device), weights.to(device)
 
 
 def split_positions(positions: Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -147,6 +147,11 @@ class FastConv2d(nn.Module):
         return f"{c_in}, {c_out}, kernel_size={self.geometry.kernel}, dilation={self.geometry.dilation}, {kernel}"
 
     @property
+    def is_clamped(self) -> bool:
+        """Whether results are clamped to a range."""
+        return self.low > -math.inf or self.high < math.inf
+
+    @property
     def _is_depthwise(self) -> bool:
         return self.geometry.groups == self.weight.shape[0] and self.weight.shape[1] == 1
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -34,6 +35,12 @@ _SOURCE = Path(__file__).with_name("kernels.cpp")
 _LARGE_MAP_BYTES = 8 * 2**20
 """The least memory of a map for which large pages are asked."""
 _HEADERS = tuple(Path(__file__).with_name(name) for name in ("inverted_residual.h", "upsample.h"))
+
+
+@lru_cache(maxsize=1)
+def has_triton() -> bool:
+    """Whether Triton is installed, which compiles kernels for GPUs."""
+    return importlib.util.find_spec("triton") is not None
 
 
 class Layer(ctypes.Structure):

@@ -233,7 +233,7 @@ def conv_rows(
     blocks = weight.shape[1] // taps // config.depth
     rows = (out_h - 1) * layout.pitch + out_w
     tiles = images * -(-rows // config.rows) * -(-c_out // config.channels)
-    programs = min(tiles, _count_multiprocessors(x)) if config.is_persistent else tiles
+    programs = min(tiles, count_multiprocessors(x)) if config.is_persistent else tiles
     is_box_stored = images == 1 and layout.pitch == out_w and c_out % 8 == 0
     part = config.channels // config.parts
     y_rows = y.view(-1, c_out)
@@ -245,15 +245,15 @@ def conv_rows(
         c_out, *layout.steps, end.low, end.high,
         TAPS=taps, KW=kernel[1], KB=blocks, BM=config.rows, BN=config.channels, BK=config.depth, GROUP=config.group,
         PROGRAMS=programs, FLAT=config.is_flat, PARTS=config.parts, SPECIALIZE=config.is_specialized,
-        HAS_BIAS=end.bias is not None, CLAMP=end.is_clamped, BOX_STORE=is_box_stored, DTYPE=_DTYPES[y.dtype],
+        HAS_BIAS=end.bias is not None, CLAMP=end.is_clamped, BOX_STORE=is_box_stored, DTYPE=DTYPES[y.dtype],
         num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
 
 
-_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 
-def _count_multiprocessors(x: Tensor) -> int:
+def count_multiprocessors(x: Tensor) -> int:
     """The multiprocessors of the device of a tensor; one for the interpreter."""
     return torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1
 
@@ -275,6 +275,6 @@ def conv_gather(
         x, weight, y, y if end.bias is None else end.bias, images, x.shape[1], x.shape[2], out_h, out_w, c_out,
         *geometry["stride"], *geometry["dilation"], *geometry["padding"], end.low, end.high,
         C_IN=x.shape[3], KH=kernel[0], KW=kernel[1], BM=config.rows, BN=config.channels, BK=config.depth,
-        HAS_BIAS=end.bias is not None, CLAMP=end.is_clamped, DTYPE=_DTYPES[y.dtype],
+        HAS_BIAS=end.bias is not None, CLAMP=end.is_clamped, DTYPE=DTYPES[y.dtype],
         num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip

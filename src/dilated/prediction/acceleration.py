@@ -12,7 +12,8 @@ from dilated.errors import InputError
 from dilated.kernels.accelerate import accelerate
 from dilated.kernels.dispatch import MAX_ERROR
 from dilated.kernels.gpu import accelerate_on_gpu, choose_half_precision
-from dilated.kernels.gpu_layers import choose_cudnn
+from dilated.kernels.gpu_dispatch import GPUKernelChooser
+from dilated.kernels.graphs import GraphCache
 from dilated.models.base import BaseSegmenter
 
 Precision = Literal["auto", "fp32", "fast", "bf16"]
@@ -36,7 +37,10 @@ class ComputingNetwork:
         """The type that the network is to run in; None for float32."""
         is_exact = device.type == "cpu" and precision in ("auto", "fast") and segmenter.runs_in_torch
         self.is_accelerated = is_exact or self.half_precision is not None
+        if is_fast and device.type == "cuda" and self.half_precision is None:
+            warnings.warn(f"fast: {device} multiplies neither bf16 nor fp16 faster; float32 computes", stacklevel=3)
         self._copy: BaseSegmenter | None = None
+        self._label = GraphCache(segmenter.label_pixels)
         self._versions: list[tuple[int, int]] = []
 
     def get(self) -> BaseSegmenter:
@@ -50,11 +54,24 @@ class ComputingNetwork:
         versions = [_identify(tensor) for tensor in self.segmenter.state_dict(keep_vars=True).values()]
         if self._copy is None or versions != self._versions:
             self._copy, self._versions = self._accelerate(), versions
+            self._label = GraphCache(self._copy.label_pixels)
         return self._copy
+
+    def label_pixels(self, images: Tensor) -> Tensor:
+        """The labels of every pixel, on a GPU in half precision by a CUDA graph where that is faster.
+
+        Args:
+            images: (N, bands, H, W).
+
+        Returns:
+            (N, H, W).
+        """
+        network = self.get()
+        return network.label_pixels(images) if self.half_precision is None else self._label(images)
 
     def _accelerate(self) -> BaseSegmenter:
         if self.half_precision is not None:
-            return accelerate_on_gpu(self.segmenter, self.half_precision, choose_cudnn)
+            return accelerate_on_gpu(self.segmenter, self.half_precision, GPUKernelChooser())
         if self.precision == "fast":
             return accelerate(self.segmenter, max_error=MAX_ERROR)
         try:

@@ -374,7 +374,7 @@ class Predictor:
     def _label(self, images: Sequence[BandArray]) -> LabelMap:
         """N images (H, W, 3) uint8 or (H, W, n) -> (N, H, W)."""
         with self.autocast():
-            labels = self.network.label_pixels(self._to_tensor(images))
+            labels = self._computing.label_pixels(self._to_tensor(images))
         array: LabelMap = labels.cpu().numpy().astype(self._label_dtype, copy=False)
         return array
 
