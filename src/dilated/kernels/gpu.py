@@ -82,10 +82,10 @@ def _fuse_context(module: nn.Module, name: str, part: nn.Module, dtype: torch.dt
     """Put one kernel in the place of a basic context module."""
     from dilated.kernels.triton_context import GPUContext, find_basic_context
 
-    found = find_basic_context(part) if name else None
-    if found is not None:
+    context = find_basic_context(part) if name else None
+    if context is not None:
         parent, _, child = name.rpartition(".")
-        setattr(module.get_submodule(parent), child, GPUContext(*found, dtype).eval())
+        setattr(module.get_submodule(parent), child, GPUContext(*context, dtype).eval())
 
 
 def _is_halving(layer: nn.Module) -> bool:
