@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,18 +19,12 @@ from torch import Tensor, nn
 from dilated.errors import InputError
 from dilated.kernels.chain import chain_pointwise
 from dilated.kernels.dispatch import ROUNDING_ERROR, choose_by_count
-from dilated.kernels.geometry import conv_geometry
 from dilated.kernels.inverted_residual import fuse_inverted_residuals, undo
 from dilated.kernels.layers import TORCH, Chooser, FastConv2d
 from dilated.kernels.native import load_native
+from dilated.kernels.trace import CLAMPS, Trace, is_foldable, require_equal, trace_layers
 
 Module = TypeVar("Module", bound=nn.Module)
-
-_CLAMPS: dict[type[nn.Module], tuple[float, float]] = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}
-_PASS_THROUGH = (nn.Identity, nn.Dropout, nn.Dropout2d)
-"""Layers that do nothing in inference."""
-_MAX_FOLDING_ERROR = 1e-4
-"""Of the verified output, relative to its greatest value; folding itself costs about 1e-6."""
 
 
 def accelerate(
@@ -109,64 +101,16 @@ def fold(module: Module, example: Tensor) -> tuple[Module, Any, dict[nn.Module, 
     """
     shared: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
     fast = copy.deepcopy(module, shared)
-    trace, expected = _trace(fast, example)
+    trace, expected = trace_layers(fast, example)
     for name, conv in trace.convolutions.items():
         _replace(fast, name, conv, trace)
     return fast, expected, _check(fast, example, expected)
 
 
-@dataclass
-class _Trace:
-    """Which layer reads the output of which, as one run has shown."""
-
-    convolutions: dict[str, nn.Conv2d] = field(default_factory=dict)
-    """By name, those whose output a FastConv2d gives too."""
-    calls: Counter[nn.Module] = field(default_factory=Counter)
-    reader: dict[nn.Module, nn.Module] = field(default_factory=dict)
-    """The only layer that reads the output of a layer."""
-    names: dict[nn.Module, str] = field(default_factory=dict)
-
-
-def _trace(module: nn.Module, example: Tensor) -> tuple[_Trace, Any]:
-    """Run a network, and note what reads the output of its convolutions and batch norms; also returns its output."""
-    trace = _Trace(names={layer: name for name, layer in module.named_modules()})
-    producers: dict[tuple[int, int], nn.Module] = {}  # by the tensor and its version: sums may be taken in place
-    readers: dict[nn.Module, list[nn.Module]] = {}
-    versions: dict[int, int] = {}
-    kept: list[object] = []  # while a tensor is kept, its id is its own
-
-    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        trace.calls[layer] += 1
-        if isinstance(layer, _PASS_THROUGH) and len(inputs) == 1 and output is inputs[0]:
-            return
-        kept.extend([inputs, output])
-        for value in inputs:
-            if isinstance(value, Tensor) and (producer := producers.get((id(value), versions[id(value)]))):
-                readers.setdefault(producer, []).append(layer)
-        if isinstance(output, Tensor):
-            producers[id(output), output._version] = layer
-        if isinstance(layer, nn.Conv2d) and _is_plain(layer, inputs, output):
-            trace.convolutions[trace.names[layer]] = layer
-
-    def note_versions(layer: nn.Module, inputs: tuple[Any, ...]) -> None:  # before the layer works in place
-        versions.update({id(value): value._version for value in inputs if isinstance(value, Tensor)})
-
-    leaves = [m for m in module.modules() if not list(m.children()) or isinstance(m, nn.BatchNorm2d)]
-    handles = [layer.register_forward_hook(note) for layer in leaves]
-    handles += [layer.register_forward_pre_hook(note_versions) for layer in leaves]
-    try:
-        output = module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    trace.reader = {layer: after[0] for layer, after in readers.items() if len(after) == 1}
-    return trace, output
-
-
 def _check(fast: nn.Module, example: Tensor, expected: Any) -> dict[nn.Module, nn.Module]:
     """Raise where a copy gives something else; what alone reads the output of each of its layers, run once."""
-    trace, output = _trace(fast, example)
-    _require_equal(expected, output)
+    trace, output = trace_layers(fast, example)
+    require_equal(expected, output)
     return {layer: after for layer, after in trace.reader.items() if trace.calls[layer] == trace.calls[after] == 1}
 
 
@@ -175,52 +119,34 @@ def _fuse_blocks(fast: nn.Module, example: Tensor, expected: Any, reader: dict[n
     changes = fuse_inverted_residuals(fast, reader)
     if changes:
         try:
-            _require_equal(expected, fast(example))
+            require_equal(expected, fast(example))
         except Exception:  # a function may expect another shape, or anything of the layers that are gone
             undo(changes)
 
 
-def _is_plain(conv: nn.Conv2d, inputs: tuple[Any, ...], output: Tensor) -> bool:
-    """Whether a convolution, perhaps of a class of its own, computes what its settings say."""
-    if len(inputs) != 1 or conv_geometry(conv) is None or conv.weight.dtype != torch.float32:
-        return False
-    if type(conv) is nn.Conv2d:
-        return True
-    expected = FastConv2d(conv, TORCH)(inputs[0])
-    return expected.shape == output.shape and torch.allclose(expected, output, rtol=1e-4, atol=1e-5)
-
-
-def _replace(module: nn.Module, name: str, conv: nn.Conv2d, trace: _Trace) -> None:
+def _replace(module: nn.Module, name: str, conv: nn.Conv2d, trace: Trace) -> None:
     """Put a FastConv2d in the place of a convolution, and fold what follows into it where nothing else reads it."""
     weight, bias, last = conv.weight.detach(), None if conv.bias is None else conv.bias.detach(), conv
     low, high = -math.inf, math.inf
     norm: Any = trace.reader.get(conv) if trace.calls[conv] == 1 else None
     activation: nn.Module | None = None
-    if _is_foldable(norm) and trace.calls[norm] == 1:
+    if is_foldable(norm) and trace.calls[norm] == 1:
         weight, bias = _fold(norm, weight, bias)
         activation = getattr(norm, "act", None) or nn.Identity()
-        if type(activation) in _CLAMPS:
-            low, high = _CLAMPS[type(activation)]
+        if type(activation) in CLAMPS:
+            low, high = CLAMPS[type(activation)]
             activation = nn.Identity()
         _set(module, trace.names[norm], activation)
         last = norm
     reader: Any = trace.reader.get(last)
     is_last = activation is None or isinstance(activation, nn.Identity)
-    if is_last and low == -math.inf and type(reader) in _CLAMPS and trace.calls[last] == trace.calls[reader] == 1:
-        low, high = _CLAMPS[type(reader)]
+    if is_last and low == -math.inf and type(reader) in CLAMPS and trace.calls[last] == trace.calls[reader] == 1:
+        low, high = CLAMPS[type(reader)]
         _set(module, trace.names[reader], nn.Identity())
     layer = FastConv2d(conv, TORCH, low, high)
     layer.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
     layer.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     _set(module, name, layer.eval())
-
-
-def _is_foldable(norm: nn.Module | None) -> bool:
-    """Whether a layer is a batch norm with fixed statistics, perhaps with an activation as timm has it."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        return False
-    is_plain = type(norm).forward is nn.BatchNorm2d.forward
-    return is_plain or (hasattr(norm, "act") and isinstance(getattr(norm, "drop", None), nn.Identity))
 
 
 def _fold(norm: Any, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -237,17 +163,3 @@ def _fold(norm: Any, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tenso
 def _set(module: nn.Module, name: str, replacement: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, replacement)
-
-
-def _require_equal(expected: Any, output: Any) -> None:
-    """Raise where two outputs, tensors or sequences of them, differ by more than rounding."""
-    if isinstance(expected, Tensor):
-        error = float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
-        if not error <= _MAX_FOLDING_ERROR:
-            raise InputError(
-                f"accelerate: the output changes by {error:.1e} of its greatest value",
-                hint="use the network itself, which does something that cannot be folded",
-            )
-        return
-    for a, b in zip(expected, output, strict=True):
-        _require_equal(a, b)

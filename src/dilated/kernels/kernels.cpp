@@ -487,6 +487,8 @@ struct Depthwise {
   }
 };
 
+#include "depthwise_gradient.h"
+
 // Bilinear up-sampling and argmax over the classes, a row at a time; the first of equal classes wins, NaN never does.
 struct Labels {
   const float* logits;              // (batch, classes, height, width)
@@ -569,6 +571,10 @@ void dilated_upsample(const Upsample* a) {
 #pragma omp parallel for schedule(dynamic, 4) num_threads(a->threads)
   for (int64_t index = 0; index < a->batch * a->out_height; index++) upsample_row(*a, index);
 }
+
+void dilated_mask(const Mask* mask) { mask->run(); }
+void dilated_depthwise_input(const Layer* layer) { DepthwiseInput{*layer}.run(); }
+void dilated_depthwise_weight(const Layer* layer) { DepthwiseWeight{*layer}.run(); }
 
 int64_t dilated_panel() { return P; }
 int64_t dilated_rows() { return MR; }

@@ -34,7 +34,9 @@ _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contra
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _LARGE_MAP_BYTES = 8 * 2**20
 """The least memory of a map for which large pages are asked."""
-_HEADERS = tuple(Path(__file__).with_name(name) for name in ("inverted_residual.h", "upsample.h"))
+_HEADERS = tuple(
+    Path(__file__).with_name(name) for name in ("depthwise_gradient.h", "inverted_residual.h", "upsample.h")
+)
 
 
 @lru_cache(maxsize=1)
@@ -104,6 +106,17 @@ class Upsample(ctypes.Structure):
     )
 
 
+class Mask(ctypes.Structure):
+    """The arguments of the gradient of a clamp, as depthwise_gradient.h has them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("gradient", "y", "masked", "sums")),
+        *((name, ctypes.c_int64) for name in ("pixels", "channels", "threads")),
+        ("low", ctypes.c_float),
+        ("high", ctypes.c_float),
+    )
+
+
 @lru_cache(maxsize=1)
 def load_native() -> ctypes.CDLL | None:
     """The compiled kernels, built if need be; None where that is impossible (a warning says why) or not wanted."""
@@ -120,9 +133,9 @@ def load_native() -> ctypes.CDLL | None:
         return None
 
 
-def empty_map(shape: Sequence[int]) -> torch.Tensor:
+def empty_map(shape: Sequence[int], memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
     """An uninitialized float32 tensor, of large memory pages where the system grants them."""
-    memory, native = torch.empty(tuple(shape)), load_native()
+    memory, native = torch.empty(tuple(shape), memory_format=memory_format), load_native()
     if native is not None and memory.nbytes >= _LARGE_MAP_BYTES:
         native.dilated_use_large_pages(memory.data_ptr(), memory.nbytes)
     return memory
@@ -271,6 +284,9 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     pages = library.dilated_use_large_pages
     pages.restype, pages.argtypes = None, [ctypes.c_void_p, ctypes.c_int64]
     library.dilated_upsample.restype, library.dilated_upsample.argtypes = None, [ctypes.POINTER(Upsample)]
+    for name in ("dilated_depthwise_input", "dilated_depthwise_weight"):
+        getattr(library, name).restype, getattr(library, name).argtypes = None, [ctypes.POINTER(Layer)]
+    library.dilated_mask.restype, library.dilated_mask.argtypes = None, [ctypes.POINTER(Mask)]
     for name in ("dilated_panel", "dilated_rows"):
         getattr(library, name).restype = ctypes.c_int64
     return library

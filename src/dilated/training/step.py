@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dilated.environment import is_out_of_memory
 from dilated.errors import InputError
+from dilated.kernels.training import TrainingKernels, plan_training
 from dilated.label_ids import ignore_id
 from dilated.models.base import BaseSegmenter
 from dilated.models.sampling import PIXEL_GRID, upsample
@@ -76,8 +77,12 @@ class TrainStep:
             )
         crop = stage.crop if any(stage.crop) else recipe.augment.crop
         views = PackedViews(crop) if stage.views else None
-        self.model: nn.Module = _TrainableModule(segmenter, self.aux_head, stage.cache_features, views)
         use_fsdp = recipe.fsdp and world.size > 1
+        reads_images = not (stage.cache_features or views)
+        is_plain = self.precision == "fp32" and not recipe.compile and not use_fsdp
+        trainable = _TrainableModule(segmenter, self.aux_head, stage.cache_features, views)
+        trainable.use_kernels = self.device.type == "cpu" and is_plain and reads_images
+        self.model: nn.Module = trainable
         if use_fsdp:
             shard_module(self.model, world)  # which replaces the parameters that the optimizer gets
         self.optimizer = optim.build_optimizer(segmenter, stage)
@@ -207,8 +212,19 @@ class _TrainableModule(nn.Module):
     ) -> None:
         super().__init__()
         self.segmenter, self.aux, self.cache_features, self.views = segmenter, aux, cache_features, views
+        self.use_kernels = False
+        self._kernels: TrainingKernels | None = None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.use_kernels and self._kernels is None:
+            self._kernels = plan_training(self.segmenter, images[:1])
+            self.use_kernels = self._kernels is not None
+        if self._kernels is None:
+            return self._compute(images)
+        with self._kernels.active():
+            return self._compute(self._kernels.to_layout(images))
+
+    def _compute(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.views is not None:
             return self.views.logits(self.segmenter, images), None
         if self.cache_features:
