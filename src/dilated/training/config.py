@@ -165,6 +165,9 @@ class Recipe:
     budget: float = 0.0
     """Seconds that the training may take, validation included, shared out by the stages' `share`; 0 for as long as the
     stages' steps take."""
+    plateau: int = 0
+    """With a budget: a stage whose last so many validations gain nothing keeps a quarter of the time that it has left,
+    for the fall of the learning rate, and gives the rest back; 0 for never."""
     reserve: float = 0.0
     """Seconds of a validation, kept free at the end of a budget; more where the last one took longer."""
 
@@ -175,6 +178,7 @@ class Recipe:
             "batch": (self.batch >= 1, "give 1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "give 1 or more"),
             "workers": (self.workers >= 0, "give 0 or more"),
+            "plateau": (self.plateau >= 0, "give 0 or more"),
             "teacher_weight": (self.teacher_weight > 0, "give more than 0"),
             "ema": (0 <= self.ema < 1, "give 0 or more and less than 1"),
             "unlabelled_threshold": (0 < self.unlabelled_threshold < 1, "give more than 0 and less than 1"),

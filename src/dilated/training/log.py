@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dilated.errors import InputError
+from dilated.files import plural
 from dilated.run_folder import LOG_FILE
 
 Point = tuple[float, float]
@@ -45,6 +46,11 @@ class Log:
         self.file.write((json.dumps({"step": step, **values}) + "\n").encode())
         self.file.flush()
 
+    def read_validations(self, stage: int) -> list[float]:
+        """The mean IoU of each validation of a stage so far."""
+        history = read_history(Path(self.file.name).parent)
+        return [v.mean_iou or 0.0 for v in history.validations if v.stage == stage] if history else []
+
     def sync(self) -> int:
         """Bring the log to the disk, so that a checkpoint never counts on lines that are not; return its bytes."""
         self.file.flush()
@@ -60,11 +66,22 @@ class NullLog:
 
     lost_bytes = 0
 
+    def read_validations(self, stage: int) -> list[float]:
+        return []
+
     def sync(self) -> int:
         return 0
 
     def write(self, step: int, **values: Any) -> None: ...
     def close(self) -> None: ...
+
+
+def describe_loss(out: Path, num_bytes: int) -> str:
+    """Say what is lost of a run's log."""
+    return (
+        f"{out / LOG_FILE}: {plural(num_bytes, 'byte')} before the checkpoint are lost, as after a loss of power: the "
+        "report's curves have a gap, the network has not"
+    )
 
 
 def _cut(path: Path, size: int) -> int:

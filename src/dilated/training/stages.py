@@ -130,6 +130,16 @@ def should_freeze_norm(stage: StageConfig, recipe: Recipe) -> bool:
     )
 
 
+def require_batch_per_process(recipe: Recipe, processes: int) -> None:
+    """Raise an InputError where a stage's batch has fewer samples than there are processes."""
+    smallest = min(stage.batch or recipe.batch for stage in recipe.stage)
+    if smallest < processes:
+        raise InputError(
+            f"recipe: found a batch of {smallest} for {processes} processes",
+            hint="give a batch of at least one sample per process",
+        )
+
+
 def _count_steps(stage: StageConfig, recipe: Recipe, images: int) -> int:
     return stage.iterations or max(1, round(stage.epochs * images / (stage.batch or recipe.batch)))
 

@@ -29,11 +29,10 @@ from dilated.data.device_batches import DeviceBatches
 from dilated.data.loader import iter_batch_keys, iter_batches, named_killed_workers
 from dilated.data.sample import Sample, require_same_size
 from dilated.data.torch_dataset import TrainingSamples
-from dilated.errors import InputError, Interrupted
+from dilated.errors import Interrupted
 from dilated.evaluation.evaluate import evaluate, merge
-from dilated.files import plural
 from dilated.models.base import BaseSegmenter
-from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, LOG_FILE, stage_file
+from dilated.run_folder import BEST_FILE, CHECKPOINT_FILE, FEATURES_FOLDER, stage_file
 from dilated.training import checkpoint, features, optim, stages
 from dilated.training.batch_source import DeviceImageCache
 from dilated.training.budget import Clock, StageLimit, TimeLimit, allocate_stage_seconds
@@ -44,8 +43,9 @@ from dilated.training.distributed.fsdp import ShardGatherer, gather_full_tensors
 from dilated.training.distributed.world import World, join_process_group
 from dilated.training.feature_views import ViewSamples, cache_views
 from dilated.training.features import FeatureSamples
-from dilated.training.log import Log, NullLog
+from dilated.training.log import Log, NullLog, describe_loss
 from dilated.training.optim import WeightEMA
+from dilated.training.plateau import describe_plateau, shorten_on_plateau
 from dilated.training.progress import TrainingProgress
 from dilated.training.run_options import RunOptions
 from dilated.training.same_data import record_data, require_same_listing
@@ -113,7 +113,7 @@ class _Trainer:
         self.staging_device = torch.device("cpu") if self.fsdp else self.device
         self.gatherer: ShardGatherer | None = None
         stages.resolve_precision(recipe, self.device)  # raises where the device cannot
-        self._require_batch_per_process()
+        stages.require_batch_per_process(recipe, self.world.size)
         splits = dict.fromkeys([*(stage.split for stage in recipe.stage), "val"])
         self.samples: dict[str, list[Sample]] = {split: self._read_samples(split) for split in splits}
         if "train" in splits:
@@ -150,24 +150,13 @@ class _Trainer:
         size = values["log"] if values else 0
         self.log: Log | NullLog = Log(out, size) if self.world.is_rank_zero else NullLog()
         if self.log.lost_bytes:
-            self.progress.notify(
-                f"{out / LOG_FILE}: {plural(self.log.lost_bytes, 'byte')} before the checkpoint are lost, as after a "
-                "loss of power: the report's curves have a gap, the network has not"
-            )
+            self.progress.notify(describe_loss(out, self.log.lost_bytes))
         self.is_resumed = values is not None
 
     def _read_samples(self, split: str) -> list[Sample]:
         """The samples of a split, read as the network takes them."""
         config = self.recipe.network.input
         return [dataclasses.replace(sample, input=config) for sample in self.data.samples(split)]
-
-    def _require_batch_per_process(self) -> None:
-        smallest = min(stage.batch or self.recipe.batch for stage in self.recipe.stage)
-        if smallest < self.world.size:
-            raise InputError(
-                f"recipe: found a batch of {smallest} for {self.world.size} processes",
-                hint="give a batch of at least one sample per process",
-            )
 
     def run(self) -> float:
         state = self.state
@@ -247,6 +236,10 @@ class _Trainer:
             if validation_due:
                 self._validate()
                 stages.set_modes(state.segmenter, stage, freeze_norm)
+                if self._shorten_on_plateau(stage):
+                    limit = self._stage_limit(stage)
+                    validation_points = limit.validation_points()
+                    progress_after, _ = self._gather_progress(limit, stop)
             if checkpoint_due:
                 self._save_checkpoint(step)
             if stop_requested:
@@ -277,6 +270,16 @@ class _Trainer:
                     f"budget: too short for stage {state.stage_index}, which makes one step ({left:.0f} s of "
                     f"{recipe.budget:.0f} s are left, and a validation takes {self._validation_seconds():.0f} s)"
                 )
+
+    def _shorten_on_plateau(self, stage: StageConfig) -> bool:
+        """Shorten a timed stage whose validations no longer gain, and return whether that was done."""
+        state = self.state
+        values, spent = self.world.broadcast((self.log.read_validations(state.stage_index), self.clock.seconds))
+        seconds = shorten_on_plateau(values, self.recipe.plateau, spent - state.stage_started, state.stage_seconds)
+        if is_shorter := bool(stage.share) and seconds < state.stage_seconds:
+            self.progress.notify(describe_plateau(values, self.recipe.plateau, state.stage_seconds - seconds))
+            state.stage_seconds = seconds
+        return is_shorter
 
     def _validation_seconds(self) -> float:
         # The last one may have been at a coarser stride than the one at the end will be.

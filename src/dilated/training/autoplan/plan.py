@@ -60,6 +60,7 @@ from dilated.training.batch_source import batching_obstacle
 from dilated.training.budget import Deadline
 from dilated.training.config import Recipe, build_with_overrides, recipe_to_table
 from dilated.training.distributed.world import World
+from dilated.training.plateau import PATIENCE
 from dilated.training.recipe_files import apply_override
 
 _REPORT_VALIDATIONS = 1.5
@@ -203,7 +204,11 @@ def make_plan(
         stride = last["output_stride"]
         seconds = remaining_seconds(stride)
         table["ema"], ema_choice = choose_ema_decay(seconds * last["share"] / cost.step_seconds[stride])
-        table |= {"budget": round(seconds, 1), "reserve": round(cost.prediction_seconds[stride] * len(samples[1]), 2)}
+        table |= {
+            "plateau": PATIENCE,
+            "budget": round(seconds, 1),
+            "reserve": round(cost.prediction_seconds[stride] * len(samples[1]), 2),
+        }
         rest = "for this plan and for the report" if report else "for this plan"
         stage_choices += [ema_choice, Choice("budget", f"{seconds:.0f} s", f"of {budget:.0f} s; the rest is {rest}")]
     recipe = build_with_overrides(
