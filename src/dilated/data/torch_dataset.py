@@ -17,6 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dilated.data.augment import AugmentConfig, ReflectCropConfig
+from dilated.data.decoded import SharedImages
+from dilated.data.images import read_image
+from dilated.data.labels import IGNORE
 from dilated.data.pasting import paste_rare
 from dilated.data.raster.bands import resolve_range
 from dilated.data.sample import LAST_ALTERNATIVE, Sample
@@ -77,7 +80,8 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         samples: images and labels on disk.
         augment: how samples vary.
         seed: of all draws.
-        cache: keep decoded images in memory (height * width * 4 bytes each).
+        cache: keep decoded images in memory (height * width * 4 bytes each), once for all reading processes where
+            images are 8-bit RGB and processes are forked.
 
     Returns, for the key (index, draw):
         image (3, H, W) float32, RGB in 0..1, or (n, H, W) scaled as the samples' `input` says; and label int64: (H, W),
@@ -103,6 +107,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         if augment is not None:
             self.transform = augment.build(samples[0].input if samples else None, self.ignore)
         self.cache: dict[int, tuple[BandArray, LabelArray]] | None = {} if cache else None
+        self.shared = _share_images(samples) if cache else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -135,12 +140,30 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         return image, to_label_tensor(target)
 
     def _read(self, index: int) -> tuple[BandArray, LabelArray]:
-        if self.cache is not None and index in self.cache:
-            return self.cache[index]
+        cached = self.shared.get(index) if self.shared is not None else (self.cache or {}).get(index)
+        if cached is not None:
+            return cached
         arrays = self.samples[index].read(keep_alternatives=True)
-        if self.cache is not None:
+        if self.shared is not None:
+            self.shared.put(index, *arrays)
+        elif self.cache is not None:
             self.cache[index] = arrays
         return arrays
+
+
+def _share_images(samples: Sequence[Sample]) -> SharedImages | None:
+    """Memory for the decoded images that reading processes share; None for images of which the headers say too little.
+
+    Raises:
+        InputError: a file that is not an image.
+    """
+    are_plain = all(sample.input is None and sample.image_reader is read_image for sample in samples)
+    if not samples or not are_plain or len(samples[0].classes or ()) > IGNORE:
+        return None
+    try:
+        return SharedImages([sample.size() for sample in samples])
+    except OSError:  # no room for all of them: each process keeps its own, as far as it reads them
+        return None
 
 
 def encode_alternatives(label: Tensor, alternatives: Sequence[Sequence[int]]) -> Tensor:
