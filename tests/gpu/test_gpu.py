@@ -94,3 +94,16 @@ def test_a_training_on_a_gpu_augments_there_without_a_word(
     done = dilated("train", folder, "--out", tmp_path / "run", "--recipe", recipe_file, "--no-report")
     assert done.returncode == 0, done.stderr
     assert "augmentation: whole batches on cuda" in done.stdout
+
+
+def test_making_a_batch_does_not_wait_for_the_gpu() -> None:
+    augmentation = BatchAugmentation(AugmentConfig(crop=(40, 56)))
+    draws = [augmentation.draw(0, number, (70, 90)) for number in range(4)]
+    images = torch.from_numpy(noise(70, 90)).permute(2, 0, 1).expand(4, -1, -1, -1).contiguous().cuda()
+    labels = images[:, 0] % 5
+    augmentation(images, labels, draws)  # the first call may allocate
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        augmentation(images, labels, draws)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

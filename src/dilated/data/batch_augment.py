@@ -138,10 +138,10 @@ class BatchAugmentation:
             kinds = [draw.order[turn] for draw in draws]
             table.append([(draw.factors[kind], kind == 1, kind == 2) for draw, kind in zip(draws, kinds, strict=True)])
         rounds = _to_device(torch.tensor(table, dtype=torch.float32), images.device)  # (3, N, 3)
-        weights = torch.tensor(_GRAY, dtype=torch.float32).to(images.device)[None, :, None, None]
         for turn_table in rounds:
             factor, is_contrast, is_saturation = turn_table[..., None, None, None].unbind(1)  # (N, 1, 1, 1) each
-            gray = (images * weights).sum(1, keepdim=True)
+            red, green, blue = (images[:, i : i + 1] * weight for i, weight in enumerate(_GRAY))
+            gray = red + green + blue  # of numbers, not of a tensor: copying one would wait for the GPU's last step
             reference = is_contrast * gray.mean((1, 2, 3), keepdim=True) + is_saturation * gray
             images = (factor * images + (1 - factor) * reference).clamp(0, 255)
         return images

@@ -5,7 +5,7 @@
     for image, label in batches.iterate(iter_batch_keys(len(images), 16, seed=0, start=0, stop=100)): ...
 
 A GPU that takes 40 ms for a step needs a batch every 40 ms: sixteen images decoded, resized and changed in color, which
-is the work of many processors. Decoded once and augmented by the GPU itself, a batch takes it a millisecond or two.
+is the work of many processors. Decoded once and augmented by the GPU itself, it costs the processors some sixty calls.
 """
 
 from __future__ import annotations
