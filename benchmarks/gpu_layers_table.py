@@ -95,8 +95,7 @@ _GATHER = ("128x64x32 s2 w4 g8 e1", "128x64x32 s2 w8 g8 e1", "64x64x32 s2 w4 g8 
 
 def list_kernels(spec: LayerSpec) -> list[GPUKernel]:
     """The kernels that are tried, those that are expected to be best first."""
-    texts = ["matmul"] if spec.kernel == 1 else ["columns"] if spec.c_in >= 128 else []
-    texts += ["cudnn"]
+    texts = ["matmul"] if spec.kernel == 1 else ["columns"] if spec.c_in >= 16 else []
     if spec.c_in >= 16:
         tiles = (
             _WIDEST if spec.name == "fc6" else _WIDE if spec.c_out >= 256 else _MIDDLE if spec.c_out >= 128 else _NARROW
@@ -111,5 +110,5 @@ def list_kernels(spec: LayerSpec) -> list[GPUKernel]:
             texts += [f"slabs {tile}" for tile in tiles[:2]]
     if spec.c_in < 8:
         texts += [f"gather {tile}" for tile in _GATHER]
-    texts += ["cudnn relu"]  # last: its plans may take long to build
+    texts += ["cudnn", "cudnn relu"]  # last: their plans may take long to build, or run
     return [GPUKernel.parse(text) for text in texts]

@@ -104,7 +104,7 @@ def check_context(height, width, channels, n, dilations):
     module = nn.Sequential(nn.Identity(), ContextModule(channels, dilations=dilations, init="random")).eval()
     module.requires_grad_(False)
     x = torch.randn(n, channels, height, width).relu()
-    fast = accelerate_on_gpu(module, DTYPE, CUDNN, x)
+    fast = accelerate_on_gpu(module, DTYPE, CUDNN, x, has_fused_context=True)
     assert isinstance(fast[1], GPUContext)
     y, exact = fast(x), module.double()(x.double())
     assert (y - exact).abs().max() <= 5e-3 * exact.abs().max().clamp(min=1)
@@ -115,7 +115,7 @@ def check_a_module_of_another_shape_runs_by_layers():
         nn.Sequential(nn.Identity(), ContextModule(2, width="large", dilations=[1, 2])).eval().requires_grad_(False)
     )
     x = torch.rand(1, 2, 9, 9)
-    fast = accelerate_on_gpu(module, DTYPE, CUDNN, x)
+    fast = accelerate_on_gpu(module, DTYPE, CUDNN, x, has_fused_context=True)
     assert not any(isinstance(part, GPUContext) for part in fast.modules())
     assert torch.allclose(fast(x).float(), module(x), atol=1e-2)
 
@@ -133,7 +133,7 @@ def check_the_chooser_drops_what_fails_and_keeps_times():
         chosen = GPUKernelChooser(KernelChooser(path=path))(layer, x)
         assert GPUKernelChooser(KernelChooser(path=path))(layer, x) == chosen
         assert len(path.read_text()) > 0
-    assert [str(kernel) for kernel in list_gpu_kernels(layer, (8, 0))] == ["cudnn", "cudnn relu"]
+    assert [str(kernel) for kernel in list_gpu_kernels(layer, (8, 0))] == ["cudnn", "cudnn relu", "columns"]
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def accelerate_on_gpu(
     dtype: torch.dtype,
     kernel: GPUKernel | GPUChooser,
     example: Tensor | None = None,
-    has_fused_context: bool = True,
+    has_fused_context: bool = False,
 ) -> Module:
     """Make a copy of a network whose convolutions run in half precision, channels last.
 
@@ -45,7 +45,7 @@ def accelerate_on_gpu(
         module: a network in evaluation mode whose parameters are float32 on the GPU.
         dtype: torch.bfloat16 or torch.float16.
         kernel: the kernel of all convolutions, or what chooses one for each input.
-        has_fused_context: run a basic context module as one kernel.
+        has_fused_context: run a basic context module as one kernel, which no GPU has timed yet.
         example: an input on which the layers are found and the folding is verified; see `dilated.accelerate`.
 
     Returns:
