@@ -77,7 +77,7 @@ class Head:
     def __init__(self, segmenter: dilated.Segmenter) -> None:
         self.segmenter = segmenter
         self.device = next(segmenter.parameters()).device
-        self.kept = [*segmenter.fused_levels, segmenter.fine_level]
+        self.kept = [*segmenter.fused_levels, *segmenter.fine_levels]
 
     def keep(self, maps: list[Tensor]) -> list[Tensor]:
         return [maps[i].to(torch.bfloat16) for i in self.kept]
