@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,51 @@ def test_what_is_no_cluster_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is no cluster") as caught:
         Cluster(text)
     assert "ray://local" in caught.value.hint
+
+
+class _StoppedRay(ModuleType):
+    """As much of Ray as asks for results, of a cluster that is gone."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("ray")
+        self.exceptions = ModuleType("ray.exceptions")
+        self.exceptions.RayError, self.exceptions.RayTaskError = RayError, RayTaskError  # type: ignore[attr-defined]
+        self.data, self.error = self, error
+        self.DataContext = SimpleNamespace(get_current=SimpleNamespace)
+
+    def from_items(self, rows: list[object], override_num_blocks: int) -> None:
+        raise self.error
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RayError("The actor died\nwith a long story"), InputError),
+        (ConnectionError("Client is shutting down."), InputError),
+        (RayTaskError("KeyError in the work"), RayTaskError),
+    ],
+)
+def test_a_cluster_that_stops_is_said_in_words_and_a_fault_of_the_work_is_not(
+    error: Exception, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray, cluster = _StoppedRay(error), Cluster("ray://head:10001", 1)
+    cluster.actors, cluster.gpus = 1, 0
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
+    with pytest.raises(raised) as caught:
+        list(cluster.map(int, (), ["1"]))
+    if isinstance(caught.value, InputError):
+        first_line = str(error).splitlines()[0]
+        assert caught.value.message == f"on: ray://head:10001: the cluster stopped ({first_line})"
+        assert "--skip-existing" in caught.value.hint
 
 
 def test_options_that_do_not_go_together_are_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import yaml
 from dilated import ServeOptions
 from dilated.cli.main import parse
 
-FOLDER = Path(__file__).parents[2] / "examples" / "serve"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "examples" / "serve"
 
 
 def commands() -> dict[str, list[str]]:
@@ -26,6 +28,23 @@ def commands() -> dict[str, list[str]]:
         "compose.yaml": entry + compose["command"],
         "dilated.service": shlex.split(service[1]),
     }
+
+
+def test_what_the_dockerfile_copies_and_installs_is_there() -> None:
+    text = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    copied = [words.split()[:-1] for words in re.findall(r"^COPY (.*)$", text, re.MULTILINE)]
+    sources = {source for names in copied for source in names}
+    assert all((ROOT / source).exists() for source in sources)
+    needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"], "src"}
+    assert needed <= sources  # without one of them the wheel is not built
+    extras = re.search(r"'/src\[(.*)\]'", text)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(project["project"]["optional-dependencies"])
+    build = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["dilated"]["build"]
+    assert (FOLDER / build["context"]).resolve() == ROOT
+    assert (ROOT / build["dockerfile"]) == FOLDER / "Dockerfile"
+    assert set(build["args"]) <= set(re.findall(r"^ARG (\w+)=", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "dilated.service"])

@@ -108,28 +108,38 @@ class Cluster:
             work: called once in each process, with the arguments, for the worker.
 
         Raises:
-            InputError: that a worker raised.
+            InputError: that a worker raised; or the cluster stopped.
         """
         import ray
+        from ray.exceptions import RayError, RayTaskError
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = [{"item": pickle.dumps(item)} for item in items]
         actors = min(self.actors, len(rows))
-        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _Actor,
-            fn_constructor_args=(pickle.dumps((work, arguments)),),
-            batch_size=1,
-            num_cpus=1,
-            num_gpus=self.gpus_per_actor(actors),
-            compute=ray.data.ActorPoolStrategy(size=actors),
-        )
-        for row in results.iter_rows():
-            result = pickle.loads(row["item"])
-            if isinstance(result, InputError):
-                raise result
-            yield result
+        try:
+            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                _Actor,
+                fn_constructor_args=(pickle.dumps((work, arguments)),),
+                batch_size=1,
+                num_cpus=1,
+                num_gpus=self.gpus_per_actor(actors),
+                compute=ray.data.ActorPoolStrategy(size=actors),
+            )
+            for row in results.iter_rows():
+                result = pickle.loads(row["item"])
+                if isinstance(result, InputError):
+                    raise result
+                yield result
+        except RayTaskError:
+            raise  # a fault of the work, whose traceback tells where
+        except (RayError, ConnectionError) as error:  # the head or all processes are gone
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(
+                f"on: {self.address}: the cluster stopped ({reason})",
+                hint="start it again and repeat the command; --skip-existing keeps the images that are done",
+            ) from error
 
 
 class _Actor:
