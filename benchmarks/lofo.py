@@ -15,7 +15,7 @@ steps. `--shorten` makes all stages shorter, for a first look.
 On a machine that is lent for minutes, cells run side by side, each with its share of the cores, until the time is up:
 
     python benchmarks/lofo.py CAMVID --out cells --steps 500 --shorten 0.75 --jobs 16 --device cuda --seconds 250 \\
-        --changes benchmarks/recipes/lofo.toml --set batch=8 --every 2 --json lofo.json
+        --changes benchmarks/lofo.toml --set batch=8 --every 2 --json lofo.json
 
 The arms are begun in their order, for one seed after the other, and each is compared on the seeds that it has.
 
