@@ -91,7 +91,7 @@ def test_the_completion_knows_verbs_and_options(capsys: pytest.CaptureFixture[st
 def test_networks_and_recipes_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = answer(capsys, "networks")
-    assert all(word in text for word in ("street", "cells", "CC BY-NC 4.0", "8.6 MB", "0.7589"))
+    assert all(word in text for word in ("street", "cells", "CC BY-NC 4.0", "8.7 MB", "0.7825"))
     assert all(word in answer(capsys, "recipes") for word in ("quick", "paper-camvid", "torchvision:vgg16"))
 
 

@@ -13,7 +13,7 @@ STREET = Path(str(resources.files("dilated.weights") / "files" / "street.safeten
 
 
 WEIGHTS = {
-    "street": "e28b044cf5671b564d1f174334b9bc51ffc1ef1e59a12c9633d49e9ee3696c91",
+    "street": "70c528c663d3953671207ec30c89ca972b2465222fa9654036ce05da24138482",
     "cells": "6639b3eb49694adab2ebc75efbb59183497e06e8b6dc5ff60a2b841040b841d7",
 }
 """SHA-256 of the bytes of the tensors, without the header that holds the card."""
