@@ -116,7 +116,7 @@ class Plain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = dilated.load("street").rebuild(context="none", detail=0).eval()
+        self.inner = dilated.load("street").rebuild(context="none", detail=0, detail_fine=0).eval()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"out": self.inner(images)}
