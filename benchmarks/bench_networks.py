@@ -35,6 +35,13 @@ from dilated.models.segmenter import SegmenterConfig
 from dilated.paper import VGGConfig
 
 Way = Callable[[], Tensor]
+BARS = {
+    "street-360": ("dilated", 1.5),
+    "street-1024": ("dilated", 1.5),
+    "resnet50": ("dilated", 1.2),
+    "dilation8": ("dilated fast", 2.0),
+}
+"""By case, which of our ways should be how many times as fast as the fastest peer."""
 
 
 class Labels(nn.Module):
@@ -187,9 +194,16 @@ def main() -> None:
                 f"{row['speed_up']:>9.2f}{row['processor_speed_up']:>8.2f}{error:>9}{row['changed']:>10.5%}",
                 flush=True,
             )
+        way, bar = BARS[case]
+        speed_up = next(row["speed_up"] for row in rows if (row["case"], row["way"]) == (case, way))
+        print(f"{case}: {way} {speed_up:.2f} times the fastest peer, bar {bar}: {_outcome(speed_up >= bar)}")
         print(f"greatest memory of the process so far: {_peak_gib():.2f} GiB")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _outcome(is_met: bool) -> str:
+    return "met" if is_met else "not met"
 
 
 def _peak_gib() -> float:
