@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,16 @@ def test_the_clock_counts_the_seconds_of_all_processes(tmp_path: Path) -> None:
     assert clock.left == pytest.approx(10, abs=5)
     clock.save()
     assert json.loads(path.read_text())["seconds"] >= 50
+
+
+def test_the_clock_is_written_down_while_nothing_ticks(tmp_path: Path) -> None:
+    clock = StudyClock.open(tmp_path / "clock.json")
+    with clock.running():
+        end = time.monotonic() + 60
+        while not clock.path.is_file() and time.monotonic() < end:
+            time.sleep(0.05)
+    assert 1 <= json.loads(clock.path.read_text())["seconds"] <= clock.seconds
+    assert not [thread for thread in threading.enumerate() if thread.name == "study clock"]
 
 
 def test_every_arm_of_the_default_makes_a_recipe_of_the_same_length() -> None:

@@ -87,7 +87,8 @@ def study(
         trainings.strip_front()
         stopped: Interrupted | KeyboardInterrupt | None = None
         try:
-            trainings.run()
+            with clock.running():
+                trainings.run()
         except BudgetOver:
             notify("the time is over: the page says what is not done")
         except (Interrupted, KeyboardInterrupt) as error:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,6 +111,7 @@ class StudyClock:
     previous: float = 0.0
     started: float = field(default_factory=time.monotonic)
     _saved: float = -math.inf
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def open(cls, path: Path, budget: float = math.inf) -> StudyClock:
@@ -139,5 +142,24 @@ class StudyClock:
             self.save()
 
     def save(self) -> None:
-        self._saved = self.seconds
-        atomic_write(self.path, json.dumps({"seconds": round(self._saved, 2)}) + "\n")
+        with self._lock:
+            self._saved = self.seconds
+            atomic_write(self.path, json.dumps({"seconds": round(self._saved, 2)}) + "\n")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Write the seconds down every second, also while images are measured for minutes without a tick."""
+        stop = threading.Event()
+
+        def keep() -> None:
+            while not stop.wait(1.0):
+                with suppress(OSError):  # the next tick says what is wrong with the folder
+                    self.save()
+
+        thread = threading.Thread(target=keep, name="study clock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
