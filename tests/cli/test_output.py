@@ -49,7 +49,7 @@ Semantic segmentation with dilated convolutions.
   tune          fit class biases, a temperature and thresholds of risk on held-out images, and keep what helps
   report        write a page about a run: metrics, curves, best and worst images
   predict       label images, folders, videos, rasters of any size
-  export        write a network for another runtime (ONNX, OpenVINO), and measure what that changes
+  export        write a network for another runtime (ONNX, OpenVINO, pt2), and measure what that changes
   serve         label images over HTTP, with a page to try networks in a browser
   bench         time a network on this machine, from the image's file to the labels' file
   convert       convert the authors' .caffemodel files to network files

@@ -91,6 +91,6 @@ def test_what_is_no_head_is_refused_by_name(name: str, message: str) -> None:
 
 def test_an_unknown_head_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(
-        InputError, match=r"network\.head: found asp\. Give one of none, aspp, .*unet, or a module:name"
+        InputError, match=r"network\.head: found asp\. Give one of none, aspp, .*unet, pup, or a module:name"
     ):
         SegmenterConfig(head="asp")

@@ -64,6 +64,7 @@ class Told(Predictor):
     def __init__(self, answers: list[NDArray[np.uint8]], classes: tuple[str, ...] = NAMES) -> None:
         self.answers, self.classes = answers, classes
         self.segmenter: Any = SimpleNamespace(classes=classes, input=None)
+        self.device = torch.device("cpu")
 
     def __call__(self, image: Any, *, logits: bool = False) -> Prediction:
         labels = self.answers[image[0, 0, 0]]

@@ -95,6 +95,7 @@ _METAVARS = {
     float: "X",
     float | None: "X",
     tuple[int, ...]: "N...",
+    tuple[int, int] | None: "HEIGHT WIDTH",
     tuple[float, ...]: "X...",
     tuple[str, ...] | None: "[NAME=VALUE...]",
 }
