@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import NoReturn
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dilated.errors import InputError
+from dilated.kernels import native
 from dilated.kernels.gpu import accelerate_on_gpu, choose_half_precision
+from dilated.kernels.gpu_dispatch import list_gpu_kernels
 from dilated.kernels.gpu_layers import CUDNN, FUSED_CUDNN, GPUConv2d, GPUKernel, choose_cudnn
 from dilated.kernels.graphs import GraphCache
+from dilated.kernels.labels import upsample_argmax
 from dilated.kernels.layers import FastConv2d
 
 
@@ -70,6 +77,40 @@ def test_nothing_is_recorded_on_a_processor() -> None:
     for _ in range(3):
         assert torch.equal(run(torch.zeros(2)), torch.ones(2))
     assert len(calls) == 3
+
+
+def test_without_triton_a_layer_has_the_kernels_of_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "dilated.kernels.triton_conv", raising=False)
+    native._is_triton_installed.cache_clear()
+    layer = GPUConv2d(FastConv2d(nn.Conv2d(3, 8, 3, padding=1).requires_grad_(False)), torch.bfloat16)
+    try:
+        assert list_gpu_kernels(layer, (9, 0)) == [CUDNN]
+    finally:
+        native._is_triton_installed.cache_clear()
+
+
+class _OnGPU(Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_labels_are_made_without_triton_where_it_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> NoReturn:
+        raise RuntimeError("Failed to find C compiler.")
+
+    kernels = SimpleNamespace(upsample_argmax=fail)
+    monkeypatch.setitem(sys.modules, "dilated.kernels.triton_maps", kernels)
+    monkeypatch.setattr(native, "_is_triton_installed", lambda: True)
+    monkeypatch.setattr(native, "_TRITON_FAULTS", [])
+    logits = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    axes = torch.linspace(0, 3, 9), torch.linspace(0, 4, 11)
+    with pytest.warns(UserWarning, match="Triton cannot run here .Failed to find C compiler"):
+        labels = upsample_argmax(logits.as_subclass(_OnGPU), *axes)
+    assert labels.as_subclass(Tensor).equal(upsample_argmax(logits, *axes))
+    assert not native.has_triton()
 
 
 @pytest.mark.gpu

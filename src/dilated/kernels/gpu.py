@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dilated.errors import InputError
 from dilated.kernels.accelerate import fold, make_example
 from dilated.kernels.gpu_layers import GPUChooser, GPUConv2d, GPUKernel
 from dilated.kernels.layers import FastConv2d, to_channels_last
-from dilated.kernels.native import has_triton
+from dilated.kernels.native import has_triton, try_triton
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -25,9 +26,14 @@ class _GPUMaxPool(nn.Module):
     """A pooling of 2x2 values that rounds up, without torch's map of indices."""
 
     def forward(self, x: Tensor) -> Tensor:
-        from dilated.kernels.triton_maps import max_pool
+        pooled = try_triton(lambda: _pool_by_triton(x))
+        return F.max_pool2d(x, 2, ceil_mode=True) if pooled is None else pooled
 
-        return max_pool(to_channels_last(x))
+
+def _pool_by_triton(x: Tensor) -> Tensor:
+    from dilated.kernels.triton_maps import max_pool
+
+    return max_pool(to_channels_last(x))
 
 
 def accelerate_on_gpu(

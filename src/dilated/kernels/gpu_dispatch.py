@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dilated.kernels.dispatch import KernelChooser, shape_key
 from dilated.kernels.gpu_layers import CUDNN, GPUConv2d, GPUKernel, choose_cudnn
+from dilated.kernels.native import has_triton
 
 _WRONG = 1e-2
 """Relative error, root mean square, against cuDNN's result, with which a kernel is not used; rounding makes 2e-3."""
@@ -40,8 +41,15 @@ def list_gpu_kernels(layer: GPUConv2d, capability: tuple[int, int]) -> list[GPUK
         layer: a convolution.
         capability: of the GPU, as torch.cuda.get_device_capability gives it.
     """
-    c_out, c_in = layer.weight.shape[:2]
     texts = ["cudnn", "cudnn relu", "matmul"]
+    if has_triton():  # without it, its kernels' names cannot even be read
+        texts += _name_triton_kernels(layer, capability)
+    return [kernel for kernel in map(GPUKernel.parse, texts) if layer.can_run(kernel)]
+
+
+def _name_triton_kernels(layer: GPUConv2d, capability: tuple[int, int]) -> list[str]:
+    c_out, c_in = layer.weight.shape[:2]
+    texts: list[str] = []
     if c_in < 8:
         texts += [f"gather {tile}" for tile in _GATHER]
     elif capability >= _BOX_CAPABILITY:
@@ -51,7 +59,7 @@ def list_gpu_kernels(layer: GPUConv2d, capability: tuple[int, int]) -> list[GPUK
             texts += [f"slabs {tile}" for tile in tiles]
     if c_in >= _COLUMN_CHANNELS and layer.geometry.kernel != (1, 1):
         texts.append("columns")
-    return [kernel for kernel in map(GPUKernel.parse, texts) if layer.can_run(kernel)]
+    return texts
 
 
 @dataclass

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from dilated.kernels.native import Labels, has_triton, load_native
+from dilated.kernels.native import Labels, load_native, try_triton
 from dilated.tensors import label_tensor_dtype
 
 _BAND_FLOATS = 2**22
@@ -32,11 +32,10 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         >>> upsample_argmax(logits, torch.zeros(1), torch.linspace(0, 1, 5)).tolist()
         [[[1, 1, 0, 0, 0]]]
     """
-    if logits.is_cuda and logits.numel() and has_triton():
-        from dilated.kernels.triton_maps import upsample_argmax as upsample_argmax_on_gpu
-
-        down, across = (_positions_on(logits.device, p.double().numpy().tobytes()) for p in (rows, columns))
-        return upsample_argmax_on_gpu(logits, down, across, label_tensor_dtype(logits.shape[1]))
+    if logits.is_cuda and logits.numel():
+        on_gpu = try_triton(lambda: _by_triton(logits, rows, columns))
+        if on_gpu is not None:
+            return on_gpu
     native = load_native()
     n, classes, height, width = logits.shape
     is_compiled = native is not None and logits.device.type == "cpu" and logits.dtype == torch.float32
@@ -57,6 +56,14 @@ def upsample_argmax(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     )  # fmt: skip
     native.dilated_labels(ctypes.byref(arguments))
     return labels
+
+
+def _by_triton(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The same on a GPU, by one kernel."""
+    from dilated.kernels.triton_maps import upsample_argmax as upsample_argmax_on_gpu
+
+    down, across = (_positions_on(logits.device, p.double().numpy().tobytes()) for p in (rows, columns))
+    return upsample_argmax_on_gpu(logits, down, across, label_tensor_dtype(logits.shape[1]))
 
 
 def _in_bands(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

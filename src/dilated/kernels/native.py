@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -39,10 +39,38 @@ _HEADERS = tuple(
 )
 
 
-@lru_cache(maxsize=1)
+_TRITON_FAULTS: list[str] = []
+"""Why Triton cannot run here, once that has shown."""
+
+
 def has_triton() -> bool:
-    """Whether Triton is installed, which compiles kernels for GPUs."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether Triton, which compiles kernels for GPUs, is installed with what they need, and has not failed here."""
+    return _is_triton_installed() and not _TRITON_FAULTS
+
+
+@lru_cache(maxsize=1)
+def _is_triton_installed() -> bool:
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return importlib.util.find_spec("triton.tools.tensor_descriptor") is not None  # which the first versions lack
+
+
+def try_triton(run: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+    """Compute by Triton; None where it is missing or, as a warning says once, cannot run.
+
+    It needs a C compiler and Python's headers, which many machines with a GPU lack, and a GPU that is not too old.
+    """
+    if not has_triton():
+        return None
+    try:
+        return run()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of Triton's compiler, the C compiler or the driver, each with types of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        _TRITON_FAULTS.append(reason)
+        warnings.warn(f"Triton cannot run here ({reason}): PyTorch's own kernels compute instead", stacklevel=3)
+        return None
 
 
 class Layer(ctypes.Structure):
