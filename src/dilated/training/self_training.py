@@ -98,7 +98,8 @@ class SelfTraining:
             limit: of the stage.
 
         Yields:
-            (N + M, 3, h, w) and (N + M, h, w), on the device that trains.
+            (N + M, 3, h, w) on the device that trains, and (N + M, h, w) where the batch's labels were: of those on the
+            CPU, a step asks whether they hold pixels of several classes.
         """
         more: Iterator[tuple[Tensor, Tensor]] | None = None
         device = step.device
@@ -114,7 +115,7 @@ class SelfTraining:
             valid, threshold = blank == _VALID, self.recipe.unlabelled_threshold
             labels = label_confidently(self._teach(step, extra), valid, threshold, self.ignore)
             extra, labels = mix_classes(extra, labels, np.random.default_rng([self.seed, number]), self.ignore)
-            yield torch.cat([image.to(device), extra]), torch.cat([label.to(device), labels])
+            yield torch.cat([image.to(device), extra]), torch.cat([label, labels.to(label.device)])
 
     @torch.no_grad()
     def _teach(self, step: TrainStep, images: Tensor) -> Tensor:
