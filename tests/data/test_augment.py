@@ -4,6 +4,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from dilated.data.augment import AugmentConfig, _RandomScale
+from dilated.errors import InputError
 
 STILL = {"scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
@@ -26,6 +27,24 @@ def test_a_sample_has_the_size_of_the_crop_whatever_the_image(
 ) -> None:
     image, mask = drawn(AugmentConfig(crop=crop), *sample, seed=0)
     assert (image.shape, mask.shape) == ((3, *crop), crop)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("crop", (0, 8)),
+        ("scale", (0.0, 1.0)),
+        ("scale", (2.0, 0.5)),
+        ("scale", (0.5, float("inf"))),
+        ("scale", (float("nan"), 1.0)),
+        ("brightness", -0.1),
+        ("contrast", float("nan")),
+        ("saturation", float("inf")),
+    ],
+)
+def test_values_that_no_sample_can_have_are_refused(key: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"augment\.{key}: found"):
+        AugmentConfig(**{key: value})  # type: ignore[arg-type]
 
 
 def test_an_image_of_one_pixel_can_be_shrunk() -> None:

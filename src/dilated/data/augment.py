@@ -31,6 +31,7 @@ Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(3, H, W) uint8 or (n, H, W) float32 image and (H, W) uint8 or int32 label -> both, drawn by torch's generator."""
 
 
+_STRENGTHS = ("brightness", "contrast", "saturation")
 _MOST_CROPS = 10
 """Crops that are tried around a labelled pixel."""
 
@@ -68,6 +69,9 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         rules = {
+            "crop": (min(self.crop) >= 1, "give sides of 1 pixel or more"),
+            "scale": (0 < self.scale[0] <= self.scale[1] < math.inf, "give two factors above 0, the smaller one first"),
+            **{key: (0 <= getattr(self, key) < math.inf, "give 0 or more") for key in _STRENGTHS},
             "photometric": (0 <= self.photometric <= 2, "give 0 for none, or up to 2"),
             "most_of_class": (0 < self.most_of_class <= 1, "give more than 0, and 1 for any crop"),
             "paste_rare": (0 <= self.paste_rare <= 1, "give 0 for none, or up to 1"),
