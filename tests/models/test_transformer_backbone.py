@@ -93,6 +93,7 @@ def test_a_saved_network_labels_alike_and_refuses_tiles_in_words(tmp_path: Path)
     [
         ({"output_stride": 8}, "a transformer of 16x16 patches, which nothing dilates"),
         ({"dilation": "exact"}, "found dilation = 'exact' with test_vit"),
+        ({"detail": 8, "head": "none"}, r"network\.detail: the backbone's finest features have stride 16, not 4"),
         ({"backbone": "beit_base_patch16_224"}, "beit_base_patch16_224 takes images of one size only"),
     ],
 )

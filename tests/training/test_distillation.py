@@ -86,6 +86,12 @@ def test_a_teacher_takes_images_that_are_normalized_otherwise(teacher: Path) -> 
     Teacher(str(teacher), CLASSES.names, CPU, InputConfig(mean=(0.1,) * 3, is_exact=True))
 
 
+@pytest.mark.parametrize("names", ["{0},", ",{0}", "{0}, ,{0}"])
+def test_a_list_of_teachers_with_an_empty_name_is_refused(teacher: Path, names: str) -> None:
+    with pytest.raises(InputError, match=r"recipe\.teacher: found .*, in which a name is empty"):
+        Teacher(names.format(teacher), CLASSES.names, CPU)
+
+
 def test_other_classes_and_recipes_that_cannot_are_refused(teacher: Path) -> None:
     with pytest.raises(InputError, match=r"recipe\.teacher: .* has the classes"):
         Teacher(str(teacher), ("sky", "road"), CPU)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from conftest import draw
 from PIL import Image
 from safetensors.torch import load_file
 
+from dilated.data.augment import ReflectCropConfig
 from dilated.data.dataset import open_dataset
-from dilated.data.unlabelled import find_unlabelled, require_not_measured
+from dilated.data.unlabelled import find_unlabelled, name_in_recipe, require_not_measured
 from dilated.errors import InputError, Interrupted
 from dilated.training.autoplan.unlabelled import try_unlabelled
 from dilated.training.callbacks import Callback, StepEvent
@@ -25,7 +27,7 @@ from dilated.training.config import Recipe, load_recipe
 from dilated.training.distributed.world import World
 from dilated.training.progress import TrainingProgress
 from dilated.training.run_options import RunOptions
-from dilated.training.self_training import label_confidently, mix_classes
+from dilated.training.self_training import SelfTraining, label_confidently, mix_classes
 from dilated.training.step import TrainStep
 from dilated.training.train import train
 
@@ -116,6 +118,40 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, name: str, message: 
 def test_a_recipe_without_a_teacher_is_refused(recipe_file: Path, frames: Path) -> None:
     with pytest.raises(InputError, match="with ema = 0 and no teacher"):
         one_stage(recipe_file, frames, "ema=0")
+
+
+def test_a_recipe_with_reflected_crops_is_refused(recipe_file: Path, frames: Path) -> None:
+    recipe = one_stage(recipe_file, frames)
+    with pytest.raises(InputError, match=r"unlabelled=.* with augment\.kind = 'reflect'"):
+        dataclasses.replace(recipe, augment=ReflectCropConfig())
+
+
+@pytest.mark.parametrize("name", ["Straße", "\U0001f600", 'a "quoted" \\ name'])
+def test_a_folder_of_any_name_gets_into_the_recipe(recipe_file: Path, tmp_path: Path, name: str) -> None:
+    recipe = load_recipe(str(recipe_file), [name_in_recipe(tmp_path / name)])
+    assert recipe.unlabelled == str(tmp_path.resolve() / name)
+
+
+def test_labels_stay_where_a_step_asks_whether_pixels_may_be_of_several_classes(
+    recipe_file: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "dilated.training.self_training"
+    monkeypatch.setattr(f"{module}.SelfTraining._teach", lambda self, step, images: images)
+    monkeypatch.setattr(
+        f"{module}.label_confidently", lambda images, *rest: torch.zeros(len(images), *images.shape[2:])
+    )
+    monkeypatch.setattr(f"{module}.mix_classes", lambda images, labels, *rest: (images, labels))
+    recipe, segmenter = one_stage(recipe_file, frames), SimpleNamespace(classes=("a", "b"))
+    state: Any = SimpleNamespace(stage_index=1, step=0, segmenter=segmenter)
+    training = SelfTraining(find_unlabelled(frames), recipe.stage[0], recipe, state)
+    step: Any = SimpleNamespace(teacher=None, device=torch.device("meta"))
+    limit: Any = SimpleNamespace(progress=lambda number: 1.0, total_steps=1)
+    size = recipe.augment.crop
+    batch = torch.zeros(2, 3, *size), torch.full((2, *size), -3)  # of the first class, or the second
+    image, label = next(training.extend_all(iter([batch]), step, limit))
+    assert (image.device.type, label.device.type) == ("meta", "cpu")
+    assert len(image) == len(label) == 3
+    assert int(label.min()) == -3
 
 
 def test_each_class_has_a_threshold_by_its_own_confidence() -> None:

@@ -56,7 +56,7 @@ def name_in_recipe(folder: Path | str) -> str:
         >>> name_in_recipe("/frames")
         'unlabelled="/frames"'
     """
-    return f"unlabelled={json.dumps(str(Path(folder).resolve()))}"
+    return f"unlabelled={json.dumps(str(Path(folder).resolve()), ensure_ascii=False)}"
 
 
 def _read_blank(path: Path) -> NDArray[np.integer]:

@@ -110,7 +110,9 @@ def _require_size(options: ExportOptions) -> None:
         if options.size is not None:
             raise InputError(f"size: a file for {options.to} takes images of all sizes", hint="leave out --size")
         return
-    if options.size is None or min(options.size) < 1:
+    if options.size is not None and min(options.size) < 1:
+        raise InputError(f"size: found {options.size[0]}x{options.size[1]}", hint="give sides of 1 pixel or more")
+    if options.size is None:
         raise InputError(
             "export to pt2: torch.export did not end within minutes where sizes are free",
             hint="give the height and width of your images, such as --size 512 1024, or export to onnx for all sizes",

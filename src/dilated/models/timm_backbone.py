@@ -67,8 +67,12 @@ class BackboneLayout:
 
     @property
     def fine_level(self) -> int:
-        """The last level of at most stride 4."""
-        return max((level for level, stride in enumerate(self.strides) if stride <= 4), default=0)
+        """The last level of at most stride 4.
+
+        Raises:
+            InputError: a backbone that begins with a coarser one.
+        """
+        return self._last_level("detail", 4)
 
     @property
     def finest_level(self) -> int:
@@ -77,12 +81,15 @@ class BackboneLayout:
         Raises:
             InputError: a backbone that begins with a coarser one.
         """
-        if self.strides[0] > 2:
+        return self._last_level("detail_fine", 2)
+
+    def _last_level(self, setting: str, most: int) -> int:
+        if self.strides[0] > most:
             raise InputError(
-                f"network.detail_fine: the backbone's finest features have stride {self.strides[0]}, not 2",
-                hint="set network.detail_fine = 0, or choose another backbone",
+                f"network.{setting}: the backbone's finest features have stride {self.strides[0]}, not {most}",
+                hint=f"set network.{setting} = 0, or choose another backbone",
             )
-        return max(level for level, stride in enumerate(self.strides) if stride <= 2)
+        return max(level for level, stride in enumerate(self.strides) if stride <= most)
 
 
 @functools.lru_cache(maxsize=8)

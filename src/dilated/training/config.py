@@ -194,6 +194,11 @@ class Recipe:
                         f"recipe: found {key}={value!r} with kind 'vgg' or cached features",
                         hint=f"leave {key} out, which needs the images and logits of every pixel of them",
                     )
+        if self.unlabelled and not isinstance(self.augment, AugmentConfig):
+            raise InputError(
+                f"recipe: found unlabelled={self.unlabelled!r} with augment.kind = 'reflect'",
+                hint="set augment.kind = 'scale', or leave unlabelled out",
+            )
         if self.unlabelled and not (self.ema or self.teacher):
             raise InputError(
                 f"recipe: found unlabelled={self.unlabelled!r} with ema = 0 and no teacher",

@@ -37,7 +37,13 @@ class Teacher:
     def __init__(
         self, networks: str, classes: Sequence[str], device: torch.device, config: InputConfig | None = None
     ) -> None:
-        self.members = [_Member(name.strip(), classes, device, config or InputConfig()) for name in networks.split(",")]
+        names = [name.strip() for name in networks.split(",")]
+        if not all(names):
+            raise InputError(
+                f"recipe.teacher: found {networks!r}, in which a name is empty",
+                hint="give one network, or several with commas between them",
+            )
+        self.members = [_Member(name, classes, device, config or InputConfig()) for name in names]
 
     @torch.no_grad()
     def log_probabilities(self, images: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ def measure_cost(
     step_seconds: dict[int, float] = {}
     prediction_seconds: dict[int, float] = {}
     micro_batches, coarse, complete = 1, _STRIDES[0], True
-    layout: dict[str, Any] = {}
+    layout: dict[str, Any] = {"channels_last": recipe.channels_last}
     for stride in _STRIDES:
         if stride != coarse and not deadline.leaves(step_seconds[coarse] * COST_PER_HALVING):
             step_seconds[stride] = step_seconds[coarse] * COST_PER_HALVING

@@ -280,7 +280,9 @@ def _require_time_for_a_step(budget: float, started: float, cost: Cost, images: 
 
 def _device_choices(cost: Cost, obstacle: str, device: torch.device) -> list[Choice]:
     """What is chosen on a GPU alone."""
-    seconds = f"{cost.step_seconds[16] * 1000:.0f} ms per step, {cost.other_step_seconds * 1000:.0f} ms otherwise"
+    seconds = f"{cost.step_seconds[16] * 1000:.0f} ms per step"
+    if cost.other_step_seconds:
+        seconds += f", {cost.other_step_seconds * 1000:.0f} ms otherwise"
     precision = "bf16" if has_bf16(device) else "fp32"
     return [
         Choice(
